@@ -1,0 +1,1 @@
+"""How it runs: settings, wiring, the command line, the embedded stack."""

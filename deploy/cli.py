@@ -1,0 +1,115 @@
+"""The command line: `redrive`. Exit codes: 0 done, 1 failed, 2 usage, 69 a dependency is down, 78 misconfigured."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+import uvloop
+
+from deploy.output import err, print_json
+from deploy.wiring import load
+from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNAVAILABLE: Final = 69
+EXIT_MISCONFIGURED: Final = 78
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Failed(RedriveError):
+    """The command did what it could, and the outcome is a failure."""
+
+    code = "failed"
+
+
+_EXITS: Final = {
+    Misconfigured: EXIT_MISCONFIGURED,
+    Unavailable: EXIT_UNAVAILABLE,
+    InvalidSelection: EXIT_USAGE,
+    Failed: EXIT_FAILED,
+}
+
+
+def option(name: str, variable: str, help: str, **kwargs: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A flag that overrides an environment variable, and says which."""
+    return click.option(name, help=f"{help}  [env: {variable}]", **kwargs)
+
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+"""On every command that prints something."""
+
+_SETTINGS_OPTIONS: Final = (
+    option("--kafka", "KAFKA_BOOTSTRAP_SERVERS", "Kafka, host:port[,host:port].", metavar="SERVERS"),
+    option("--database", "DATABASE_URL", "Postgres.", metavar="URL"),
+    option("--data", "REDRIVE_DATA", "Folder for local data; default .redrive.", type=click.Path(path_type=Path)),
+    option("--config", "REDRIVE_CONFIG", "Default redrive.toml.", type=click.Path(path_type=Path)),
+)
+_FIELDS: Final = {
+    "kafka": "KAFKA_BOOTSTRAP_SERVERS",
+    "database": "DATABASE_URL",
+    "data": "REDRIVE_DATA",
+    "config": "REDRIVE_CONFIG",
+}
+
+
+def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command its `Runtime`, made from flags, environment and files."""
+
+    @functools.wraps(command)
+    def wrapper(**kwargs: Any) -> T:
+        overrides = {variable: kwargs.pop(flag) for flag, variable in _FIELDS.items()}
+        return command(load(**overrides), **kwargs)
+
+    decorated: Callable[..., T] = wrapper
+    for decorate in reversed(_SETTINGS_OPTIONS):
+        decorated = decorate(decorated)
+    return decorated
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(coroutine)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="redrive")
+def redrive() -> None:
+    """Every webhook in, exactly once in effect, provable after an outage.
+
+    `redrive up` starts everything on this machine. Settings come from flags, the environment, .env, and redrive.toml.
+    """
+
+
+def _commands() -> None:
+    from deploy.commands import check, events, replay, send, services, up, verify
+
+    for module in (up, services, check, send, events, verify, replay):
+        for command in module.COMMANDS:
+            redrive.add_command(command)
+
+
+def main() -> None:
+    """Run, and turn our errors into exit codes and one line that says what to do."""
+    # The client reports every try to connect; a command says it once, and what to do.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    _commands()
+    try:
+        redrive.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RedriveError as error:
+        code = next((exit for kind, exit in _EXITS.items() if isinstance(error, kind)), EXIT_FAILED)
+        if "--json" in sys.argv:
+            print_json({"error": error.code, "message": str(error)})
+        else:
+            err.print(f"[bold red]redrive:[/] {error}", markup=True)
+        sys.exit(code)

@@ -1,0 +1,194 @@
+"""`redrive check | migrate | topics`: is the configuration sound, is the database ours, are the topics safe."""
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, Final
+
+import click
+import orjson
+
+from deploy import migrate as migrations
+from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.output import out, print_json, print_table
+from deploy.topics import Topics, TopicState, wanted
+from deploy.wiring import Runtime, connect
+from replay.window import LogReader
+from schemas.errors import Misconfigured
+from schemas.settings import VARIABLES, Source
+
+_SAMPLE_RECORDS: Final = 200
+"""How far back each partition is read for test-mode events."""
+
+_NEAR: Final = 0.85
+_FOREIGN: Final = frozenset({"STRIPE_SECRET_KEY", "STRIPE_API_KEY", "TWILIO_ACCOUNT_SID"})
+"""Names of the providers' other tools that merely look like ours."""
+
+
+def near_misses(environment: Sequence[str]) -> list[str]:
+    """Variables that look like a misspelling of ours: silently ignored settings cost events."""
+    warnings = []
+    for name in sorted(set(environment) - set(VARIABLES) - _FOREIGN):
+        close = get_close_matches(name.upper(), VARIABLES, n=1, cutoff=_NEAR)
+        if close:
+            warnings.append(f"{name} is not a variable of redrive; did you mean {close[0]}?")
+    return warnings
+
+
+@click.command()
+@json_option
+@with_runtime
+def check(runtime: Runtime, as_json: bool) -> None:
+    """Check settings, database, topics, and recent events; exit 78 for what cannot work."""
+    run(_check(runtime, as_json))
+
+
+async def _check(runtime: Runtime, as_json: bool) -> None:
+    warnings = near_misses(list(os.environ))
+    faults: list[str] = []
+    if not runtime.sources:
+        faults.append("no source is configured: set a provider's secret, or [sources] in redrive.toml")
+    for source in runtime.sources.values():
+        if not source.secrets.values:
+            faults.append(f"source {source.name} has no secret: it answers 503 misconfigured")
+        if source.provider.name == "twilio" and runtime.settings.public_url is None:
+            warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
+    connection = await connect(runtime.settings)
+    try:
+        pending = await migrations.pending(connection)
+    except Misconfigured as error:
+        pending = []
+        faults.append(str(error))
+    finally:
+        await connection.close()
+    if pending:
+        faults.append(f"migrations are pending: {', '.join(pending)}; run `redrive migrate --apply`")
+    servers = runtime.settings.require_kafka()
+    async with Topics(servers) as topics:
+        states = await topics.states(wanted(runtime.sources.values()))
+    for state in states:
+        if not state.exists:
+            faults.append(f"topic {state.name} is missing; run `redrive topics --apply`")
+        faults += [f"topic {state.name}: {setting} is {value!r}" for setting, value in state.faults.items()]
+    if runtime.settings.app_env == "production":
+        warnings += await _production_warnings(servers, runtime, states)
+    _report(as_json, warnings, faults, states)
+    if faults:
+        raise Misconfigured(f"{len(faults)} fault(s): {faults[0]}")
+
+
+async def _production_warnings(servers: str, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:
+    warnings = [
+        f"topic {state.name}: replication {state.replication}, min.insync.replicas {state.min_insync_replicas};"
+        " one lost disk loses the log"
+        for state in states
+        if state.exists and (state.replication < 3 or state.min_insync_replicas < 2)
+    ]
+    present = {state.name for state in states if state.exists}
+    for source in runtime.sources.values():
+        if source.provider.name == "stripe" and source.topic in present:
+            found = await _test_mode_events(servers, source)
+            if found:
+                warnings.append(f"source {source.name}: {found} of its recent events are Stripe test mode")
+    return warnings
+
+
+async def _test_mode_events(servers: str, source: Source) -> int:
+    found = 0
+    async with LogReader(servers) as reader:
+        tails = await reader.tails(source.topic, _SAMPLE_RECORDS)
+        async for _, records in reader.read(tails):
+            found += sum(_is_test_mode(record.value) for record in records)
+    return found
+
+
+def _is_test_mode(body: bytes | None) -> bool:
+    try:
+        event = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(event, dict) and event.get("livemode") is False
+
+
+def _report(as_json: bool, warnings: list[str], faults: list[str], states: Sequence[TopicState]) -> None:
+    if as_json:
+        print_json({"faults": faults, "warnings": warnings, "topics": [_state(state) for state in states]})
+        return
+    print_table(
+        ("topic", "partitions", "replication", "min.insync.replicas", ""),
+        [
+            (
+                s.name,
+                s.partitions or "-",
+                s.replication or "-",
+                s.min_insync_replicas or "-",
+                "[red]fault[/]" if s.faults or not s.exists else "[green]ok[/]",
+            )
+            for s in states
+        ],
+    )
+    for text in warnings:
+        out.print(f"[yellow]warning[/] {text}")
+    for text in faults:
+        out.print(f"[red]fault[/] {text}")
+    if not faults:
+        out.print("[green]ok[/] settings, database and topics are sound")
+
+
+def _state(state: TopicState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in TopicState.__dataclass_fields__}
+
+
+@click.command()
+@click.option("--apply", is_flag=True, help="Apply what is pending; without it, say what would be applied.")
+@json_option
+@with_runtime
+def migrate(runtime: Runtime, apply: bool, as_json: bool) -> None:
+    """Bring the database to this version's schema: plan, or --apply."""
+
+    async def work() -> tuple[list[str], bool]:
+        connection = await connect(runtime.settings)
+        try:
+            pending = await migrations.pending(connection)
+            if apply:
+                await migrations.migrate(connection, runtime.settings.require_database())
+                await migrations.store_price_tiers(connection, runtime.file.price_tiers)
+            return pending, apply
+        finally:
+            await connection.close()
+
+    names, is_applied = run(work())
+    if as_json:
+        print_json({"pending": [] if is_applied else names, "applied": names if is_applied else []})
+    elif is_applied:
+        out.print(f"applied: {', '.join(names) or 'nothing was pending'}; tables and views are this version's")
+    else:
+        out.print(f"pending: {', '.join(names)}; `redrive migrate --apply` applies them" if names else "up to date")
+
+
+@click.command()
+@click.option("--apply", is_flag=True, help="Create what is missing; without it, say what would be created.")
+@json_option
+@with_runtime
+def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
+    """Show the topics, and --apply to create those that are missing. Existing ones are never changed."""
+
+    async def work() -> tuple[list[str], list[TopicState]]:
+        needed = wanted(runtime.sources.values())
+        async with Topics(runtime.settings.require_kafka()) as admin:
+            created: list[str] = []
+            if apply:
+                created = await admin.create(needed, runtime.settings.partitions, runtime.settings.replication_factor)
+            return created, await admin.states(needed)
+
+    created, states = run(work())
+    missing = [state.name for state in states if not state.exists]
+    if as_json:
+        print_json({"created": created, "missing": missing, "topics": [_state(state) for state in states]})
+    else:
+        _report(False, [], [f"{name} is missing; --apply creates it" for name in missing], states)
+    if any(state.faults for state in states):
+        raise Failed("a topic's settings could lose records: see above, and `redrive check`")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (check, migrate, topics)

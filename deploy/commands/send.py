@@ -1,0 +1,113 @@
+"""`redrive send`: signed samples to an ingress, and wait until their rows are seen."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import aiohttp
+import asyncpg
+import click
+
+from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.output import out, print_json, progress
+from deploy.samples import Sample, samples, story_length
+from deploy.wiring import Runtime, connect
+from schemas.errors import InvalidSelection, Misconfigured, Unavailable
+from schemas.settings import Source
+
+WAIT_SECONDS: Final = 60.0
+
+
+def ingress_url(runtime: Runtime) -> str:
+    host = runtime.settings.ingest_host
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{runtime.settings.ingest_port}"  # noqa: S104
+
+
+async def post(
+    session: aiohttp.ClientSession, runtime: Runtime, source: Source, url: str, sample: Sample
+) -> tuple[int, str | None]:
+    """Sign one sample and post it; returns (status, record location)."""
+    path = f"/webhooks/{source.name}{sample.path}"
+    signed_url = (runtime.settings.public_url or url).rstrip("/") + path
+    secret = source.secrets.values[0]
+    headers = source.provider.sign(secret, signed_url, sample.body, sample.content_type, int(time.time()))
+    try:
+        async with session.post(url.rstrip("/") + path, data=sample.body, headers=headers) as response:
+            await response.read()
+            return response.status, response.headers.get("Redrive-Record")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"the ingress does not answer at {url}: {error}") from error
+
+
+async def wait_until_folded(connection: "asyncpg.Connection[asyncpg.Record]", locations: Sequence[str]) -> None:
+    """Until the live positions are past every record. Raises `Failed` after a minute."""
+    ends: dict[tuple[str, int], int] = {}
+    for location in locations:
+        topic, partition, offset = location.rsplit("/", 2)
+        key = (topic, int(partition))
+        ends[key] = max(ends.get(key, 0), int(offset) + 1)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        rows = await connection.fetch(
+            "SELECT topic, partition, next_offset FROM redrive.positions"
+            " WHERE generation = (SELECT live FROM redrive.generation)"
+        )
+        positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        if all(positions.get(key, 0) >= end for key, end in ends.items()):
+            return
+        if time.monotonic() > deadline:
+            raise Failed(f"the rows were not seen within {WAIT_SECONDS:.0f} s: do the processors run?")
+        await asyncio.sleep(0.1)
+
+
+@click.command()
+@click.argument("source")
+@click.option("--count", type=click.IntRange(min=1), help="How many; default one whole story of the provider.")
+@click.option("--url", help="Ingress to post to; default this machine's INGEST_PORT.")
+@click.option("--wait", is_flag=True, help="Wait until their rows are seen in Postgres.")
+@click.option("--force", is_flag=True, help="Also in production, where samples become rows among real ones.")
+@json_option
+@with_runtime
+def send(
+    runtime: Runtime, source: str, count: int | None, url: str | None, wait: bool, force: bool, as_json: bool
+) -> None:
+    """Send signed samples to SOURCE."""
+    if runtime.settings.app_env == "production" and not force:
+        raise Misconfigured("this is production: samples would become rows among real ones; --force sends them")
+    found = runtime.sources.get(source)
+    if found is None:
+        raise InvalidSelection(f"no source is called {source!r}; there are: {', '.join(runtime.sources) or 'none'}")
+    result = run(_send(runtime, found, count or story_length(found), url or ingress_url(runtime), wait))
+    if as_json:
+        print_json(result)
+    else:
+        folded = ", their rows are there" if wait else ""
+        out.print(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
+    if result["accepted"] != result["sent"]:
+        raise Failed(f"{result['sent'] - result['accepted']} were refused: {result['statuses']}")
+
+
+async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bool) -> dict[str, Any]:
+    statuses: dict[int, int] = {}
+    locations: list[str] = []
+    timeout = aiohttp.ClientTimeout(total=30)
+    with progress() as bar:
+        task = bar.add_task(f"sending to {source.name}", total=count)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            for sample in samples(source, count):
+                status, location = await post(session, runtime, source, url, sample)
+                statuses[status] = statuses.get(status, 0) + 1
+                if location:
+                    locations.append(location)
+                bar.advance(task)
+    if wait:
+        connection = await connect(runtime.settings)
+        try:
+            await wait_until_folded(connection, locations)
+        finally:
+            await connection.close()
+    return {"sent": count, "accepted": statuses.get(200, 0), "statuses": statuses, "records": locations}
+
+
+COMMANDS: Final[Sequence[click.Command]] = (send,)

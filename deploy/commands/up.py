@@ -1,0 +1,304 @@
+"""`redrive up`: everything on this machine, in the foreground, with nothing left behind when it ends."""
+
+import asyncio
+import base64
+import fcntl
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import aiohttp
+import click
+from dotenv import dotenv_values
+
+from deploy import migrate
+from deploy.cli import option, with_runtime
+from deploy.commands.send import post, wait_until_folded
+from deploy.local import EmbeddedKafka, EmbeddedPostgres, require_space
+from deploy.output import err, out
+from deploy.samples import new_customer, story
+from deploy.service import stop_event
+from deploy.supervisor import Child, Command
+from deploy.topics import Topics, wanted
+from deploy.wiring import ENV_FILE, Runtime, connect, export_line, generated_env, load
+from replay.window import LogReader
+from schemas.errors import Misconfigured, Unavailable
+from schemas.providers import PROVIDERS
+from schemas.settings import Settings
+
+READY_SECONDS: Final = 90.0
+SERVICES: Final = ("ingest", "processors", "console")
+"""In the order in which they stop: first nothing new comes in, then what came is folded."""
+
+_SECRETS: Final[dict[str, Callable[[], str]]] = {
+    "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(16)}",
+    "WHATSAPP_APP_SECRET": lambda: secrets.token_hex(16),
+    "WHATSAPP_VERIFY_TOKEN": lambda: secrets.token_hex(8),
+    "TWILIO_AUTH_TOKEN": lambda: secrets.token_hex(16),
+    "STANDARD_WEBHOOKS_SECRET": lambda: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
+    "ADMIN_API_KEY": lambda: secrets.token_hex(16),
+}
+"""In development what is not set gets a random value, kept in the generated file; no secret in the code is constant."""
+
+
+@click.command()
+@option("--sample/--no-sample", "SAMPLE", "Send signed samples into an empty log; default yes.", default=None)
+@with_runtime
+def up(runtime: Runtime, sample: bool | None) -> None:
+    """Start Kafka, Postgres and all services here; Ctrl-C stops them and keeps the data.
+
+    With KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL set, nothing is embedded.
+    """
+    # The standard loop: uvloop starts no children as another user.
+    asyncio.run(_up(runtime.settings, runtime.settings.sample if sample is None else sample))
+
+
+async def _up(settings: Settings, sample: bool) -> None:
+    stop = stop_event()
+    async with AsyncExitStack() as stack:
+        data = settings.data
+        data.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_lock(data))
+        _require_ports(settings)
+        try:
+            await _start(stack, settings, sample, stop)
+            out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
+            await stop.wait()
+        except Stopped:
+            pass
+        out.print("stopping …")
+
+
+async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: asyncio.Event) -> None:
+    data = settings.data
+    addresses = await stack.enter_async_context(_backends(data, stop))
+    _write_env(data, settings, addresses)
+    os.environ.update(addresses)
+    runtime = load(REDRIVE_DATA=data)
+    connection = await connect(runtime.settings)
+    try:
+        await migrate.migrate(connection, runtime.settings.require_database())
+        await migrate.store_price_tiers(connection, runtime.file.price_tiers)
+    finally:
+        await connection.close()
+    async with Topics(runtime.settings.require_kafka()) as topics:
+        await topics.create(
+            wanted(runtime.sources.values()), runtime.settings.partitions, runtime.settings.replication_factor
+        )
+    _step("schema and topics are there")
+    children = [Child(_service_command(name, data), _announce) for name in SERVICES]
+    for child in reversed(children):
+        # The stack unwinds backwards, so ingest stops first.
+        stack.push_async_callback(child.stop)
+        await child.start()
+    urls = {
+        "ingest": f"http://127.0.0.1:{runtime.settings.ingest_port}",
+        "processors": f"http://{runtime.settings.processors_host}:{runtime.settings.processors_port}",
+        "console": f"http://{runtime.settings.console_host}:{runtime.settings.console_port}",
+    }
+    for name, url in urls.items():
+        await _until_ready(name, url, children, stop)
+    if sample and await _log_is_empty(runtime):
+        await _send_samples(runtime, urls["ingest"])
+    _print_urls(runtime, urls)
+
+
+@asynccontextmanager
+async def _backends(data: Path, stop: asyncio.Event) -> AsyncIterator[dict[str, str]]:
+    """Addresses of Kafka and Postgres: those that are set, else embedded ones for as long as the context lasts."""
+    given = {**{k: v for k, v in dotenv_values(ENV_FILE).items() if v}, **os.environ}
+    names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
+    found = {name: given[name] for name in names if given.get(name)}
+    if len(found) == len(names):
+        _step("using the Kafka and Postgres that are set")
+        yield found
+        return
+    if found:
+        raise Misconfigured(f"{next(iter(found))} is set, but {next(n for n in names if n not in found)} is not")
+    require_space(data)
+    postgres = EmbeddedPostgres(data / "postgres", data / "logs" / "postgres.log", _announce)
+    kafka = EmbeddedKafka(data / "kafka", data / "logs" / "kafka.log", _announce)
+    async with AsyncExitStack() as stack:
+        with err.status("starting Postgres, and Kafka (the first time its jars are fetched: 43 MB) …"):
+            stack.push_async_callback(postgres.stop)
+            stack.push_async_callback(kafka.stop)
+            await _unless_stopped(_start_both(postgres, kafka), stop)
+        _step(f"Postgres and Kafka ({kafka.bootstrap_servers}) are up")
+        yield {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "DATABASE_URL": postgres.url()}
+
+
+async def _start_both(postgres: EmbeddedPostgres, kafka: EmbeddedKafka) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(postgres.start())
+        group.create_task(kafka.start())
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Do the work, or drop it when asked to stop meanwhile. A group's first error is the one to tell."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        raise Stopped from None
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+class Stopped(Exception):
+    """Asked to stop before everything stood."""
+
+
+def _service_command(name: str, data: Path) -> Command:
+    # Their whole log is in the folder; the terminal shows what needs a person.
+    return Command(
+        name,
+        [sys.executable, "-m", "deploy", name],
+        environment={"REDRIVE_DATA": str(data.resolve()), "LOG_STDOUT_LEVEL": "WARNING"},
+        stop_seconds=40,
+    )
+
+
+class _Lock:
+    """One `redrive up` per data folder. The kernel drops the lock with its process, so it can't go stale."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            raise Unavailable(f"another `redrive up` (pid {holder}) runs on {self._path.parent}") from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _lock(data: Path) -> _Lock:
+    return _Lock(data / "up.lock")
+
+
+def _require_ports(settings: Settings) -> None:
+    """Before anything starts, so that nothing is half-started."""
+    wanted_ports = (
+        (settings.ingest_host, settings.ingest_port, "INGEST_PORT"),
+        (settings.console_host, settings.console_port, "CONSOLE_PORT"),
+        (settings.processors_host, settings.processors_port, "PROCESSORS_PORT"),
+    )
+    for host, port, variable in wanted_ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise Misconfigured(f"{host}:{port} can't be bound ({error.strerror}); set {variable}") from error
+
+
+def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> None:
+    """Addresses and development secrets, for commands in other terminals; only for our eyes."""
+    path = generated_env(data)
+    known = {k: v for k, v in dotenv_values(path).items() if v} if path.exists() else {}
+    given = {**{k: v for k, v in dotenv_values(ENV_FILE).items() if v}, **os.environ}
+    lines = dict(addresses)
+    for name, make in _SECRETS.items():
+        if name == "ADMIN_API_KEY":
+            lines[name] = given.get(name) or known.get(name) or make()
+        elif not given.get(name) and settings.app_env == "development":
+            lines[name] = known.get(name) or make()
+    temporary = path.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text("".join(export_line(name, value) + "\n" for name, value in lines.items()))
+    temporary.replace(path)
+
+
+async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asyncio.Event) -> None:
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    child = next(child for child in children if child.command.name == name)
+    last = "no answer"
+    with err.status(f"waiting for {name} …"):
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while True:
+                if stop.is_set():
+                    raise Stopped
+                try:
+                    async with session.get(f"{url}/readyz") as response:
+                        last = await response.text()
+                        if response.status == 200:
+                            _step(f"{name} is ready")
+                            return
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+                if asyncio.get_running_loop().time() > deadline or child.restarts > 2:
+                    raise Unavailable(f"{name} is not ready ({last}); its log is in the data folder's logs/{name}.log")
+                await asyncio.sleep(0.2)
+
+
+async def _log_is_empty(runtime: Runtime) -> bool:
+    async with LogReader(runtime.settings.require_kafka()) as reader:
+        return not any([await reader.tails(source.topic, 1) for source in runtime.sources.values()])
+
+
+async def _send_samples(runtime: Runtime, url: str) -> None:
+    locations: list[str] = []
+    customer = new_customer()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        for source in runtime.sources.values():
+            if source.provider.name in PROVIDERS and source.secrets.values:
+                for sample in story(source, customer):
+                    _, location = await post(session, runtime, source, url, sample)
+                    locations += [location] if location else []
+    connection = await connect(runtime.settings)
+    try:
+        await wait_until_folded(connection, locations)
+        counts = {
+            table: await connection.fetchval(f"SELECT count(*) FROM public.{table}")  # noqa: S608 - our own names
+            for table in ("messages", "subscriptions", "payments", "credits", "accounts", "calls")
+        }
+    finally:
+        await connection.close()
+    _step(f"{len(locations)} signed samples became rows: " + ", ".join(f"{n} {table}" for table, n in counts.items()))
+
+
+def _print_urls(runtime: Runtime, urls: dict[str, str]) -> None:
+    data = runtime.settings.data
+    out.print(f"""
+[bold]redrive is up[/]
+  webhooks   {urls["ingest"]}/webhooks/{{{", ".join(runtime.sources)}}}
+  console    {urls["console"]}/   (key: ADMIN_API_KEY in {generated_env(data)})
+  metrics    {urls["ingest"]}/metrics  {urls["processors"]}/metrics
+  logs       {data / "logs"}/
+  addresses  source {generated_env(data)}
+
+  more traffic     redrive send stripe --count 20 --wait
+  what came in     redrive events list
+  the tables       psql "$DATABASE_URL" -c 'TABLE accounts'
+  a safe replay    redrive replay run --from '1h ago' --reason 'trying it'""")
+
+
+def _step(text: str) -> None:
+    out.print(f"[green]✓[/] {text}")
+
+
+def _announce(text: str) -> None:
+    err.print(f"[yellow]![/] {text}")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (up,)

@@ -1,0 +1,115 @@
+"""`redrive verify`: does a captured request verify, and if not, why. Needs no other configuration."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploy.cli import json_option
+from deploy.output import out
+from deploy.wiring import load
+from schemas.envelope import Delivery
+from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
+from schemas.providers import PROVIDERS, verify
+from schemas.providers.base import Provider, Secrets
+from schemas.providers.whatsapp import answer_handshake
+
+
+class CapturedRequest(BaseModel):
+    """A request as a JSON object. `now` is seconds since the epoch; default: the present."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    method: str = "POST"
+    url: str = "http://localhost/"
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str = ""
+    now: int | None = None
+    secret: str | None = None
+    auth_token: str | None = None
+    public_key: str | None = None
+    verify_token: str | None = None
+    channel_id: str | None = None
+    scheme: str | None = None
+
+    @property
+    def given_secret(self) -> str | None:
+        return self.secret or self.auth_token or self.public_key
+
+
+@click.command("verify")
+@click.argument("source")
+@click.option(
+    "--request",
+    "file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="JSON object: method, url, headers, body, now, and secret | auth_token | public_key | verify_token.",
+)
+@json_option
+def verify_request(source: str, file: Path, as_json: bool) -> None:
+    """Verify a captured request to SOURCE; exit 0 when it verifies, 1 when it doesn't.
+
+    SOURCE is a configured source, or the name of a provider when the request brings its own secret.
+    """
+    try:
+        request = CapturedRequest.model_validate_json(
+            sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSelection(f"{file}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error
+    verdict = judge(request, *_provider_and_secrets(source, request))
+    if as_json or not sys.stdout.isatty():
+        print(orjson.dumps(verdict).decode())
+    elif verdict["verified"]:
+        out.print("[green]verified[/]")
+    else:
+        out.print(f"[red]not verified[/]: {verdict['code']}")
+    sys.exit(0 if verdict["verified"] else 1)
+
+
+def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provider, Secrets]:
+    schemes = frozenset([request.scheme]) if request.scheme else frozenset[str]()
+    if source in PROVIDERS and (request.given_secret or request.verify_token):
+        # The captured handshake of a vector may call its token just "secret".
+        token = request.verify_token or request.secret
+        values = (request.given_secret,) if request.given_secret else ()
+        return PROVIDERS[source], Secrets(values, token, schemes)
+    configured = load().sources.get(source)
+    if configured is None:
+        raise Misconfigured(f"{source!r} is no configured source; put a secret into the request to verify without one")
+    return configured.provider, Secrets(configured.secrets.values, configured.secrets.verify_token, schemes)
+
+
+def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dict[str, Any]:
+    """`{"verified": …, "code": …}`; the code is null when it verifies."""
+    parts = urlsplit(request.url)
+    now = int(time.time()) if request.now is None else request.now
+    delivery = Delivery(
+        source=provider.name,
+        method=request.method.upper(),
+        url=request.url,
+        path=parts.path,
+        query=parts.query,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=request.body.encode("utf-8", "surrogatepass"),
+        remote="",
+        arrived_ms=now * 1000,
+    )
+    try:
+        if provider.name == "whatsapp" and delivery.method == "GET":
+            answer_handshake(parts.query, secrets)
+        else:
+            verify(provider, delivery, secrets, now)
+    except RejectedDelivery as rejection:
+        return {"verified": False, "code": rejection.rejection}
+    return {"verified": True, "code": None}
+
+
+COMMANDS: Final[Sequence[click.Command]] = (verify_request,)

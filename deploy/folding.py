@@ -1,0 +1,47 @@
+"""The processors' projections and store, as the port that a replay drives."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+
+from processors.fold import Dead, Folded, fold_record
+from processors.store import Connection, Store, Written
+from processors.worker import LIVE_GENERATION
+from replay.ports import RawRecord
+from schemas.errors import Misconfigured
+
+
+class NoDeadLetters:
+    """A replayed record that is still poison has its dead letter from the first time."""
+
+    async def put(self, letters: Sequence[Dead]) -> None:
+        return None
+
+
+class LiveFolding:
+    """Folds into the generation that is live now."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self._store = Store(generation, NoDeadLetters())
+
+    @classmethod
+    async def open(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "LiveFolding":
+        try:
+            return cls(await connection.fetchval(LIVE_GENERATION))
+        except asyncpg.UndefinedTableError as error:
+            raise Misconfigured("the database has no redrive schema: run `redrive migrate --apply`") from error
+
+    def fold(self, raw: RawRecord) -> Folded | Dead:
+        return fold_record(raw)  # type: ignore[arg-type]
+
+    async def commit(
+        self,
+        connection: Connection,
+        records: Sequence[Folded | Dead],
+        first: Callable[[], Awaitable[None]],
+        last: Callable[[Written], Awaitable[None]],
+    ) -> Written:
+        folded = [record for record in records if isinstance(record, Folded)]
+        dead = [record for record in records if isinstance(record, Dead)]
+        return await self._store.commit(connection, folded, dead, first, last)

@@ -1,0 +1,102 @@
+"""Migrations (numbered SQL, forward only, through yoyo) and the fact tables and views of generations."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, LiteralString, TypeAlias
+
+import asyncpg
+import yoyo
+
+from schemas.errors import Misconfigured
+from schemas.facts import TABLES
+
+LOCK: Final = "redrive.migrate"
+FIRST_GENERATION: Final = 1
+_APPLIED: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+def packaged() -> dict[str, str]:
+    """Migration name -> SHA-256 of its file, in order."""
+    folder = Path(str(files("schemas.migrations")))
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.sql"))}
+
+
+async def applied(connection: Connection) -> dict[str, str]:
+    """What the database holds; empty for one that redrive never saw."""
+    if await connection.fetchval("SELECT to_regclass('redrive.migration_checksum')") is None:
+        return {}
+    return {row["migration"]: row["sha256"] for row in await connection.fetch(_APPLIED)}
+
+
+async def pending(connection: Connection) -> list[str]:
+    """Names to apply. Raises `Misconfigured` where a released migration was edited or the database is newer."""
+    ours, theirs = packaged(), await applied(connection)
+    if unknown := sorted(set(theirs) - set(ours)):
+        raise Misconfigured(f"the database has migrations that this version does not know: {', '.join(unknown)}")
+    if edited := [name for name, digest in theirs.items() if ours[name] != digest]:
+        raise Misconfigured(f"applied migrations were edited afterwards: {', '.join(edited)}")
+    return [name for name in ours if name not in theirs]
+
+
+async def migrate(connection: Connection, url: str) -> list[str]:
+    """Apply what is pending, under an advisory lock; make the first generation; refresh the views."""
+    await connection.execute("SELECT pg_advisory_lock(hashtext($1))", LOCK)
+    try:
+        names = await pending(connection)
+        if names:
+            _apply(url)
+            rows = [(name, packaged()[name]) for name in names]
+            await connection.executemany("INSERT INTO redrive.migration_checksum VALUES ($1, $2)", rows)
+        async with connection.transaction():
+            live = await connection.fetchval("SELECT live FROM redrive.generation")
+            if live is None:
+                live = FIRST_GENERATION
+                await connection.execute("INSERT INTO redrive.generation (live) VALUES ($1)", live)
+            await create_generation(connection, live)
+            await point_views(connection, live)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", LOCK)
+    return names
+
+
+def _apply(url: str) -> None:
+    backend = yoyo.get_backend("postgresql+psycopg://" + url.partition("://")[2])
+    try:
+        migrations = yoyo.read_migrations(str(files("schemas.migrations")))
+        # Our advisory lock is held: a lock row left by a killed process is stale.
+        backend.break_lock()
+        with backend.lock():
+            backend.apply_migrations(backend.to_apply(migrations))
+    finally:
+        backend.connection.close()
+
+
+async def create_generation(connection: Connection, generation: int) -> None:
+    schema = f"gen_{generation}"
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    for table in TABLES:
+        await connection.execute(table.ddl(schema))
+
+
+async def point_views(connection: Connection, generation: int) -> None:
+    """Make the views read one generation; grants on them stay."""
+    sql = files("schemas").joinpath("views.sql").read_text()
+    await connection.execute(sql.replace(":gen.", f"gen_{generation}."))
+
+
+async def is_current(connection: Connection) -> bool:
+    """Whether the schema is this version's; for readiness."""
+    return not await pending(connection)
+
+
+async def store_price_tiers(connection: Connection, tiers: dict[str, str]) -> None:
+    """What `[price_tiers]` of redrive.toml says, as the table that the accounts view joins."""
+    async with connection.transaction():
+        await connection.execute("DELETE FROM redrive.price_tiers WHERE price_id <> ALL($1::text[])", list(tiers))
+        await connection.executemany(
+            "INSERT INTO redrive.price_tiers VALUES ($1, $2) ON CONFLICT (price_id) DO UPDATE SET name = EXCLUDED.name",
+            list(tiers.items()),
+        )

@@ -1,0 +1,118 @@
+"""Child processes that die with their parent, in sessions of their own, and are started again when they fail."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+RESTART_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start a child and how to stop it. `user` is a system user, for programs that refuse root."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 30.0
+    user: str | None = None
+    home: Path | None = None
+
+
+class Child:
+    """A running child."""
+
+    def __init__(self, command: Command, announce: Callable[[str], None]) -> None:
+        self.command = command
+        self._announce = announce
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def has_exited(self) -> bool:
+        return self._process is None or self._process.returncode is not None
+
+    async def start(self) -> None:
+        await self._spawn()
+        self._watch = asyncio.create_task(self._restart_when_gone())
+
+    async def _spawn(self) -> None:
+        command = self.command
+        output: IO[bytes] | None = None
+        if command.log is not None:
+            command.log.parent.mkdir(parents=True, exist_ok=True)
+            output = command.log.open("ab")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                env={**os.environ, **command.environment},
+                cwd=command.home,
+                start_new_session=True,
+                user=command.user,
+                preexec_fn=_die_with_parent(command.stop_signal),
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    async def _restart_when_gone(self) -> None:
+        while self._process is not None:
+            code = await self._process.wait()
+            if self._is_stopping:
+                return
+            self.restarts += 1
+            self._announce(f"{self.command.name} ended with {code}; starting it again")
+            await asyncio.sleep(RESTART_SECONDS)
+            if self._is_stopping:
+                return
+            await self._spawn()
+
+    async def stop(self) -> None:
+        """Ask, wait, then kill the whole session."""
+        self._is_stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.send_signal(self.command.stop_signal)
+            try:
+                await asyncio.wait_for(process.wait(), self.command.stop_seconds)
+            except TimeoutError:
+                self._announce(f"{self.command.name} did not stop in {self.command.stop_seconds:.0f} s; killing it")
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
+    """A killed parent can't stop its children; the kernel then does it (Linux; elsewhere they stay)."""
+    parent = os.getpid()
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        prctl = libc.prctl
+    except (OSError, AttributeError):
+        return lambda: None
+
+    def set_death_signal() -> None:
+        prctl(_PR_SET_PDEATHSIG, stop_signal)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), stop_signal)
+
+    return set_death_signal

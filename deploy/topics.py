@@ -1,0 +1,106 @@
+"""Topics: create those that are missing, and compare those that are there with what the log needs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from schemas.errors import Unavailable
+from schemas.settings import Source
+from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, SIDE_CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is: `faults` maps a setting to what it is, where that is not what the log needs."""
+
+    name: str
+    exists: bool
+    partitions: int
+    replication: int
+    min_insync_replicas: int
+    faults: dict[str, str]
+
+
+def wanted(sources: Iterable[Source]) -> dict[str, dict[str, str]]:
+    """Topic -> its configuration."""
+    return {**{source.topic: LOG_CONFIG for source in sources}, **SIDE_CONFIG}
+
+
+def partitions_of(topic: str, default: int) -> int:
+    """Operators' topics are small; control is compacted and read whole."""
+    return 1 if topic in (CONTROL, OPERATOR) else default
+
+
+class Topics:
+    """The admin client's part that redrive needs. Use as an async context manager; raises `Unavailable`."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._client: AIOKafkaAdminClient = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+
+    async def __aenter__(self) -> "Topics":
+        try:
+            await self._client.start()
+        except KafkaError as error:
+            await self._client.close()
+            raise Unavailable(f"Kafka does not answer at {self._bootstrap_servers}: {error}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def names(self) -> set[str]:
+        return set(await self._client.list_topics())
+
+    async def create(self, topics: dict[str, dict[str, str]], partitions: int, replication: int) -> list[str]:
+        """Create what is missing; returns the new names."""
+        existing = await self.names()
+        missing = {name: config for name, config in topics.items() if name not in existing}
+        response = await self._client.create_topics(
+            [
+                NewTopic(name, partitions_of(name, partitions), replication, topic_configs=config)
+                for name, config in missing.items()
+            ]
+        )
+        for name, code, *rest in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise Unavailable(f"Kafka did not create {name}: {rest[0] if rest else error.__name__}")
+        return list(missing)
+
+    async def states(self, topics: dict[str, dict[str, str]]) -> list[TopicState]:
+        """Every wanted topic as it is."""
+        existing = await self.names()
+        names = [name for name in topics if name in existing]
+        described = {item["topic"]: item for item in await self._client.describe_topics(names)} if names else {}
+        configs = await self._configs(names)
+        states = []
+        for name, needed in topics.items():
+            if name not in described:
+                states.append(TopicState(name, False, 0, 0, 0, {}))
+                continue
+            partitions = described[name]["partitions"]
+            actual = configs[name]
+            faults = {
+                setting: actual.get(setting, "") for setting, value in needed.items() if actual.get(setting) != value
+            }
+            # Larger records than ours harm nobody.
+            if int(actual.get("max.message.bytes", "0")) >= int(needed["max.message.bytes"]):
+                faults.pop("max.message.bytes", None)
+            replication = min((len(part["replicas"]) for part in partitions), default=0)
+            minimum = int(actual.get("min.insync.replicas", "1"))
+            states.append(TopicState(name, True, len(partitions), replication, minimum, faults))
+        return states
+
+    async def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        found: dict[str, dict[str, str]] = {}
+        for response in await self._client.describe_configs(resources):
+            for _code, _message, _kind, name, entries in response.resources:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+        return found

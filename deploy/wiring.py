@@ -1,0 +1,121 @@
+"""Settings from the environment and the files, and what is built from them: the one place that reads `os.environ`."""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from getpass import getuser
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from pydantic import SecretStr, ValidationError
+
+from schemas.errors import Misconfigured, Unavailable
+from schemas.providers import standardwebhooks
+from schemas.settings import FileConfig, Settings, Source, sources_of
+
+ENV_FILE: Final = Path(".env")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What every command and service starts from."""
+
+    settings: Settings
+    file: FileConfig
+    sources: dict[str, Source]
+
+    @property
+    def operator(self) -> str:
+        return self.settings.operator or getuser()
+
+
+def generated_env(data: Path) -> Path:
+    """Where `redrive up` writes addresses and development secrets."""
+    return data / "env"
+
+
+def load(**overrides: Any) -> Runtime:
+    """Read settings and `redrive.toml`. Raises `Misconfigured` with every fault in one message."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        # The data folder names the generated file, so it is read first.
+        data = Settings(_env_file=ENV_FILE, **given).data
+        settings = Settings(_env_file=(generated_env(data), ENV_FILE), **given)
+    except ValidationError as error:
+        raise Misconfigured(_faults(error, "a setting")) from error
+    file = load_file(settings.config)
+    sources = sources_of(settings, file)
+    for source in sources.values():
+        if source.provider.name == "standardwebhooks":
+            for secret in source.secrets.values:
+                standardwebhooks.check_secret(secret)
+    if settings.app_env == "production":
+        _require_production(settings, sources)
+    return Runtime(settings, file, sources)
+
+
+def load_file(path: Path) -> FileConfig:
+    """`redrive.toml`, with `${NAME}` in strings taken from the environment; empty where there is no file."""
+    try:
+        parsed = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return FileConfig()
+    except (tomllib.TOMLDecodeError, OSError) as error:
+        raise Misconfigured(f"{path}: {error}") from error
+    try:
+        return FileConfig.model_validate(_expand(parsed, str(path)))
+    except ValidationError as error:
+        raise Misconfigured(_faults(error, str(path))) from error
+
+
+def _expand(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _expand(item, f"{where}: {name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, where) for item in value]
+    if isinstance(value, str) and value.startswith("${") and value.endswith("}"):
+        name = value[2:-1]
+        if name not in os.environ:
+            raise Misconfigured(f"{where} refers to {value}, but {name} is not set")
+        return os.environ[name]
+    return value
+
+
+def _faults(error: ValidationError, where: str) -> str:
+    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    return f"{where} is not valid: " + "; ".join(faults)
+
+
+def _require_production(settings: Settings, sources: dict[str, Source]) -> None:
+    if settings.admin_api_key is None:
+        raise Misconfigured("APP_ENV=production needs ADMIN_API_KEY")
+    if not any(source.secrets.values for source in sources.values()):
+        raise Misconfigured("APP_ENV=production needs a source: set one provider's secret, or redrive.toml")
+    if settings.public_url is None and any(source.provider.name == "twilio" for source in sources.values()):
+        raise Misconfigured("APP_ENV=production with Twilio needs PUBLIC_URL: Twilio signs the URL that it calls")
+
+
+async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection for a command. Raises `Unavailable`."""
+    url = settings.require_database()
+    try:
+        return await asyncpg.connect(url, timeout=10)
+    except (OSError, asyncpg.PostgresError, TimeoutError, asyncpg.InterfaceError) as error:
+        raise Unavailable(f"Postgres does not answer at {hide_password(url)}: {error}") from error
+
+
+async def open_pool(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool that opens connections as it needs them, so that a service can start before its database."""
+    return await asyncpg.create_pool(settings.require_database(), min_size=0, max_size=size, command_timeout=120, timeout=10)
+
+
+def hide_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    credentials, at, tail = rest.rpartition("@")
+    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{tail}" if at else url
+
+
+def export_line(name: str, value: str | SecretStr) -> str:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return f"export {name}={text}"

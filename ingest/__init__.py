@@ -1,0 +1,1 @@
+"""HTTP to log: verify, identify, append, answer. Never touches the database."""

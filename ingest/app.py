@@ -1,0 +1,41 @@
+"""The ingress as a server: aiohttp's low-level server, without router and middlewares, in front of `Ingress`."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ingest import responses
+from ingest.handler import PREFIX, Ingress
+
+MAX_BODY_BYTES = 5 * 1024 * 1024
+"""Above every source's own limit; the source's is checked first where the length is known."""
+
+Readiness = Callable[[], Awaitable[dict[str, bool]]]
+
+
+def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
+    """A server for `web.ServerRunner`. `readiness` names what it depends on, and whether each is there."""
+
+    async def route(request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path
+        if path.startswith(PREFIX):
+            return await ingress.answer(request)
+        path = path.partition("?")[0]
+        if path not in ("/healthz", "/readyz", "/metrics"):
+            return responses.problem("not_found")
+        if request.method not in ("GET", "HEAD"):
+            return responses.problem("method_not_allowed")
+        if path == "/metrics":
+            return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        if path == "/healthz":
+            return responses.document({"status": "ok"})
+        checks = await readiness()
+        is_ready = all(checks.values())
+        return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503)
+
+    def make_request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
+        return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY_BYTES)
+
+    # Bodies stay as they were signed: nothing may decompress them.
+    return web.Server(route, request_factory=make_request, auto_decompress=False, access_log=None)

@@ -1,0 +1,228 @@
+"""Appends to Kafka: whatever waits when the broker is free goes into one batch. Must not verify or dedupe.
+
+The producer is idempotent with `acks=all`. A batch in doubt is retried by the client until the broker answers, so a
+record can come late but not twice; the delivery that waited for it may meanwhile have been answered 503.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any, Final, NamedTuple, cast
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from ingest import metrics
+from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
+from schemas.errors import Unavailable
+from schemas.settings import Source
+from schemas.topics import MAX_RECORD_BYTES
+
+MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 1024 * 1024
+
+
+Settle = Callable[[Location | None], None]
+"""Called once per record when its outcome is known: where it is, or None where the log refused it for good."""
+
+
+class _OpenBatch:
+    """A batch that takes records until the client sends it."""
+
+    def __init__(self, builder: BatchBuilder, partition: int) -> None:
+        self.builder = builder
+        self.partition = partition
+        self.answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        self.settlers: list[Settle] = []
+        self.bytes = 0
+        self.opened = time.monotonic()
+
+
+class Appended(NamedTuple):
+    """A record's place in a batch that is on its way."""
+
+    batch: _OpenBatch
+    topic: str
+    position: int
+
+    async def location(self) -> Location:
+        """Wait for the batch. Raises `Unavailable` when the log refused it, or when its outcome takes too long."""
+        partition, base_offset = await self.batch.answer
+        return Location(self.topic, partition, base_offset + self.position)
+
+
+class EventLog:
+    """The log, for writing. One instance per process."""
+
+    def __init__(self, make_producer: Callable[[], AIOKafkaProducer], stall_seconds: float) -> None:
+        self._make_producer = make_producer
+        self._stall_seconds = stall_seconds
+        self._producer: AIOKafkaProducer | None = None
+        self._open: dict[str, _OpenBatch] = {}
+        self._partitions: dict[str, Any] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._waiting: dict[_OpenBatch, None] = {}
+        self._pending_bytes = 0
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises `Unavailable` while no broker answers."""
+        self._producer = await self._started_producer()
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        producer = self._make_producer()
+        try:
+            await producer.start()
+        except KafkaError as error:
+            await producer.stop()
+            raise Unavailable(f"Kafka does not answer: {error}") from error
+        return producer
+
+    async def stop(self) -> None:
+        """Wait for what is on its way, as far as the broker lets us."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=self._stall_seconds)
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._producer is not None:
+            await _stop_producer(self._producer)
+
+    @property
+    def is_available(self) -> bool:
+        """False while the oldest batch on its way has waited longer than anybody would wait for its answer."""
+        if self._producer is None:
+            return False
+        oldest = next(iter(self._waiting), None)
+        return oldest is None or time.monotonic() - oldest.opened < self._stall_seconds
+
+    def append(self, source: Source, verified: VerifiedDelivery, identity: Identity, settle: Settle) -> Appended:
+        """Put a record into the batch that leaves next. Raises `Unavailable` rather than wait without bound.
+
+        `settle` hears of the outcome however late it comes, also when nobody waits for the answer any more.
+        """
+        delivery = verified.delivery
+        size = len(delivery.body) + 1024
+        if self._producer is None or self._pending_bytes + size > MAX_PENDING_BYTES or not self.is_available:
+            raise Unavailable("the log is not taking appends")
+        headers = record_headers(verified, identity, source.provider.signature_headers)
+        key = identity.record_id.encode()
+        topic = source.topic
+        batch = self._open.get(topic)
+        if batch is None or not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
+            batch = self._new_batch(topic)
+            if not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
+                del self._open[topic]
+                raise Unavailable("the record does not fit into a batch")
+            self._send(topic, batch)
+        batch.bytes += size
+        self._pending_bytes += size
+        batch.settlers.append(settle)
+        return Appended(batch, topic, len(batch.settlers) - 1)
+
+    @staticmethod
+    def _put(batch: _OpenBatch, key: bytes, body: bytes, timestamp_ms: int, headers: list[tuple[str, bytes]]) -> bool:
+        return batch.builder.append(key=key, value=body, timestamp=timestamp_ms, headers=headers) is not None
+
+    def _new_batch(self, topic: str) -> _OpenBatch:
+        """On the next partition: order is not needed, so full batches beat a hash of the key."""
+        producer = cast(AIOKafkaProducer, self._producer)
+        partitions = self._partitions.get(topic)
+        if partitions is None:
+            known = producer.client.cluster.partitions_for_topic(topic)
+            if not known:
+                raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
+            partitions = self._partitions[topic] = cycle(sorted(known))
+        batch = self._open[topic] = _OpenBatch(producer.create_batch(), next(partitions))
+        return batch
+
+    def _send(self, topic: str, batch: _OpenBatch) -> None:
+        self._waiting[batch] = None
+        task = asyncio.create_task(self._deliver(topic, batch))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _deliver(self, topic: str, batch: _OpenBatch) -> None:
+        """See one batch through. It stays open for more records until the client takes it."""
+        producer = cast(AIOKafkaProducer, self._producer)
+        deadline = asyncio.get_running_loop().call_later(self._stall_seconds, _give_up_waiting, batch)
+        try:
+            sent = await producer.send_batch(batch.builder, topic, partition=batch.partition)
+            metadata = await sent
+        except (KafkaError, AssertionError) as error:
+            metrics.append_failed(topic, error, len(batch.settlers))
+            self._finish(topic, batch)
+            for settle in batch.settlers:
+                settle(None)
+            _give_up_waiting(batch)
+            self._renew_producer(producer)
+            return
+        finally:
+            deadline.cancel()
+        self._finish(topic, batch)
+        metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
+        for position, settle in enumerate(batch.settlers):
+            settle(Location(topic, batch.partition, metadata.offset + position))
+        if not batch.answer.done():
+            batch.answer.set_result((batch.partition, metadata.offset))
+
+    def _finish(self, topic: str, batch: _OpenBatch) -> None:
+        self._waiting.pop(batch, None)
+        self._pending_bytes -= batch.bytes
+        if self._open.get(topic) is batch:
+            del self._open[topic]
+
+    def _renew_producer(self, broken: AIOKafkaProducer) -> None:
+        """A failed batch leaves a hole in an idempotent producer's sequence: later batches would all be refused."""
+        if self._producer is not broken:
+            return
+        self._producer = None
+        self._open.clear()
+        self._partitions.clear()
+        self._renewal = asyncio.create_task(self._renew(broken))
+
+    async def _renew(self, broken: AIOKafkaProducer) -> None:
+        await _stop_producer(broken)
+        while self._producer is None:
+            try:
+                self._producer = await self._started_producer()
+            except Unavailable as error:
+                metrics.append_failed("*", error, 0)
+                await asyncio.sleep(1)
+
+    async def refresh(self, topics: list[str]) -> None:
+        """Learn the topics' partitions before the first append."""
+        producer = cast(AIOKafkaProducer, self._producer)
+        for topic in topics:
+            await producer.partitions_for(topic)
+
+
+def _give_up_waiting(batch: _OpenBatch) -> None:
+    if not batch.answer.done():
+        batch.answer.set_exception(Unavailable("the append is in doubt"))
+        # Nobody may be waiting; asyncio would report the error as unheard.
+        batch.answer.exception()
+
+
+async def _stop_producer(producer: AIOKafkaProducer) -> None:
+    """`stop` flushes first, and a flush waits for ever while the broker is away."""
+    try:
+        await asyncio.wait_for(producer.stop(), timeout=5)
+    except (TimeoutError, KafkaError):
+        await producer.client.close()
+
+
+def producer_factory(bootstrap_servers: str) -> Callable[[], AIOKafkaProducer]:
+    """Settings of the producer: every one of them is about not losing a record."""
+    return lambda: AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        client_id="redrive-ingest",
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        max_batch_size=MAX_BATCH_BYTES,
+        linger_ms=0,
+        request_timeout_ms=10_000,
+        metadata_max_age_ms=30_000,
+    )

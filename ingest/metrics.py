@@ -1,0 +1,92 @@
+"""Everything the ingress counts, as verbs that count and log. Never logs bodies, signatures or secrets.
+
+Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs more than the delivery.
+"""
+
+import logging
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+log: Final = logging.getLogger("redrive.ingest")
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+UNKNOWN: Final = "unknown"
+"""The `source` label of requests to no configured source: names off the wire must not become labels."""
+
+REQUESTS: Final = Counter("redrive_ingest_requests", "Deliveries by what became of them.", ["source", "outcome"])
+REQUEST_SECONDS: Final = Histogram("redrive_ingest_request_seconds", "Time to answer a delivery.", buckets=_BUCKETS)
+APPEND_SECONDS: Final = Histogram(
+    "redrive_ingest_append_seconds", "Time for a batch of records to be durable on the log.", buckets=_BUCKETS
+)
+SPOOL_RECORDS: Final = Gauge("redrive_ingest_spool_records", "Deliveries waiting in the local spool.")
+LAST_EVENT: Final = Gauge(
+    "redrive_source_last_event_timestamp_seconds", "Arrival of the newest record of a source.", ["source"]
+)
+REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
+WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.")
+APPEND_FAILURES: Final = Counter("redrive_ingest_append_failures", "Batches that the log refused.", ["reason"])
+
+
+class SourceMetrics:
+    """The counters of one source, looked up once: label look-ups are not for the hot path."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._accepted = REQUESTS.labels(source, "accepted")
+        self._duplicate = REQUESTS.labels(source, "duplicate")
+        self._conflict = REQUESTS.labels(source, "conflict")
+        self._last_event = LAST_EVENT.labels(source)
+
+    def accepted(self, record_id: str, arrived_ms: int, is_conflict: bool) -> None:
+        """A conflict is accepted as well: the same id came with another content."""
+        (self._conflict if is_conflict else self._accepted).inc()
+        self._last_event.set(arrived_ms / 1000)
+        if is_conflict:
+            self._log(logging.WARNING, "an id came again with another content", record_id, "conflict")
+        elif log.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, "accepted", record_id, "accepted")
+
+    def duplicate(self, record_id: str) -> None:
+        self._duplicate.inc()
+        if log.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, "duplicate", record_id, "duplicate")
+
+    def _log(self, level: int, message: str, record_id: str, outcome: str) -> None:
+        log.log(
+            level,
+            message,
+            extra={"action": "append", "source": self._source, "event_id": record_id, "outcome": outcome},
+        )
+
+
+def rejected(source: str, code: str, status: int) -> None:
+    outcome = "failed" if status >= 500 else "rejected"
+    REQUESTS.labels(source, outcome).inc()
+    REJECTIONS.labels(source, code).inc()
+    level = logging.ERROR if status >= 500 else logging.INFO
+    log.log(level, "refused", extra={"action": "verify", "source": source, "outcome": outcome, "code": code})
+
+
+def handler_failed(source: str) -> None:
+    """An error of ours in the outermost loop: counted, logged with its traceback, answered 500."""
+    REQUESTS.labels(source, "failed").inc()
+    REJECTIONS.labels(source, "internal_error").inc()
+    log.exception("unexpected error", extra={"action": "answer", "source": source, "code": "internal_error"})
+
+
+def append_failed(topic: str, error: BaseException, records: int) -> None:
+    APPEND_FAILURES.labels(type(error).__name__).inc()
+    log.error(
+        "the log did not take a batch: %s",
+        error,
+        extra={"action": "append", "outcome": "failed", "code": "log_unavailable", "topic": topic, "records": records},
+    )
+
+
+def window_caught_up(ids: int, read: int, seconds: float) -> None:
+    WINDOW_IDS.set(ids)
+    log.info(
+        "the dedupe window stands",
+        extra={"action": "catch_up", "outcome": "ready", "ids": ids, "read": read, "seconds": round(seconds, 3)},
+    )

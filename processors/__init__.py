@@ -1,0 +1,1 @@
+"""Log to rows: decode, project, join, upsert, acknowledge."""

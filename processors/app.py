@@ -1,0 +1,49 @@
+"""The Faust app: which topics it reads, and the one agent that folds them."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from processors.batches import BatchApp, BatchSchema
+from processors.worker import Worker
+from schemas.topics import MAX_RECORD_BYTES
+
+GROUP: Final = "redrive-processors"
+
+
+def create_app(bootstrap_servers: str, topics: Sequence[str], worker: Worker, data: Path) -> BatchApp:
+    """A worker of the group `redrive-processors`. Start and stop it as a service; it sets no signal handlers."""
+    app = BatchApp(
+        GROUP,
+        positions_of=worker.positions,
+        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        # Faust makes this folder at start; nothing is kept in it.
+        datadir=data / "faust",
+        store="memory://",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_RECORD_BYTES,
+        # One event is a batch of megabytes: two waiting are enough to keep the fold busy.
+        stream_buffer_maxsize=2,
+        # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
+        stream_wait_empty=False,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        broker_commit_interval=5.0,
+    )
+    topic = app.topic(*topics, schema=BatchSchema())
+
+    async def fold(stream: Any) -> None:
+        # Faust acknowledges what an agent raises on; without automatic acknowledgements it can't.
+        events: AsyncIterator[Any] = stream.noack().events()
+        async for event in events:
+            await worker.handle(event.value, app.batches.rewind, reseek)
+            event.ack()
+
+    def reseek() -> None:
+        app.seek_in_background(set(app.batches.assignment()))
+
+    app.agent(topic, name="fold")(fold)
+    return app

@@ -1,0 +1,205 @@
+"""Faust's transport, in batches: one event is what one fetch brought of one partition. Must not look into records.
+
+Faust stays in charge of groups, rebalances, commits and supervision. Three things are ours: a fetch is handed on whole,
+reading starts from the positions in Postgres rather than from Kafka's group offsets, and every batch says where the
+reading stood before it, so that a batch lost on the way shows as a gap instead of passing for progress.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import faust
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from processors.fold import RawRecord
+
+PositionsOf = Callable[[Mapping[TP, tuple[int, int]]], Awaitable[Mapping[TP, int]]]
+"""{partition: (log start, log end)} -> {partition: offset to read from}. Waits for the database as long as it takes."""
+
+IDLE_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition, read without a break from `start` to `end` (exclusive)."""
+
+    tp: TP
+    start: int
+    end: int
+    log_end: int
+    records: list[RawRecord]
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):
+    """Reads, in the consumer's own thread. `_reading` is touched by that thread's loop alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._reading: dict[TP, int] = {}
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._reading.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._reading.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
+        """{partition: (log start, log end)}."""
+        consumer = self._ensure_consumer()
+        starts = await self.call_thread(consumer.beginning_offsets, partitions)
+        ends = await self.call_thread(consumer.end_offsets, partitions)
+        return {tp: (starts[tp], ends[tp]) for tp in partitions}
+
+    async def read_from(self, positions: Mapping[TP, int]) -> None:
+        await self.call_thread(self._read_from, positions)
+
+    async def _read_from(self, positions: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        for tp, offset in positions.items():
+            if tp in assigned:
+                consumer.seek(tp, offset)
+                self._reading[tp] = offset
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Batch]]:
+        # A partition that was not sought yet would be read from the group's offset: leave it in the fetcher.
+        ready = {tp for tp in active_partitions if tp in self._reading}
+        if not ready:
+            await asyncio.sleep(IDLE_SECONDS)
+            return {}
+        fetched = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
+        # Nothing else of this loop ran since the fetcher moved its position, so `_reading` is still what it was.
+        batches: dict[TP, list[Batch]] = {}
+        for key, records in fetched.items():
+            tp = TP(key.topic, key.partition)
+            start = self._reading.get(tp)
+            if start is not None and records:
+                end = records[-1].offset + 1
+                self._reading[tp] = end
+                batches[tp] = [Batch(tp, start, end, consumer.highwater(tp) or end, records)]
+        return batches
+
+
+class BatchConsumer(Consumer):
+    """Seeks to the stored positions, and acknowledges whole batches."""
+
+    _thread: BatchConsumerThread
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Batch) -> ConsumerMessage:
+        last = record.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            0,
+            [],
+            None,
+            cast(Any, record),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Forget old acknowledgements, and read from the positions that stand with the rows.
+
+        The database may be away: the partitions then rest, unread, until it answers. Faust must not wait for that,
+        it takes a long silence here for a crash.
+        """
+        assigned = set(self.assignment())
+        for tp in assigned:
+            self._acked.pop(tp, None)
+            self._acked_index.pop(tp, None)
+            self._committed_offset.pop(tp, None)
+        cast(BatchApp, self.app).seek_in_background(assigned)
+        return {}
+
+    async def rewind(self, positions: Mapping[TP, int]) -> None:
+        """Read these partitions again from there."""
+        for tp in positions:
+            self._read_offset[tp] = None
+        await self._thread.read_from(positions)
+
+    async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
+        return await self._thread.bounds(partitions)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust expects one acknowledgement per offset and would fill the holes inside our batches."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Batches of a partition are acknowledged in order, so the highest acknowledged offset is the position."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        highest = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return int(highest) + 1
+
+
+class BatchTransport(Transport):
+    Consumer = BatchConsumer
+
+
+class BatchSchema(faust.Schema[Any, Any]):
+    """Hands the batch on as it is: decoding belongs to the projections."""
+
+    def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, {}, message)
+
+        return decode
+
+
+class BatchApp(faust.App):
+    """A Faust app over `BatchTransport`, reading from the positions that `positions_of` gives."""
+
+    positions_of: PositionsOf
+
+    def __init__(self, *args: Any, positions_of: PositionsOf, **kwargs: Any) -> None:
+        self.positions_of = positions_of
+        self._seek: asyncio.Task[None] | None = None
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def seek_in_background(self, partitions: set[TP]) -> None:
+        """A newer assignment replaces the seek for an older one."""
+        if self._seek is not None:
+            self._seek.cancel()
+        self._seek = asyncio.create_task(self._seek_to_positions(partitions))
+
+    async def _seek_to_positions(self, partitions: set[TP]) -> None:
+        bounds = await self.batches.bounds(partitions)
+        await self.batches.rewind(await self.positions_of(bounds))
+
+    @property
+    def batches(self) -> BatchConsumer:
+        """The consumer, as the type that `BatchTransport` makes."""
+        return cast(BatchConsumer, self.consumer)
+
+    async def on_stop(self) -> None:
+        if self._seek is not None:
+            self._seek.cancel()
+        await super().on_stop()

@@ -1,0 +1,27 @@
+"""What a failed write means: whose fault it is, and so whether to retry, to look for poison, or to stop.
+
+The default is to retry: a record is only called dead when Postgres said that its *data* is refused.
+"""
+
+from typing import Final, Literal
+
+import asyncpg
+
+Verdict = Literal["poison", "retry"]
+
+_DATA_CLASSES: Final = frozenset({"22", "23", "54"})
+"""SQLSTATE classes: data exception, integrity violation, program limit exceeded (a key too long for an index)."""
+
+
+def verdict_of(error: BaseException) -> Verdict:
+    """`poison` where the same rows would be refused again, `retry` for everything that time or an operator mends."""
+    if isinstance(error, asyncpg.PostgresError):
+        return "poison" if (error.sqlstate or "")[:2] in _DATA_CLASSES else "retry"
+    # The driver refuses some values before they reach the server: numbers out of range, text that is not UTF-8.
+    if isinstance(error, OverflowError | UnicodeEncodeError | asyncpg.DataError):
+        return "poison"
+    return "retry"
+
+
+RETRYABLE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What talking to Postgres can raise besides refused data."""

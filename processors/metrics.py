@@ -1,0 +1,108 @@
+"""Everything the processors count, as verbs that count and log."""
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from processors.fold import Dead, Folded
+
+log: Final = logging.getLogger("redrive.processors")
+
+RECORDS: Final = Counter("redrive_processors_records", "Records folded.", ["source", "outcome"])
+LAG: Final = Gauge("redrive_processors_lag_records", "Records in the log past the position.", ["topic", "partition"])
+BATCH_SECONDS: Final = Histogram(
+    "redrive_processors_batch_seconds",
+    "Time from a batch's decoding to its commit.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+DEAD_LETTERS: Final = Counter("redrive_dead_letters", "Records that no projection could apply.", ["source", "reason"])
+RETRIES: Final = Counter("redrive_processors_retries", "Batches tried again after the database failed.", ["reason"])
+REWINDS: Final = Counter("redrive_processors_rewinds", "Batches read again because the stored position was behind.")
+LOST_RECORDS: Final = Gauge(
+    "redrive_lost_records", "Offsets that the log dropped before they were folded.", ["topic", "partition"]
+)
+
+
+def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: float) -> None:
+    """Count what a committed batch did, by the best outcome of each record's events."""
+    refused = {letter.raw.offset for letter in letters}
+    counts: dict[tuple[str, str], int] = {}
+    for one in folded:
+        if one.raw.offset not in refused:
+            outcome = "applied" if any(event.status == "applied" for event in one.events) else "ignored"
+            key = (one.source, outcome)
+            counts[key] = counts.get(key, 0) + 1
+    for (source, outcome), count in counts.items():
+        RECORDS.labels(source, outcome).inc(count)
+    BATCH_SECONDS.observe(seconds)
+
+
+def record_dead(letter: Dead) -> None:
+    RECORDS.labels(letter.source, "dead").inc()
+    DEAD_LETTERS.labels(letter.source, letter.reason).inc()
+    log.warning(
+        "a record went to the dead letters",
+        extra={
+            "action": "fold",
+            "source": letter.source,
+            "event_id": letter.event.event_id,
+            "outcome": "dead",
+            "code": letter.reason,
+            "location": f"{letter.raw.topic}/{letter.raw.partition}/{letter.raw.offset}",
+        },
+    )
+
+
+def database_failed(error: BaseException) -> None:
+    RETRIES.labels(type(error).__name__).inc()
+    log.warning(
+        "the database did not take a batch; trying again: %s",
+        error,
+        extra={"action": "fold", "outcome": "retry", "code": "database_unavailable"},
+    )
+
+
+def batch_rewound(topic: str, partition: int, start: int, stored: int) -> None:
+    REWINDS.inc()
+    log.warning(
+        "a batch starts past the stored position; reading again from there",
+        extra={
+            "action": "rewind",
+            "outcome": "rewound",
+            "location": f"{topic}/{partition}/{stored}",
+            "start": start,
+        },
+    )
+
+
+def range_lost(topic: str, partition: int, first: int, end: int) -> None:
+    LOST_RECORDS.labels(topic, partition).set(end - first)
+    log.error(
+        "the log no longer holds records that were never folded: see redrive.lost_ranges",
+        extra={
+            "action": "seek",
+            "outcome": "lost",
+            "code": "range_lost",
+            "location": f"{topic}/{partition}/{first}",
+            "end": end,
+        },
+    )
+
+
+def log_behind(topic: str, partition: int, stored: int, log_end: int) -> None:
+    log.error(
+        "the log ends before the stored position: was the topic made anew? Nothing of it is folded until it grows past",
+        extra={
+            "action": "seek",
+            "outcome": "refused",
+            "code": "log_behind_position",
+            "location": f"{topic}/{partition}/{stored}",
+            "end": log_end,
+        },
+    )
+
+
+def generation_moved(generation: int) -> None:
+    log.info("another generation is live", extra={"action": "seek", "outcome": "moved", "generation": generation})

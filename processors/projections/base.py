@@ -1,0 +1,57 @@
+"""What a projection yields, and the small rules that several providers share. Pure."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from schemas.envelope import Record
+from schemas.lattice import Fact
+from schemas.providers.base import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a record: its row in the event index, and the facts it adds.
+
+    No facts means that nobody reads this type: it is `ignored`, and so is an event with an `error`, which says why.
+    """
+
+    event_id: str
+    type: str
+    occurred_at: datetime | None
+    facts: tuple[Fact, ...] = ()
+    error: str | None = None
+
+    @property
+    def status(self) -> str:
+        return "applied" if self.facts and self.error is None else "ignored"
+
+
+Projection = Callable[[Record, Payload], Iterable[Event]]
+"""(record, payload) -> events. Raises `PoisonRecord`, pydantic's ValidationError or one of `WRONG_SHAPE`."""
+
+_NOT_DIGITS: Final = re.compile(r"[^0-9]")
+_OPT_OUT_WORDS: Final = frozenset(
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke", "arret", "arrêt"}
+)
+"""Twilio's default opt-out keywords (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out), and French."""
+
+
+def e164(number: str | None) -> str | None:
+    """`whatsapp:+33612345678`, `33612345678` and `+33 6 12 34 56 78` all give `+33612345678`.
+
+    What holds no digits (`anonymous`, an alphanumeric sender) stays as it is; None and "" give None.
+    """
+    if not number:
+        return None
+    bare = number.rpartition(":")[2].strip()
+    digits = _NOT_DIGITS.sub("", bare)
+    if not digits or any(c.isalpha() for c in bare):
+        return bare or None
+    return "+" + digits
+
+
+def is_opt_out(body: str | None) -> bool:
+    return body is not None and body.strip().casefold() in _OPT_OUT_WORDS

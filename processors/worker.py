@@ -1,0 +1,145 @@
+"""The fold of live batches: decode, commit with the position, rewind on a gap, retry while the database is away.
+
+Acknowledges nothing itself: the caller acknowledges a batch when `handle` returns.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, LiteralString
+
+import asyncpg
+from faust.types import TP
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from processors import metrics
+from processors.batches import Batch
+from processors.failures import RETRYABLE
+from processors.fold import Dead, Folded, fold_record
+from processors.store import DeadLetters, GenerationMoved, PositionGap, Span, Store
+from schemas.errors import Unavailable
+
+LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
+POSITIONS: Final[LiteralString] = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
+# A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
+LOSE_RANGE: Final[LiteralString] = """
+    WITH lost AS (
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (generation, topic, partition, first_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    )
+    INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5)
+    ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
+"""
+
+Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
+
+
+class Worker:
+    """One worker's part of the fold. `is_database_up` and `stuck` are for its readiness."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dead_letters: DeadLetters) -> None:
+        self._pool = pool
+        self._dead_letters = dead_letters
+        self._store: Store | None = None
+        self._expected: dict[TP, int] = {}
+        self._rewinding: set[TP] = set()
+        self.is_database_up = True
+        self.stuck: set[TP] = set()
+
+    async def positions(self, bounds: Mapping[TP, tuple[int, int]]) -> Mapping[TP, int]:
+        """Where to read each partition from; waits for the database as long as it takes."""
+        async for attempt in self._attempts():
+            with attempt:
+                positions = await self._read_positions(bounds)
+        self.is_database_up = True
+        self._expected, self._rewinding = dict(positions), set()
+        return positions
+
+    async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]]) -> dict[TP, int]:
+        async with self._pool.acquire() as connection:
+            generation = await connection.fetchval(LIVE_GENERATION)
+            if self._store is None or self._store.generation != generation:
+                self._store = Store(generation, self._dead_letters)
+                metrics.generation_moved(generation)
+            rows = await connection.fetch(POSITIONS, generation)
+            stored = {TP(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+            positions, self.stuck = {}, set()
+            for tp, (log_start, log_end) in bounds.items():
+                position = stored.get(tp, 0)
+                if position < log_start:
+                    await connection.execute(LOSE_RANGE, generation, tp.topic, tp.partition, position, log_start)
+                    metrics.range_lost(tp.topic, tp.partition, position, log_start)
+                    position = log_start
+                elif position > log_end:
+                    self.stuck.add(tp)
+                    metrics.log_behind(tp.topic, tp.partition, position, log_end)
+                    continue
+                positions[tp] = position
+                metrics.LAG.labels(tp.topic, tp.partition).set(log_end - position)
+            return positions
+
+    async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
+        """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
+        expected = self._expected.get(batch.tp)
+        if expected is None:
+            # Fetched before the positions were known; the same records come again.
+            return
+        if batch.start > expected:
+            await self._rewind_to(batch, expected, rewind)
+            return
+        self._rewinding.discard(batch.tp)
+        started = time.perf_counter()
+        folded: list[Folded] = []
+        dead: list[Dead] = []
+        for record in batch.records:
+            one = fold_record(record)
+            folded.append(one) if isinstance(one, Folded) else dead.append(one)
+        try:
+            letters = await self._commit(batch, folded, dead)
+        except PositionGap as gap:
+            await self._rewind_to(batch, gap.stored, rewind)
+            return
+        except GenerationMoved:
+            self._expected = {}
+            reseek()
+            return
+        self._expected[batch.tp] = max(batch.end, expected)
+        metrics.batch_folded(folded, letters, time.perf_counter() - started)
+        for letter in letters:
+            metrics.record_dead(letter)
+        metrics.LAG.labels(batch.tp.topic, batch.tp.partition).set(max(batch.log_end - batch.end, 0))
+
+    async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
+        """Read a partition again from where its rows stand; once for all batches fetched before."""
+        self._expected[batch.tp] = stored
+        if batch.tp not in self._rewinding:
+            self._rewinding.add(batch.tp)
+            metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
+            await rewind({batch.tp: stored})
+
+    async def _commit(self, batch: Batch, folded: list[Folded], dead: list[Dead]) -> list[Dead]:
+        if self._store is None:
+            raise GenerationMoved
+        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end)
+        letters: list[Dead] = []
+        async for attempt in self._attempts():
+            with attempt:
+                async with self._pool.acquire() as connection:
+                    letters = await self._store.commit_batch(connection, span, folded, dead)
+        self.is_database_up = True
+        return letters
+
+    def _attempts(self) -> AsyncRetrying:
+        """For ever, with back-off: an outage pauses the fold, it never gives a record up."""
+        return AsyncRetrying(
+            retry=retry_if_exception_type((*RETRYABLE, Unavailable)),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            before_sleep=self._note_failure,
+        )
+
+    def _note_failure(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None:
+            self.is_database_up = isinstance(error, Unavailable)
+            metrics.database_failed(error)

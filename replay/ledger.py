@@ -1,0 +1,92 @@
+"""The ledger of replays: what was asked, by whom and why, how far it came, what it did."""
+
+import uuid
+from typing import Any, Final, LiteralString
+
+import orjson
+
+from replay.plan import Plan
+from replay.ports import Connection, Outcome
+from replay.selection import Range
+
+_CREATE: Final[LiteralString] = """
+    INSERT INTO redrive.replays (id, state, selection, generation, operator, reason, total)
+    VALUES ($1, 'running', $2::jsonb, $3, $4, $5, $6)
+"""
+_AUDIT: Final[LiteralString] = """
+    INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, 'replay.run', $2, $3::jsonb)
+"""
+_PART: Final[LiteralString] = """
+    INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (replay, topic, partition) DO UPDATE
+    SET next_offset = least(replay_progress.next_offset, EXCLUDED.next_offset),
+        end_offset = greatest(replay_progress.end_offset, EXCLUDED.end_offset)
+"""
+_ADVANCE: Final[LiteralString] = """
+    WITH moved AS (
+        UPDATE redrive.replay_progress SET next_offset = $4 WHERE replay = $1 AND topic = $2 AND partition = $3
+    )
+    UPDATE redrive.replays
+    SET records = records + $5, events = events + $6, rows_changed = rows_changed + $7, dead = dead + $8
+    WHERE id = $1
+"""
+_FINISH: Final[LiteralString] = """
+    UPDATE redrive.replays SET state = $2, error = $3, finished_at = now() WHERE id = $1
+"""
+_LIST: Final[LiteralString] = """
+    SELECT id, state, selection, operator, reason, records, events, rows_changed, dead, total, error, created_at,
+           finished_at
+    FROM redrive.replays ORDER BY created_at DESC LIMIT $1
+"""
+_SHOW: Final[LiteralString] = """
+    SELECT id, state, selection, operator, reason, records, events, rows_changed, dead, total, error, created_at,
+           finished_at
+    FROM redrive.replays WHERE id = $1
+"""
+
+
+class Ledger:
+    """One replay's row. Progress is written in the transaction of the rows that it stands for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.id = uuid.uuid4()
+
+    async def create(self, plan: Plan, generation: int, operator: str, reason: str) -> None:
+        document = orjson.dumps(plan.selection.as_document()).decode()
+        details = orjson.dumps({"replay": str(self.id), "records": plan.records}).decode()
+        async with self._connection.transaction():
+            await self._connection.execute(_CREATE, self.id, document, generation, operator, reason, plan.records)
+            await self._connection.executemany(
+                _PART, [(self.id, part.topic, part.partition, part.start, part.end) for part in plan.ranges]
+            )
+            await self._connection.execute(_AUDIT, operator, reason, details)
+
+    async def advance(self, part: Range, records: int, outcome: Outcome) -> None:
+        await self._connection.execute(
+            _ADVANCE,
+            self.id,
+            part.topic,
+            part.partition,
+            part.end,
+            records,
+            outcome.events,
+            outcome.rows_changed,
+            outcome.dead,
+        )
+
+    async def finish(self, state: str, error: str | None = None) -> None:
+        await self._connection.execute(_FINISH, self.id, state, error)
+
+
+async def list_replays(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    return [_entry(row) for row in await connection.fetch(_LIST, limit)]
+
+
+async def show_replay(connection: Connection, replay: uuid.UUID) -> dict[str, Any] | None:
+    row = await connection.fetchrow(_SHOW, replay)
+    return None if row is None else _entry(row)
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    return {**row, "id": str(row["id"]), "selection": orjson.loads(row["selection"])}

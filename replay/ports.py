@@ -1,0 +1,57 @@
+"""What replay needs of others, as protocols: the same projections and store that the live workers use are wired in."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import asyncpg
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+class RawRecord(Protocol):
+    """A Kafka client's record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class FoldedRecord(Protocol):
+    """What one record means. `types` are its CloudEvents type and the types of its events."""
+
+    @property
+    def types(self) -> tuple[str, ...]: ...
+
+
+class Outcome(Protocol):
+    """What a committed batch did."""
+
+    @property
+    def events(self) -> int: ...
+
+    @property
+    def rows_changed(self) -> int: ...
+
+    @property
+    def dead(self) -> int: ...
+
+
+class Folding(Protocol):
+    """The projections and the store of one generation."""
+
+    generation: int
+
+    def fold(self, raw: RawRecord) -> FoldedRecord: ...
+
+    async def commit(
+        self,
+        connection: Connection,
+        records: Sequence[Any],
+        first: Callable[[], Awaitable[None]],
+        last: Callable[[Outcome], Awaitable[None]],
+    ) -> Outcome:
+        """One transaction: `first`, the rows, `last`."""
+        ...

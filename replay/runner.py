@@ -1,0 +1,77 @@
+"""Runs a plan: the selected records through the same projections and store, next to live traffic.
+
+Never writes positions, and never folds an offset at or above the live position.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, LiteralString
+
+from replay import metrics
+from replay.ledger import Ledger
+from replay.plan import Plan, is_selected
+from replay.ports import Connection, Folding, Outcome
+from replay.selection import Range
+from replay.window import LogReader
+from schemas.errors import Unavailable
+
+_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
+_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
+
+
+class RateLimit:
+    """At most `per_second` records, evenly."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._per_second = per_second
+        self._free_at = time.monotonic()
+
+    async def take(self, records: int) -> None:
+        if self._per_second is None:
+            return
+        now = time.monotonic()
+        self._free_at = max(self._free_at, now) + records / self._per_second
+        await asyncio.sleep(max(self._free_at - now - records / self._per_second, 0))
+
+
+class Runner:
+    """One run of one plan on one connection."""
+
+    def __init__(self, connection: Connection, folding: Folding, ledger: Ledger, rate: RateLimit) -> None:
+        self._connection = connection
+        self._folding = folding
+        self._ledger = ledger
+        self._rate = rate
+
+    async def run(self, reader: LogReader, plan: Plan, advance: Callable[[int], None]) -> None:
+        """Re-drive everything; `advance` hears offsets done. The ledger says how it ended, whatever ends it."""
+        try:
+            await self._redrive(reader, plan, advance)
+        except BaseException as error:
+            await self._ledger.finish("failed", str(error) or type(error).__name__)
+            raise
+        await self._ledger.finish("done")
+
+    async def _redrive(self, reader: LogReader, plan: Plan, advance: Callable[[int], None]) -> None:
+        done = 0
+        if not plan.ranges:
+            return
+        async for part, records in reader.read(plan.ranges):
+            selected = [record for record in records if is_selected(plan.selection, record, self._folding.fold)]
+            await self._rate.take(len(selected))
+            outcome = await self._commit(part, [self._folding.fold(record) for record in selected])
+            done += len(part)
+            metrics.batch_redriven(str(self._ledger.id), len(selected), outcome.dead, done / plan.offsets)
+            advance(len(part))
+
+    async def _commit(self, part: Range, records: list[object]) -> Outcome:
+        async def first() -> None:
+            await self._connection.execute(_LOCK)
+            if await self._connection.fetchval(_LIVE) != self._folding.generation:
+                raise Unavailable("another generation went live; run the replay again")
+
+        async def last(outcome: Outcome) -> None:
+            await self._ledger.advance(part, len(records), outcome)
+
+        return await self._folding.commit(self._connection, records, first, last)

@@ -1,0 +1,72 @@
+"""What an operator asks to re-drive, as a value. Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from schemas.errors import InvalidSelection
+
+_OFFSETS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<first>\d+)-(?P<last>\d+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """[start, end) of a partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return max(self.end - self.start, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """[from, to) on arrival, of some sources, narrowed by type, event id or explicit offsets. None means unbounded."""
+
+    sources: tuple[str, ...]
+    from_ms: int | None = None
+    to_ms: int | None = None
+    type_glob: str | None = None
+    event_id: str | None = None
+    offsets: tuple[Range, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.from_ms is None and not self.offsets and self.event_id is None:
+            raise InvalidSelection("name a window (--from … --to …), --event-id or --offsets: redrive never guesses")
+        if self.from_ms is not None and self.to_ms is not None and self.from_ms >= self.to_ms:
+            raise InvalidSelection("the window is empty: --from is not before --to")
+
+    def holds_time(self, arrived_ms: int) -> bool:
+        """Later offsets can carry earlier times, so every record of the range is asked."""
+        return (self.from_ms is None or arrived_ms >= self.from_ms) and (self.to_ms is None or arrived_ms < self.to_ms)
+
+    def holds_type(self, types: tuple[str, ...]) -> bool:
+        return self.type_glob is None or any(fnmatchcase(kind, self.type_glob) for kind in types)
+
+    def as_document(self) -> dict[str, Any]:
+        """For the ledger."""
+        return {
+            "sources": list(self.sources),
+            "from": iso_of(self.from_ms),
+            "to": iso_of(self.to_ms),
+            "type": self.type_glob,
+            "event_id": self.event_id,
+            "offsets": [f"{r.topic}:{r.partition}:{r.start}-{r.end - 1}" for r in self.offsets],
+        }
+
+
+def parse_offsets(text: str) -> Range:
+    """`topic:partition:first-last`, both ends included, as people read offsets."""
+    match = _OFFSETS.match(text)
+    if match is None or int(match["first"]) > int(match["last"]):
+        raise InvalidSelection(f"{text!r} is not topic:partition:first-last")
+    return Range(match["topic"], int(match["partition"]), int(match["first"]), int(match["last"]) + 1)
+
+
+def iso_of(moment_ms: int | None) -> str | None:
+    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat()

@@ -1,0 +1,118 @@
+"""Where a selection lies in the log, and reading it. Must not write anything."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from replay.selection import Range, Selection
+from schemas.errors import InvalidSelection, Unavailable
+from schemas.topics import MAX_RECORD_BYTES, topic_of
+
+_POLL_MS: Final = 1000
+
+
+class LogReader:
+    """A consumer without a group: reading for a replay moves nobody's offsets. Use as an async context manager."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._servers = bootstrap_servers
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            client_id="redrive-replay",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+
+    async def __aenter__(self) -> "LogReader":
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            await self._consumer.stop()
+            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def ranges(self, selection: Selection, located: Sequence[Range]) -> list[Range]:
+        """The offsets to read: those named, those where an event is (`located`), or from the window's start to the end.
+
+        The end is the log's end as of now; what arrives later is not part of the plan.
+        """
+        if selection.offsets or selection.event_id is not None:
+            wanted = [*selection.offsets, *located]
+            partitions = [TopicPartition(r.topic, r.partition) for r in wanted]
+            await self._require(partitions)
+            starts = await self._consumer.beginning_offsets(partitions)
+            ends = await self._consumer.end_offsets(partitions)
+            clipped = [
+                Range(r.topic, r.partition, max(r.start, starts[tp]), min(r.end, ends[tp]))
+                for r, tp in zip(wanted, partitions, strict=True)
+            ]
+            return [r for r in clipped if len(r)]
+        partitions = await self._partitions([topic_of(source) for source in selection.sources])
+        starts = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        since = await self._consumer.offsets_for_times({tp: max(selection.from_ms or 0, 0) for tp in partitions})
+        ranges = []
+        for tp in partitions:
+            found = since.get(tp)
+            if found is not None:
+                ranges.append(Range(tp.topic, tp.partition, max(found.offset, starts[tp]), ends[tp]))
+        return [r for r in ranges if len(r)]
+
+    async def tails(self, topic: str, count: int) -> list[Range]:
+        """The last `count` offsets of every partition."""
+        partitions = await self._partitions([topic])
+        starts = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        ranges = [Range(topic, tp.partition, max(ends[tp] - count, starts[tp]), ends[tp]) for tp in partitions]
+        return [r for r in ranges if len(r)]
+
+    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+        known = await self._consumer.topics()
+        if missing := [topic for topic in topics if topic not in known]:
+            raise InvalidSelection(f"there is no topic {', '.join(missing)}")
+        found = []
+        for topic in topics:
+            found += [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
+        return found
+
+    async def _require(self, partitions: Sequence[TopicPartition]) -> None:
+        known = set(await self._partitions(sorted({tp.topic for tp in partitions})))
+        if unknown := [f"{tp.topic}:{tp.partition}" for tp in partitions if tp not in known]:
+            raise InvalidSelection(f"there is no partition {', '.join(unknown)}")
+
+    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        """Batches of records: (the part of the log that the batch covers, its records).
+
+        The parts of a partition follow one another without a break up to the end of its range.
+        """
+        reading: dict[TopicPartition, Range] = {}
+        waiting: dict[TopicPartition, list[Range]] = {}
+        for part in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
+            waiting.setdefault(TopicPartition(part.topic, part.partition), []).append(part)
+        self._consumer.assign(list(waiting))
+        for tp, parts in waiting.items():
+            reading[tp] = parts.pop(0)
+            self._consumer.seek(tp, reading[tp].start)
+        while reading:
+            fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(*reading, timeout_ms=_POLL_MS)
+            for tp in list(reading):
+                part = reading[tp]
+                records = [record for record in fetched.get(tp, ()) if record.offset < part.end]
+                position = await self._consumer.position(tp)
+                covered = min(position, part.end)
+                if covered == part.start:
+                    continue
+                yield Range(part.topic, part.partition, part.start, covered), records
+                if covered < part.end:
+                    reading[tp] = Range(part.topic, part.partition, covered, part.end)
+                elif waiting[tp]:
+                    reading[tp] = waiting[tp].pop(0)
+                    self._consumer.seek(tp, reading[tp].start)
+                else:
+                    del reading[tp]
+                    self._consumer.pause(tp)

@@ -1,0 +1,1 @@
+"""What we say: contracts only. Pure: no sockets, no clock, no environment."""

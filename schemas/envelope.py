@@ -1,0 +1,150 @@
+"""A delivery, a verified delivery, and a record of the log, with its CloudEvents headers.
+
+Must not parse or change bodies: the bytes that the provider signed are the bytes that the log keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from schemas.errors import PoisonRecord
+
+Provenance = Literal["signed", "token", "released", "fetched"]
+KafkaHeaders = Sequence[tuple[str, bytes]]
+
+SPEC_VERSION: Final = b"1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP request as it arrived.
+
+    `headers` is looked up with lower-case names; `url` is the URL that the provider called, which some sign;
+    `path` and `query` are the raw request target; `arrived_ms` is milliseconds since the epoch.
+    """
+
+    source: str
+    method: str
+    url: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    remote: str
+    arrived_ms: int
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDelivery:
+    """A delivery whose signature held. Only `schemas.providers.verify` makes one; only this can be appended."""
+
+    delivery: Delivery
+    provenance: Provenance
+    secret_index: int
+    signed_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a delivery announces.
+
+    `record_id` names the record; `type` is the CloudEvents type (`stripe.invoice.paid`, `whatsapp.batch`);
+    `occurred_at` is the provider's time, None where it gives none; `fingerprint` is the 32-byte SHA-256 of the parsed
+    body without the provider's volatile fields.
+    """
+
+    record_id: str
+    type: str
+    occurred_at: datetime | None
+    fingerprint: bytes
+
+
+class Location(NamedTuple):
+    """Where a record is in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def record_headers(
+    verified: VerifiedDelivery, identity: Identity, signature_headers: Sequence[str]
+) -> list[tuple[str, bytes]]:
+    """Kafka headers of a record: CloudEvents in binary mode, our provenance, and what it takes to verify again."""
+    delivery = verified.delivery
+    headers = [
+        ("ce_specversion", SPEC_VERSION),
+        ("ce_id", identity.record_id.encode()),
+        ("ce_source", b"/webhooks/" + delivery.source.encode()),
+        ("ce_type", identity.type.encode()),
+        ("redrive_provenance", verified.provenance.encode()),
+        ("http_method", delivery.method.encode()),
+        ("http_path", delivery.path.encode()),
+        ("http_remote", delivery.remote.encode()),
+    ]
+    if identity.occurred_at is not None:
+        headers.append(("ce_time", identity.occurred_at.isoformat().encode()))
+    if delivery.query:
+        headers.append(("http_query", delivery.query.encode()))
+    content_type = delivery.content_type
+    if content_type:
+        headers.append(("content-type", content_type.encode("utf-8", "surrogateescape")))
+    for name in signature_headers:
+        value = delivery.headers.get(name)
+        if value is not None:
+            headers.append((f"http_{name}", value.encode("utf-8", "surrogateescape")))
+    return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a `webhooks.<source>` topic, with the parts of its headers that projections need."""
+
+    location: Location
+    record_id: str
+    source: str
+    type: str
+    provider: str
+    provenance: str
+    method: str
+    query: str
+    content_type: str
+    arrived_ms: int
+    body: bytes
+
+    @classmethod
+    def decode(
+        cls, topic: str, partition: int, offset: int, timestamp_ms: int, headers: KafkaHeaders, body: bytes | None
+    ) -> "Record":
+        """Read a record back from Kafka.
+
+        Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic.
+        """
+        found = dict(headers)
+        try:
+            kind = found["ce_type"].decode()
+            return cls(
+                location=Location(topic, partition, offset),
+                record_id=found["ce_id"].decode(),
+                source=found["ce_source"].decode().removeprefix("/webhooks/"),
+                type=kind,
+                provider=kind.partition(".")[0],
+                provenance=found["redrive_provenance"].decode(),
+                method=found.get("http_method", b"POST").decode(),
+                query=found.get("http_query", b"").decode(),
+                content_type=found.get("content-type", b"").decode("utf-8", "surrogateescape"),
+                arrived_ms=timestamp_ms,
+                body=body or b"",
+            )
+        except KeyError as error:
+            raise PoisonRecord("bad_envelope", f"the record has no header {error}") from error
+        except UnicodeDecodeError as error:
+            raise PoisonRecord("bad_envelope", f"a header is not UTF-8: {error}") from error

@@ -1,0 +1,70 @@
+"""The error taxonomy: who must act, and whether a retry helps.
+
+Adapters wrap what libraries raise into one of these; nothing else may cross a service's edge.
+"""
+
+from typing import ClassVar, Final
+
+
+class RedriveError(Exception):
+    """Base of every error that redrive raises on purpose; the docstring is the default message."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+REJECTIONS: Final[dict[str, tuple[int, str]]] = {
+    "signature_missing": (401, "The request carries no signature that this source knows."),
+    "signature_mismatch": (401, "The signature does not match the body under any secret of this source."),
+    "timestamp_outside_tolerance": (401, "The signature is right, but its timestamp is too far from now."),
+    "verify_token_mismatch": (403, "The handshake's verify token is not ours."),
+    "handshake_incomplete": (400, "A handshake needs hub.mode=subscribe, hub.challenge and hub.verify_token."),
+    "bad_request": (400, "The request is not well-formed HTTP."),
+    "not_found": (404, "There is nothing here; deliveries go to /webhooks/{source}."),
+    "unknown_source": (404, "No source of that name is configured."),
+    "method_not_allowed": (405, "This source does not take that method."),
+    "request_timeout": (408, "The body did not arrive in time."),
+    "body_too_large": (413, "The body is larger than this source's limit."),
+    "unsupported_media_type": (415, "Bodies must come as they were signed, without a content encoding."),
+    "misconfigured": (503, "This source has no secret; it refuses rather than fall open."),
+    "log_unavailable": (503, "The log cannot take the delivery now; send it again."),
+    "internal_error": (500, "An error of ours; the delivery was not stored. Send it again."),
+}
+"""Stable problem code -> (HTTP status, what it means). The one table of the ingest edge."""
+
+
+class RejectedDelivery(RedriveError):
+    """The delivery is refused, and sending the same bytes again will not help."""
+
+    def __init__(self, rejection: str) -> None:
+        self.rejection = rejection
+        self.status, self.detail = REJECTIONS[rejection]
+        super().__init__(self.detail)
+
+
+class PoisonRecord(RedriveError):
+    """No projection can apply this record; it goes to the dead letters, alone."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class Unavailable(RedriveError):
+    """A dependency is away; back off and try again, acknowledging nothing."""
+
+    code = "unavailable"
+
+
+class Misconfigured(RedriveError):
+    """The configuration cannot work; refuse to start (exit 78)."""
+
+    code = "misconfigured"
+
+
+class InvalidSelection(RedriveError):
+    """The selection names nothing that can be re-driven."""
+
+    code = "invalid_selection"

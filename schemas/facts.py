@@ -1,0 +1,171 @@
+"""The fact tables: every column with the policy that merges it. The views over them are in `views.sql`.
+
+To add a table: declare its facts here, add it to `TABLES`, give it a view, and yield its facts from a projection.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked, Table
+
+MESSAGE_STATUSES: Final = (
+    "accepted",
+    "scheduled",
+    "queued",
+    "sending",
+    "sent",
+    "canceled",
+    "failed",
+    "undelivered",
+    "delivered",
+    "read",
+    "receiving",
+    "received",
+)
+"""Outbound, then inbound; a message has statuses of one direction only, so one sequence serves both."""
+
+INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
+
+CALL_STATUSES: Final = (
+    "ringing",
+    "answered",
+    "canceled",
+    "no-answer",
+    "busy",
+    "failed",
+    "missed",
+    "completed",
+)
+
+_MessageStatus = Latest("status", ranks=MESSAGE_STATUSES)
+_MessageIdentity = Latest("identity")
+_MessageContent = Latest("content")
+_SubscriptionState = Latest("state")
+_InvoiceAmounts = Latest("amounts")
+_PaymentState = Latest("state")
+_CallIdentity = Latest("identity")
+_CallOutcome = Latest("outcome", ranks=CALL_STATUSES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Fact):
+    """A message or one of its statuses. Phone numbers are E.164; `*_at` are the provider's times."""
+
+    source: Annotated[str, Key()]
+    message_id: Annotated[str, Key()]
+    provider: Annotated[str | None, _MessageIdentity] = None
+    channel: Annotated[str | None, _MessageIdentity] = None
+    direction: Annotated[str | None, _MessageIdentity] = None
+    sender: Annotated[str | None, Constant()] = None
+    recipient: Annotated[str | None, Constant()] = None
+    our_number: Annotated[str | None, Constant()] = None
+    peer_number: Annotated[str | None, Constant()] = None
+    kind: Annotated[str | None, _MessageContent] = None
+    body: Annotated[str | None, _MessageContent] = None
+    status: Annotated[str | None, _MessageStatus] = None
+    error_code: Annotated[str | None, _MessageStatus] = None
+    error_message: Annotated[str | None, _MessageStatus] = None
+    is_opt_out: Annotated[bool, Max()] = False
+    sent_at: Annotated[datetime | None, Min()] = None
+    delivered_at: Annotated[datetime | None, Min()] = None
+    read_at: Annotated[datetime | None, Min()] = None
+    failed_at: Annotated[datetime | None, Min()] = None
+    occurred_at: Annotated[datetime | None, Min()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription(Fact):
+    """A subscription's state as one event saw it."""
+
+    source: Annotated[str, Key()]
+    subscription_id: Annotated[str, Key()]
+    customer_id: Annotated[str | None, _SubscriptionState] = None
+    client_reference_id: Annotated[str | None, Constant()] = None
+    status: Annotated[str | None, _SubscriptionState] = None
+    price_id: Annotated[str | None, _SubscriptionState] = None
+    current_period_end: Annotated[datetime | None, _SubscriptionState] = None
+    cancel_at_period_end: Annotated[bool | None, _SubscriptionState] = None
+    event_created: Annotated[datetime | None, _SubscriptionState] = None
+    event_id: Annotated[str | None, _SubscriptionState] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice(Fact):
+    """An invoice. Amounts are in the currency's smallest unit."""
+
+    source: Annotated[str, Key()]
+    invoice_id: Annotated[str, Key()]
+    subscription_id: Annotated[str | None, Constant()] = None
+    customer_id: Annotated[str | None, Constant()] = None
+    status: Annotated[str | None, Ranked(INVOICE_STATUSES)] = None
+    amount_due: Annotated[int | None, _InvoiceAmounts] = None
+    amount_paid: Annotated[int | None, _InvoiceAmounts] = None
+    currency: Annotated[str | None, _InvoiceAmounts] = None
+    attempt_count: Annotated[int | None, Max()] = None
+    created_at: Annotated[datetime | None, Min()] = None
+    last_failed_at: Annotated[datetime | None, Max()] = None
+    paid_at: Annotated[datetime | None, Min()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment(Fact):
+    """A payment intent, seen through its own events, its checkout session and its refunds (cumulative)."""
+
+    source: Annotated[str, Key()]
+    payment_intent_id: Annotated[str, Key()]
+    customer_id: Annotated[str | None, Constant()] = None
+    client_reference_id: Annotated[str | None, Constant()] = None
+    purpose: Annotated[str | None, Constant()] = None
+    status: Annotated[str | None, _PaymentState] = None
+    amount: Annotated[int | None, Constant()] = None
+    amount_refunded: Annotated[int | None, Max()] = None
+    currency: Annotated[str | None, Constant()] = None
+    failure_code: Annotated[str | None, _PaymentState] = None
+    occurred_at: Annotated[datetime | None, Min()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditEntry(Fact):
+    """Credits bought (positive) or used (negative). `amount` is what a purchase cost, to share out its refunds."""
+
+    source: Annotated[str, Key()]
+    entry_id: Annotated[str, Key()]
+    kind: Annotated[str | None, Constant()] = None
+    customer_id: Annotated[str | None, Constant()] = None
+    credits: Annotated[int | None, Constant()] = None
+    amount: Annotated[int | None, Constant()] = None
+    occurred_at: Annotated[datetime | None, Min()] = None
+    reason: Annotated[str | None, Constant()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Fact):
+    """A phone call. Durations are seconds; the outcome's rank decides between statuses, not their times."""
+
+    source: Annotated[str, Key()]
+    call_id: Annotated[str, Key()]
+    provider: Annotated[str | None, _CallIdentity] = None
+    direction: Annotated[str | None, Constant()] = None
+    caller: Annotated[str | None, Constant()] = None
+    callee: Annotated[str | None, Constant()] = None
+    status: Annotated[str | None, _CallOutcome] = None
+    duration_seconds: Annotated[Decimal | None, _CallOutcome] = None
+    end_reason: Annotated[str | None, _CallOutcome] = None
+    started_at: Annotated[datetime | None, Min()] = None
+    answered_at: Annotated[datetime | None, Min()] = None
+    ended_at: Annotated[datetime | None, Min()] = None
+
+
+MESSAGES: Final = Table("messages", Message)
+SUBSCRIPTIONS: Final = Table("subscriptions", Subscription)
+INVOICES: Final = Table("invoices", Invoice)
+PAYMENTS: Final = Table("payments", Payment)
+CREDIT_ENTRIES: Final = Table("credit_entries", CreditEntry)
+CALLS: Final = Table("calls", Call)
+
+TABLES: Final[tuple[Table[Any], ...]] = (MESSAGES, SUBSCRIPTIONS, INVOICES, PAYMENTS, CREDIT_ENTRIES, CALLS)
+"""Every fact table, in the one order in which writers touch them."""
+
+TABLE_OF: Final[dict[type[Fact], Table[Any]]] = {table.fact: table for table in TABLES}

@@ -1,0 +1,357 @@
+"""Merge policies, and from one declaration both the Python join and the upsert SQL.
+
+A fact table is a join-semilattice: merging is associative, commutative and idempotent, so a table is a function of the
+*set* of records, whatever their order and repetition. NULL is the bottom of every column. Must not know any table.
+"""
+
+import dataclasses
+import struct
+import types
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import orjson
+
+Row = tuple[Any, ...]
+"""One value per stored column, in the order of `Table.columns`."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Part of the primary key: equal in both rows by definition."""
+
+
+@dataclass(frozen=True)
+class Min:
+    """The least value ever seen."""
+
+
+@dataclass(frozen=True)
+class Max:
+    """The greatest value ever seen."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The value furthest along a fixed sequence. No two values share a rank, so the order is total."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Latest:
+    """A group of columns that move together, ordered by (time, rank, id, canonical JSON of the group).
+
+    `ranks`: take the rank from the group's first column and leave the time out, for statuses whose provider's times do
+    not order them. Without it time and rank are those of the fact's `Version`.
+    """
+
+    group: str
+    ranks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A column that should never change: a one-column `Latest` whose disagreements are counted."""
+
+
+Policy = Key | Min | Max | Ranked | Latest | Constant
+
+
+class Version(NamedTuple):
+    """When and how strongly a fact was said: the provider's time, a rank among equal times, the event's id."""
+
+    at: datetime | None
+    rank: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Base of every fact: what one event says about one row."""
+
+    version: Version
+
+
+F = TypeVar("F", bound=Fact)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BIAS: Final = 1 << 63
+_HEAD: Final = struct.Struct(">QH")
+UNSET: Final = b""
+"""Version of a group that nobody has spoken for: less than every other."""
+
+
+def version_bytes(at: datetime | None, rank: int, event_id: str, canonical: bytes) -> bytes:
+    """A version as bytes whose order is the order of (time, rank, id, canonical JSON): memcmp here and in Postgres.
+
+    An unknown time sorts before every known one. Ids hold no NUL (Postgres could not store them), so the separator
+    keeps "a" before "ab".
+    """
+    if at is None:
+        ticks = 0
+    else:
+        delta = at - _EPOCH
+        ticks = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds + _BIAS
+    return _HEAD.pack(ticks, rank) + event_id.encode() + b"\0" + canonical
+
+
+def _encode_default(value: object) -> str:
+    if isinstance(value, Decimal):
+        return str(value.normalize())
+    raise TypeError(f"no canonical JSON for {type(value).__name__}")
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces; equal values give equal bytes."""
+    return orjson.dumps(value, default=_encode_default, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+
+
+_SQL_TYPES: Final[dict[type, str]] = {
+    str: 'text COLLATE "C"',
+    int: "bigint",
+    bool: "boolean",
+    datetime: "timestamptz",
+    Decimal: "numeric(12,3)",
+    bytes: "bytea",
+}
+_ARRAY_TYPES: Final[dict[type, str]] = {
+    str: "text[]",
+    int: "bigint[]",
+    bool: "boolean[]",
+    datetime: "timestamptz[]",
+    Decimal: "numeric[]",
+    bytes: "bytea[]",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A stored column: its name, Python type and policy. Hidden ones carry versions."""
+
+    name: str
+    type: type
+    policy: Policy
+    is_hidden: bool = False
+
+    @property
+    def sql_type(self) -> str:
+        return _SQL_TYPES[self.type]
+
+    @property
+    def array_type(self) -> str:
+        return _ARRAY_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns under one version: their indexes in a row, the version's index, and where the rank comes from."""
+
+    name: str
+    members: tuple[int, ...]
+    names: tuple[str, ...]
+    version: int
+    ranks: tuple[str, ...] | None
+    is_constant: bool
+
+
+DISAGREEMENT: Final = "has_disagreement"
+
+
+class Table(Generic[F]):
+    """A fact table, declared by the annotations of a frozen dataclass of facts."""
+
+    def __init__(self, name: str, fact: type[F]) -> None:
+        self.name = name
+        self.fact = fact
+        declared = _declared_columns(fact)
+        self.keys = tuple(c.name for c in declared if isinstance(c.policy, Key))
+        self.has_constants = any(isinstance(c.policy, Constant) for c in declared)
+        groups = _group_members(declared)
+        hidden = [Column(f"{name}_version", bytes, Max(), is_hidden=True) for name in groups]
+        if self.has_constants:
+            hidden.append(Column(DISAGREEMENT, bool, Max(), is_hidden=True))
+        self.columns: tuple[Column, ...] = (*declared, *hidden)
+        index = {column.name: position for position, column in enumerate(self.columns)}
+        self.groups = tuple(
+            Group(
+                name=name,
+                members=tuple(index[c.name] for c in members),
+                names=tuple(c.name for c in members),
+                version=index[f"{name}_version"],
+                ranks=members[0].policy.ranks if isinstance(members[0].policy, Latest) else None,
+                is_constant=isinstance(members[0].policy, Constant),
+            )
+            for name, members in groups.items()
+        )
+        self._plain = tuple(c.name for c in declared)
+        self._key_count = len(self.keys)
+
+    def row(self, fact: F) -> Row:
+        """Flatten a fact into a row. Raises TypeError or ValueError for values that have no canonical JSON or rank."""
+        values = [getattr(fact, name) for name in self._plain]
+        at, rank, event_id = fact.version
+        for group in self.groups:
+            if all(values[i] is None for i in group.members):
+                values.append(UNSET)
+                continue
+            canonical = canonical_json({name: values[i] for name, i in zip(group.names, group.members, strict=True)})
+            if group.ranks is None:
+                values.append(version_bytes(at, rank, event_id, canonical))
+            else:
+                values.append(version_bytes(None, group.ranks.index(values[group.members[0]]), event_id, canonical))
+        if self.has_constants:
+            values.append(False)
+        return tuple(values)
+
+    def key(self, row: Row) -> Row:
+        return row[: self._key_count]
+
+    def join(self, left: Row, right: Row) -> Row:
+        """The least row that is at or above both."""
+        merged = list(left)
+        disagrees = False
+        for group in self.groups:
+            if group.is_constant:
+                member = group.members[0]
+                ours, theirs = left[member], right[member]
+                disagrees = disagrees or (ours is not None and theirs is not None and ours != theirs)
+            if right[group.version] > left[group.version]:
+                merged[group.version] = right[group.version]
+                for member in group.members:
+                    merged[member] = right[member]
+        for position, policy in self._independent:
+            merged[position] = _join_value(policy, left[position], right[position])
+        if disagrees:
+            merged[-1] = True
+        return tuple(merged)
+
+    def join_all(self, rows: Iterable[Row]) -> list[Row]:
+        """One row per key, sorted by key so that concurrent writers lock in one order."""
+        joined: dict[Row, Row] = {}
+        width = self._key_count
+        for row in rows:
+            key = row[:width]
+            known = joined.get(key)
+            joined[key] = row if known is None else self.join(known, row)
+        return [joined[key] for key in sorted(joined)]
+
+    @cached_property
+    def _independent(self) -> tuple[tuple[int, Policy], ...]:
+        grouped = {i for group in self.groups for i in (*group.members, group.version)}
+        return tuple(
+            (i, column.policy)
+            for i, column in enumerate(self.columns)
+            if i not in grouped and not isinstance(column.policy, Key)
+        )
+
+    def ddl(self, schema: str) -> str:
+        """CREATE TABLE for one generation."""
+        lines = []
+        for column in self.columns:
+            null = " NOT NULL" if column.name in self.keys else ""
+            if column.type is bytes:
+                null = " NOT NULL DEFAULT ''"
+            elif column.name == DISAGREEMENT:
+                null = " NOT NULL DEFAULT false"
+            lines.append(f"    {column.name} {column.sql_type}{null}")
+        lines.append(f"    PRIMARY KEY ({', '.join(self.keys)})")
+        return f"CREATE TABLE IF NOT EXISTS {schema}.{self.name} (\n" + ",\n".join(lines) + "\n)"
+
+    def upsert_sql(self, schema: str) -> str:
+        """One statement that joins arrays of rows, one array per column, into the table.
+
+        A row that brings nothing new is not rewritten, so that a replay leaves no dead tuples and touches no page.
+        """
+        names = ", ".join(column.name for column in self.columns)
+        arrays = ", ".join(f"${i}::{column.array_type}" for i, column in enumerate(self.columns, start=1))
+        sets: list[str] = []
+        news: list[str] = []
+        disagreements: list[str] = []
+        for group in self.groups:
+            version = self.columns[group.version].name
+            newer = f"EXCLUDED.{version} > t.{version}"
+            news.append(newer)
+            sets.append(f"{version} = GREATEST(t.{version}, EXCLUDED.{version})")
+            sets += [f"{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END" for name in group.names]
+            if group.is_constant:
+                disagreements.append(f"coalesce(t.{group.names[0]} <> EXCLUDED.{group.names[0]}, false)")
+        for position, policy in self._independent:
+            name = self.columns[position].name
+            if name == DISAGREEMENT:
+                terms = " OR ".join([f"t.{name}", f"EXCLUDED.{name}", *disagreements])
+                sets.append(f"{name} = {terms}")
+                news.append(f"(NOT t.{name} AND ({terms}))")
+                continue
+            merged = _merge_sql(policy, name)
+            sets.append(f"{name} = {merged}")
+            news.append(f"{merged} IS DISTINCT FROM t.{name}")
+        action = f"UPDATE SET {', '.join(sets)} WHERE {' OR '.join(news)}" if sets else "NOTHING"
+        # The parts are identifiers and policies of our own declarations; values only ever travel as parameters.
+        return (
+            f"INSERT INTO {schema}.{self.name} AS t ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608
+            f"ON CONFLICT ({', '.join(self.keys)}) DO {action}"
+        )
+
+    def arrays(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """Transpose rows into the parameters of `upsert_sql`."""
+        return list(zip(*rows, strict=True))
+
+
+def _join_value(policy: Policy, left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return right if left is None else left
+    if isinstance(policy, Min):
+        return min(left, right)
+    if isinstance(policy, Ranked):
+        return max(left, right, key=policy.values.index)
+    return max(left, right)
+
+
+def _merge_sql(policy: Policy, name: str) -> str:
+    if isinstance(policy, Min):
+        return f"LEAST(t.{name}, EXCLUDED.{name})"
+    if isinstance(policy, Ranked):
+        values = "ARRAY[" + ", ".join(f"'{value}'" for value in policy.values) + "]"
+
+        def rank(row: str) -> str:
+            return f"coalesce(array_position({values}, {row}.{name}), 0)"
+
+        return f"CASE WHEN {rank('EXCLUDED')} > {rank('t')} THEN EXCLUDED.{name} ELSE t.{name} END"
+    return f"GREATEST(t.{name}, EXCLUDED.{name})"
+
+
+def _declared_columns(fact: type[Fact]) -> list[Column]:
+    hints = get_type_hints(fact, include_extras=True)
+    columns = []
+    for field in dataclasses.fields(fact):
+        if field.name == "version":
+            continue
+        hint = hints[field.name]
+        if get_origin(hint) is not Annotated:
+            raise TypeError(f"{fact.__name__}.{field.name} declares no merge policy")
+        declared, policy = get_args(hint)[:2]
+        columns.append(Column(field.name, _value_type(declared), policy))
+    return columns
+
+
+def _value_type(hint: Any) -> type:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if hint not in _SQL_TYPES:
+        raise TypeError(f"no column type for {hint}")
+    return hint  # type: ignore[no-any-return]
+
+
+def _group_members(columns: Sequence[Column]) -> dict[str, list[Column]]:
+    groups: dict[str, list[Column]] = {}
+    for column in columns:
+        if isinstance(column.policy, Latest):
+            groups.setdefault(column.policy.group, []).append(column)
+        elif isinstance(column.policy, Constant):
+            groups[column.name] = [column]
+    return groups

@@ -1,0 +1,164 @@
+"""What every provider module gives, and the small tools that several of them share.
+
+Verification sees raw bytes and comes before any parse. Comparison is constant-time.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import orjson
+
+from schemas.envelope import Delivery, Identity, Provenance
+from schemas.errors import RejectedDelivery
+
+TOLERANCE_SECONDS: Final = 300
+"""The window around now in which a signed timestamp counts: what the SDKs use, and as strict on the future."""
+
+Payload = Any
+"""A parsed body: JSON values, or for forms the list of (name, value) pairs in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a source verifies with. Several values stand side by side while one is rotated out."""
+
+    values: tuple[str, ...] = field(repr=False, default=())
+    verify_token: str | None = field(repr=False, default=None)
+    schemes: frozenset[str] = frozenset()
+    """Signature schemes to accept; empty means every scheme of the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A held signature: which secret matched, and what kind of proof it was."""
+
+    secret_index: int
+    provenance: Provenance = "signed"
+    signed_id: str | None = None
+    """The event id where it travels in a signed header rather than in the body."""
+
+
+class Unparsable(ValueError):
+    """The body is not what this provider sends; the record gets an id from its bytes and becomes a dead letter."""
+
+
+WRONG_SHAPE: Final = (Unparsable, KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""What reading a body of an unexpected shape can raise; every one means the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider, as pure functions over bytes."""
+
+    name: str
+    secret_variable: str
+    methods: frozenset[str]
+    signature_headers: tuple[str, ...]
+    verify: Callable[[Delivery, Secrets, int], Signature]
+    parse: Callable[[str, str, str, bytes], Payload]
+    """(method, query, content type, body) -> payload; raises `Unparsable`."""
+    identify: Callable[[Payload, str | None], Identity]
+    """(payload, signed id) -> identity; raises one of `WRONG_SHAPE` for a body of another shape."""
+    fingerprint: Callable[[Payload], bytes]
+    """payload -> 32 bytes, equal for honest retries; raises one of `WRONG_SHAPE`."""
+    sign: Callable[[str, str, bytes, str, int], Mapping[str, str]]
+    """(secret, url, body, content type, now in seconds) -> request headers; for samples."""
+    answer: Literal["json", "twiml"] = "json"
+
+
+def reject_mismatch() -> RejectedDelivery:
+    return RejectedDelivery("signature_mismatch")
+
+
+def require_header(delivery: Delivery, name: str) -> str:
+    value = delivery.headers.get(name)
+    if not value:
+        raise RejectedDelivery("signature_missing")
+    return value
+
+
+def require_fresh(timestamp: int, now: int) -> None:
+    """Only after the signature held: an unsigned timestamp says nothing."""
+    if abs(now - timestamp) > TOLERANCE_SECONDS:
+        raise RejectedDelivery("timestamp_outside_tolerance")
+
+
+_DIGITS: Final = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
+
+
+def parse_timestamp(text: str) -> int | None:
+    """Digits only: `int()` would also take signs, underscores and other scripts' numerals."""
+    return int(text) if _DIGITS.match(text) else None
+
+
+def hmac_sha256_hex(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, "sha256").hex().encode()
+
+
+def parse_json(method: str, query: str, content_type: str, body: bytes) -> Payload:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Unparsable(f"not JSON: {error}") from error
+
+
+def digest_of(value: Any) -> bytes:
+    """SHA-256 of a parsed body in one canonical form."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]*\Z", re.ASCII)
+
+
+def event_id(*parts: str) -> str:
+    """Join the parts of an event id, percent-encoded, so that no part can imitate a separator."""
+    return ":".join([part if _UNRESERVED.match(part) else quote(part, safe="") for part in parts])
+
+
+def batch_record_id(event_ids: set[str]) -> str:
+    return "batch:" + hashlib.sha256("\n".join(sorted(event_ids)).encode()).hexdigest()
+
+
+def body_record_id(body: bytes) -> str:
+    """The record id of a verified body that cannot be parsed."""
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def require_text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise Unparsable(f"{what} is missing or not text")
+    return value
+
+
+def time_of_seconds(value: Any) -> datetime | None:
+    """Unix seconds, as a number or its text."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(int(value), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def time_of_iso(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def clean_type(value: Any) -> str:
+    """An event type fit for a header and a column: printable, short, never empty."""
+    if not isinstance(value, str):
+        return "unknown"
+    kept = "".join(c for c in value if c.isprintable() and c != " ")
+    return kept[:120] or "unknown"

@@ -1,0 +1,152 @@
+"""Standard Webhooks, also under Svix's header names: `{id}.{timestamp}.{body}`, HMAC (v1) or ed25519 (v1a), base64.
+
+The secret is base64 behind `whsec_`, unlike Stripe's of the same prefix; `whpk_` is a public key for v1a.
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+import base64
+import binascii
+import hmac
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.envelope import Delivery, Identity
+from schemas.errors import Misconfigured, RejectedDelivery
+from schemas.providers.base import (
+    Payload,
+    Provider,
+    Secrets,
+    Signature,
+    clean_type,
+    digest_of,
+    event_id,
+    parse_json,
+    parse_timestamp,
+    reject_mismatch,
+    require_fresh,
+    require_text,
+    time_of_iso,
+)
+
+PUBLIC_PREFIX: Final = "whpk_"
+_FAMILIES: Final = (("svix", "svix-v1"), ("webhook", "standard-webhooks-v1"))
+_HEADERS: Final = tuple(f"{family}-{part}" for family, _ in _FAMILIES for part in ("id", "timestamp", "signature"))
+
+
+def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+    """Any signature of the space-separated list under any secret; ±300 s."""
+    message_id, timestamp_text, header = _signed_headers(delivery, secrets.schemes)
+    timestamp = parse_timestamp(timestamp_text)
+    if timestamp is None:
+        raise reject_mismatch()
+    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + delivery.body
+    offered = [item.partition(",")[::2] for item in header.split(" ")]
+    for index, secret in enumerate(secrets.values):
+        if _matches(secret, signed, offered):
+            require_fresh(timestamp, now)
+            return Signature(index, signed_id=message_id)
+    raise reject_mismatch()
+
+
+def _signed_headers(delivery: Delivery, schemes: frozenset[str]) -> tuple[str, str, str]:
+    for family, scheme in _FAMILIES:
+        is_allowed = not schemes or any(allowed in (scheme, scheme + "a") for allowed in schemes)
+        values = [delivery.headers.get(f"{family}-{part}") for part in ("id", "timestamp", "signature")]
+        if is_allowed and values[0] and values[1] and values[2]:
+            return values[0], values[1], values[2]
+    raise RejectedDelivery("signature_missing")
+
+
+def _matches(secret: str, signed: bytes, offered: list[tuple[str, str]]) -> bool:
+    if secret.startswith(PUBLIC_PREFIX):
+        return any([_verifies(_public_key(secret), signed, value) for version, value in offered if version == "v1a"])
+    expected = base64.b64encode(hmac.digest(_key(secret), signed, "sha256"))
+    return any(
+        [
+            hmac.compare_digest(expected, value.encode("utf-8", "replace"))
+            for version, value in offered
+            if version == "v1"
+        ]
+    )
+
+
+def _verifies(key: Ed25519PublicKey, signed: bytes, signature: str) -> bool:
+    try:
+        key.verify(base64.b64decode(signature, validate=True), signed)
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _key(secret: str) -> bytes:
+    text = secret.removeprefix("whsec_")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise Misconfigured("a Standard Webhooks secret is not base64 (it looks like whsec_MfKQ9r8G…)") from error
+
+
+@lru_cache(maxsize=256)
+def _public_key(secret: str) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(secret.removeprefix(PUBLIC_PREFIX), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise Misconfigured("a whpk_ key is not 32 bytes of base64") from error
+
+
+def check_secret(secret: str) -> None:
+    """Raises `Misconfigured` for a secret that could never verify anything."""
+    _public_key(secret) if secret.startswith(PUBLIC_PREFIX) else _key(secret)
+
+
+def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
+    """Sign under an id made from the body, so that the same sample is the same event."""
+    message_id = "msg_" + digest_of(body.decode("latin-1")).hex()[:24]
+    digest = hmac.digest(_key(secret), f"{message_id}.{now}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+        "Content-Type": "application/json",
+    }
+
+
+def identify(payload: Payload, signed_id: str | None) -> Identity:
+    """The id is a header: the one that the signature covered, which need not be the only one on the request."""
+    kind = payload.get("type") if isinstance(payload, dict) else None
+    time = payload.get("timestamp") if isinstance(payload, dict) else None
+    return Identity(
+        record_id=event_id(require_text(signed_id, "webhook-id")),
+        type="standardwebhooks." + clean_type(kind),
+        occurred_at=time_of_iso(time),
+        fingerprint=digest_of(payload),
+    )
+
+
+PROVIDER: Final = Provider(
+    name="standardwebhooks",
+    secret_variable="STANDARD_WEBHOOKS_SECRET",  # noqa: S106 - the variable's name
+    methods=frozenset({"POST"}),
+    signature_headers=_HEADERS,
+    verify=verify,
+    parse=parse_json,
+    identify=identify,
+    fingerprint=digest_of,
+    sign=sign,
+)
+
+
+class CreditsUsed(BaseModel):
+    """`data` of a `credits.used` event: `source` is the source of the account that is charged."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    id: str = Field(min_length=1)
+    customer: str = Field(min_length=1)
+    credits: int = Field(gt=0)
+    source: str = Field(min_length=1)
+    reason: str | None = None

@@ -1,0 +1,192 @@
+"""Stripe: HMAC-SHA256 of `{t}.{body}` with the literal `whsec_…` as key. https://docs.stripe.com/webhooks/signature"""
+
+import hmac
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.envelope import Delivery, Identity
+from schemas.providers.base import (
+    Payload,
+    Provider,
+    Secrets,
+    Signature,
+    clean_type,
+    digest_of,
+    event_id,
+    hmac_sha256_hex,
+    parse_json,
+    parse_timestamp,
+    reject_mismatch,
+    require_fresh,
+    require_header,
+    require_text,
+    time_of_iso,
+    time_of_seconds,
+)
+
+HEADER: Final = "stripe-signature"
+
+
+def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+    """Any one matching `v1` under any secret suffices; other schemes (`v0`) never count."""
+    timestamp_text, signatures = None, []
+    for item in require_header(delivery, HEADER).split(","):
+        name, _, value = item.partition("=")
+        if name == "v1":
+            signatures.append(value.encode("utf-8", "replace"))
+        elif name == "t" and timestamp_text is None:
+            timestamp_text = value
+    timestamp = parse_timestamp(timestamp_text or "")
+    if timestamp is None:
+        raise reject_mismatch()
+    signed = b"%d." % timestamp + delivery.body
+    for index, secret in enumerate(secrets.values):
+        expected = hmac_sha256_hex(secret.encode(), signed)
+        if any([hmac.compare_digest(expected, signature) for signature in signatures]):
+            require_fresh(timestamp, now)
+            return Signature(index)
+    raise reject_mismatch()
+
+
+def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
+    digest = hmac_sha256_hex(secret.encode(), b"%d." % now + body).decode()
+    return {"Stripe-Signature": f"t={now},v1={digest}", "Content-Type": "application/json; charset=utf-8"}
+
+
+def fingerprint(payload: Payload) -> bytes:
+    """Without `pending_webhooks`, which counts down between deliveries of one event."""
+    return digest_of({name: value for name, value in payload.items() if name != "pending_webhooks"})
+
+
+def identify(payload: Payload, signed_id: str | None) -> Identity:
+    created = payload.get("created")
+    return Identity(
+        record_id=event_id(require_text(payload.get("id"), "id")),
+        type="stripe." + clean_type(payload.get("type")),
+        # Thin events (v2) carry ISO text where the others carry seconds.
+        occurred_at=time_of_iso(created) if isinstance(created, str) else time_of_seconds(created),
+        fingerprint=fingerprint(payload),
+    )
+
+
+PROVIDER: Final = Provider(
+    name="stripe",
+    secret_variable="STRIPE_WEBHOOK_SECRET",  # noqa: S106 - the variable's name
+    methods=frozenset({"POST"}),
+    signature_headers=(HEADER,),
+    verify=verify,
+    parse=parse_json,
+    identify=identify,
+    fingerprint=fingerprint,
+    sign=sign,
+)
+
+
+def _id_of(value: Any) -> Any:
+    """A reference is an id, or the whole object where the endpoint expands it."""
+    return value.get("id") if isinstance(value, dict) else value
+
+
+Reference = Annotated[str | None, BeforeValidator(_id_of)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Price(_Model):
+    id: str | None = None
+
+
+class SubscriptionItem(_Model):
+    price: Price | None = None
+    plan: Price | None = None
+    current_period_end: int | None = None
+
+
+class SubscriptionItems(_Model):
+    data: tuple[SubscriptionItem, ...] = ()
+
+
+class StripeSubscription(_Model):
+    """`current_period_end` sits on the items since API version 2025-03-31 (basil), on the subscription before."""
+
+    id: str
+    customer: Reference = None
+    status: str
+    items: SubscriptionItems = SubscriptionItems()
+    plan: Price | None = None
+    current_period_end: int | None = None
+    cancel_at_period_end: bool | None = None
+
+
+class SubscriptionDetails(_Model):
+    subscription: Reference = None
+
+
+class InvoiceParent(_Model):
+    subscription_details: SubscriptionDetails | None = None
+
+
+class StatusTransitions(_Model):
+    paid_at: int | None = None
+
+
+class StripeInvoice(_Model):
+    """`subscription` moved to `parent.subscription_details` in basil."""
+
+    id: str
+    customer: Reference = None
+    status: str | None = None
+    amount_due: int | None = None
+    amount_paid: int | None = None
+    currency: str | None = None
+    attempt_count: int | None = None
+    created: int | None = None
+    subscription: Reference = None
+    parent: InvoiceParent | None = None
+    status_transitions: StatusTransitions = StatusTransitions()
+
+    @property
+    def subscription_id(self) -> str | None:
+        if self.subscription is not None:
+            return self.subscription
+        details = self.parent.subscription_details if self.parent else None
+        return details.subscription if details else None
+
+
+class PaymentError(_Model):
+    code: str | None = None
+    decline_code: str | None = None
+
+
+class StripePaymentIntent(_Model):
+    id: str
+    customer: Reference = None
+    status: str
+    amount: int
+    currency: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    last_payment_error: PaymentError | None = None
+
+
+class StripeCheckoutSession(_Model):
+    id: str
+    mode: str | None = None
+    customer: Reference = None
+    client_reference_id: str | None = None
+    payment_intent: Reference = None
+    subscription: Reference = None
+    payment_status: str | None = None
+    amount_total: int | None = None
+    currency: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class StripeCharge(_Model):
+    id: str
+    customer: Reference = None
+    payment_intent: Reference = None
+    amount_refunded: int = 0
+    currency: str | None = None

@@ -1,0 +1,213 @@
+"""Twilio: HMAC over the called URL and the sorted form parameters, base64. https://www.twilio.com/docs/usage/security
+
+The signature covers the URL as configured, byte for byte, and nothing about time: dedupe is the protection against
+replays. JSON bodies (Event Streams) are covered by a hash in the URL.
+"""
+
+import base64
+import hashlib
+import hmac
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.envelope import Delivery, Identity
+from schemas.providers.base import (
+    Payload,
+    Provider,
+    Secrets,
+    Signature,
+    Unparsable,
+    batch_record_id,
+    clean_type,
+    digest_of,
+    event_id,
+    parse_json,
+    reject_mismatch,
+    require_header,
+    require_text,
+    time_of_iso,
+)
+
+HEADER: Final = "x-twilio-signature"
+SETTINGS_HEADER: Final = "x-twilio-webhooks-signature-settings"
+FORM: Final = "application/x-www-form-urlencoded"
+MAX_FIELDS: Final = 1000
+
+_ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+
+
+def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+    """The signature may have been made with or without the port; the settings header names the hash, SHA-1 without."""
+    signature = require_header(delivery, HEADER).encode("utf-8", "replace")
+    algorithm = _algorithm(delivery.headers.get(SETTINGS_HEADER))
+    if algorithm is None:
+        raise reject_mismatch()
+    parameters = _signed_parameters(delivery)
+    try:
+        urls = _with_and_without_port(delivery.url)
+    except ValueError as error:
+        raise reject_mismatch() from error
+    for index, secret in enumerate(secrets.values):
+        key = secret.encode()
+        candidates = [
+            base64.b64encode(hmac.digest(key, url.encode("utf-8", "surrogateescape") + parameters, algorithm))
+            for url in urls
+        ]
+        if any([hmac.compare_digest(candidate, signature) for candidate in candidates]):
+            return Signature(index)
+    raise reject_mismatch()
+
+
+def _algorithm(settings: str | None) -> str | None:
+    """`key=<id>,algorithm=HMAC_SHA256`; an algorithm that we don't know fails closed."""
+    if settings is None:
+        return "sha1"
+    fields = dict(item.strip().partition("=")[::2] for item in settings.split(","))
+    return _ALGORITHMS.get(fields.get("algorithm", ""))
+
+
+def _signed_parameters(delivery: Delivery) -> bytes:
+    """What follows the URL in the signed string. Raises `signature_mismatch` where a body is not covered at all."""
+    if delivery.method == "GET" or (not delivery.body and not delivery.content_type):
+        return b""
+    if _is_form(delivery.content_type):
+        try:
+            # Latin-1 both ways keeps every byte, also of broken UTF-8.
+            pairs = parse_qsl(
+                delivery.body.decode("latin-1"),
+                keep_blank_values=True,
+                encoding="latin-1",
+                max_num_fields=MAX_FIELDS,
+            )
+        except ValueError as error:
+            raise reject_mismatch() from error
+        # A repeated parameter counts once per distinct value, sorted: a set of pairs, sorted, is just that.
+        return "".join(name + value for name, value in sorted(set(pairs))).encode("latin-1")
+    expected = parse_qs(urlsplit(delivery.url).query).get("bodySHA256", [""])[0]
+    digest = hashlib.sha256(delivery.body).hexdigest()
+    if not hmac.compare_digest(digest.encode(), expected.encode("utf-8", "replace")):
+        raise reject_mismatch()
+    return b""
+
+
+def _is_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == FORM
+
+
+def _with_and_without_port(url: str) -> tuple[str, str]:
+    """Both spellings of one URL; credentials stay, and so does every other byte."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError("not an absolute URL")
+    end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
+    authority, tail = rest[:end], rest[end:]
+    credentials, at, host = authority.rpartition("@")
+    bare, colon, port = host.rpartition(":")
+    if not colon or not port.isdigit():
+        bare, port = host, "443" if scheme.lower() == "https" else "80"
+    prefix = f"{scheme}://{credentials}{at}{bare}"
+    return f"{prefix}{tail}", f"{prefix}:{port}{tail}"
+
+
+def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
+    parameters = b""
+    if _is_form(content_type):
+        pairs = parse_qsl(body.decode(), keep_blank_values=True)
+        parameters = "".join(name + value for name, value in sorted(set(pairs))).encode()
+    digest = hmac.digest(secret.encode(), url.encode() + parameters, "sha1")
+    return {"X-Twilio-Signature": base64.b64encode(digest).decode(), "Content-Type": content_type}
+
+
+def parse(method: str, query: str, content_type: str, body: bytes) -> Payload:
+    """Form pairs in order (a GET carries them in its query), or the JSON of Event Streams."""
+    if method != "GET" and content_type and not _is_form(content_type):
+        return parse_json(method, query, content_type, body)
+    text = query if method == "GET" else body.decode("utf-8", "replace")
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise Unparsable(str(error)) from error
+
+
+def is_event_stream(payload: Payload) -> bool:
+    return isinstance(payload, dict) or bool(payload and isinstance(payload[0], dict))
+
+
+def stream_events(payload: Payload) -> list[dict[str, Any]]:
+    """Event Streams post a list of CloudEvents, and one alone in some sinks."""
+    events = [payload] if isinstance(payload, dict) else payload
+    if not all(isinstance(event, dict) for event in events):
+        raise Unparsable("an event is not an object")
+    return list(events)
+
+
+def form_fields(payload: Payload) -> dict[str, str]:
+    """The first value of every parameter."""
+    fields: dict[str, str] = {}
+    for name, value in payload:
+        fields.setdefault(name, value)
+    return fields
+
+
+def form_identity(fields: dict[str, str]) -> tuple[str, str]:
+    """(event id, type without the provider) of a form. Raises `Unparsable` where it is neither message nor call."""
+    if "CallSid" in fields and fields.get("CallStatus"):
+        return event_id(fields["CallSid"], fields["CallStatus"]), "call." + clean_type(fields["CallStatus"])
+    if fields.get("MessageSid"):
+        status = fields.get("MessageStatus")
+        if status:
+            return event_id(fields["MessageSid"], status), "message." + clean_type(status)
+        return event_id(fields["MessageSid"]), "message.received"
+    raise Unparsable("neither MessageSid nor CallSid with CallStatus")
+
+
+def fingerprint(payload: Payload) -> bytes:
+    """A form is its parameters, whatever their order."""
+    return digest_of(payload if is_event_stream(payload) else sorted(payload))
+
+
+def identify(payload: Payload, signed_id: str | None) -> Identity:
+    if is_event_stream(payload):
+        ids = {event_id(require_text(event.get("id"), "id")) for event in stream_events(payload)}
+        return Identity(batch_record_id(ids), "twilio.batch", None, fingerprint(payload))
+    fields = form_fields(payload)
+    record_id, kind = form_identity(fields)
+    return Identity(record_id, "twilio." + kind, form_time(fields), fingerprint(payload))
+
+
+def form_time(fields: dict[str, str]) -> Any:
+    """Voice callbacks carry an RFC 2822 `Timestamp`; SMS callbacks carry no time at all."""
+    try:
+        return parsedate_to_datetime(fields["Timestamp"])
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+PROVIDER: Final = Provider(
+    name="twilio",
+    secret_variable="TWILIO_AUTH_TOKEN",  # noqa: S106 - the variable's name
+    methods=frozenset({"POST", "GET"}),
+    signature_headers=(HEADER, SETTINGS_HEADER, "i-twilio-idempotency-token"),
+    verify=verify,
+    parse=parse,
+    identify=identify,
+    fingerprint=fingerprint,
+    sign=sign,
+    answer="twiml",
+)
+
+
+class StreamMessage(BaseModel):
+    """`data` of a `com.twilio.messaging.message.*` CloudEvent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    messageSid: str
+    messageStatus: str
+    errorCode: int | str | None = None
+
+
+def stream_time(event: dict[str, Any]) -> Any:
+    return time_of_iso(event.get("time"))

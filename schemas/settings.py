@@ -1,0 +1,165 @@
+"""Every setting, with its environment variable. Values come in from outside: `deploy.wiring` reads the environment.
+
+Precedence: flag > environment > `.env` > the generated `.redrive/env` > default.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import Misconfigured
+from schemas.providers import PROVIDERS
+from schemas.providers.base import Provider, Secrets
+from schemas.topics import is_source_name, topic_of
+
+_DURATION: Final = re.compile(r"(\d+)\s*(s|m|h|d)\Z")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_duration(value: Any) -> Any:
+    """`30s`, `15m`, `12h`, `7d`; anything else is left to pydantic (ISO 8601, seconds)."""
+    if isinstance(value, str) and (match := _DURATION.match(value.strip())):
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Settings(BaseSettings):
+    """One field per environment variable; the names are the contract."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    app_env: Literal["development", "production"] = Field("development", validation_alias="APP_ENV")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias="LOG_LEVEL")
+    log_stdout_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("DEBUG", validation_alias="LOG_STDOUT_LEVEL")
+    kafka_bootstrap_servers: str | None = Field(None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    admin_api_key: SecretStr | None = Field(None, validation_alias="ADMIN_API_KEY")
+    ingest_host: str = Field("0.0.0.0", validation_alias="INGEST_HOST")  # noqa: S104 - providers call from outside
+    ingest_port: int = Field(8080, validation_alias="INGEST_PORT", ge=0, le=65535)
+    console_host: str = Field("127.0.0.1", validation_alias="CONSOLE_HOST")
+    console_port: int = Field(8081, validation_alias="CONSOLE_PORT", ge=0, le=65535)
+    processors_host: str = Field("127.0.0.1", validation_alias="PROCESSORS_HOST")
+    processors_port: int = Field(8082, validation_alias="PROCESSORS_PORT", ge=0, le=65535)
+    data: Path = Field(Path(".redrive"), validation_alias="REDRIVE_DATA")
+    config: Path = Field(Path("redrive.toml"), validation_alias="REDRIVE_CONFIG")
+    operator: str | None = Field(None, validation_alias="REDRIVE_OPERATOR")
+    public_url: str | None = Field(None, validation_alias="PUBLIC_URL")
+    dedupe_window: Duration = Field(timedelta(days=7), validation_alias="DEDUPE_WINDOW")
+    dedupe_max_ids: int = Field(5_000_000, validation_alias="DEDUPE_MAX_IDS", ge=1)
+    append_timeout_seconds: float = Field(5.0, validation_alias="APPEND_TIMEOUT_SECONDS", gt=0)
+    partitions: int = Field(12, validation_alias="TOPIC_PARTITIONS", ge=1)
+    replication_factor: int = Field(1, validation_alias="TOPIC_REPLICATION_FACTOR", ge=1)
+    sample: bool = Field(True, validation_alias="SAMPLE")
+    stripe_webhook_secret: SecretStr | None = Field(None, validation_alias="STRIPE_WEBHOOK_SECRET")
+    whatsapp_app_secret: SecretStr | None = Field(None, validation_alias="WHATSAPP_APP_SECRET")
+    whatsapp_verify_token: SecretStr | None = Field(None, validation_alias="WHATSAPP_VERIFY_TOKEN")
+    twilio_auth_token: SecretStr | None = Field(None, validation_alias="TWILIO_AUTH_TOKEN")
+    standard_webhooks_secret: SecretStr | None = Field(None, validation_alias="STANDARD_WEBHOOKS_SECRET")
+
+    def require_kafka(self) -> str:
+        if not self.kafka_bootstrap_servers:
+            raise Misconfigured("KAFKA_BOOTSTRAP_SERVERS is not set (`redrive up` starts an embedded Kafka)")
+        return self.kafka_bootstrap_servers
+
+    def require_database(self) -> str:
+        if self.database_url is None:
+            raise Misconfigured("DATABASE_URL is not set (`redrive up` starts an embedded Postgres)")
+        return self.database_url.get_secret_value()
+
+    def secret_of(self, provider: Provider) -> SecretStr | None:
+        value: SecretStr | None = getattr(self, provider.secret_variable.lower())
+        return value
+
+
+VARIABLES: Final[dict[str, str]] = {
+    str(field.validation_alias): name for name, field in Settings.model_fields.items() if field.validation_alias
+}
+"""Environment variable -> field, for `redrive check` and near misses."""
+
+
+class SourceConfig(BaseModel):
+    """`[sources.<name>]` of redrive.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    provider: str
+    secrets: tuple[SecretStr, ...] = ()
+    verify_token: SecretStr | None = None
+    max_body_bytes: int = Field(4 * 1024 * 1024, gt=0, le=5 * 1024 * 1024)
+    answer: Literal["json", "twiml"] | None = None
+    schemes: frozenset[str] = frozenset()
+
+    @model_validator(mode="after")
+    def _known_provider(self) -> "SourceConfig":
+        if self.provider not in PROVIDERS:
+            raise ValueError(f"provider {self.provider!r} is not one of {', '.join(PROVIDERS)}")
+        return self
+
+
+class FileConfig(BaseModel):
+    """The whole of redrive.toml; the annotated default beside `deploy` documents every entry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sources: dict[str, SourceConfig] = Field(default_factory=dict)
+    price_tiers: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _source_names(self) -> "FileConfig":
+        for name in self.sources:
+            if not is_source_name(name):
+                raise ValueError(f"{name!r} is no source name: ^[a-z][a-z0-9_-]{{0,39}}$, and none of ours")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One configured endpoint of a provider."""
+
+    name: str
+    provider: Provider
+    secrets: Secrets
+    max_body_bytes: int = 4 * 1024 * 1024
+    answer: str = "json"
+
+    @property
+    def topic(self) -> str:
+        return topic_of(self.name)
+
+
+def split_secrets(secret: SecretStr | None) -> tuple[str, ...]:
+    """A comma separates the secrets of one source while one is rotated out."""
+    if secret is None:
+        return ()
+    return tuple(part.strip() for part in secret.get_secret_value().split(",") if part.strip())
+
+
+def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
+    """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml."""
+    found: dict[str, Source] = {}
+    for provider in PROVIDERS.values():
+        values = split_secrets(settings.secret_of(provider))
+        if values:
+            token = settings.whatsapp_verify_token if provider.name == "whatsapp" else None
+            secrets = Secrets(values, token.get_secret_value() if token else None)
+            found[provider.name] = Source(provider.name, provider, secrets, answer=provider.answer)
+    for name, config in file.sources.items():
+        provider = PROVIDERS[config.provider]
+        found[name] = Source(
+            name,
+            provider,
+            Secrets(
+                tuple(secret.get_secret_value() for secret in config.secrets),
+                config.verify_token.get_secret_value() if config.verify_token else None,
+                config.schemes,
+            ),
+            config.max_body_bytes,
+            config.answer or provider.answer,
+        )
+    return found

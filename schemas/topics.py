@@ -1,0 +1,52 @@
+"""Names and required settings of every topic."""
+
+import re
+from typing import Final
+
+SOURCE_NAME: Final = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
+RESERVED_NAMES: Final = frozenset({"quarantine", "dead-letter", "operator", "control"})
+
+PREFIX: Final = "webhooks."
+DEAD_LETTER: Final = "webhooks.dead-letter"
+QUARANTINE: Final = "webhooks.quarantine"
+OPERATOR: Final = "webhooks.operator"
+CONTROL: Final = "webhooks.control"
+
+DEFAULT_PARTITIONS: Final = 12
+MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
+"""Meta sends bodies of up to 3 MB; the headers and the protocol come on top."""
+
+LOG_CONFIG: Final[dict[str, str]] = {
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "cleanup.policy": "delete",
+    "max.message.bytes": str(MAX_RECORD_BYTES),
+    "message.timestamp.type": "CreateTime",
+    # Spooled and released records keep their original arrival, which may be days ago.
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+}
+"""What `webhooks.<source>` and `webhooks.operator` must be: the log is the truth, so nothing may expire from it."""
+
+SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
+    DEAD_LETTER: LOG_CONFIG,
+    QUARANTINE: {
+        "retention.ms": str(7 * 24 * 3600 * 1000),
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+        "message.timestamp.type": "CreateTime",
+    },
+    OPERATOR: LOG_CONFIG,
+    CONTROL: {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)},
+}
+
+
+def topic_of(source: str) -> str:
+    return PREFIX + source
+
+
+def source_of(topic: str) -> str:
+    return topic.removeprefix(PREFIX)
+
+
+def is_source_name(name: str) -> bool:
+    return bool(SOURCE_NAME.match(name)) and name not in RESERVED_NAMES

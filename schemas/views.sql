@@ -1,0 +1,134 @@
+-- The read models of generation :gen. What depends on several facts is computed here, when read, so that no read model
+-- can drift from its facts. CREATE OR REPLACE keeps the grants when a flip points the views at another generation.
+
+CREATE OR REPLACE VIEW public.messages AS
+SELECT source, message_id, provider, channel, direction, sender, recipient, our_number, peer_number, kind, body, status,
+       error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at
+FROM :gen.messages;
+
+CREATE OR REPLACE VIEW public.conversations AS
+SELECT source, channel, our_number, peer_number,
+       count(*) FILTER (WHERE direction = 'inbound') AS inbound,
+       count(*) FILTER (WHERE direction = 'outbound') AS outbound,
+       max(occurred_at) FILTER (WHERE direction = 'inbound') AS last_inbound_at,
+       max(occurred_at) FILTER (WHERE direction = 'outbound') AS last_outbound_at
+FROM :gen.messages
+WHERE our_number IS NOT NULL AND peer_number IS NOT NULL
+GROUP BY source, channel, our_number, peer_number;
+
+-- A checkout may name a subscription before any of its own events has come: no state, no row yet.
+CREATE OR REPLACE VIEW public.subscriptions AS
+SELECT source, subscription_id, customer_id, client_reference_id, status, price_id, current_period_end,
+       cancel_at_period_end, event_created, event_id
+FROM :gen.subscriptions
+WHERE event_id IS NOT NULL;
+
+CREATE OR REPLACE VIEW public.invoices AS
+SELECT source, invoice_id, subscription_id, customer_id, status, amount_due, amount_paid, currency, attempt_count,
+       created_at, last_failed_at, paid_at
+FROM :gen.invoices;
+
+CREATE OR REPLACE VIEW public.payments AS
+SELECT source, payment_intent_id, customer_id, client_reference_id, purpose, status, amount, amount_refunded, currency,
+       failure_code, occurred_at
+FROM :gen.payments;
+
+-- A purchase gives back the share of its credits that was refunded, rounded down.
+CREATE OR REPLACE VIEW public.credit_entries AS
+SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credits,
+       CASE WHEN entry.kind = 'purchase'
+            THEN div(entry.credits::numeric * coalesce(payment.amount_refunded, 0), entry.amount)::bigint
+            ELSE 0 END AS credits_refunded,
+       entry.occurred_at, entry.reason
+FROM :gen.credit_entries AS entry
+LEFT JOIN :gen.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id;
+
+CREATE OR REPLACE VIEW public.credits AS
+SELECT source, customer_id,
+       sum(credits - credits_refunded)::bigint AS balance,
+       coalesce(-sum(credits) FILTER (WHERE kind = 'usage' AND occurred_at > now() - interval '30 days'), 0)::bigint
+           AS used_30d,
+       max(occurred_at) AS updated_at
+FROM public.credit_entries
+WHERE customer_id IS NOT NULL
+GROUP BY source, customer_id;
+
+CREATE OR REPLACE VIEW public.accounts AS
+WITH customer AS (
+    SELECT source, customer_id FROM :gen.subscriptions WHERE customer_id IS NOT NULL
+    UNION SELECT source, customer_id FROM :gen.invoices WHERE customer_id IS NOT NULL
+    UNION SELECT source, customer_id FROM :gen.payments WHERE customer_id IS NOT NULL
+    UNION SELECT source, customer_id FROM :gen.credit_entries WHERE customer_id IS NOT NULL
+), ranked AS (
+    -- Those that count come first; within either kind, the one whose last event is the latest.
+    SELECT *,
+           row_number() OVER (
+               PARTITION BY source, customer_id
+               ORDER BY (status NOT IN ('canceled', 'incomplete_expired')) DESC, event_created DESC, event_id DESC
+           ) AS place
+    FROM public.subscriptions
+    WHERE customer_id IS NOT NULL
+), shown AS (
+    SELECT * FROM ranked WHERE place = 1
+), unpaid AS (
+    SELECT source, customer_id, min(event_created) AS since
+    FROM ranked WHERE status = 'unpaid' GROUP BY source, customer_id
+), failing AS (
+    SELECT source, customer_id, min(last_failed_at) AS since
+    FROM :gen.invoices
+    WHERE status = 'open' AND last_failed_at IS NOT NULL AND customer_id IS NOT NULL
+    GROUP BY source, customer_id
+), freezing AS (
+    SELECT customer.source, customer.customer_id,
+           CASE WHEN failing.since IS NOT NULL THEN 'invoice_payment_failed'
+                WHEN unpaid.since IS NOT NULL THEN 'subscription_unpaid'
+                WHEN shown.status = 'canceled' THEN 'subscription_canceled' END AS reason,
+           CASE WHEN failing.since IS NOT NULL THEN failing.since
+                WHEN unpaid.since IS NOT NULL THEN unpaid.since
+                WHEN shown.status = 'canceled' THEN shown.event_created END AS since
+    FROM customer
+    LEFT JOIN shown USING (source, customer_id)
+    LEFT JOIN unpaid USING (source, customer_id)
+    LEFT JOIN failing USING (source, customer_id)
+)
+SELECT customer.source, customer.customer_id,
+       freezing.reason IS NOT NULL AS is_frozen,
+       freezing.reason AS frozen_reason,
+       freezing.since AS frozen_at,
+       shown.subscription_id,
+       shown.status AS subscription_status,
+       tier.name AS subscription_tier,
+       shown.current_period_end,
+       coalesce(credits.balance, 0) AS credit_balance
+FROM customer
+JOIN freezing USING (source, customer_id)
+LEFT JOIN shown USING (source, customer_id)
+LEFT JOIN redrive.price_tiers AS tier ON tier.price_id = shown.price_id
+LEFT JOIN public.credits AS credits USING (source, customer_id);
+
+CREATE OR REPLACE VIEW public.calls AS
+SELECT source, call_id, provider, direction, caller, callee, status, started_at, answered_at, ended_at,
+       duration_seconds,
+       extract(epoch FROM ended_at - answered_at)::numeric(12,3) AS talk_seconds,
+       end_reason, NULL::text AS recording_url, NULL::text AS summary, NULL::text AS sentiment
+FROM :gen.calls;
+
+CREATE OR REPLACE VIEW public.webhook_events AS
+SELECT first.source, first.event_id, first.provider, first.type, first.occurred_at, first.received_at, first.topic,
+       first.partition, first.record_offset, every.status, every.error, every.repeats, every.conflicts
+FROM redrive.event_index AS first
+CROSS JOIN LATERAL (
+    SELECT (array_agg(each.status ORDER BY rank DESC))[1] AS status,
+           (array_agg(each.error ORDER BY rank DESC, received_at, topic, partition, record_offset))[1] AS error,
+           count(*) - 1 AS repeats,
+           count(DISTINCT (record_id, fingerprint)) - count(DISTINCT record_id) AS conflicts
+    FROM redrive.event_index AS each,
+         LATERAL (SELECT array_position(ARRAY['dead', 'ignored', 'applied'], each.status::text) AS rank) AS ranked
+    WHERE each.source = first.source AND each.event_id = first.event_id
+) AS every
+WHERE NOT EXISTS (
+    SELECT FROM redrive.event_index AS earlier
+    WHERE earlier.source = first.source AND earlier.event_id = first.event_id
+      AND (earlier.received_at, earlier.topic, earlier.partition, earlier.record_offset)
+        < (first.received_at, first.topic, first.partition, first.record_offset)
+);
