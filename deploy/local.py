@@ -25,7 +25,7 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from deploy.supervisor import Child, Command
+from deploy.supervisor import Child, Command, as_user
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -221,7 +221,7 @@ class EmbeddedPostgres:
                     "initdb",
                     ("--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self._folder)),
                     bin_path=programs,
-                    user=self._user,
+                    **as_user(self._user),
                 )
             except subprocess.CalledProcessError as error:
                 raise Unavailable(f"initdb failed in {self._folder}") from error

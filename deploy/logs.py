@@ -53,3 +53,4 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     logging.getLogger("redrive").setLevel(level)
     # aiokafka reports every retry of a connection; our own readiness and metrics say it once.
     logging.getLogger("aiokafka").setLevel("ERROR")
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")

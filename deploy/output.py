@@ -1,14 +1,19 @@
 """What commands print: tables and progress for people, one JSON document for machines."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-out: Final = Console(highlight=False, soft_wrap=True)
+_PIPE_WIDTH: Final = 400
+"""Wide enough that nothing is cut where nobody looks: ids must survive a pipe."""
+
+out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -17,7 +22,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    table = Table(*columns, title=title, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    for column in columns:
+        # Fold rather than cut: half an id is no id.
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     out.print(table)

@@ -3,12 +3,13 @@
 import asyncio
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 RESTART_SECONDS: Final = 1.0
@@ -66,7 +67,7 @@ class Child:
                 env={**os.environ, **command.environment},
                 cwd=command.home,
                 start_new_session=True,
-                user=command.user,
+                **as_user(command.user),
                 preexec_fn=_die_with_parent(command.stop_signal),
             )
         finally:
@@ -99,6 +100,13 @@ class Child:
                 await process.wait()
         if self._watch is not None:
             self._watch.cancel()
+
+
+def as_user(name: str | None) -> dict[str, Any]:
+    """Arguments of a subprocess that runs as that user, and keeps none of our groups."""
+    if name is None:
+        return {}
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:

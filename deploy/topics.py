@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import Unavailable
 from schemas.settings import Source
-from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, SIDE_CONFIG
+from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, SIDE_CONFIG, TIMESTAMP_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Topics:
         missing = {name: config for name, config in topics.items() if name not in existing}
         response = await self._client.create_topics(
             [
-                NewTopic(name, partitions_of(name, partitions), replication, topic_configs=config)
+                NewTopic(
+                    name, partitions_of(name, partitions), replication, topic_configs={**config, **TIMESTAMP_LIMITS}
+                )
                 for name, config in missing.items()
             ]
         )

@@ -107,7 +107,9 @@ async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
 
 async def open_pool(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.Record]":
     """A pool that opens connections as it needs them, so that a service can start before its database."""
-    return await asyncpg.create_pool(settings.require_database(), min_size=0, max_size=size, command_timeout=120, timeout=10)
+    return await asyncpg.create_pool(
+        settings.require_database(), min_size=0, max_size=size, command_timeout=120, timeout=10
+    )
 
 
 def hide_password(url: str) -> str:

@@ -6,9 +6,8 @@ record can come late but not twice; the delivery that waited for it may meanwhil
 
 import asyncio
 import time
-from collections.abc import Callable
-from itertools import cycle
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -28,14 +27,15 @@ Settle = Callable[[Location | None], None]
 """Called once per record when its outcome is known: where it is, or None where the log refused it for good."""
 
 
-class _OpenBatch:
-    """A batch that takes records until the client sends it."""
+class _Batch:
+    """Records that leave together."""
 
     def __init__(self, builder: BatchBuilder, partition: int) -> None:
         self.builder = builder
         self.partition = partition
         self.answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
         self.settlers: list[Settle] = []
+        self.deadline: asyncio.TimerHandle | None = None
         self.bytes = 0
         self.opened = time.monotonic()
 
@@ -43,7 +43,7 @@ class _OpenBatch:
 class Appended(NamedTuple):
     """A record's place in a batch that is on its way."""
 
-    batch: _OpenBatch
+    batch: _Batch
     topic: str
     position: int
 
@@ -56,14 +56,18 @@ class Appended(NamedTuple):
 class EventLog:
     """The log, for writing. One instance per process."""
 
-    def __init__(self, make_producer: Callable[[], AIOKafkaProducer], stall_seconds: float) -> None:
+    def __init__(
+        self, make_producer: Callable[[], AIOKafkaProducer], topics: Sequence[str], stall_seconds: float
+    ) -> None:
         self._make_producer = make_producer
+        self._topics = topics
         self._stall_seconds = stall_seconds
         self._producer: AIOKafkaProducer | None = None
-        self._open: dict[str, _OpenBatch] = {}
-        self._partitions: dict[str, Any] = {}
+        self._open: dict[str, _Batch] = {}
+        self._next_partition = 0
+        self._in_flight: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
-        self._waiting: dict[_OpenBatch, None] = {}
+        self._waiting: dict[_Batch, None] = {}
         self._pending_bytes = 0
         self._renewal: asyncio.Task[None] | None = None
 
@@ -75,15 +79,20 @@ class EventLog:
         producer = self._make_producer()
         try:
             await producer.start()
+            # An append must not wait for metadata, so they are here before the first.
+            for topic in self._topics:
+                await producer.partitions_for(topic)
         except KafkaError as error:
-            await producer.stop()
+            await _stop_producer(producer)
             raise Unavailable(f"Kafka does not answer: {error}") from error
         return producer
 
     async def stop(self) -> None:
         """Wait for what is on its way, as far as the broker lets us."""
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=self._stall_seconds)
+        deadline = time.monotonic() + self._stall_seconds
+        # The end of one batch sends the next that waits, so this ends when nothing is left.
+        while self._sending and (remaining := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._sending, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
         if self._renewal is not None:
             self._renewal.cancel()
         if self._producer is not None:
@@ -111,75 +120,90 @@ class EventLog:
         topic = source.topic
         batch = self._open.get(topic)
         if batch is None or not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
-            batch = self._new_batch(topic)
+            if batch is not None:
+                self._send(topic)
+            batch = self._open_batch(topic)
             if not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
                 del self._open[topic]
                 raise Unavailable("the record does not fit into a batch")
-            self._send(topic, batch)
+            if topic not in self._in_flight:
+                # At the end of this tick: whatever else is ready now goes along.
+                asyncio.get_running_loop().call_soon(self._send_if_waiting, topic)
         batch.bytes += size
         self._pending_bytes += size
         batch.settlers.append(settle)
         return Appended(batch, topic, len(batch.settlers) - 1)
 
     @staticmethod
-    def _put(batch: _OpenBatch, key: bytes, body: bytes, timestamp_ms: int, headers: list[tuple[str, bytes]]) -> bool:
+    def _put(batch: _Batch, key: bytes, body: bytes, timestamp_ms: int, headers: list[tuple[str, bytes]]) -> bool:
         return batch.builder.append(key=key, value=body, timestamp=timestamp_ms, headers=headers) is not None
 
-    def _new_batch(self, topic: str) -> _OpenBatch:
+    def _open_batch(self, topic: str) -> _Batch:
         """On the next partition: order is not needed, so full batches beat a hash of the key."""
         producer = cast(AIOKafkaProducer, self._producer)
-        partitions = self._partitions.get(topic)
-        if partitions is None:
-            known = producer.client.cluster.partitions_for_topic(topic)
-            if not known:
-                raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
-            partitions = self._partitions[topic] = cycle(sorted(known))
-        batch = self._open[topic] = _OpenBatch(producer.create_batch(), next(partitions))
+        partitions = sorted(producer.client.cluster.partitions_for_topic(topic) or ())
+        if not partitions:
+            raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
+        self._next_partition += 1
+        batch = _Batch(producer.create_batch(), partitions[self._next_partition % len(partitions)])
+        batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, _give_up_waiting, batch)
+        self._open[topic] = batch
         return batch
 
-    def _send(self, topic: str, batch: _OpenBatch) -> None:
+    def _send_if_waiting(self, topic: str) -> None:
+        """One batch of a topic is on its way at a time; what comes meanwhile gathers in the next."""
+        if topic in self._open and topic not in self._in_flight:
+            self._send(topic)
+
+    def _send(self, topic: str) -> None:
+        batch = self._open.pop(topic)
+        # The client counts a batch's records when it takes it and encodes them later: none may join in between.
+        batch.builder.close()
         self._waiting[batch] = None
+        self._in_flight.add(topic)
         task = asyncio.create_task(self._deliver(topic, batch))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _deliver(self, topic: str, batch: _OpenBatch) -> None:
-        """See one batch through. It stays open for more records until the client takes it."""
+    async def _deliver(self, topic: str, batch: _Batch) -> None:
+        """See one batch through, then let the next one go."""
         producer = cast(AIOKafkaProducer, self._producer)
-        deadline = asyncio.get_running_loop().call_later(self._stall_seconds, _give_up_waiting, batch)
         try:
             sent = await producer.send_batch(batch.builder, topic, partition=batch.partition)
             metadata = await sent
         except (KafkaError, AssertionError) as error:
             metrics.append_failed(topic, error, len(batch.settlers))
-            self._finish(topic, batch)
-            for settle in batch.settlers:
-                settle(None)
-            _give_up_waiting(batch)
+            self._refuse(topic, batch)
             self._renew_producer(producer)
             return
-        finally:
-            deadline.cancel()
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
         for position, settle in enumerate(batch.settlers):
             settle(Location(topic, batch.partition, metadata.offset + position))
         if not batch.answer.done():
             batch.answer.set_result((batch.partition, metadata.offset))
+        self._send_if_waiting(topic)
 
-    def _finish(self, topic: str, batch: _OpenBatch) -> None:
+    def _finish(self, topic: str, batch: _Batch) -> None:
         self._waiting.pop(batch, None)
+        if batch.deadline is not None:
+            batch.deadline.cancel()
         self._pending_bytes -= batch.bytes
-        if self._open.get(topic) is batch:
-            del self._open[topic]
+        self._in_flight.discard(topic)
+
+    def _refuse(self, topic: str, batch: _Batch) -> None:
+        self._finish(topic, batch)
+        for settle in batch.settlers:
+            settle(None)
+        _give_up_waiting(batch)
 
     def _renew_producer(self, broken: AIOKafkaProducer) -> None:
         """A failed batch leaves a hole in an idempotent producer's sequence: later batches would all be refused."""
         if self._producer is not broken:
             return
         self._producer = None
-        self._open.clear()
-        self._partitions.clear()
+        for topic in list(self._open):
+            self._refuse(topic, self._open.pop(topic))
         self._renewal = asyncio.create_task(self._renew(broken))
 
     async def _renew(self, broken: AIOKafkaProducer) -> None:
@@ -191,14 +215,8 @@ class EventLog:
                 metrics.append_failed("*", error, 0)
                 await asyncio.sleep(1)
 
-    async def refresh(self, topics: list[str]) -> None:
-        """Learn the topics' partitions before the first append."""
-        producer = cast(AIOKafkaProducer, self._producer)
-        for topic in topics:
-            await producer.partitions_for(topic)
 
-
-def _give_up_waiting(batch: _OpenBatch) -> None:
+def _give_up_waiting(batch: _Batch) -> None:
     if not batch.answer.done():
         batch.answer.set_exception(Unavailable("the append is in doubt"))
         # Nobody may be waiting; asyncio would report the error as unheard.
@@ -210,6 +228,9 @@ async def _stop_producer(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), timeout=5)
     except (TimeoutError, KafkaError):
+        # There is no public way to stop the client without its flush.
+        if producer._sender.sender_task is not None:
+            producer._sender.sender_task.cancel()
         await producer.client.close()
 
 

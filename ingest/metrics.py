@@ -64,7 +64,7 @@ def rejected(source: str, code: str, status: int) -> None:
     outcome = "failed" if status >= 500 else "rejected"
     REQUESTS.labels(source, outcome).inc()
     REJECTIONS.labels(source, code).inc()
-    level = logging.ERROR if status >= 500 else logging.INFO
+    level = logging.WARNING if status >= 500 else logging.INFO
     log.log(level, "refused", extra={"action": "verify", "source": source, "outcome": outcome, "code": code})
 
 

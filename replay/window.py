@@ -73,6 +73,9 @@ class LogReader:
 
     async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
         known = await self._consumer.topics()
+        for topic in topics:
+            # The public API knows the partitions of topics that it is subscribed to, and we are to none.
+            await self._consumer._client.add_topic(topic)
         if missing := [topic for topic in topics if topic not in known]:
             raise InvalidSelection(f"there is no topic {', '.join(missing)}")
         found = []

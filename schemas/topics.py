@@ -22,10 +22,14 @@ LOG_CONFIG: Final[dict[str, str]] = {
     "cleanup.policy": "delete",
     "max.message.bytes": str(MAX_RECORD_BYTES),
     "message.timestamp.type": "CreateTime",
-    # Spooled and released records keep their original arrival, which may be days ago.
-    "message.timestamp.before.max.ms": str(2**63 - 1),
 }
 """What `webhooks.<source>` and `webhooks.operator` must be: the log is the truth, so nothing may expire from it."""
+
+TIMESTAMP_LIMITS: Final = {
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+"""Given to topics that we create: spooled records keep an arrival of days ago, and no wrong clock may refuse an append."""
 
 SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
     DEAD_LETTER: LOG_CONFIG,

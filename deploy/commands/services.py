@@ -59,7 +59,8 @@ async def _ingest(runtime: Runtime) -> None:
     if not runtime.sources:
         raise Misconfigured("no source is configured: set a provider's secret (STRIPE_WEBHOOK_SECRET, …)")
     stop = stop_event()
-    log = EventLog(producer_factory(servers), settings.append_timeout_seconds)
+    topics = [source.topic for source in runtime.sources.values()]
+    log = EventLog(producer_factory(servers), topics, settings.append_timeout_seconds)
     window = DedupeWindow(int(settings.dedupe_window.total_seconds() * 1000), settings.dedupe_max_ids)
     ingress = Ingress(runtime.sources, log, window, settings.public_url)
 
@@ -70,7 +71,6 @@ async def _ingest(runtime: Runtime) -> None:
     await listen(runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT")
     store: WindowStore | None = None
     saving: asyncio.Task[None] | None = None
-    topics = [source.topic for source in runtime.sources.values()]
 
     async def catch_up() -> None:
         nonlocal store
@@ -81,7 +81,6 @@ async def _ingest(runtime: Runtime) -> None:
         await wait_for(log.start, DEPENDENCY_SECONDS, stop)
         await wait_for(catch_up, DEPENDENCY_SECONDS, stop)
         if store is not None:
-            await log.refresh(topics)
             ingress.is_caught_up = True
             saving = asyncio.create_task(save_periodically(window, store, _now_ms))
         await stop.wait()

@@ -163,7 +163,7 @@ def _service_command(name: str, data: Path) -> Command:
     return Command(
         name,
         [sys.executable, "-m", "deploy", name],
-        environment={"REDRIVE_DATA": str(data.resolve()), "LOG_STDOUT_LEVEL": "WARNING"},
+        environment={"REDRIVE_DATA": str(data.resolve()), "LOG_STDOUT_LEVEL": "ERROR"},
         stop_seconds=40,
     )
 

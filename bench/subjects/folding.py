@@ -1,0 +1,45 @@
+"""What the two baselines of the fold share: the very same projections and upserts as redrive's own workers."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import asyncpg
+
+from deploy.folding import NoDeadLetters
+from processors.fold import Dead, Folded, RawRecord, fold_record
+from processors.store import ADVANCE, PositionGap, Span, Store
+from processors.worker import LIVE_GENERATION
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Fold:
+    """Records into the live generation, with the positions of every partition that they come from."""
+
+    def __init__(self, connection: Connection, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+
+    @classmethod
+    async def open(cls, url: str) -> "Fold":
+        connection = await asyncpg.connect(url)
+        return cls(connection, Store(await connection.fetchval(LIVE_GENERATION), NoDeadLetters()))
+
+    async def write(self, records: Sequence[RawRecord], spans: Sequence[Span]) -> None:
+        """One transaction, however many partitions: the cheapest that a loop without a framework can be."""
+        done = [fold_record(record) for record in records]
+        folded = [one for one in done if isinstance(one, Folded)]
+        dead = [one for one in done if isinstance(one, Dead)]
+        await self._store.commit(self._connection, folded, dead, self._advance(spans))
+
+    def _advance(self, spans: Sequence[Span]) -> Callable[[], Awaitable[None]]:
+        async def advance() -> None:
+            generation = self._store.generation
+            for span in sorted(spans, key=lambda one: one.partition):
+                row = await self._connection.fetchrow(
+                    ADVANCE, generation, span.topic, span.partition, span.start, span.end
+                )
+                if row is None or not row["is_advanced"]:
+                    raise PositionGap(row["stored"] if row else 0)
+
+        return advance

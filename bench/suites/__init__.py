@@ -1,0 +1,1 @@
+"""One module per benchmark: what is measured, in which order, and what must hold for a figure to count."""

@@ -1,0 +1,113 @@
+"""The rig: one real Kafka and one real Postgres for the whole run, a database of its own for every test that asks.
+
+Nothing here is a mock. A service that can't start is a failure, never a skip.
+"""
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from deploy import migrate
+from deploy.local import EmbeddedKafka, EmbeddedPostgres
+from deploy.topics import Topics
+from schemas.topics import LOG_CONFIG, SIDE_CONFIG
+
+settings.register_profile(
+    "redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("redrive")
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TEMPLATE = "redrive_template"
+_numbers = itertools.count()
+
+
+@dataclass
+class Stack:
+    """Addresses of the session's Kafka and Postgres, and the servers themselves for tests that hurt them."""
+
+    kafka: EmbeddedKafka
+    postgres: EmbeddedPostgres
+
+    @property
+    def servers(self) -> str:
+        return self.kafka.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    kafka = EmbeddedKafka(folder / "kafka", folder / "kafka.log", print)
+    postgres = EmbeddedPostgres(folder / "postgres", folder / "postgres.log", print)
+    try:
+        await postgres.start()
+        await kafka.start()
+        async with Topics(kafka.bootstrap_servers) as topics:
+            await topics.create(SIDE_CONFIG, partitions=2, replication=1)
+        yield Stack(kafka, postgres)
+    finally:
+        await kafka.stop()
+        await postgres.stop()
+
+
+@pytest.fixture(scope="session")
+async def template(stack: Stack) -> str:
+    """A migrated database to copy."""
+    admin = await asyncpg.connect(stack.postgres.url("postgres"))
+    try:
+        await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    finally:
+        await admin.close()
+    url = stack.postgres.url(TEMPLATE)
+    connection = await asyncpg.connect(url)
+    try:
+        await migrate.migrate(connection, url)
+    finally:
+        await connection.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database_url(stack: Stack, template: str) -> AsyncIterator[str]:
+    """A database of the test's own, with the schema and nothing in it."""
+    name = f"test_{next(_numbers)}_{secrets.token_hex(3)}"
+    admin = await asyncpg.connect(stack.postgres.url("postgres"))
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield stack.postgres.url(name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    found = await asyncpg.connect(database_url)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
+    found = await asyncpg.create_pool(database_url, min_size=0, max_size=4)
+    try:
+        yield found
+    finally:
+        found.terminate()
+
+
+@pytest.fixture
+async def topic(stack: Stack) -> str:
+    """A log topic of the test's own, with three partitions; its source is its name without the prefix."""
+    name = f"webhooks.t{next(_numbers)}{secrets.token_hex(3)}"
+    async with Topics(stack.servers) as topics:
+        await topics.create({name: LOG_CONFIG}, partitions=3, replication=1)
+    return name

@@ -1,0 +1,106 @@
+"""Parts of the product, in this process, on the real Kafka and Postgres."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from ingest.app import create_server
+from ingest.dedupe import DedupeWindow, WindowStore
+from ingest.event_log import EventLog, producer_factory
+from ingest.handler import Ingress
+from ingest.log_tail import KafkaLogTail
+from schemas.providers import PROVIDERS
+from schemas.providers.base import Secrets
+from schemas.settings import Source
+from schemas.topics import source_of
+from tests.conftest import Stack
+from tests.support import signing
+
+DAY_MS = 86_400_000
+
+
+@dataclass
+class RunningIngress:
+    """An ingress on a port, one source per provider, all on one topic family."""
+
+    url: str
+    ingress: Ingress
+    window: DedupeWindow
+    log: EventLog
+    store: WindowStore
+    session: aiohttp.ClientSession
+
+
+def source(name: str, provider: str, **changes: object) -> Source:
+    secrets = {
+        "stripe": Secrets((signing.STRIPE,)),
+        "whatsapp": Secrets((signing.WHATSAPP,), "story-verify-token"),
+        "twilio": Secrets((signing.TWILIO,)),
+        "standardwebhooks": Secrets((signing.STANDARD,)),
+    }[provider]
+    found = PROVIDERS[provider]
+    return Source(name, found, secrets, answer=found.answer, **changes)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def run_ingress(
+    stack: Stack, sources: dict[str, Source], folder: Path, now_ms: Callable[[], int], stall_seconds: float = 5.0
+) -> AsyncIterator[RunningIngress]:
+    """Start, catch up from the log as a restart does, and serve."""
+    async with AsyncExitStack() as closing:
+        topics = [one.topic for one in sources.values()]
+        log = EventLog(producer_factory(stack.servers), topics, stall_seconds)
+        await log.start()
+        closing.push_async_callback(log.stop)
+        window = DedupeWindow(7 * DAY_MS, 100_000)
+        async with KafkaLogTail(stack.servers, topics) as tail:
+            store = await window.open(folder / "window.sqlite3", tail, now_ms())
+        closing.callback(store.close)
+        ingress = Ingress(sources, log, window, None, now_ms)
+        ingress.is_caught_up = True
+
+        async def readiness() -> dict[str, bool]:
+            return {"broker": log.is_available}
+
+        runner = web.ServerRunner(create_server(ingress, readiness))
+        await runner.setup()
+        closing.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        session = await closing.enter_async_context(aiohttp.ClientSession())
+        yield RunningIngress(f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, window, log, store, session)
+
+
+@pytest.fixture
+def read_topic(stack: Stack) -> Callable[[str], Awaitable[list[ConsumerRecord]]]:
+    """Every record of a topic, as it is now."""
+
+    async def read(topic: str) -> list[ConsumerRecord]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=stack.servers, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            await consumer._client.add_topic(topic)
+            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            ends = await consumer.end_offsets(partitions)
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[ConsumerRecord] = []
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += records
+            return found
+        finally:
+            await consumer.stop()
+
+    return read
+
+
+@pytest.fixture
+def source_name(topic: str) -> str:
+    return source_of(topic)

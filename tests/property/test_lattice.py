@@ -1,0 +1,86 @@
+"""Invariant 5: fact tables are join-semilattices, and the upsert SQL is the Python join."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.facts import TABLES
+from schemas.lattice import Row, Table
+from tests.property.strategies import rows
+
+every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+
+
+@st.composite
+def same_key(draw: st.DrawFn, table: Table[Any], count: int) -> list[Row]:
+    found = [draw(rows(table)) for _ in range(count)]
+    width = len(table.keys)
+    return [found[0][:width] + row[width:] for row in found]
+
+
+@every_table
+@given(data=st.data())
+def test_join_is_commutative(table: Table[Any], data: st.DataObject) -> None:
+    a, b = data.draw(same_key(table, 2))
+    assert table.join(a, b) == table.join(b, a)
+
+
+@every_table
+@given(data=st.data())
+def test_join_is_associative(table: Table[Any], data: st.DataObject) -> None:
+    a, b, c = data.draw(same_key(table, 3))
+    assert table.join(table.join(a, b), c) == table.join(a, table.join(b, c))
+
+
+@every_table
+@given(data=st.data())
+def test_join_is_idempotent(table: Table[Any], data: st.DataObject) -> None:
+    a, b = data.draw(same_key(table, 2))
+    assert table.join(a, a) == a
+    joined = table.join(a, b)
+    assert table.join(joined, a) == joined
+    assert table.join(joined, b) == joined
+
+
+@every_table
+@settings(max_examples=60)
+@given(data=st.data())
+async def test_the_upsert_is_the_python_join(
+    table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    batches = data.draw(st.lists(st.lists(rows(table), min_size=1, max_size=6), min_size=1, max_size=5))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for batch in batches:
+            await connection.execute(table.upsert_sql("gen_1"), *table.arrays(table.join_all(batch)))
+        columns = ", ".join(column.name for column in table.columns)
+        stored = {
+            tuple(row)[: len(table.keys)]: tuple(row)
+            for row in await connection.fetch(f"SELECT {columns} FROM gen_1.{table.name}")
+        }
+    finally:
+        await transaction.rollback()
+    expected = {table.key(row): row for row in table.join_all(row for batch in batches for row in batch)}
+    assert stored == expected
+
+
+@every_table
+@settings(max_examples=25)
+@given(data=st.data())
+async def test_writing_again_rewrites_no_row(
+    table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Invariant 8: a replay leaves not even a dead tuple behind."""
+    batch = data.draw(st.lists(rows(table), min_size=1, max_size=8))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        written = table.arrays(table.join_all(batch))
+        await connection.execute(table.upsert_sql("gen_1"), *written)
+        assert await connection.execute(table.upsert_sql("gen_1"), *written) == "INSERT 0 0"
+    finally:
+        await transaction.rollback()

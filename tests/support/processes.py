@@ -1,0 +1,152 @@
+"""The real processes: `redrive up` in a folder of its own, and the command line against it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+READY_SECONDS = 120.0
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class Installation:
+    """A folder in which `redrive` runs as a user would run it, with ports and secrets of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        ingest, console, processors = free_ports(3)
+        self.ports = {"ingest": ingest, "console": console, "processors": processors}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("KAFKA_", "DATABASE_", "REDRIVE_"))
+        }
+        self.environment = {
+            **clean,
+            "INGEST_PORT": str(ingest),
+            "CONSOLE_PORT": str(console),
+            "PROCESSORS_PORT": str(processors),
+            "INGEST_HOST": "127.0.0.1",
+            "SAMPLE": "0",
+            **environment,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def ingest_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['ingest']}"
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    async def up(self) -> None:
+        """Start everything, and return once every service says that it is ready."""
+        output = (self.folder / "up.log").open("ab")
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy", "up", cwd=self.folder, env=self.environment, stdout=output, stderr=output
+        )
+        await asyncio.gather(*(self.until_ready(name) for name in self.ports))
+        # `up` prints its addresses once it has seen the same.
+        await self.until(lambda: "redrive is up" in self.output(), "redrive up says so")
+
+    async def until_ready(self, service: str, expect: bool = True) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            async with asyncio.timeout(READY_SECONDS):
+                while True:
+                    assert self.process is None or self.process.returncode is None, self.output()
+                    try:
+                        async with session.get(f"{self.url(service)}/readyz") as response:
+                            found = await response.json()
+                            if (response.status == 200) is expect:
+                                return found
+                    except (aiohttp.ClientError, TimeoutError):
+                        pass
+                    await asyncio.sleep(0.05)
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        async with asyncio.timeout(READY_SECONDS):
+            while not condition():
+                assert self.process is None or self.process.returncode is None, f"{what}: {self.output()}"
+                await asyncio.sleep(0.05)
+
+    def output(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def children(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def service(self, name: str) -> psutil.Process:
+        """The process of a service, of Kafka (`kafka.Kafka`) or of Postgres (`postgres`)."""
+        for child in self.children():
+            line = child.cmdline()
+            if line[-1:] == [name] or (name == "kafka" and "kafka.Kafka" in line):
+                return child
+            if name == "postgres" and line and line[0].endswith("/postgres") and "-D" in line:
+                return child
+        raise AssertionError(f"no process is {name}")
+
+    async def kill(self, service: str) -> None:
+        """kill -9, and wait until it is gone."""
+        process = self.service(service)
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, [process], 10)
+
+    async def stop(self) -> int:
+        """SIGTERM to `up`; returns its exit code once every child is gone."""
+        if self.process is None or self.process.returncode is not None:
+            return self.process.returncode if self.process else 0
+        children = self.children()
+        self.process.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(self.process.wait(), 120)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 5)
+        assert not alive, f"left behind: {alive}"
+        return code
+
+    def address(self, name: str) -> str:
+        for line in (self.folder / ".redrive" / "env").read_text().splitlines():
+            key, _, value = line.removeprefix("export ").partition("=")
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    async def redrive(self, *arguments: str, stdin: bytes | None = None, expect: int | None = 0) -> tuple[int, str]:
+        """Run a command here; returns (exit code, standard output)."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "deploy",
+            *arguments,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin), 240)
+        code = process.returncode or 0
+        assert expect is None or code == expect, f"redrive {arguments}: exit {code}\n{out.decode()}\n{err.decode()}"
+        return code, out.decode() + (err.decode() if code else "")
+
+    async def redrive_json(self, *arguments: str) -> Any:
+        _, out = await self.redrive(*arguments, "--json")
+        return json.loads(out)

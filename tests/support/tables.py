@@ -1,0 +1,47 @@
+"""Reading the tables back, for comparison."""
+
+from typing import Any
+
+import asyncpg
+
+KEYS = {
+    "messages": ("source", "message_id"),
+    "conversations": ("source", "channel", "our_number", "peer_number"),
+    "subscriptions": ("source", "subscription_id"),
+    "invoices": ("source", "invoice_id"),
+    "payments": ("source", "payment_intent_id"),
+    "credit_entries": ("source", "entry_id"),
+    "credits": ("source", "customer_id"),
+    "accounts": ("source", "customer_id"),
+    "calls": ("source", "call_id"),
+}
+FACTS = ("messages", "subscriptions", "invoices", "payments", "credit_entries", "calls")
+
+
+async def read_view(
+    connection: "asyncpg.Connection[asyncpg.Record]", view: str
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    rows = await connection.fetch(f"SELECT * FROM public.{view}")
+    return {tuple(row[name] for name in KEYS[view]): dict(row) for row in rows}
+
+
+async def physical_rows(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, list[tuple[Any, ...]]]:
+    """Every fact and index row with its place and its writer's transaction: equal only if nothing was rewritten."""
+    found = {}
+    for table in (*(f"gen_1.{name}" for name in FACTS), "redrive.event_index", "redrive.positions"):
+        rows = await connection.fetch(f"SELECT ctid::text, xmin::text, t::text FROM {table} AS t ORDER BY ctid")
+        found[table] = [tuple(row) for row in rows]
+    return found
+
+
+def differences(
+    expected: dict[tuple[str, ...], dict[str, Any]], actual: dict[tuple[str, ...], dict[str, Any]]
+) -> list[str]:
+    """What is missing, too much, or different in the columns that are expected."""
+    found = [f"missing {key}" for key in expected.keys() - actual.keys()]
+    found += [f"unexpected {key}" for key in actual.keys() - expected.keys()]
+    for key in expected.keys() & actual.keys():
+        for column, value in expected[key].items():
+            if actual[key][column] != value:
+                found.append(f"{key} {column}: expected {value!r}, is {actual[key][column]!r}")
+    return sorted(found)
