@@ -178,10 +178,11 @@ class EventLog:
             return
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
-        for position, settle in enumerate(batch.settlers):
-            settle(Location(topic, batch.partition, metadata.offset + position))
+        # The waiters wake in a later tick, so everything is settled before the first of them goes on.
         if not batch.answer.done():
             batch.answer.set_result((batch.partition, metadata.offset))
+        for position, settle in enumerate(batch.settlers):
+            settle(Location(topic, batch.partition, metadata.offset + position))
         self._send_if_waiting(topic)
 
     def _finish(self, topic: str, batch: _Batch) -> None:

@@ -29,7 +29,7 @@ TIMESTAMP_LIMITS: Final = {
     "message.timestamp.before.max.ms": str(2**63 - 1),
     "message.timestamp.after.max.ms": str(2**63 - 1),
 }
-"""Given to topics that we create: spooled records keep an arrival of days ago, and no wrong clock may refuse an append."""
+"""Given to topics that we create: spooled records keep an arrival of days ago, and a wrong clock refuses nothing."""
 
 SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
     DEAD_LETTER: LOG_CONFIG,

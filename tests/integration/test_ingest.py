@@ -1,6 +1,7 @@
-"""Invariants 1 to 4 at the ingress: durable before 2xx, byte for byte, verified or not at all, one record per content."""
+"""Invariants 1 to 4 at the ingress: durable before 2xx, byte for byte, verified, one record per content."""
 
 import asyncio
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from deploy.topics import Topics
+from schemas.topics import LOG_CONFIG
 from tests.conftest import Stack
 from tests.integration.conftest import RunningIngress, run_ingress, source
 from tests.support import signing
@@ -224,7 +227,7 @@ async def test_while_the_window_is_being_read_nothing_is_appended(
         assert await read_topic(topic) == []
 
 
-PATHS = st.sampled_from(["stripe", "whatsapp", "twilio", "standardwebhooks"])
+PATHS = st.sampled_from(signing.PROVIDERS)
 NAMES = st.sampled_from(
     ["stripe-signature", "x-hub-signature-256", "x-twilio-signature", "x-twilio-webhooks-signature-settings",
      "webhook-id", "webhook-timestamp", "webhook-signature", "svix-id", "svix-timestamp", "svix-signature",
@@ -241,10 +244,7 @@ QUERIES = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_cha
 @pytest.fixture(scope="module")
 async def hostile(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One ingress for many requests; nothing of them may reach the log, so it may have topics that are not there."""
-    from deploy.topics import Topics
-    from schemas.topics import LOG_CONFIG
-
-    sources = {name: source(f"hostile-{name}", name) for name in ("stripe", "whatsapp", "twilio", "standardwebhooks")}
+    sources = {f"hostile-{name}": source(f"hostile-{name}", name) for name in signing.PROVIDERS}
     async with Topics(stack.servers) as topics:
         await topics.create({one.topic: LOG_CONFIG for one in sources.values()}, 1, 1)
     async with run_ingress(stack, sources, tmp_path_factory.mktemp("hostile"), now_ms) as running:
@@ -262,7 +262,7 @@ async def hostile(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any
 async def test_no_bytes_header_or_query_yields_a_500(
     hostile: RunningIngress, name: str, method: str, query: str, headers: dict[str, str], body: bytes
 ) -> None:
-    url = URL(f"{hostile.url}/webhooks/{name}?{query}", encoded=True)
+    url = URL(f"{hostile.url}/webhooks/hostile-{name}?{query}", encoded=True)
     async with hostile.session.request(method, url, data=body or None, headers=headers) as response:
         assert response.status in (400, 401, 403, 405), await response.text()
         assert "code" in await response.json()
@@ -288,10 +288,8 @@ async def test_no_bytes_header_or_query_yields_a_500(
 async def test_whatever_is_signed_is_stored(hostile: RunningIngress, name: str, body: bytes) -> None:
     """A verified body is never refused, whatever it holds: what cannot be read becomes a dead letter later."""
     now = int(time.time())
-    path = f"/webhooks/{name}"
+    path = f"/webhooks/hostile-{name}"
     if name == "twilio":
-        import hashlib
-
         digest = hashlib.sha256(body).hexdigest()
         path += f"?bodySHA256={digest}"
         headers = {**signing.twilio(hostile.url + path, b""), "Content-Type": "application/json"}

@@ -10,6 +10,7 @@ WHATSAPP = "story-app-secret"
 TWILIO = "story-twilio-token"
 STANDARD = "whsec_" + base64.b64encode(b"story standard webhooks!").decode()
 
+PROVIDERS = ("stripe", "whatsapp", "twilio", "standardwebhooks")
 SECRETS = {
     "STRIPE_WEBHOOK_SECRET": STRIPE,
     "WHATSAPP_APP_SECRET": WHATSAPP,

@@ -1,0 +1,208 @@
+"""What `docker compose up` starts is what the code reads, listens on and counts."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ingest.metrics
+import processors.metrics
+import pytest
+import replay.metrics
+import yaml
+from deploy.commands.services import DRAIN_SECONDS
+from deploy.local import KAFKA
+from prometheus_client import REGISTRY
+from schemas.providers import PROVIDERS
+from schemas.settings import VARIABLES, Settings
+from schemas.topics import MAX_RECORD_BYTES
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+LISTENING = {"ingest": "ingest", "processors": "processors", "console": "console"}
+"""Compose service -> prefix of its `<prefix>_host` and `<prefix>_port` settings."""
+
+DASHBOARD = ROOT / "deploy/grafana/dashboards/redrive.json"
+ALERTS = ROOT / "deploy/prometheus/alerts.yml"
+DECLARED = (ingest.metrics, processors.metrics, replay.metrics)
+"""Importing them puts their metrics into the registry."""
+
+_SCRAPED_LABELS = {"job", "instance", "le"}
+_DEFAULT = re.compile(r"\$\{\w+:-(.*)\}\Z")
+_REQUIRED = re.compile(r"\$\{(\w+):\?[^}]+\}")
+_METRIC = re.compile(r"\b(redrive_\w+)(?:\{([^}]*)\})?")
+
+
+def unless_set(value: str) -> str:
+    """What `${NAME:-value}` is where NAME is not set."""
+    match = _DEFAULT.match(value)
+    return match[1] if match else value
+
+
+def port_of(service: str) -> int:
+    default: int = Settings.model_fields[f"{LISTENING[service]}_port"].default
+    return default
+
+
+def seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
+
+
+def samples() -> dict[str, set[str]]:
+    """Every sample name of our metrics -> its labels; as exposed, so with `_total`, `_bucket`, `_sum`, `_count`."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    metrics = {
+        metric._name: (metric._type, set(metric._labelnames))
+        for module in DECLARED
+        for metric in vars(module).values()
+        if hasattr(metric, "_labelnames")
+    }
+    registered = {family.name: family.type for family in REGISTRY.collect() if family.name.startswith("redrive_")}
+    assert registered == {name: kind for name, (kind, _) in metrics.items()}
+    return {name + suffix: labels for name, (kind, labels) in metrics.items() for suffix in suffixes[kind]}
+
+
+def queries(path: Path) -> Iterator[str]:
+    if path == ALERTS:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from (rule["expr"] for rule in group["rules"])
+        return
+    dashboard = json.loads(path.read_text())
+    yield from (target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", []))
+    yield from (variable["definition"] for variable in dashboard["templating"]["list"])
+
+
+def packaged_folders() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+
+
+def copied() -> set[str]:
+    """What the Dockerfile takes from the build's context, without trailing slashes."""
+    text = (ROOT / "deploy/docker/Dockerfile").read_text().replace("\\\n", " ")
+    copies = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from=" not in line]
+    return {source.rstrip("/") for sources in copies for source in sources}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_variable_given_to_a_service_is_one_that_settings_read(service: str) -> None:
+    assert set(OURS[service]["environment"]) - set(VARIABLES) == set()
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_providers_secret_reaches_every_service(service: str) -> None:
+    wanted = {provider.secret_variable for provider in PROVIDERS.values()} | {"WHATSAPP_VERIFY_TOKEN"}
+    assert wanted - set(OURS[service]["environment"]) == set()
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_no_secret_is_a_constant(service: str) -> None:
+    secrets = {name for name, field in VARIABLES.items() if "SecretStr" in str(Settings.model_fields[field].annotation)}
+    given = OURS[service]["environment"]
+    constant = {name for name in secrets & set(given) if given[name] is not None and not _REQUIRED.search(given[name])}
+    assert constant == set()
+
+
+def test_the_admin_key_and_the_database_password_are_required() -> None:
+    required = set(_REQUIRED.findall((ROOT / "docker-compose.yml").read_text()))
+    assert required == {"ADMIN_API_KEY", "POSTGRES_PASSWORD"}
+
+
+@pytest.mark.parametrize("service", LISTENING)
+def test_a_service_listens_on_its_default_port_to_the_whole_container(service: str) -> None:
+    prefix = LISTENING[service].upper()
+    given = SERVICES[service]["environment"]
+    assert (given[f"{prefix}_HOST"], given[f"{prefix}_PORT"]) == ("0.0.0.0", str(port_of(service)))
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_published_port_is_the_default_of_the_settings(service: str) -> None:
+    for port in OURS[service].get("ports", []):
+        assert (port["target"], unless_set(port["published"])) == (port_of(service), str(port_of(service)))
+
+
+def test_only_ingest_is_published_beyond_this_host() -> None:
+    addresses = {(name, port["host_ip"]) for name, service in SERVICES.items() for port in service.get("ports", [])}
+    assert addresses == {
+        ("ingest", "0.0.0.0"),
+        ("console", "127.0.0.1"),
+        ("prometheus", "127.0.0.1"),
+        ("grafana", "127.0.0.1"),
+    }
+
+
+@pytest.mark.parametrize("service", LISTENING)
+def test_health_is_readiness_on_the_services_port(service: str) -> None:
+    assert SERVICES[service]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port_of(service)}/readyz"
+
+
+@pytest.mark.parametrize("service", LISTENING)
+def test_a_service_is_given_longer_to_stop_than_it_takes_to_drain(service: str) -> None:
+    assert seconds(SERVICES[service]["stop_grace_period"]) > 2 * DRAIN_SECONDS
+
+
+@pytest.mark.parametrize("service", LISTENING)
+def test_a_service_starts_only_after_migrations_and_topics(service: str) -> None:
+    assert SERVICES[service]["depends_on"]["setup"]["condition"] == "service_completed_successfully"
+    assert "redrive migrate --apply\nredrive topics --apply" in SERVICES["setup"]["command"][0]
+
+
+@pytest.mark.parametrize("service", LISTENING)
+def test_a_service_can_write_to_its_data_folder_and_nowhere_else(service: str) -> None:
+    data = SERVICES[service]["environment"]["REDRIVE_DATA"]
+    targets = [volume.split(":")[1] for volume in SERVICES[service]["volumes"] if isinstance(volume, str)]
+    assert (SERVICES[service]["read_only"], targets) == (True, [data])
+
+
+def test_kafka_is_the_embedded_one_and_takes_our_largest_record() -> None:
+    kafka = SERVICES["kafka"]
+    assert kafka["image"] == f"apache/kafka:{KAFKA.rpartition(':')[2]}"
+    assert kafka["environment"]["KAFKA_MESSAGE_MAX_BYTES"] == str(MAX_RECORD_BYTES)
+    assert kafka["environment"]["KAFKA_REPLICA_FETCH_MAX_BYTES"] == str(MAX_RECORD_BYTES)
+    assert kafka["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+def test_prometheus_scrapes_every_service_under_its_name() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert {name: jobs.get(name) for name in LISTENING} == {name: [f"{name}:{port_of(name)}"] for name in LISTENING}
+
+
+@pytest.mark.parametrize("path", [ALERTS, DASHBOARD], ids=lambda path: path.name)
+def test_every_metric_in_a_query_exists_with_the_labels_that_it_is_asked_for(path: Path) -> None:
+    known = samples()
+    used = [match for query in queries(path) for match in _METRIC.findall(query)]
+    assert used
+    assert {name for name, _ in used} - set(known) == set()
+    for name, matchers in used:
+        labels = set(re.findall(r"(\w+)\s*[=!]", re.sub(r'"[^"]*"', "", matchers)))
+        assert labels - known[name] - _SCRAPED_LABELS == set(), name
+
+
+def test_a_metric_that_every_process_exposes_is_asked_of_one_job() -> None:
+    """Without labels it stands at 0 in the other processes, too."""
+    bare = {name for name, labels in samples().items() if not labels}
+    used = [match for path in (ALERTS, DASHBOARD) for query in queries(path) for match in _METRIC.findall(query)]
+    assert [name for name, matchers in used if name in bare and "job=" not in matchers] == []
+
+
+def test_the_image_is_built_from_every_package() -> None:
+    assert packaged_folders() - copied() == set()
+
+
+def test_the_build_sees_what_it_copies_and_no_secrets() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert "*" in lines
+    assert let_in == copied()
+
+
+def test_the_image_runs_redrive_as_nobody_in_particular() -> None:
+    lines = (ROOT / "deploy/docker/Dockerfile").read_text().splitlines()
+    assert 'ENTRYPOINT ["redrive"]' in lines
+    user = next(line for line in reversed(lines) if line.startswith("USER "))
+    assert re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", user)
