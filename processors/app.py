@@ -11,10 +11,12 @@ from schemas.topics import MAX_RECORD_BYTES
 GROUP: Final = "redrive-processors"
 
 
-def create_app(bootstrap_servers: str, topics: Sequence[str], worker: Worker, data: Path) -> BatchApp:
-    """A worker of the group `redrive-processors`. Start and stop it as a service; it sets no signal handlers."""
+def create_app(
+    bootstrap_servers: str, topics: Sequence[str], worker: Worker, data: Path, group: str = GROUP
+) -> BatchApp:
+    """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
-        GROUP,
+        group,
         positions_of=worker.positions,
         broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
         # Faust makes this folder at start; nothing is kept in it.

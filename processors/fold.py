@@ -102,6 +102,8 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
         rows = tuple((TABLE_OF[type(fact)], _row(fact)) for event in events for fact in event.facts)
     except PoisonRecord as poison:
         return dead_record(raw, poison, record)
+    except Exception as error:  # noqa: BLE001 - outermost per record: a projection's bug must not stop the rest
+        return dead_record(raw, PoisonRecord("projection_failed", f"{type(error).__name__}: {error}"), record)
     received_at = _time(raw.timestamp)
     indexed = tuple(
         Indexed(

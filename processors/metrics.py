@@ -64,6 +64,16 @@ def database_failed(error: BaseException) -> None:
     )
 
 
+def fold_failed(error: BaseException) -> None:
+    """A bug of ours: the batch is read again, for ever, and this says so."""
+    RETRIES.labels(type(error).__name__).inc()
+    log.error(
+        "a batch could not be folded; reading it again",
+        exc_info=error,
+        extra={"action": "fold", "outcome": "failed", "code": "internal_error"},
+    )
+
+
 def batch_rewound(topic: str, partition: int, start: int, stored: int) -> None:
     REWINDS.inc()
     log.warning(

@@ -3,6 +3,7 @@
 Acknowledges nothing itself: the caller acknowledges a batch when `handle` returns.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, LiteralString
@@ -31,6 +32,8 @@ LOSE_RANGE: Final[LiteralString] = """
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
 """
+
+FAILURE_SECONDS: Final = 1.0
 
 Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
 
@@ -89,22 +92,27 @@ class Worker:
             await self._rewind_to(batch, expected, rewind)
             return
         self._rewinding.discard(batch.tp)
+        try:
+            await self._fold(batch)
+        except PositionGap as gap:
+            await self._rewind_to(batch, gap.stored, rewind)
+        except GenerationMoved:
+            self._expected = {}
+            reseek()
+        except Exception as error:  # noqa: BLE001 - the outermost loop: a bug of ours must not skip a batch
+            metrics.fold_failed(error)
+            await asyncio.sleep(FAILURE_SECONDS)
+            await self._rewind_to(batch, expected, rewind)
+
+    async def _fold(self, batch: Batch) -> None:
         started = time.perf_counter()
         folded: list[Folded] = []
         dead: list[Dead] = []
         for record in batch.records:
             one = fold_record(record)
             folded.append(one) if isinstance(one, Folded) else dead.append(one)
-        try:
-            letters = await self._commit(batch, folded, dead)
-        except PositionGap as gap:
-            await self._rewind_to(batch, gap.stored, rewind)
-            return
-        except GenerationMoved:
-            self._expected = {}
-            reseek()
-            return
-        self._expected[batch.tp] = max(batch.end, expected)
+        letters = await self._commit(batch, folded, dead)
+        self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
         for letter in letters:
             metrics.record_dead(letter)

@@ -4,6 +4,7 @@ Nothing here is a mock. A service that can't start is a failure, never a skip.
 """
 
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ settings.register_profile(
     "redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("redrive")
+
+# Tests stop brokers on purpose; the client's reports of it would bury what matters.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TEMPLATE = "redrive_template"

@@ -1,0 +1,187 @@
+"""Invariants 5, 7 and 9 at the store: position with the rows, poison alone, nothing backwards and nothing skipped."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+
+from processors.fold import Dead, Folded, fold_record
+from processors.store import GenerationMoved, PositionGap, Span, Store
+from tests.support.records import FakeRecord, payment, record
+
+TOPIC = "webhooks.stripe"
+
+
+class Letters:
+    """Dead letters in memory: what is tested here is when they are written, and which."""
+
+    def __init__(self) -> None:
+        self.written: list[Dead] = []
+
+    async def put(self, letters: Sequence[Dead]) -> None:
+        self.written += letters
+
+
+def fold(records: Sequence[FakeRecord]) -> tuple[list[Folded], list[Dead]]:
+    results = [fold_record(one) for one in records]
+    return [one for one in results if isinstance(one, Folded)], [one for one in results if isinstance(one, Dead)]
+
+
+async def commit(connection: Any, store: Store, records: Sequence[FakeRecord], start: int, end: int) -> list[Dead]:
+    return await store.commit_batch(connection, Span(TOPIC, 0, start, end), *fold(records))
+
+
+async def position(connection: Any) -> int | None:
+    return await connection.fetchval("SELECT next_offset FROM redrive.positions WHERE topic = $1", TOPIC)
+
+
+async def payments(connection: Any) -> set[str]:
+    return {row[0] for row in await connection.fetch("SELECT payment_intent_id FROM payments")}
+
+
+@pytest.fixture
+def letters() -> Letters:
+    return Letters()
+
+
+@pytest.fixture
+def store(letters: Letters) -> Store:
+    return Store(1, letters)
+
+
+async def test_rows_and_position_commit_together(connection: Any, store: Store) -> None:
+    await commit(connection, store, [record(TOPIC, "stripe", payment(n), n) for n in range(3)], 0, 3)
+    assert await position(connection) == 3
+    assert await payments(connection) == {"pi_0", "pi_1", "pi_2"}
+
+
+async def test_a_gap_is_refused_and_leaves_nothing(connection: Any, store: Store) -> None:
+    await commit(connection, store, [record(TOPIC, "stripe", payment(0), 0)], 0, 1)
+    with pytest.raises(PositionGap) as gap:
+        await commit(connection, store, [record(TOPIC, "stripe", payment(5), 5)], 5, 6)
+    assert gap.value.stored == 1
+    assert await position(connection) == 1
+    assert await payments(connection) == {"pi_0"}
+
+
+async def test_offsets_that_kafka_never_hands_out_are_no_gap(connection: Any, store: Store) -> None:
+    """The reading stood at 1; that the next record has offset 7 says nothing about loss."""
+    await commit(connection, store, [record(TOPIC, "stripe", payment(0), 0)], 0, 1)
+    await commit(connection, store, [record(TOPIC, "stripe", payment(7), 7)], 1, 8)
+    assert await position(connection) == 8
+
+
+async def test_a_zombie_moves_no_position_backwards_and_doubles_nothing(connection: Any, store: Store) -> None:
+    batch = [record(TOPIC, "stripe", payment(n), n) for n in range(4)]
+    await commit(connection, store, batch, 0, 4)
+    await commit(connection, store, batch[:2], 0, 2)
+    assert await position(connection) == 4
+    assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE repeats = 0") == 4
+
+
+async def test_a_worker_of_another_generation_writes_nothing(connection: Any, store: Store) -> None:
+    await connection.execute("UPDATE redrive.generation SET live = 2")
+    with pytest.raises(GenerationMoved):
+        await commit(connection, store, [record(TOPIC, "stripe", payment(0), 0)], 0, 1)
+    assert await position(connection) is None
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+async def test_a_record_that_postgres_refuses_dies_alone(
+    connection: Any, store: Store, letters: Letters, place: int
+) -> None:
+    """Bisected out of its batch; the others' rows and the position stand."""
+    batch = [record(TOPIC, "stripe", payment(n), n) for n in range(8)]
+    batch[place] = record(TOPIC, "stripe", payment(place, customer="nul\0byte"), place)
+    dead = await commit(connection, store, batch, 0, 8)
+    assert [(letter.raw.offset, letter.reason) for letter in dead] == [(place, "refused_by_database")]
+    assert letters.written == dead
+    assert await position(connection) == 8
+    assert await payments(connection) == {f"pi_{n}" for n in range(8)} - {f"pi_{place}"}
+    statuses = await connection.fetch("SELECT event_id, status, error FROM webhook_events WHERE status <> 'applied'")
+    assert [(row["event_id"], row["status"]) for row in statuses] == [(f"evt_{place}", "dead")]
+    assert statuses[0]["error"].startswith("refused_by_database: ")
+
+
+async def test_several_poison_records_all_die_and_the_rest_lives(
+    connection: Any, store: Store, letters: Letters
+) -> None:
+    bodies = {
+        0: b"not json",
+        1: payment(1),
+        2: payment("".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(150))),  # Too long for an index.
+        3: payment(3, amount=2**63),  # Too large for a bigint.
+        4: payment(4, customer="\0"),
+        5: b'{"id":"evt_5","type":"invoice.paid","created":1,"data":{"object":{"amount_due":1}}}',
+        6: payment(6),
+        7: b'{"a":' * 2000,
+        8: payment(8, amount=2**80),  # Beyond what JSON numbers keep exactly.
+    }
+    batch = [record(TOPIC, "stripe", body, offset) for offset, body in bodies.items()]
+    await commit(connection, store, batch, 0, 9)
+    reasons = {letter.raw.offset: letter.reason for letter in letters.written}
+    assert reasons == {
+        0: "unparsable",
+        2: "refused_by_database",
+        3: "refused_by_database",
+        4: "refused_by_database",
+        5: "invalid_payload",
+        7: "unparsable",
+        8: "invalid_payload",
+    }
+    assert await payments(connection) == {"pi_1", "pi_6"}
+    assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE status = 'dead'") == 7
+
+
+async def test_a_record_that_is_not_ours_is_a_dead_letter_of_its_own(
+    connection: Any, store: Store, letters: Letters
+) -> None:
+    await commit(connection, store, [FakeRecord(TOPIC, 0, 0, 5, b"k", b"v", [])], 0, 1)
+    assert [letter.reason for letter in letters.written] == ["bad_envelope"]
+    row = await connection.fetchrow("SELECT event_id, status FROM webhook_events")
+    assert tuple(row) == (f"{TOPIC}/0/0", "dead")
+
+
+async def test_where_the_dead_letter_cannot_be_written_nothing_is_committed(connection: Any) -> None:
+    class Unreachable:
+        async def put(self, letters: Sequence[Dead]) -> None:
+            if letters:
+                raise ConnectionError("no broker")
+
+    with pytest.raises(ConnectionError):
+        await commit(connection, Store(1, Unreachable()), [record(TOPIC, "stripe", b"junk", 0)], 0, 1)
+    assert await position(connection) is None
+    assert await connection.fetchval("SELECT count(*) FROM webhook_events") == 0
+
+
+async def test_a_conflict_and_a_repeat_are_counted_at_the_earliest_location(connection: Any, store: Store) -> None:
+    first, same, other = payment(1), payment(1), payment(1, amount=200)
+    await commit(
+        connection, store, [record(TOPIC, "stripe", body, n) for n, body in enumerate((first, same, other))], 0, 3
+    )
+    row = await connection.fetchrow("SELECT record_offset, repeats, conflicts, status FROM webhook_events")
+    assert tuple(row) == (0, 2, 1, "applied")
+    has_disagreement = await connection.fetchval("SELECT has_disagreement FROM gen_1.payments")
+    assert has_disagreement, "two amounts for one payment: a constant that was not constant"
+
+
+async def test_two_writers_of_the_same_keys_do_not_deadlock(connection: Any, database_url: str, store: Store) -> None:
+    """Rows are written in the order of their keys."""
+
+    async def write(partition: int) -> None:
+        own = await asyncpg.connect(database_url)
+        try:
+            for start in range(0, 200, 20):
+                numbers = random.Random(start).sample(range(30), 20)
+                batch = [record(TOPIC, "stripe", payment(n), start + i, partition) for i, n in enumerate(numbers)]
+                span = Span(TOPIC, partition, start, start + 20)
+                await store.commit_batch(own, span, *fold(batch))
+        finally:
+            await own.close()
+
+    await asyncio.gather(*(write(partition) for partition in range(4)))
+    assert await connection.fetchval("SELECT sum(next_offset) FROM redrive.positions") == 800

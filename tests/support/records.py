@@ -1,0 +1,97 @@
+"""Records for the log, as the ingress would have written them."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from schemas.envelope import Delivery, VerifiedDelivery, record_headers
+from schemas.providers import PROVIDERS, identify
+
+
+@dataclass
+class FakeRecord:
+    """What a Kafka client returns, for tests that need no Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = field(default_factory=list)
+
+
+def verified(
+    source: str,
+    provider: str,
+    body: bytes,
+    content_type: str = "application/json",
+    path: str = "",
+    signed_id: str | None = None,
+) -> VerifiedDelivery:
+    delivery = Delivery(
+        source,
+        "POST",
+        f"http://x/webhooks/{source}{path}",
+        f"/webhooks/{source}{path}",
+        "",
+        {"content-type": content_type},
+        body,
+        "127.0.0.1",
+        time.time_ns() // 1_000_000,
+    )
+    return VerifiedDelivery(delivery, "signed", 0, signed_id)
+
+
+def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: int = 0, **parts: Any) -> FakeRecord:
+    delivery = verified(topic.removeprefix("webhooks."), provider, body, **parts)
+    identity = identify(PROVIDERS[provider], delivery)
+    headers = record_headers(delivery, identity, PROVIDERS[provider].signature_headers)
+    return FakeRecord(
+        topic, partition, offset, delivery.delivery.arrived_ms, identity.record_id.encode(), body, headers
+    )
+
+
+def stripe_event(event_id: str, kind: str, data: dict[str, Any], created: int = 1_760_000_000) -> bytes:
+    return json.dumps(
+        {"id": event_id, "object": "event", "created": created, "type": kind, "data": {"object": data}}
+    ).encode()
+
+
+def payment(number: int | str, amount: int = 100, customer: str = "cus_1", created: int = 1_760_000_000) -> bytes:
+    data = {
+        "id": f"pi_{number}",
+        "object": "payment_intent",
+        "amount": amount,
+        "currency": "eur",
+        "customer": customer,
+        "status": "succeeded",
+        "metadata": {},
+    }
+    return stripe_event(f"evt_{number}", "payment_intent.succeeded", data, created)
+
+
+async def produce(servers: str, records: Iterable[FakeRecord]) -> None:
+    """Append to the partitions that the records name."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", max_request_size=6 * 2**20)
+    await producer.start()
+    try:
+        sent = [
+            await producer.send(
+                one.topic,
+                one.value,
+                key=one.key,
+                partition=one.partition,
+                timestamp_ms=one.timestamp,
+                headers=list(one.headers),
+            )
+            for one in records
+        ]
+        for future in sent:
+            await future
+    finally:
+        await producer.stop()
