@@ -21,7 +21,6 @@ from typing import Final
 from urllib.parse import quote
 
 import asyncpg
-import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -228,6 +227,8 @@ class EmbeddedPostgres:
 
     def _remove_stale_lock(self) -> None:
         """After a power cut another program may have the pid in postmaster.pid, and Postgres would not start."""
+        import psutil
+
         lock = self._folder / "postmaster.pid"
         if not lock.exists():
             return

@@ -1,6 +1,7 @@
 """Migrations (numbered SQL, forward only, through yoyo) and the fact tables and views of generations."""
 
 import hashlib
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, LiteralString, TypeAlias
@@ -8,6 +9,7 @@ from typing import Final, LiteralString, TypeAlias
 import asyncpg
 import yoyo
 
+from deploy.wiring import user_name
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
@@ -63,6 +65,8 @@ async def migrate(connection: Connection, url: str) -> list[str]:
 
 
 def _apply(url: str) -> None:
+    # yoyo notes who migrated, and fails where the user has no name.
+    os.environ.setdefault("LOGNAME", user_name())
     backend = yoyo.get_backend("postgresql+psycopg://" + url.partition("://")[2])
     try:
         migrations = yoyo.read_migrations(str(files("schemas.migrations")))

@@ -27,7 +27,15 @@ class Runtime:
 
     @property
     def operator(self) -> str:
-        return self.settings.operator or getuser()
+        return self.settings.operator or user_name()
+
+
+def user_name() -> str:
+    """The OS user; its number where it has no name, as in many containers."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def generated_env(data: Path) -> Path:

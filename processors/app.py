@@ -9,6 +9,7 @@ from processors.worker import Worker
 from schemas.topics import MAX_RECORD_BYTES
 
 GROUP: Final = "redrive-processors"
+LAG_SECONDS: Final = 2.0
 
 
 def create_app(
@@ -47,5 +48,12 @@ def create_app(
     def reseek() -> None:
         app.seek_in_background(set(app.batches.assignment()))
 
+    async def note_lag() -> None:
+        """Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
+        assigned = set(app.batches.assignment())
+        bounds = await app.batches.bounds(assigned) if assigned else {}
+        worker.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
+
     app.agent(topic, name="fold")(fold)
+    app.timer(LAG_SECONDS)(note_lag)
     return app

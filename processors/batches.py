@@ -30,7 +30,6 @@ class Batch:
     tp: TP
     start: int
     end: int
-    log_end: int
     records: list[RawRecord]
 
 
@@ -88,7 +87,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             if start is not None and records:
                 end = records[-1].offset + 1
                 self._reading[tp] = end
-                batches[tp] = [Batch(tp, start, end, consumer.highwater(tp) or end, records)]
+                batches[tp] = [Batch(tp, start, end, records)]
         return batches
 
 

@@ -88,7 +88,6 @@ def batch_rewound(topic: str, partition: int, start: int, stored: int) -> None:
 
 
 def range_lost(topic: str, partition: int, first: int, end: int) -> None:
-    LOST_RECORDS.labels(topic, partition).set(end - first)
     log.error(
         "the log no longer holds records that were never folded: see redrive.lost_ranges",
         extra={

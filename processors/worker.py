@@ -22,6 +22,10 @@ from schemas.errors import Unavailable
 LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
 POSITIONS: Final[LiteralString] = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
 # A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
+LOST: Final[LiteralString] = """
+    SELECT topic, partition, sum(end_offset - first_offset)::bigint AS records FROM redrive.lost_ranges
+    WHERE generation = $1 GROUP BY topic, partition
+"""
 LOSE_RANGE: Final[LiteralString] = """
     WITH lost AS (
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
@@ -57,6 +61,7 @@ class Worker:
                 positions = await self._read_positions(bounds)
         self.is_database_up = True
         self._expected, self._rewinding = dict(positions), set()
+        self.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
         return positions
 
     async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]]) -> dict[TP, int]:
@@ -79,8 +84,16 @@ class Worker:
                     metrics.log_behind(tp.topic, tp.partition, position, log_end)
                     continue
                 positions[tp] = position
-                metrics.LAG.labels(tp.topic, tp.partition).set(log_end - position)
-            return positions
+            for row in await connection.fetch(LOST, generation):
+                metrics.LOST_RECORDS.labels(row["topic"], row["partition"]).set(row["records"])
+        return positions
+
+    def note_lag(self, log_ends: Mapping[TP, int]) -> None:
+        """How far the rows are behind the log, for the partitions that this worker holds and for no others."""
+        metrics.LAG.clear()
+        for tp, log_end in log_ends.items():
+            if tp in self._expected:
+                metrics.LAG.labels(tp.topic, tp.partition).set(max(log_end - self._expected[tp], 0))
 
     async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
         """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
@@ -116,7 +129,6 @@ class Worker:
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
         for letter in letters:
             metrics.record_dead(letter)
-        metrics.LAG.labels(batch.tp.topic, batch.tp.partition).set(max(batch.log_end - batch.end, 0))
 
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
         """Read a partition again from where its rows stand; once for all batches fetched before."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 from aiohttp import web
@@ -28,6 +28,7 @@ from processors.dead_letters import KafkaDeadLetters
 from processors.failures import RETRYABLE
 from processors.worker import Worker
 from schemas.errors import Misconfigured, Unavailable
+from schemas.settings import Settings
 from schemas.topics import MAX_RECORD_BYTES, PREFIX, SIDE_CONFIG
 
 DEPENDENCY_SECONDS: Final = 30.0
@@ -40,15 +41,18 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _overridden(runtime: Runtime, **flags: Any) -> Settings:
+    """The settings, with the flags that were given."""
+    return runtime.settings.model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
 @click.command()
 @option("--host", "INGEST_HOST", "Address to bind.")
 @option("--port", "INGEST_PORT", "Port to bind; default 8080.", type=int)
 @with_runtime
 def ingest(runtime: Runtime, host: str | None, port: int | None) -> None:
     """Take webhooks in: HTTP to log."""
-    settings = runtime.settings.model_copy(
-        update={k: v for k, v in {"ingest_host": host, "ingest_port": port}.items() if v is not None}
-    )
+    settings = _overridden(runtime, ingest_host=host, ingest_port=port)
     logs.configure("ingest", settings.data, settings.log_level, settings.log_stdout_level)
     run(_ingest(Runtime(settings, runtime.file, runtime.sources)))
 
@@ -97,11 +101,12 @@ async def _ingest(runtime: Runtime) -> None:
 
 
 @click.command()
-@option("--port", "PROCESSORS_PORT", "Port of its health and metrics pages; default 8082.", type=int)
+@option("--host", "PROCESSORS_HOST", "Address of its health and metrics pages; default 127.0.0.1.")
+@option("--port", "PROCESSORS_PORT", "Their port; default 8082.", type=int)
 @with_runtime
-def processors(runtime: Runtime, port: int | None) -> None:
+def processors(runtime: Runtime, host: str | None, port: int | None) -> None:
     """Fold the log into Postgres."""
-    settings = runtime.settings if port is None else runtime.settings.model_copy(update={"processors_port": port})
+    settings = _overridden(runtime, processors_host=host, processors_port=port)
     logs.configure("processors", settings.data, settings.log_level, settings.log_stdout_level)
     run(_processors(Runtime(settings, runtime.file, runtime.sources)))
 
@@ -218,9 +223,7 @@ async def _database_checks(pool: migrate.Pool) -> tuple[bool, bool]:
 @with_runtime
 def console(runtime: Runtime, host: str | None, port: int | None) -> None:
     """Serve operators: health, metrics, and what the tables hold."""
-    settings = runtime.settings.model_copy(
-        update={k: v for k, v in {"console_host": host, "console_port": port}.items() if v is not None}
-    )
+    settings = _overridden(runtime, console_host=host, console_port=port)
     logs.configure("console", settings.data, settings.log_level, settings.log_stdout_level)
     run(_console(Runtime(settings, runtime.file, runtime.sources)))
 

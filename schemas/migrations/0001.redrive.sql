@@ -1,14 +1,15 @@
 -- The schema `redrive`: where the fold stands, what operators did, the index of the log.
+-- Every statement can be run again: a crash between a migration and the note of it must not need a person.
 -- Fact tables are not here: they come from the declarations in schemas/facts.py, one schema per generation.
-CREATE SCHEMA redrive;
+CREATE SCHEMA IF NOT EXISTS redrive;
 
-CREATE TABLE redrive.generation (
+CREATE TABLE IF NOT EXISTS redrive.generation (
     is_only  boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     live     integer NOT NULL,
     previous integer
 );
 
-CREATE TABLE redrive.positions (
+CREATE TABLE IF NOT EXISTS redrive.positions (
     generation  integer NOT NULL,
     topic       text COLLATE "C" NOT NULL,
     partition   integer NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE redrive.positions (
     PRIMARY KEY (generation, topic, partition)
 );
 
-CREATE TABLE redrive.lost_ranges (
+CREATE TABLE IF NOT EXISTS redrive.lost_ranges (
     generation   integer NOT NULL,
     topic        text COLLATE "C" NOT NULL,
     partition    integer NOT NULL,
@@ -27,7 +28,7 @@ CREATE TABLE redrive.lost_ranges (
 );
 
 -- One row per event and location. The view webhook_events shows an event at its earliest location.
-CREATE TABLE redrive.event_index (
+CREATE TABLE IF NOT EXISTS redrive.event_index (
     source        text COLLATE "C" NOT NULL,
     event_id      text COLLATE "C" NOT NULL,
     topic         text COLLATE "C" NOT NULL,
@@ -43,14 +44,14 @@ CREATE TABLE redrive.event_index (
     error         text,
     PRIMARY KEY (source, event_id, topic, partition, record_offset)
 );
-CREATE INDEX event_index_received ON redrive.event_index (received_at DESC);
+CREATE INDEX IF NOT EXISTS event_index_received ON redrive.event_index (received_at DESC);
 
-CREATE TABLE redrive.price_tiers (
+CREATE TABLE IF NOT EXISTS redrive.price_tiers (
     price_id text COLLATE "C" PRIMARY KEY,
     name     text NOT NULL
 );
 
-CREATE TABLE redrive.replays (
+CREATE TABLE IF NOT EXISTS redrive.replays (
     id           uuid PRIMARY KEY,
     state        text NOT NULL CHECK (state IN ('running', 'done', 'failed')),
     selection    jsonb NOT NULL,
@@ -67,7 +68,7 @@ CREATE TABLE redrive.replays (
     finished_at  timestamptz
 );
 
-CREATE TABLE redrive.replay_progress (
+CREATE TABLE IF NOT EXISTS redrive.replay_progress (
     replay      uuid NOT NULL REFERENCES redrive.replays ON DELETE CASCADE,
     topic       text COLLATE "C" NOT NULL,
     partition   integer NOT NULL,
@@ -76,7 +77,7 @@ CREATE TABLE redrive.replay_progress (
     PRIMARY KEY (replay, topic, partition)
 );
 
-CREATE TABLE redrive.audit (
+CREATE TABLE IF NOT EXISTS redrive.audit (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       timestamptz NOT NULL DEFAULT now(),
     operator text NOT NULL,
@@ -88,7 +89,7 @@ CREATE TABLE redrive.audit (
 -- Step 1 of every writer's transaction (invariant 7): take the writers' lock, then read which generation is live; move
 -- the position from at or past `start` to `finish`. Two statements, because a snapshot taken before the lock was granted
 -- could still show the generation from before a flip. `stored` is NULL where nothing was ever folded.
-CREATE FUNCTION redrive.advance(folding integer, of_topic text, of_partition integer, start bigint, finish bigint)
+CREATE OR REPLACE FUNCTION redrive.advance(folding integer, of_topic text, of_partition integer, start bigint, finish bigint)
 RETURNS TABLE (live integer, stored bigint, is_advanced boolean) LANGUAGE plpgsql AS $$
 DECLARE
     live_now integer;
@@ -109,7 +110,7 @@ BEGIN
 END $$;
 
 -- What each applied file held, so that an edit of a released migration is noticed.
-CREATE TABLE redrive.migration_checksum (
+CREATE TABLE IF NOT EXISTS redrive.migration_checksum (
     migration text PRIMARY KEY,
     sha256    text NOT NULL
 );
