@@ -1,0 +1,183 @@
+"""Invariant 8: a replay adds what is missing, changes nothing that was right, and leaves the live positions alone."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.folding import LiveFolding
+from replay.ledger import Ledger, list_replays, show_replay
+from replay.plan import Plan, make_plan
+from replay.runner import RateLimit, Runner
+from replay.selection import Range, Selection, parse_offsets
+from replay.window import LogReader
+from schemas.errors import InvalidSelection, Unavailable
+from tests.conftest import Stack
+from tests.integration.test_worker import batch, folded, run_worker, until
+from tests.support.records import produce, record, stripe_event
+from tests.support.tables import physical_rows
+
+RECORDS = 90
+
+
+@pytest.fixture
+async def folded_topic(stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path) -> str:
+    """A topic of 90 payments, folded by a live worker that has gone."""
+    await produce(stack.servers, batch(topic, range(RECORDS)))
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, RECORDS), "the fold")
+    return topic
+
+
+async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
+    async with LogReader(stack.servers) as reader:
+        folding = await LiveFolding.open(connection)
+        return await make_plan(reader, connection, selection, folding.fold, lambda *_: None)
+
+
+async def rerun(stack: Stack, connection: Any, selection: Selection, rate: float | None = None) -> dict[str, Any]:
+    plan = await planned(stack, connection, selection)
+    folding = await LiveFolding.open(connection)
+    ledger = Ledger(connection)
+    await ledger.create(plan, folding.generation, "tester", "because")
+    async with LogReader(stack.servers) as reader:
+        await Runner(connection, folding, ledger, RateLimit(rate)).run(reader, plan, lambda _: None)
+    entry = await show_replay(connection, ledger.id)
+    assert entry is not None
+    return entry
+
+
+def everything(topic: str, **narrower: Any) -> Selection:
+    return Selection((topic.removeprefix("webhooks."),), from_ms=0, **narrower)
+
+
+async def test_a_replay_of_what_stands_rewrites_no_row(stack: Stack, folded_topic: str, connection: Any) -> None:
+    before = await physical_rows(connection)
+    entry = await rerun(stack, connection, everything(folded_topic))
+    assert (entry["state"], entry["records"], entry["rows_changed"], entry["dead"]) == ("done", RECORDS, 0, 0)
+    assert await physical_rows(connection) == before
+    audit = await connection.fetchrow("SELECT operator, action, reason FROM redrive.audit")
+    assert tuple(audit) == ("tester", "replay.run", "because")
+    assert [one["id"] for one in await list_replays(connection, 10)] == [entry["id"]]
+
+
+async def test_a_replay_adds_what_is_missing(stack: Stack, folded_topic: str, connection: Any) -> None:
+    await connection.execute("DELETE FROM gen_1.payments WHERE payment_intent_id IN ('pi_3', 'pi_4', 'pi_89')")
+    positions = await connection.fetch("SELECT * FROM redrive.positions ORDER BY topic, partition")
+    entry = await rerun(stack, connection, everything(folded_topic))
+    assert entry["rows_changed"] == 3
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+    assert await connection.fetch("SELECT * FROM redrive.positions ORDER BY topic, partition") == positions
+
+
+async def test_offsets_at_and_above_the_live_position_belong_to_the_live_workers(
+    stack: Stack, folded_topic: str, connection: Any
+) -> None:
+    await produce(stack.servers, batch(folded_topic, range(RECORDS, RECORDS + 30)))
+    plan = await planned(stack, connection, everything(folded_topic))
+    assert (plan.records, plan.left_to_live) == (RECORDS, 30)
+    entry = await rerun(stack, connection, everything(folded_topic))
+    assert entry["records"] == RECORDS
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+
+
+async def test_a_plan_counts_by_type_partition_and_time(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    records = batch(topic, range(30))
+    other = stripe_event("evt_other", "invoice.sent", {"id": "in_1"})
+    records.append(record(topic, "stripe", other, partition=1))
+    for number, one in enumerate(records):
+        # Later offsets may carry earlier times: every record is asked.
+        one.timestamp = now - 60_000 * ((number * 7) % 31)
+    await produce(stack.servers, records)
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, 31), "the fold")
+    source = topic.removeprefix("webhooks.")
+    window = Selection((source,), from_ms=now - 600_000, to_ms=now)
+    plan = await planned(stack, connection, window)
+    expected = [one for one in records if now - 600_000 <= one.timestamp < now]
+    assert plan.records == len(expected)
+    assert (plan.first_ms, plan.last_ms) == (min(r.timestamp for r in expected), max(r.timestamp for r in expected))
+    for partition in range(3):
+        assert plan.per_partition[topic, partition] == sum(one.partition == partition for one in expected)
+    by_type = await planned(stack, connection, everything(topic, type_glob="stripe.invoice.*"))
+    assert dict(by_type.types) == {"stripe.invoice.sent": 1}
+    by_id = await planned(stack, connection, Selection((source,), event_id="evt_other"))
+    assert [(part.partition, len(part)) for part in by_id.ranges] == [(1, 1)]
+    by_offset = await planned(stack, connection, Selection((source,), offsets=(parse_offsets(f"{topic}:0:2-4"),)))
+    assert (by_offset.records, by_offset.ranges) == (3, [Range(topic, 0, 2, 5)])
+
+
+async def test_a_type_selects_a_batch_by_the_events_inside(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    fixtures = Path(__file__).parents[1] / "fixtures" / "whatsapp"
+    bodies = [(fixtures / name).read_bytes() for name in ("status.sent.json", "message.text.json")]
+    await produce(stack.servers, [record(topic, "whatsapp", body, partition=0) for body in bodies])
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, 2), "the fold")
+    plan = await planned(stack, connection, everything(topic, type_glob="whatsapp.status.*"))
+    assert plan.records == 1
+
+
+async def test_a_replay_next_to_live_traffic_and_another_replay_changes_nothing_that_was_right(
+    stack: Stack, folded_topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    import asyncio
+
+    import asyncpg
+
+    other = await asyncpg.connect(database_url)
+    try:
+        async with run_worker(stack, database_url, folded_topic, folded_topic, tmp_path):
+            await asyncio.gather(
+                produce(stack.servers, batch(folded_topic, range(RECORDS, RECORDS + 300))),
+                rerun(stack, connection, everything(folded_topic)),
+                rerun(stack, other, everything(folded_topic), rate=2000),
+            )
+            await until(folded(connection, RECORDS + 300), "the live traffic")
+    finally:
+        await other.close()
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS + 300
+    assert await connection.fetchval("SELECT count(*) FROM redrive.event_index") == RECORDS + 300
+
+
+async def test_a_replay_of_another_generation_is_refused_and_the_ledger_says_so(
+    stack: Stack, folded_topic: str, connection: Any
+) -> None:
+    plan = await planned(stack, connection, everything(folded_topic))
+    folding = await LiveFolding.open(connection)
+    ledger = Ledger(connection)
+    await ledger.create(plan, folding.generation, "tester", "because")
+    await connection.execute("UPDATE redrive.generation SET live = 2")
+    async with LogReader(stack.servers) as reader:
+        with pytest.raises(Unavailable):
+            await Runner(connection, folding, ledger, RateLimit(None)).run(reader, plan, lambda _: None)
+    entry = await show_replay(connection, ledger.id)
+    assert entry is not None
+    assert (entry["state"], entry["records"]) == ("failed", 0)
+
+
+async def test_a_poison_record_in_the_window_is_counted_and_stops_nothing(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    records = batch(topic, range(12))
+    records[5] = record(topic, "stripe", b"junk", partition=0)
+    await produce(stack.servers, records)
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, 12), "the fold")
+    entry = await rerun(stack, connection, everything(topic))
+    assert (entry["state"], entry["records"], entry["dead"], entry["rows_changed"]) == ("done", 12, 1, 0)
+
+
+def test_a_selection_never_guesses() -> None:
+    with pytest.raises(InvalidSelection):
+        Selection(("stripe",))
+    with pytest.raises(InvalidSelection):
+        Selection(("stripe",), from_ms=5, to_ms=5)
+    for text in ("x", "t:1", "t:a:0-1", "t:1:5-4", "t:1:-1-4"):
+        with pytest.raises(InvalidSelection):
+            parse_offsets(text)
