@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -52,8 +53,9 @@ def main(suite: str, out: Path, as_json: bool, **options: Any) -> None:
 
 
 async def _measure(names: list[str], options: Options) -> tuple[list[Findings], machine.Machine]:
+    load = os.getloadavg()[0]
     async with Stack() as stack:
-        facts = machine.describe(await stack.postgres_version())
+        facts = machine.describe(await stack.postgres_version(), load)
         return [await SUITES[name](stack, options) for name in names], facts
 
 

@@ -1,6 +1,5 @@
 """What the figures were taken on: they mean nothing without it."""
 
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ _LIBRARIES: Final = ("aiohttp", "uvloop", "aiokafka", "faust-streaming", "asyncp
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine at one time. `load` is the one-minute load average before the first subject started."""
+    """One machine at one time. `load` is the one-minute load average before the run started anything."""
 
     measured_at: str
     revision: str
@@ -40,7 +39,7 @@ class Machine:
         )
 
 
-def describe(postgres_version: str) -> Machine:
+def describe(postgres_version: str, load: float) -> Machine:
     return Machine(
         measured_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         revision=_revision(),
@@ -54,7 +53,7 @@ def describe(postgres_version: str) -> Machine:
             "Kafka": KAFKA.rpartition(":")[2],
             "PostgreSQL": postgres_version.partition(" ")[0],
         },
-        load=os.getloadavg()[0],
+        load=load,
     )
 
 
