@@ -2,13 +2,17 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
+import asyncpg
 import click
 import uvloop
+from aiokafka.errors import KafkaError
+from rich.markup import escape
 
 from deploy.output import err, print_json
 from deploy.wiring import load
@@ -27,6 +31,10 @@ class Failed(RedriveError):
     """The command did what it could, and the outcome is a failure."""
 
     code = "failed"
+
+
+class Reported(SystemExit):
+    """The command has printed everything, in the form that was asked for; only the exit code is left."""
 
 
 _EXITS: Final = {
@@ -64,8 +72,12 @@ def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def wrapper(**kwargs: Any) -> T:
-        overrides = {variable: kwargs.pop(flag) for flag, variable in _FIELDS.items()}
-        return command(load(**overrides), **kwargs)
+        for flag, variable in _FIELDS.items():
+            value = kwargs.pop(flag)
+            if value is not None:
+                # Into the environment, so that a service which this command starts has it too.
+                os.environ[variable] = str(value)
+        return command(load(), **kwargs)
 
     decorated: Callable[..., T] = wrapper
     for decorate in reversed(_SETTINGS_OPTIONS):
@@ -80,7 +92,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="redrive")
 def redrive() -> None:
-    """Every webhook in, exactly once in effect, provable after an outage.
+    """Every webhook on the log before it is answered; any window of it re-driven safely.
 
     `redrive up` starts everything on this machine. Settings come from flags, the environment, .env, and redrive.toml.
     """
@@ -106,10 +118,18 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        _fail(Misconfigured(f"the database is not redrive's, or is older: {error}; run `redrive migrate --apply`"))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+        _fail(Unavailable(f"a dependency failed: {error}"))
     except RedriveError as error:
-        code = next((exit for kind, exit in _EXITS.items() if isinstance(error, kind)), EXIT_FAILED)
-        if "--json" in sys.argv:
-            print_json({"error": error.code, "message": str(error)})
-        else:
-            err.print(f"[bold red]redrive:[/] {error}", markup=True)
-        sys.exit(code)
+        _fail(error)
+
+
+def _fail(error: RedriveError) -> NoReturn:
+    code = next((exit for kind, exit in _EXITS.items() if isinstance(error, kind)), EXIT_FAILED)
+    if "--json" in sys.argv:
+        print_json({"error": error.code, "message": str(error)})
+    else:
+        err.print(f"[bold red]redrive:[/] {escape(str(error))}")
+    sys.exit(code)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
 from schemas.errors import Misconfigured, Unavailable
@@ -30,6 +31,12 @@ class Runtime:
         return self.settings.operator or user_name()
 
 
+def given_environment() -> dict[str, str]:
+    """What the user set: `.env`, and above it the environment. Empty values count as not set."""
+    merged = {**dotenv_values(ENV_FILE), **os.environ}
+    return {name: value for name, value in merged.items() if value}
+
+
 def user_name() -> str:
     """The OS user; its number where it has no name, as in many containers."""
     try:
@@ -43,13 +50,12 @@ def generated_env(data: Path) -> Path:
     return data / "env"
 
 
-def load(**overrides: Any) -> Runtime:
+def load() -> Runtime:
     """Read settings and `redrive.toml`. Raises `Misconfigured` with every fault in one message."""
-    given = {name: value for name, value in overrides.items() if value is not None}
     try:
         # The data folder names the generated file, so it is read first.
-        data = Settings(_env_file=ENV_FILE, **given).data
-        settings = Settings(_env_file=(generated_env(data), ENV_FILE), **given)
+        data = Settings(_env_file=ENV_FILE).data
+        settings = Settings(_env_file=(generated_env(data), ENV_FILE))
     except ValidationError as error:
         raise Misconfigured(_faults(error, "a setting")) from error
     file = load_file(settings.config)
@@ -84,9 +90,10 @@ def _expand(value: Any, where: str) -> Any:
         return [_expand(item, where) for item in value]
     if isinstance(value, str) and value.startswith("${") and value.endswith("}"):
         name = value[2:-1]
-        if name not in os.environ:
+        found = given_environment().get(name)
+        if not found:
             raise Misconfigured(f"{where} refers to {value}, but {name} is not set")
-        return os.environ[name]
+        return found
     return value
 
 

@@ -64,7 +64,7 @@ class EventLog:
         self._stall_seconds = stall_seconds
         self._producer: AIOKafkaProducer | None = None
         self._open: dict[str, _Batch] = {}
-        self._next_partition = 0
+        self._turns: dict[str, int] = {}
         self._in_flight: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._waiting: dict[_Batch, None] = {}
@@ -144,8 +144,8 @@ class EventLog:
         partitions = sorted(producer.client.cluster.partitions_for_topic(topic) or ())
         if not partitions:
             raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
-        self._next_partition += 1
-        batch = _Batch(producer.create_batch(), partitions[self._next_partition % len(partitions)])
+        turn = self._turns[topic] = self._turns.get(topic, -1) + 1
+        batch = _Batch(producer.create_batch(), partitions[turn % len(partitions)])
         batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, _give_up_waiting, batch)
         self._open[topic] = batch
         return batch

@@ -13,7 +13,6 @@ from ingest.event_log import Appended, EventLog
 from schemas.envelope import Delivery, Identity, Location, VerifiedDelivery
 from schemas.errors import RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
-from schemas.providers.whatsapp import answer_handshake
 from schemas.settings import Source
 
 PREFIX: Final = "/webhooks/"
@@ -67,8 +66,8 @@ class Ingress:
     async def _receive(self, source: Source, request: web.BaseRequest, path: str, query: str) -> web.Response:
         method = request.method
         if method not in source.provider.methods:
-            if method == "GET" and source.provider.name == "whatsapp":
-                return responses.challenge(answer_handshake(query, source.secrets))
+            if method == "GET" and source.provider.answer_handshake is not None:
+                return responses.challenge(source.provider.answer_handshake(query, source.secrets))
             raise RejectedDelivery("method_not_allowed")
         body = await read_body(request, source.max_body_bytes)
         now_ms = self._now_ms()

@@ -18,6 +18,10 @@ MAX_ID_BYTES: Final = 1000
 """Longer ids than this don't fit into a Postgres index; a dead letter is indexed under a hash of them."""
 
 
+IndexKey = tuple[str, str, str, int, int]
+"""(source, event id, topic, partition, offset)."""
+
+
 class RawRecord(Protocol):
     """What we read of a Kafka client's record."""
 
@@ -49,7 +53,7 @@ class Indexed:
     error: str | None
 
     @property
-    def key(self) -> tuple[str, str, str, int, int]:
+    def key(self) -> IndexKey:
         return (self.source, self.event_id, self.topic, self.partition, self.record_offset)
 
 
@@ -65,6 +69,14 @@ class Folded:
     @property
     def types(self) -> tuple[str, ...]:
         return tuple(event.type for event in self.events)
+
+    @property
+    def whole_record(self) -> list[IndexKey]:
+        """Where a record of several events would stand in the index if it were dead; empty for a single event."""
+        first = self.events[0]
+        if first.record_id == first.event_id:
+            return []
+        return [(first.source, first.record_id, first.topic, first.partition, first.record_offset)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,8 @@ class Changes:
 
     tables: dict[Table[Any], list[Row]] = field(default_factory=dict)
     events: list[Indexed] = field(default_factory=list)
+    revived: list[IndexKey] = field(default_factory=list)
+    """Index entries of whole records that their events now stand for, should they have been dead before."""
 
 
 def fold_record(raw: RawRecord) -> Folded | Dead:
@@ -174,21 +188,24 @@ def _time(timestamp_ms: int) -> datetime:
 def combine(folded: Iterable[Folded], dead: Sequence[Dead] = ()) -> Changes:
     """Join what several records say into one set of changes."""
     rows: dict[Table[Any], list[Row]] = {}
-    events: dict[tuple[str, str, str, int, int], Indexed] = {}
+    events: dict[IndexKey, Indexed] = {}
+    revived: list[IndexKey] = []
     for one in folded:
         for table, row in one.rows:
             rows.setdefault(table, []).append(row)
         for event in one.events:
             _keep_higher(events, event)
+        revived += one.whole_record
     for letter in dead:
         _keep_higher(events, letter.event)
     return Changes(
         tables={table: table.join_all(rows[table]) for table in TABLES if table in rows},
         events=[events[key] for key in sorted(events)],
+        revived=revived,
     )
 
 
-def _keep_higher(events: dict[tuple[str, str, str, int, int], Indexed], event: Indexed) -> None:
+def _keep_higher(events: dict[IndexKey, Indexed], event: Indexed) -> None:
     """A record may name an event twice; its row shows the better outcome."""
     known = events.get(event.key)
     if known is None or STATUS_RANKS[event.status] > STATUS_RANKS[known.status]:

@@ -41,6 +41,16 @@ UPSERT_INDEX: Final = (
 )
 
 
+REVIVE: Final[LiteralString] = """
+    DELETE FROM redrive.event_index AS t
+    USING unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
+        AS r (source, event_id, topic, partition, record_offset)
+    WHERE (t.source, t.event_id, t.topic, t.partition, t.record_offset)
+        = (r.source, r.event_id, r.topic, r.partition, r.record_offset) AND t.status = 'dead'
+"""
+"""A batch that was dead was indexed under its record id; once it can be read, its events stand for it."""
+
+
 class GenerationMoved(Exception):
     """Another generation is live: forget what was read, and seek to its positions."""
 
@@ -172,6 +182,8 @@ class Store:
             changed += int(status.rpartition(" ")[2])
         if changes.events:
             await connection.execute(UPSERT_INDEX, *_index_arrays(changes.events))
+        if changes.revived:
+            await connection.execute(REVIVE, *zip(*changes.revived, strict=True))
         return changed
 
 

@@ -4,9 +4,12 @@ Never writes positions, and never folds an offset at or above the live position.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, LiteralString
+
+import asyncpg
 
 from replay import metrics
 from replay.ledger import Ledger
@@ -49,7 +52,9 @@ class Runner:
         try:
             await self._redrive(reader, plan, advance)
         except BaseException as error:
-            await self._ledger.finish("failed", str(error) or type(error).__name__)
+            # The connection may be what failed; the first error is the one to tell.
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await self._ledger.finish("failed", str(error) or type(error).__name__)
             raise
         await self._ledger.finish("done")
 

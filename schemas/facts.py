@@ -26,6 +26,9 @@ MESSAGE_STATUSES: Final = (
 )
 """Outbound, then inbound; a message has statuses of one direction only, so one sequence serves both."""
 
+CHANNELS: Final = ("sms", "mms", "whatsapp", "email")
+"""Not every event knows: Twilio's Event Streams call a WhatsApp message what its id looks like."""
+
 INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
 
 CALL_STATUSES: Final = (
@@ -56,7 +59,7 @@ class Message(Fact):
     source: Annotated[str, Key()]
     message_id: Annotated[str, Key()]
     provider: Annotated[str | None, _MessageIdentity] = None
-    channel: Annotated[str | None, _MessageIdentity] = None
+    channel: Annotated[str | None, Ranked(CHANNELS)] = None
     direction: Annotated[str | None, _MessageIdentity] = None
     sender: Annotated[str | None, Constant()] = None
     recipient: Annotated[str | None, Constant()] = None

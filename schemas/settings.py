@@ -74,8 +74,9 @@ class Settings(BaseSettings):
             raise Misconfigured("DATABASE_URL is not set (`redrive up` starts an embedded Postgres)")
         return self.database_url.get_secret_value()
 
-    def secret_of(self, provider: Provider) -> SecretStr | None:
-        value: SecretStr | None = getattr(self, provider.secret_variable.lower())
+    def variable(self, name: str | None) -> SecretStr | None:
+        """A secret by its environment variable."""
+        value: SecretStr | None = getattr(self, name.lower()) if name else None
         return value
 
 
@@ -144,9 +145,9 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
     """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml."""
     found: dict[str, Source] = {}
     for provider in PROVIDERS.values():
-        values = split_secrets(settings.secret_of(provider))
+        values = split_secrets(settings.variable(provider.secret_variable))
         if values:
-            token = settings.whatsapp_verify_token if provider.name == "whatsapp" else None
+            token = settings.variable(provider.verify_token_variable)
             secrets = Secrets(values, token.get_secret_value() if token else None)
             found[provider.name] = Source(provider.name, provider, secrets, answer=provider.answer)
     for name, config in file.sources.items():

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from deploy import migrate as migrations
-from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connect
@@ -69,12 +69,14 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     for state in states:
         if not state.exists:
             faults.append(f"topic {state.name} is missing; run `redrive topics --apply`")
-        faults += [f"topic {state.name}: {setting} is {value!r}" for setting, value in state.faults.items()]
     if runtime.settings.app_env == "production":
         warnings += await _production_warnings(servers, runtime, states)
     _report(as_json, warnings, faults, states)
-    if faults:
-        raise Misconfigured(f"{len(faults)} fault(s): {faults[0]}")
+    is_faulty = bool(faults) or any(state.faults for state in states)
+    if not is_faulty and not as_json:
+        out.print("[green]ok[/] settings, database and topics are sound")
+    if is_faulty:
+        raise Reported(EXIT_MISCONFIGURED)
 
 
 async def _production_warnings(servers: str, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:
@@ -131,8 +133,9 @@ def _report(as_json: bool, warnings: list[str], faults: list[str], states: Seque
         out.print(f"[yellow]warning[/] {text}")
     for text in faults:
         out.print(f"[red]fault[/] {text}")
-    if not faults:
-        out.print("[green]ok[/] settings, database and topics are sound")
+    for state in states:
+        for setting, value in state.faults.items():
+            out.print(f"[red]fault[/] topic {state.name}: {setting} is {value!r}; it could lose records")
 
 
 def _state(state: TopicState) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
     else:
         _report(False, [], [f"{name} is missing; --apply creates it" for name in missing], states)
     if any(state.faults for state in states):
-        raise Failed("a topic's settings could lose records: see above, and `redrive check`")
+        raise Reported(EXIT_FAILED)
 
 
 COMMANDS: Final[Sequence[click.Command]] = (check, migrate, topics)

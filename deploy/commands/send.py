@@ -9,7 +9,7 @@ import aiohttp
 import asyncpg
 import click
 
-from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, progress
 from deploy.samples import Sample, samples, story_length
 from deploy.wiring import Runtime, connect
@@ -84,8 +84,10 @@ def send(
     else:
         folded = ", their rows are there" if wait else ""
         out.print(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
+        if result["accepted"] != result["sent"]:
+            out.print(f"[red]{result['sent'] - result['accepted']} were refused[/]: {result['statuses']}")
     if result["accepted"] != result["sent"]:
-        raise Failed(f"{result['sent'] - result['accepted']} were refused: {result['statuses']}")
+        raise Reported(EXIT_FAILED)
 
 
 async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bool) -> dict[str, Any]:

@@ -21,14 +21,13 @@ from deploy.cli import option, with_runtime
 from deploy.commands.send import post, wait_until_folded
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, require_space
 from deploy.output import err, out
-from deploy.samples import new_customer, story
+from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import stop_event
 from deploy.supervisor import Child, Command
 from deploy.topics import Topics, wanted
-from deploy.wiring import ENV_FILE, Runtime, connect, export_line, generated_env, load
+from deploy.wiring import Runtime, connect, export_line, generated_env, given_environment, load
 from replay.window import LogReader
 from schemas.errors import Misconfigured, Unavailable
-from schemas.providers import PROVIDERS
 from schemas.settings import Settings
 
 READY_SECONDS: Final = 90.0
@@ -79,7 +78,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     addresses = await stack.enter_async_context(_backends(data, stop))
     _write_env(data, settings, addresses)
     os.environ.update(addresses)
-    runtime = load(REDRIVE_DATA=data)
+    runtime = load()
     connection = await connect(runtime.settings)
     try:
         await migrate.migrate(connection, runtime.settings.require_database())
@@ -111,9 +110,10 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
 @asynccontextmanager
 async def _backends(data: Path, stop: asyncio.Event) -> AsyncIterator[dict[str, str]]:
     """Addresses of Kafka and Postgres: those that are set, else embedded ones for as long as the context lasts."""
-    given = {**{k: v for k, v in dotenv_values(ENV_FILE).items() if v}, **os.environ}
+    given, generated = given_environment(), _generated(data)
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
-    found = {name: given[name] for name in names if given.get(name)}
+    # A shell that sourced the generated file must not turn its addresses into servers of somebody else's.
+    found = {name: given[name] for name in names if name in given and given[name] != generated.get(name)}
     if len(found) == len(names):
         _step("using the Kafka and Postgres that are set")
         yield found
@@ -215,8 +215,7 @@ def _require_ports(settings: Settings) -> None:
 def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> None:
     """Addresses and development secrets, for commands in other terminals; only for our eyes."""
     path = generated_env(data)
-    known = {k: v for k, v in dotenv_values(path).items() if v} if path.exists() else {}
-    given = {**{k: v for k, v in dotenv_values(ENV_FILE).items() if v}, **os.environ}
+    known, given = _generated(data), given_environment()
     lines = dict(addresses)
     for name, make in _SECRETS.items():
         if name == "ADMIN_API_KEY":
@@ -227,6 +226,11 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
     temporary.touch(mode=0o600)
     temporary.write_text("".join(export_line(name, value) + "\n" for name, value in lines.items()))
     temporary.replace(path)
+
+
+def _generated(data: Path) -> dict[str, str]:
+    """What an earlier start wrote."""
+    return {name: value for name, value in dotenv_values(generated_env(data)).items() if value}
 
 
 async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asyncio.Event) -> None:
@@ -261,7 +265,7 @@ async def _send_samples(runtime: Runtime, url: str) -> None:
     customer = new_customer()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         for source in runtime.sources.values():
-            if source.provider.name in PROVIDERS and source.secrets.values:
+            if source.provider.name in SAMPLES and source.secrets.values:
                 for sample in story(source, customer):
                     _, location = await post(session, runtime, source, url, sample)
                     locations += [location] if location else []

@@ -18,7 +18,6 @@ from schemas.envelope import Delivery
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
 from schemas.providers import PROVIDERS, verify
 from schemas.providers.base import Provider, Secrets
-from schemas.providers.whatsapp import answer_handshake
 
 
 class CapturedRequest(BaseModel):
@@ -103,8 +102,8 @@ def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dic
         arrived_ms=now * 1000,
     )
     try:
-        if provider.name == "whatsapp" and delivery.method == "GET":
-            answer_handshake(parts.query, secrets)
+        if provider.answer_handshake is not None and delivery.method == "GET":
+            provider.answer_handshake(parts.query, secrets)
         else:
             verify(provider, delivery, secrets, now)
     except RejectedDelivery as rejection:

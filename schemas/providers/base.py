@@ -70,6 +70,9 @@ class Provider:
     sign: Callable[[str, str, bytes, str, int], Mapping[str, str]]
     """(secret, url, body, content type, now in seconds) -> request headers; for samples."""
     answer: Literal["json", "twiml"] = "json"
+    answer_handshake: Callable[[str, Secrets], str] | None = None
+    """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where the provider has no handshake."""
+    verify_token_variable: str | None = None
 
 
 def reject_mismatch() -> RejectedDelivery:

@@ -119,6 +119,8 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    answer_handshake=answer_handshake,
+    verify_token_variable="WHATSAPP_VERIFY_TOKEN",  # noqa: S106 - the variable's name
 )
 
 
