@@ -54,3 +54,5 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     # aiokafka reports every retry of a connection; our own readiness and metrics say it once.
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")
+    # A traceback, with headers, for every line of garbage that anybody sends.
+    logging.getLogger("aiohttp.server").setLevel("CRITICAL")

@@ -16,6 +16,10 @@ from schemas.facts import TABLES
 LOCK: Final = "redrive.migrate"
 FIRST_GENERATION: Final = 1
 _APPLIED: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
+_LIVE_COLUMNS: Final[LiteralString] = """
+    SELECT table_name, column_name FROM information_schema.columns
+    WHERE table_schema = 'gen_' || (SELECT live FROM redrive.generation)
+"""
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -83,6 +87,11 @@ async def create_generation(connection: Connection, generation: int) -> None:
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
         await connection.execute(table.ddl(schema))
+        for column in table.columns:
+            # A column that a later version declares: empty until a replay of the whole log fills it.
+            await connection.execute(
+                f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table.column_ddl(column)}"
+            )
 
 
 async def point_views(connection: Connection, generation: int) -> None:
@@ -91,9 +100,22 @@ async def point_views(connection: Connection, generation: int) -> None:
     await connection.execute(sql.replace(":gen.", f"gen_{generation}."))
 
 
+async def missing_columns(connection: Connection) -> list[str]:
+    """Declared columns of fact tables that the live generation does not have."""
+    rows = await connection.fetch(_LIVE_COLUMNS)
+    found = {(row["table_name"], row["column_name"]) for row in rows}
+    return [f"{table.name}.{c.name}" for table in TABLES for c in table.columns if (table.name, c.name) not in found]
+
+
+async def plan(connection: Connection) -> list[str]:
+    """Everything that `migrate` would do: pending migrations, and columns to add."""
+    names = await pending(connection)
+    return names or [f"column {name}" for name in await missing_columns(connection)]
+
+
 async def is_current(connection: Connection) -> bool:
     """Whether the schema is this version's; for readiness."""
-    return not await pending(connection)
+    return not await plan(connection)
 
 
 async def store_price_tiers(connection: Connection, tiers: dict[str, str]) -> None:

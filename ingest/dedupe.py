@@ -1,21 +1,21 @@
 """The dedupe window: which record ids are on the log, with which fingerprints, where. Must not append or answer.
 
-The log is the truth and the window a cache of its tail: it is written behind to SQLite, and after a restart it reads
-what it missed back from the log before the first answer. So nothing is fsynced on the hot path, and a crash can only
-cost reading, never an event.
+The log is the truth and the window a cache of its tail: it is written behind (`window_store`), and after a restart it
+reads what it missed back from the log before the first answer. So nothing is fsynced on the hot path, and a crash can
+only cost reading, never an event.
 """
 
 import asyncio
 import hashlib
-import sqlite3
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ingest import metrics
+from ingest.window_store import Chunk, Partition, WindowStore
 from schemas.envelope import Location
 from schemas.topics import source_of, topic_of
 
@@ -23,19 +23,8 @@ _ENTRY: Final = struct.Struct(">16sIqq")
 """Fingerprint (its first 16 bytes), partition, offset, arrival in ms."""
 
 KEY_BYTES: Final = 16
+ENTRY_BYTES: Final = KEY_BYTES + _ENTRY.size
 FLUSH_SECONDS: Final = 1.0
-
-_SCHEMA: Final = """
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL;
-    CREATE TABLE IF NOT EXISTS entry (
-        key BLOB NOT NULL, value BLOB NOT NULL, arrived_ms INTEGER NOT NULL, PRIMARY KEY (key, value)
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS entry_arrived ON entry (arrived_ms);
-    CREATE TABLE IF NOT EXISTS position (
-        topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL, PRIMARY KEY (topic, partition)
-    ) WITHOUT ROWID;
-"""
 
 
 class Seen(NamedTuple):
@@ -50,12 +39,12 @@ class Seen(NamedTuple):
 class LogTail(Protocol):
     """The log, for reading back what the window missed."""
 
-    def read_tail(self, positions: dict[tuple[str, int], int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         """Every record from `positions`, or where there is none from arrival `since_ms`, to the end as of now."""
         ...
 
-    async def ends(self) -> dict[tuple[str, int], int]:
-        """The log's end by topic and partition."""
+    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+        """{partition: (log start, log end)}."""
         ...
 
 
@@ -71,8 +60,9 @@ class DedupeWindow:
         self._max_ids = max_ids
         self._entries: dict[bytes, bytes] = {}
         self._order: deque[tuple[int, bytes]] = deque()
-        self._known_to: dict[tuple[str, int], int] = {}
-        self._unsaved: list[tuple[bytes, bytes, int]] = []
+        self._bounds: dict[Partition, tuple[int, int]] = {}
+        self._known_to: dict[Partition, int] = {}
+        self._unsaved: dict[str, list[bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -85,13 +75,25 @@ class DedupeWindow:
         wanted = fingerprint[:16]
         for stored, partition, offset, arrived_ms in _ENTRY.iter_unpack(entries):
             if stored == wanted and now_ms - arrived_ms <= self._window_ms:
-                return Location(topic_of(source), partition, offset)
+                topic = topic_of(source)
+                start, end = self._bounds.get((topic, partition), (0, 0))
+                # A record that the log has lost is not on the log: the provider's next copy must get in.
+                if start <= offset < end:
+                    return Location(topic, partition, offset)
         return None
 
     def remember(self, key: bytes, fingerprint: bytes, location: Location, arrived_ms: int) -> bool:
         """Note a durable record. Returns whether the id was known with another content: a conflict."""
-        value = _ENTRY.pack(fingerprint[:16], location.partition, location.offset, arrived_ms)
-        self._unsaved.append((key, value, arrived_ms))
+        topic, partition, offset = location
+        value = _ENTRY.pack(fingerprint[:16], partition, offset, arrived_ms)
+        self._unsaved.setdefault(topic, []).append(key + value)
+        at = (topic, partition)
+        start, end = self._bounds.get(at, (0, 0))
+        if offset >= end:
+            self._bounds[at] = (start, offset + 1)
+        if self._known_to.get(at) == offset:
+            # A gap (another writer, an append in doubt) stays to be read from the log at the next start.
+            self._known_to[at] = offset + 1
         return self._insert(key, value, arrived_ms)
 
     def _insert(self, key: bytes, value: bytes, arrived_ms: int) -> bool:
@@ -116,87 +118,50 @@ class DedupeWindow:
         if remaining:
             self._entries[key] = remaining
 
-    def advance(self, topic: str, partition: int, start: int, end: int) -> None:
-        """Records [start, end) are all known. A gap before them (another writer) stays to be read at the next start."""
-        known = self._known_to.get((topic, partition))
-        if known is not None and start <= known < end:
-            self._known_to[topic, partition] = end
-
-    async def open(self, path: Path, log: LogTail, now_ms: int) -> "WindowStore":
+    async def open(self, folder: Path, log: LogTail, now_ms: int) -> WindowStore:
         """Load what is on disk, then read the log's tail. Raises what the log raises when it is away."""
         started = time.monotonic()
-        store = await asyncio.to_thread(WindowStore, path)
         since_ms = now_ms - self._window_ms
-        loaded = await asyncio.to_thread(store.load, since_ms, self._max_ids)
-        for key, value, arrived_ms in loaded.entries:
-            self._insert(key, value, arrived_ms)
-        ends = await log.ends()
-        # A stored position past the end means that the topic was made anew: read all of it.
-        positions = {at: offset for at, offset in loaded.positions.items() if offset <= ends.get(at, -1)}
+        self._bounds = await log.bounds()
+        store = await asyncio.to_thread(WindowStore, folder)
+        saved = await asyncio.to_thread(lambda: list(store.load(since_ms)))
+        positions = dict(saved[-1].positions) if saved else {}
+        # A stored position past the log's end: the topic was made anew, and what we know of the old one is void.
+        void = {at[0] for at, offset in positions.items() if offset > self._bounds.get(at, (0, 0))[1]}
+        for chunk in saved:
+            for topic, entries in chunk.entries.items():
+                if topic not in void:
+                    self._load(entries, since_ms)
+        kept = {at: offset for at, offset in positions.items() if at[0] not in void and at in self._bounds}
         read = 0
-        async for records in log.read_tail(positions, since_ms):
+        async for records in log.read_tail(kept, since_ms):
             for seen in records:
-                source = source_of(seen.location.topic)
-                key = key_of(source, seen.record_id)
+                key = key_of(source_of(seen.location.topic), seen.record_id)
                 self.remember(key, seen.fingerprint, seen.location, seen.arrived_ms)
             read += len(records)
-        self._known_to = ends
+        self._known_to = {at: end for at, (_, end) in self._bounds.items()}
         await self.save(store, now_ms)
         metrics.window_caught_up(len(self), read, time.monotonic() - started)
         return store
 
-    async def save(self, store: "WindowStore", now_ms: int) -> None:
-        """Write behind: entries first noted before their positions are, in one transaction."""
-        unsaved, self._unsaved = self._unsaved, []
-        await asyncio.to_thread(store.save, unsaved, dict(self._known_to), now_ms - self._window_ms)
+    def _load(self, entries: bytes, since_ms: int) -> None:
+        for at in range(0, len(entries), ENTRY_BYTES):
+            value = entries[at + KEY_BYTES : at + ENTRY_BYTES]
+            arrived_ms = _ENTRY.unpack(value)[3]
+            if arrived_ms >= since_ms:
+                self._insert(entries[at : at + KEY_BYTES], value, arrived_ms)
 
-
-class Loaded(NamedTuple):
-    entries: list[tuple[bytes, bytes, int]]
-    positions: dict[tuple[str, int], int]
-
-
-class WindowStore:
-    """The window on disk. Losing its last second, or all of it, costs reading the log again."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    async def save(self, store: WindowStore, now_ms: int) -> None:
+        """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
+        unsaved, self._unsaved = self._unsaved, {}
+        chunk = Chunk({topic: b"".join(entries) for topic, entries in unsaved.items()}, dict(self._known_to), now_ms)
         try:
-            self._database = self._connect(path)
-        except sqlite3.DatabaseError:
-            # Not a database any more: the log has everything that it held.
-            for leftover in path.parent.glob(path.name + "*"):
-                leftover.unlink()
-            self._database = self._connect(path)
-
-    @staticmethod
-    def _connect(path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, check_same_thread=False)
-        database.executescript(_SCHEMA)
-        return database
-
-    def load(self, since_ms: int, limit: int) -> Loaded:
-        newest = self._database.execute(
-            "SELECT key, value, arrived_ms FROM entry WHERE arrived_ms >= ? ORDER BY arrived_ms DESC LIMIT ?",
-            (since_ms, limit),
-        ).fetchall()
-        newest.reverse()
-        rows = self._database.execute("SELECT topic, partition, next_offset FROM position")
-        return Loaded(newest, {(topic, partition): offset for topic, partition, offset in rows})
-
-    def save(
-        self, entries: Iterable[tuple[bytes, bytes, int]], positions: dict[tuple[str, int], int], since_ms: int
-    ) -> None:
-        with self._database:
-            self._database.executemany("INSERT OR IGNORE INTO entry VALUES (?, ?, ?)", entries)
-            self._database.executemany(
-                "INSERT OR REPLACE INTO position VALUES (?, ?, ?)",
-                [(topic, partition, offset) for (topic, partition), offset in positions.items()],
-            )
-            self._database.execute("DELETE FROM entry WHERE arrived_ms < ?", (since_ms,))
-
-    def close(self) -> None:
-        self._database.close()
+            await asyncio.to_thread(store.append, chunk, now_ms - self._window_ms)
+        except OSError as error:
+            for topic, entries in self._unsaved.items():
+                unsaved.setdefault(topic, []).extend(entries)
+            self._unsaved = unsaved
+            metrics.window_not_saved(error)
 
 
 async def save_periodically(window: DedupeWindow, store: WindowStore, now_ms: Callable[[], int]) -> None:

@@ -111,7 +111,6 @@ class Ingress:
                 return
             arrived_ms = verified.delivery.arrived_ms
             is_conflict = self._window.remember(key, identity.fingerprint, location, arrived_ms)
-            self._window.advance(location.topic, location.partition, location.offset, location.offset + 1)
             self._metrics[source.name].accepted(identity.record_id, arrived_ms, is_conflict)
 
         appended = self._in_flight[content] = self._log.append(source, verified, identity, settle)

@@ -1,13 +1,14 @@
 """The log's tail, read back into the dedupe window at start. Must not write."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ingest.dedupe import Seen
+from ingest.window_store import Partition
 from schemas.envelope import Location, Record
 from schemas.errors import PoisonRecord, Unavailable
 from schemas.providers import fingerprint_of
@@ -58,14 +59,23 @@ class KafkaLogTail:
             found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
         return found
 
-    async def ends(self) -> dict[tuple[str, int], int]:
+    async def bounds(self) -> dict[Partition, tuple[int, int]]:
         try:
-            ends = await self._started.end_offsets(await self._partitions())
+            partitions = await self._partitions()
+            starts = await self._started.beginning_offsets(partitions)
+            ends = await self._started.end_offsets(partitions)
         except KafkaError as error:
             raise Unavailable(f"Kafka does not answer: {error}") from error
-        return {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
+        return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in partitions}
 
-    async def read_tail(self, positions: dict[tuple[str, int], int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+        try:
+            async for records in self._read(positions, since_ms):
+                yield records
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer: {error}") from error
+
+    async def _read(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         consumer = self._started
         partitions = await self._partitions()
         if not partitions:

@@ -25,6 +25,9 @@ LAST_EVENT: Final = Gauge(
 )
 REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
 WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.")
+WINDOW_SAVE_FAILURES: Final = Counter(
+    "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
+)
 APPEND_FAILURES: Final = Counter("redrive_ingest_append_failures", "Batches that the log refused.", ["reason"])
 
 
@@ -81,6 +84,15 @@ def append_failed(topic: str, error: BaseException, records: int) -> None:
         "the log did not take a batch: %s",
         error,
         extra={"action": "append", "outcome": "failed", "code": "log_unavailable", "topic": topic, "records": records},
+    )
+
+
+def window_not_saved(error: BaseException) -> None:
+    WINDOW_SAVE_FAILURES.inc()
+    log.error(
+        "the dedupe window could not be written; it goes on in memory: %s",
+        error,
+        extra={"action": "save_window", "outcome": "retry", "code": "window_not_saved"},
     )
 
 

@@ -18,7 +18,9 @@ def create_app(
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
         group,
-        positions_of=worker.positions,
+        # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
+        env_prefix="REDRIVE_FAUST_",
+        positions=worker,
         broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
         # Faust makes this folder at start; nothing is kept in it.
         datadir=data / "faust",

@@ -6,21 +6,33 @@ reading stood before it, so that a batch lost on the way shows as a gap instead 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.fold import RawRecord
 
-PositionsOf = Callable[[Mapping[TP, tuple[int, int]]], Awaitable[Mapping[TP, int]]]
-"""{partition: (log start, log end)} -> {partition: offset to read from}. Waits for the database as long as it takes."""
 
+class Positions(Protocol):
+    """Where to read from. Waits for the database as long as it takes."""
+
+    def forget(self) -> None: ...
+
+    async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
+        """{partition: (log start, log end)} -> {partition: offset}; without those that need the bounds asked again."""
+        ...
+
+
+log: Final = logging.getLogger("redrive.processors")
 IDLE_SECONDS: Final = 0.05
+RETRY_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +183,10 @@ class BatchSchema(faust.Schema[Any, Any]):
 
 
 class BatchApp(faust.App):
-    """A Faust app over `BatchTransport`, reading from the positions that `positions_of` gives."""
+    """A Faust app over `BatchTransport`, reading from the positions that it is given."""
 
-    positions_of: PositionsOf
-
-    def __init__(self, *args: Any, positions_of: PositionsOf, **kwargs: Any) -> None:
-        self.positions_of = positions_of
+    def __init__(self, *args: Any, positions: Positions, **kwargs: Any) -> None:
+        self._positions = positions
         self._seek: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
 
@@ -187,11 +197,31 @@ class BatchApp(faust.App):
         """A newer assignment replaces the seek for an older one."""
         if self._seek is not None:
             self._seek.cancel()
+        self._positions.forget()
         self._seek = asyncio.create_task(self._seek_to_positions(partitions))
 
     async def _seek_to_positions(self, partitions: set[TP]) -> None:
-        bounds = await self.batches.bounds(partitions)
-        await self.batches.rewind(await self.positions_of(bounds))
+        """Until every partition is read from somewhere; a broker that is away is asked again."""
+        remaining, is_confirmed = set(partitions), False
+        while remaining:
+            try:
+                bounds = await self.batches.bounds(remaining)
+                found = await self._positions.positions(bounds, is_confirmed)
+                await self.batches.rewind(found)
+            except KafkaError as error:
+                log.warning("the broker gave no bounds; asking again: %s", error, extra={"action": "seek"})
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            remaining -= found.keys()
+            is_confirmed = True
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the last assignment is being read from its positions."""
+        seek = self._seek
+        if seek is None or not seek.done() or seek.cancelled() or self.rebalancing:
+            return False
+        return seek.exception() is None
 
     @property
     def batches(self) -> BatchConsumer:

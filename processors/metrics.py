@@ -100,18 +100,5 @@ def range_lost(topic: str, partition: int, first: int, end: int) -> None:
     )
 
 
-def log_behind(topic: str, partition: int, stored: int, log_end: int) -> None:
-    log.error(
-        "the log ends before the stored position: was the topic made anew? Nothing of it is folded until it grows past",
-        extra={
-            "action": "seek",
-            "outcome": "refused",
-            "code": "log_behind_position",
-            "location": f"{topic}/{partition}/{stored}",
-            "end": log_end,
-        },
-    )
-
-
 def generation_moved(generation: int) -> None:
     log.info("another generation is live", extra={"action": "seek", "outcome": "moved", "generation": generation})

@@ -39,11 +39,24 @@ LOSE_RANGE: Final[LiteralString] = """
 
 FAILURE_SECONDS: Final = 1.0
 
+# The log ends before the position: it lost its tail, or the topic was made anew. Which offsets are new can't be told,
+# so all of it is folded again: merges make that harmless, and nothing is skipped.
+RESET: Final[LiteralString] = """
+    WITH lost AS (
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (generation, topic, partition, first_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    )
+    UPDATE redrive.positions SET next_offset = $6
+    WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
+"""
+
 Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
 
 
 class Worker:
-    """One worker's part of the fold. `is_database_up` and `stuck` are for its readiness."""
+    """One worker's part of the fold. `is_database_up` is for its readiness."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dead_letters: DeadLetters) -> None:
         self._pool = pool
@@ -52,19 +65,27 @@ class Worker:
         self._expected: dict[TP, int] = {}
         self._rewinding: set[TP] = set()
         self.is_database_up = True
-        self.stuck: set[TP] = set()
 
-    async def positions(self, bounds: Mapping[TP, tuple[int, int]]) -> Mapping[TP, int]:
-        """Where to read each partition from; waits for the database as long as it takes."""
+    async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
+        """Where to read each partition from; waits for the database as long as it takes.
+
+        A partition whose stored position is past the log's end is left out until the caller has asked for the end
+        again (`is_confirmed`).
+        """
         async for attempt in self._attempts():
             with attempt:
-                positions = await self._read_positions(bounds)
+                positions = await self._read_positions(bounds, is_confirmed)
         self.is_database_up = True
-        self._expected, self._rewinding = dict(positions), set()
+        self._expected.update(positions)
+        self._rewinding.difference_update(positions)
         self.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
         return positions
 
-    async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]]) -> dict[TP, int]:
+    def forget(self) -> None:
+        """On a new assignment: what was read under the old one says nothing any more."""
+        self._expected, self._rewinding = {}, set()
+
+    async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> dict[TP, int]:
         async with self._pool.acquire() as connection:
             generation = await connection.fetchval(LIVE_GENERATION)
             if self._store is None or self._store.generation != generation:
@@ -72,7 +93,7 @@ class Worker:
                 metrics.generation_moved(generation)
             rows = await connection.fetch(POSITIONS, generation)
             stored = {TP(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-            positions, self.stuck = {}, set()
+            positions = {}
             for tp, (log_start, log_end) in bounds.items():
                 position = stored.get(tp, 0)
                 if position < log_start:
@@ -80,9 +101,12 @@ class Worker:
                     metrics.range_lost(tp.topic, tp.partition, position, log_start)
                     position = log_start
                 elif position > log_end:
-                    self.stuck.add(tp)
-                    metrics.log_behind(tp.topic, tp.partition, position, log_end)
-                    continue
+                    if not is_confirmed:
+                        # Another worker may have moved on since the log's end was asked.
+                        continue
+                    await connection.execute(RESET, generation, tp.topic, tp.partition, log_end, position, log_start)
+                    metrics.range_lost(tp.topic, tp.partition, log_end, position)
+                    position = log_start
                 positions[tp] = position
             for row in await connection.fetch(LOST, generation):
                 metrics.LOST_RECORDS.labels(row["topic"], row["partition"]).set(row["records"])
@@ -110,7 +134,7 @@ class Worker:
         except PositionGap as gap:
             await self._rewind_to(batch, gap.stored, rewind)
         except GenerationMoved:
-            self._expected = {}
+            self.forget()
             reseek()
         except Exception as error:  # noqa: BLE001 - the outermost loop: a bug of ours must not skip a batch
             metrics.fold_failed(error)

@@ -251,16 +251,18 @@ class Table(Generic[F]):
 
     def ddl(self, schema: str) -> str:
         """CREATE TABLE for one generation."""
-        lines = []
-        for column in self.columns:
-            null = " NOT NULL" if column.name in self.keys else ""
-            if column.type is bytes:
-                null = " NOT NULL DEFAULT ''"
-            elif column.name == DISAGREEMENT:
-                null = " NOT NULL DEFAULT false"
-            lines.append(f"    {column.name} {column.sql_type}{null}")
+        lines = [f"    {self.column_ddl(column)}" for column in self.columns]
         lines.append(f"    PRIMARY KEY ({', '.join(self.keys)})")
         return f"CREATE TABLE IF NOT EXISTS {schema}.{self.name} (\n" + ",\n".join(lines) + "\n)"
+
+    def column_ddl(self, column: Column) -> str:
+        """Name, type and null-ness, as in CREATE TABLE and ALTER TABLE."""
+        null = " NOT NULL" if column.name in self.keys else ""
+        if column.type is bytes:
+            null = " NOT NULL DEFAULT ''"
+        elif column.name == DISAGREEMENT:
+            null = " NOT NULL DEFAULT false"
+        return f"{column.name} {column.sql_type}{null}"
 
     def upsert_sql(self, schema: str) -> str:
         """One statement that joins arrays of rows, one array per column, into the table.

@@ -55,20 +55,18 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
     connection = await connect(runtime.settings)
     try:
-        pending = await migrations.pending(connection)
+        pending = await migrations.plan(connection)
     except Misconfigured as error:
         pending = []
         faults.append(str(error))
     finally:
         await connection.close()
     if pending:
-        faults.append(f"migrations are pending: {', '.join(pending)}; run `redrive migrate --apply`")
+        faults.append(f"the schema is behind: {', '.join(pending)}; run `redrive migrate --apply`")
     servers = runtime.settings.require_kafka()
     async with Topics(servers) as topics:
         states = await topics.states(wanted(runtime.sources.values()))
-    for state in states:
-        if not state.exists:
-            faults.append(f"topic {state.name} is missing; run `redrive topics --apply`")
+    faults += [f"topic {s.name} is missing; run `redrive topics --apply`" for s in states if not s.exists]
     if runtime.settings.app_env == "production":
         warnings += await _production_warnings(servers, runtime, states)
     _report(as_json, warnings, faults, states)
@@ -152,7 +150,7 @@ def migrate(runtime: Runtime, apply: bool, as_json: bool) -> None:
     async def work() -> tuple[list[str], bool]:
         connection = await connect(runtime.settings)
         try:
-            pending = await migrations.pending(connection)
+            pending = await migrations.plan(connection)
             if apply:
                 await migrations.migrate(connection, runtime.settings.require_database())
                 await migrations.store_price_tiers(connection, runtime.file.price_tiers)

@@ -18,10 +18,11 @@ from deploy.service import Readiness, health_routes, listen, stop_event, wait_fo
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
 from ingest.app import create_server
-from ingest.dedupe import DedupeWindow, WindowStore, save_periodically
+from ingest.dedupe import DedupeWindow, save_periodically
 from ingest.event_log import EventLog, producer_factory
 from ingest.handler import Ingress
 from ingest.log_tail import KafkaLogTail
+from ingest.window_store import WindowStore
 from processors.app import create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
@@ -35,6 +36,7 @@ DEPENDENCY_SECONDS: Final = 30.0
 """How long a starting service waits for Kafka before it gives up with 69."""
 
 DRAIN_SECONDS: Final = 20.0
+CHECK_SECONDS: Final = 3.0
 
 
 def _now_ms() -> int:
@@ -79,7 +81,7 @@ async def _ingest(runtime: Runtime) -> None:
     async def catch_up() -> None:
         nonlocal store
         async with KafkaLogTail(servers, topics) as tail:
-            store = await window.open(settings.data / "dedupe" / "window.sqlite3", tail, _now_ms())
+            store = await window.open(settings.data / "dedupe", tail, _now_ms())
 
     try:
         await wait_for(log.start, DEPENDENCY_SECONDS, stop)
@@ -121,16 +123,15 @@ async def _processors(runtime: Runtime) -> None:
     )
     worker = Worker(pool, KafkaDeadLetters(producer))
     app: BatchApp | None = None
-    broker = _BrokerCheck(servers)
+    broker, checks = _BrokerCheck(servers), _DatabaseCheck(pool)
 
     async def readiness() -> dict[str, bool]:
-        database, schema = await _database_checks(pool)
+        database, schema = await checks.ask()
         return {
             "broker": await broker.is_up(),
             "database": database and worker.is_database_up,
             "schema": schema,
-            "assignment": app is not None and app.rebalancing_count > 0 and not app.rebalancing,
-            "positions": not worker.stuck,
+            "assignment": app is not None and app.is_reading,
         }
 
     runner = await _serve_health(readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT")
@@ -206,15 +207,30 @@ class _BrokerCheck:
         return self._is_up
 
 
-async def _database_checks(pool: migrate.Pool) -> tuple[bool, bool]:
-    """(it answers, its schema is this version's)."""
-    try:
-        async with asyncio.timeout(3), pool.acquire() as connection:
-            return True, await migrate.is_current(connection)
-    except Misconfigured:
-        return True, False
-    except RETRYABLE:
-        return False, False
+class _DatabaseCheck:
+    """Whether Postgres answers, and with this version's schema.
+
+    At most one question is under way: a server that hangs must hang this question, not the page that asks it.
+    """
+
+    def __init__(self, pool: migrate.Pool) -> None:
+        self._pool = pool
+        self._question: asyncio.Task[tuple[bool, bool]] | None = None
+
+    async def ask(self) -> tuple[bool, bool]:
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(self._ask())
+        await asyncio.wait({self._question}, timeout=CHECK_SECONDS)
+        return self._question.result() if self._question.done() else (False, False)
+
+    async def _ask(self) -> tuple[bool, bool]:
+        try:
+            async with self._pool.acquire(timeout=CHECK_SECONDS) as connection:
+                return True, await migrate.is_current(connection)
+        except Misconfigured:
+            return True, False
+        except RETRYABLE:
+            return False, False
 
 
 @click.command()
@@ -234,10 +250,10 @@ async def _console(runtime: Runtime) -> None:
     settings = runtime.settings
     stop = stop_event()
     pool = await open_pool(settings, size=4)
-    broker = _BrokerCheck(settings.require_kafka())
+    broker, checks = _BrokerCheck(settings.require_kafka()), _DatabaseCheck(pool)
 
     async def readiness() -> dict[str, bool]:
-        database, schema = await _database_checks(pool)
+        database, schema = await checks.ask()
         return {"broker": await broker.is_up(), "database": database, "schema": schema}
 
     app = create_console(pool, settings.admin_api_key, sorted(runtime.sources))

@@ -71,7 +71,7 @@ class Provider:
     """(secret, url, body, content type, now in seconds) -> request headers; for samples."""
     answer: Literal["json", "twiml"] = "json"
     answer_handshake: Callable[[str, Secrets], str] | None = None
-    """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where the provider has no handshake."""
+    """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
 
 

@@ -11,10 +11,11 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from ingest.app import create_server
-from ingest.dedupe import DedupeWindow, WindowStore
+from ingest.dedupe import DedupeWindow
 from ingest.event_log import EventLog, producer_factory
 from ingest.handler import Ingress
 from ingest.log_tail import KafkaLogTail
+from ingest.window_store import WindowStore
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from schemas.settings import Source
@@ -60,7 +61,7 @@ async def run_ingress(
         closing.push_async_callback(log.stop)
         window = DedupeWindow(7 * DAY_MS, 100_000)
         async with KafkaLogTail(stack.servers, topics) as tail:
-            store = await window.open(folder / "window.sqlite3", tail, now_ms())
+            store = await window.open(folder / "dedupe", tail, now_ms())
         closing.callback(store.close)
         ingress = Ingress(sources, log, window, None, now_ms)
         ingress.is_caught_up = True

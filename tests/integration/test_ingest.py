@@ -108,7 +108,7 @@ async def test_the_same_id_with_another_content_is_a_conflict_and_appended_once(
         assert len(await read_topic(topic)) == 2
 
 
-@pytest.mark.parametrize("disk", ["kept", "lost", "garbage"])
+@pytest.mark.parametrize("disk", ["kept", "lost", "garbage", "torn"])
 async def test_a_restart_knows_what_was_appended_before_it(
     stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any, disk: str
 ) -> None:
@@ -116,11 +116,13 @@ async def test_a_restart_knows_what_was_appended_before_it(
     sources = {source_name: source(source_name, "stripe")}
     async with run_ingress(stack, sources, tmp_path, now_ms) as running:
         _, _, first = await post_stripe(running, source_name, stripe_event("evt_before"))
-    if disk != "kept":
-        for path in tmp_path.glob("window.sqlite3*"):
-            path.unlink()
-    if disk == "garbage":
-        (tmp_path / "window.sqlite3").write_bytes(b"not a database" * 100)
+    (segment,) = (tmp_path / "dedupe").glob("window-*.bin")
+    if disk == "lost":
+        segment.unlink()
+    elif disk == "garbage":
+        segment.write_bytes(b"not a segment" * 100)
+    elif disk == "torn":
+        segment.write_bytes(segment.read_bytes()[:-7])
     async with run_ingress(stack, sources, tmp_path, now_ms) as running:
         status, answer, location = await post_stripe(running, source_name, stripe_event("evt_before"))
         assert (status, answer["status"], location) == (200, "duplicate", first)

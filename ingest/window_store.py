@@ -1,0 +1,135 @@
+"""The dedupe window on disk: append-only segments of checksummed chunks. Losing any of it costs reading the log again.
+
+Not a database on purpose: one `write` and one `fsync` a second, whatever the rate, and nothing of it holds up the loop.
+A chunk carries the entries since the last one *and* the positions up to which the log is known, so that a chunk which
+is torn or garbled takes its positions with it: what it held is then read back from the log.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import orjson
+
+Partition = tuple[str, int]
+"""(topic, partition)."""
+
+_HEAD: Final = struct.Struct(">4sIII")
+"""Magic, bytes of the directory, bytes of the entries, CRC-32 of both."""
+
+_MAGIC: Final = b"RDW1"
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Entries by topic, concatenated; the offsets below which every record is known; when it was written."""
+
+    entries: dict[str, bytes]
+    positions: dict[Partition, int]
+    written_ms: int
+
+    def encode(self) -> bytes:
+        directory = orjson.dumps(
+            {
+                "entries": [[topic, len(blob)] for topic, blob in self.entries.items()],
+                "positions": [[topic, partition, offset] for (topic, partition), offset in self.positions.items()],
+                "written_ms": self.written_ms,
+            }
+        )
+        blob = b"".join(self.entries.values())
+        return _HEAD.pack(_MAGIC, len(directory), len(blob), zlib.crc32(directory + blob)) + directory + blob
+
+
+class WindowStore:
+    """The segments of one folder. Used from one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._newest_ms: dict[Path, int] = {}
+
+    def load(self, since_ms: int) -> Iterator[Chunk]:
+        """Chunks in the order of writing, up to the first that is not whole; what follows it is thrown away."""
+        paths = self._segments()
+        for index, path in enumerate(paths):
+            data = path.read_bytes()
+            at = 0
+            while at < len(data):
+                chunk, end = _decode(data, at)
+                if chunk is None:
+                    os.truncate(path, at)
+                    for later in paths[index + 1 :]:
+                        later.unlink()
+                    return
+                self._newest_ms[path] = chunk.written_ms
+                if chunk.written_ms >= since_ms:
+                    yield chunk
+                at = end
+
+    def append(self, chunk: Chunk, since_ms: int) -> None:
+        """Make a chunk durable, and drop segments that hold nothing of the window. Raises OSError."""
+        if self._file is None or self._file.tell() > SEGMENT_BYTES:
+            self._next_segment()
+        file = self._opened
+        start = file.tell()
+        try:
+            file.write(chunk.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # A torn chunk in the middle would hide every later one.
+            file.close()
+            os.truncate(file.name, start)
+            self._file = None
+            raise
+        path = Path(file.name)
+        self._newest_ms[path] = chunk.written_ms
+        for old, newest_ms in list(self._newest_ms.items()):
+            if newest_ms < since_ms and old != path:
+                old.unlink(missing_ok=True)
+                del self._newest_ms[old]
+
+    @property
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise RuntimeError("no segment is open")
+        return self._file
+
+    def _next_segment(self) -> None:
+        self.close()
+        segments = self._segments()
+        number = int(segments[-1].stem.rpartition("-")[2]) + 1 if segments else 1
+        self._file = (self._folder / f"window-{number:08d}.bin").open("ab")
+
+    def _segments(self) -> list[Path]:
+        return sorted(self._folder.glob("window-*.bin"))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
+    """The chunk at an offset and where the next begins; None where it is not whole."""
+    if at + _HEAD.size > len(data):
+        return None, at
+    magic, directory_bytes, blob_bytes, checksum = _HEAD.unpack_from(data, at)
+    body = at + _HEAD.size
+    end = body + directory_bytes + blob_bytes
+    if magic != _MAGIC or end > len(data) or zlib.crc32(data[body:end]) != checksum:
+        return None, at
+    directory = orjson.loads(data[body : body + directory_bytes])
+    entries: dict[str, bytes] = {}
+    start = body + directory_bytes
+    for topic, length in directory["entries"]:
+        entries[topic] = data[start : start + length]
+        start += length
+    positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
+    return Chunk(entries, positions, directory["written_ms"]), end
