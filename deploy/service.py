@@ -1,6 +1,7 @@
 """What the service processes share: health pages, signals, waiting for a dependency."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -44,6 +45,16 @@ async def listen(runner: web.BaseRunner, host: str, port: int, variable: str) ->
     except OSError as error:
         raise Misconfigured(f"{host}:{port} can't be bound ({error.strerror}); set {variable}") from error
     return int(runner.addresses[0][1])
+
+
+def tune_garbage_collection() -> None:
+    """After start-up: what lives for good is not looked at again, and young garbage is collected in larger lots.
+
+    A seventh of a busy service's time went into collections that found next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def stop_event() -> asyncio.Event:

@@ -3,15 +3,38 @@
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ingest import responses
+from ingest import metrics, responses
 from ingest.handler import PREFIX, Ingress
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 """Above every source's own limit; the source's is checked first where the length is known."""
 
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
+
+
+class _Connection(RequestHandler):
+    """A connection that answers malformed HTTP like every other problem, and writes no traceback about it."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        rejection = "bad_request" if 400 <= status < 500 else "internal_error"
+        metrics.rejected(metrics.UNKNOWN, rejection, status)
+        response = responses.problem(rejection)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
@@ -25,7 +48,7 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
         if path not in ("/healthz", "/readyz", "/metrics"):
             return responses.problem("not_found")
         if request.method not in ("GET", "HEAD"):
-            return responses.problem("method_not_allowed")
+            return responses.problem("method_not_allowed", allow=("GET", "HEAD"))
         if path == "/metrics":
             return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if path == "/healthz":
@@ -38,4 +61,4 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
         return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY_BYTES)
 
     # Bodies stay as they were signed: nothing may decompress them.
-    return web.Server(route, request_factory=make_request, auto_decompress=False, access_log=None)
+    return _Server(route, request_factory=make_request, auto_decompress=False, access_log=None)

@@ -40,7 +40,7 @@ class Ingress:
         self._in_flight: dict[bytes, Appended] = {}
         self.is_caught_up = False
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The outermost loop of a delivery: whatever happens, an answer with a code."""
         started = time.perf_counter()
         path, _, query = request.raw_path.partition("?")
@@ -63,12 +63,12 @@ class Ingress:
         finally:
             metrics.REQUEST_SECONDS.observe(time.perf_counter() - started)
 
-    async def _receive(self, source: Source, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def _receive(self, source: Source, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         method = request.method
         if method not in source.provider.methods:
             if method == "GET" and source.provider.answer_handshake is not None:
                 return responses.challenge(source.provider.answer_handshake(query, source.secrets))
-            raise RejectedDelivery("method_not_allowed")
+            return self._refuse_method(source)
         body = await read_body(request, source.max_body_bytes)
         now_ms = self._now_ms()
         base = self._public_url or f"{request.scheme}://{request.headers.get('Host', '')}"
@@ -86,7 +86,12 @@ class Ingress:
         verified = verify(source.provider, delivery, source.secrets, now_ms // 1000)
         identity = identify(source.provider, verified)
         status, location = await self._store(source, verified, identity)
-        return responses.stored(source.answer, status, identity.record_id, location)
+        return responses.stored(request, source.answer, status, identity.record_id, location, now_ms)
+
+    def _refuse_method(self, source: Source) -> web.Response:
+        metrics.rejected(source.name, "method_not_allowed", 405)
+        handshake = {"GET"} if source.provider.answer_handshake else set[str]()
+        return responses.problem("method_not_allowed", allow=source.provider.methods | handshake)
 
     async def _store(self, source: Source, verified: VerifiedDelivery, identity: Identity) -> tuple[str, Location]:
         """Append once. A copy that meets its first in flight waits for its outcome; nobody waits without bound."""

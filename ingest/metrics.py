@@ -39,12 +39,14 @@ class SourceMetrics:
         self._accepted = REQUESTS.labels(source, "accepted")
         self._duplicate = REQUESTS.labels(source, "duplicate")
         self._conflict = REQUESTS.labels(source, "conflict")
-        self._last_event = LAST_EVENT.labels(source)
+        self._newest_ms = 0
+        LAST_EVENT.labels(source).set_function(lambda: self._newest_ms / 1000)
 
     def accepted(self, record_id: str, arrived_ms: int, is_conflict: bool) -> None:
         """A conflict is accepted as well: the same id came with another content."""
         (self._conflict if is_conflict else self._accepted).inc()
-        self._last_event.set(arrived_ms / 1000)
+        # The gauge asks for it when it is scraped.
+        self._newest_ms = arrived_ms
         if is_conflict:
             self._log(logging.WARNING, "an id came again with another content", record_id, "conflict")
         elif log.isEnabledFor(logging.DEBUG):

@@ -1,9 +1,12 @@
 """What the ingress answers. Must not decide: a response says what was decided."""
 
+from collections.abc import Collection
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from schemas.envelope import Location
 from schemas.errors import REJECTIONS
@@ -14,16 +17,51 @@ RETRY_AFTER_SECONDS: Final = "5"
 _SAFE: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
-def stored(answer: str, status: str, record_id: str, location: Location) -> web.Response:
+class PreparedResponse(web.StreamResponse):
+    """A 200 written as it is, past aiohttp's headers and writer: what most answers are, at a third of the cost.
+
+    Only for HTTP/1.1 requests that keep their connection; `tests/contract` holds it to what aiohttp would have sent.
+    """
+
+    def __init__(self, head_and_body: bytes) -> None:
+        # Nothing of the base is used: it is here for its type.
+        self._bytes = head_and_body
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        transport.write(self._bytes)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Head and body have gone together."""
+
+
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nRedrive-Record: %b\r\nContent-Length: %d\r\nDate: %b\r\n\r\n%b"
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+def stored(
+    request: web.BaseRequest, answer: str, status: str, record_id: str, location: Location, now_ms: int
+) -> web.StreamResponse:
     """200 in the shape that the provider wants; TwiML for Twilio, which texts any plain answer to the customer."""
     if answer == "twiml":
-        return web.Response(
-            body=EMPTY_TWIML, headers={RECORD_HEADER: str(location), "Content-Type": "text/xml; charset=utf-8"}
-        )
-    return web.Response(
-        body=orjson.dumps({"status": status, "record_id": record_id}),
-        headers={RECORD_HEADER: str(location), "Content-Type": "application/json"},
-    )
+        content_type, body = "text/xml; charset=utf-8", EMPTY_TWIML
+    else:
+        content_type, body = "application/json", orjson.dumps({"status": status, "record_id": record_id})
+    where = str(location)
+    if request.version == HttpVersion11 and request.keep_alive:
+        parts = (content_type.encode(), where.encode(), len(body), _date(now_ms // 1000), body)
+        return PreparedResponse(_HEAD % parts)
+    return web.Response(body=body, headers={RECORD_HEADER: where, "Content-Type": content_type})
 
 
 def challenge(text: str) -> web.Response:
@@ -31,14 +69,16 @@ def challenge(text: str) -> web.Response:
     return web.Response(text=text, content_type="text/plain", headers=_SAFE)
 
 
-def problem(rejection: str, **extra: str) -> web.Response:
-    """RFC 9457, with the stable code."""
+def problem(rejection: str, allow: Collection[str] = ()) -> web.Response:
+    """RFC 9457, with the stable code; `allow` are the methods that a 405 names."""
     status, detail = REJECTIONS[rejection]
     title = rejection.replace("_", " ").capitalize()
-    body = {"type": "about:blank", "title": title, "status": status, "code": rejection, "detail": detail, **extra}
+    body = {"type": "about:blank", "title": title, "status": status, "code": rejection, "detail": detail}
     headers = {"Content-Type": "application/problem+json", **_SAFE}
     if status == 503:
         headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if allow:
+        headers["Allow"] = ", ".join(sorted(allow))
     return web.Response(body=orjson.dumps(body), status=status, headers=headers)
 
 

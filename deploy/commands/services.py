@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from deploy import logs, migrate
 from deploy.cli import option, run, with_runtime
-from deploy.service import Readiness, health_routes, listen, stop_event, wait_for
+from deploy.service import Readiness, health_routes, listen, stop_event, tune_garbage_collection, wait_for
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
 from ingest.app import create_server
@@ -88,6 +88,7 @@ async def _ingest(runtime: Runtime) -> None:
         await wait_for(catch_up, DEPENDENCY_SECONDS, stop)
         if store is not None:
             ingress.is_caught_up = True
+            tune_garbage_collection()
             saving = asyncio.create_task(save_periodically(window, store, _now_ms))
         await stop.wait()
     finally:
@@ -147,6 +148,7 @@ async def _processors(runtime: Runtime) -> None:
         topics = await _topics_to_fold(servers, runtime)
         app = create_app(servers, topics, worker, settings.data)
         await app.start()
+        tune_garbage_collection()
         await _until_stopped_or_crashed(app, stop)
     finally:
         if app is not None:

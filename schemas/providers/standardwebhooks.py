@@ -24,6 +24,7 @@ from schemas.providers.base import (
     clean_type,
     digest_of,
     event_id,
+    hmac_sha256,
     parse_json,
     parse_timestamp,
     reject_mismatch,
@@ -64,7 +65,7 @@ def _signed_headers(delivery: Delivery, schemes: frozenset[str]) -> tuple[str, s
 def _matches(secret: str, signed: bytes, offered: list[tuple[str, str]]) -> bool:
     if secret.startswith(PUBLIC_PREFIX):
         return any([_verifies(_public_key(secret), signed, value) for version, value in offered if version == "v1a"])
-    expected = base64.b64encode(hmac.digest(_key(secret), signed, "sha256"))
+    expected = base64.b64encode(hmac_sha256(_key(secret), signed))
     return any(
         [
             hmac.compare_digest(expected, value.encode("utf-8", "replace"))
@@ -107,7 +108,7 @@ def check_secret(secret: str) -> None:
 def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
     """Sign under an id made from the body, so that the same sample is the same event."""
     message_id = "msg_" + digest_of(body.decode("latin-1")).hex()[:24]
-    digest = hmac.digest(_key(secret), f"{message_id}.{now}.".encode() + body, "sha256")
+    digest = hmac_sha256(_key(secret), f"{message_id}.{now}.".encode(), body)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(now),
