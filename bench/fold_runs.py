@@ -18,6 +18,8 @@ LIMIT_SECONDS: Final = 600.0
 PLAIN: Final = "plain getmany loop"
 REDRIVE: Final = "redrive processors"
 STOCK: Final = "Faust, take(1000)"
+KEYED: Final = "Faust in batches, one keyed table"
+KEYED_STOCK: Final = "Faust, take(1000), one keyed table"
 
 _FOLDED: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM redrive.positions WHERE topic = $1"
 
@@ -54,7 +56,9 @@ async def fold(stack: Stack, subject: str, database: str, target: int) -> Foldin
     commands = {
         PLAIN: ("plain-loop", "bench.subjects.plain_loop", TOPIC, group),
         REDRIVE: ("processors", "deploy", "processors"),
-        STOCK: ("stock-agent", "bench.subjects.stock_agent", TOPIC, group),
+        STOCK: ("stock-agent", "bench.subjects.stock_agent", TOPIC, group, "fold"),
+        KEYED: ("batch-agent", "bench.subjects.batch_agent", TOPIC, group),
+        KEYED_STOCK: ("stock-agent", "bench.subjects.stock_agent", TOPIC, group, "keyed"),
     }
     connection = await asyncpg.connect(url)
     try:

@@ -98,7 +98,7 @@ class DedupeWindow:
 
     def _insert(self, key: bytes, value: bytes, arrived_ms: int) -> bool:
         known = self._entries.get(key, b"")
-        if value[:16] in {known[i : i + 16] for i in range(0, len(known), _ENTRY.size)}:
+        if known and value[:16] in {known[i : i + 16] for i in range(0, len(known), _ENTRY.size)}:
             return False
         self._entries[key] = known + value
         self._order.append((arrived_ms, key))

@@ -21,6 +21,8 @@ from schemas.topics import MAX_RECORD_BYTES
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 1024 * 1024
+LANES: Final = 3
+"""Batches of a topic that may be on their way: one at the broker, and one at hand for when it answers."""
 
 
 Settle = Callable[[Location | None], None]
@@ -49,7 +51,15 @@ class Appended(NamedTuple):
 
     async def location(self) -> Location:
         """Wait for the batch. Raises `Unavailable` when the log refused it, or when its outcome takes too long."""
-        partition, base_offset = await self.batch.answer
+        answer = self.batch.answer
+        try:
+            partition, base_offset = await answer
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or not answer.cancelled():
+                raise
+            # Another delivery of the batch was cancelled (a shutdown that ran out of time), and the answer with it.
+            raise Unavailable("the append is in doubt") from None
         return Location(self.topic, partition, base_offset + self.position)
 
 
@@ -65,7 +75,7 @@ class EventLog:
         self._producer: AIOKafkaProducer | None = None
         self._open: dict[str, _Batch] = {}
         self._turns: dict[str, int] = {}
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, int] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._waiting: dict[_Batch, None] = {}
         self._pending_bytes = 0
@@ -126,7 +136,7 @@ class EventLog:
             if not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
                 del self._open[topic]
                 raise Unavailable("the record does not fit into a batch")
-            if topic not in self._in_flight:
+            if self._has_lane(topic):
                 # At the end of this tick: whatever else is ready now goes along.
                 asyncio.get_running_loop().call_soon(self._send_if_waiting, topic)
         batch.bytes += size
@@ -151,16 +161,19 @@ class EventLog:
         return batch
 
     def _send_if_waiting(self, topic: str) -> None:
-        """One batch of a topic is on its way at a time; what comes meanwhile gathers in the next."""
-        if topic in self._open and topic not in self._in_flight:
+        """While the lanes of a topic are taken, what comes gathers in the next batch."""
+        if topic in self._open and self._has_lane(topic):
             self._send(topic)
+
+    def _has_lane(self, topic: str) -> bool:
+        return self._in_flight.get(topic, 0) < LANES
 
     def _send(self, topic: str) -> None:
         batch = self._open.pop(topic)
         # The client counts a batch's records when it takes it and encodes them later: none may join in between.
         batch.builder.close()
         self._waiting[batch] = None
-        self._in_flight.add(topic)
+        self._in_flight[topic] = self._in_flight.get(topic, 0) + 1
         task = asyncio.create_task(self._deliver(topic, batch))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
@@ -173,7 +186,8 @@ class EventLog:
             metadata = await sent
         except (KafkaError, AssertionError) as error:
             metrics.append_failed(topic, error, len(batch.settlers))
-            self._refuse(topic, batch)
+            self._finish(topic, batch)
+            self._refuse(batch)
             self._renew_producer(producer)
             return
         self._finish(topic, batch)
@@ -186,14 +200,16 @@ class EventLog:
         self._send_if_waiting(topic)
 
     def _finish(self, topic: str, batch: _Batch) -> None:
-        self._waiting.pop(batch, None)
+        del self._waiting[batch]
+        self._close(batch)
+        self._in_flight[topic] = self._in_flight.get(topic, 0) - 1
+
+    def _close(self, batch: _Batch) -> None:
         if batch.deadline is not None:
             batch.deadline.cancel()
         self._pending_bytes -= batch.bytes
-        self._in_flight.discard(topic)
 
-    def _refuse(self, topic: str, batch: _Batch) -> None:
-        self._finish(topic, batch)
+    def _refuse(self, batch: _Batch) -> None:
         for settle in batch.settlers:
             settle(None)
         _give_up_waiting(batch)
@@ -204,7 +220,9 @@ class EventLog:
             return
         self._producer = None
         for topic in list(self._open):
-            self._refuse(topic, self._open.pop(topic))
+            batch = self._open.pop(topic)
+            self._close(batch)
+            self._refuse(batch)
         self._renewal = asyncio.create_task(self._renew(broken))
 
     async def _renew(self, broken: AIOKafkaProducer) -> None:

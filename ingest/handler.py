@@ -129,12 +129,16 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
         raise RejectedDelivery("unsupported_media_type")
     if request.content_length is not None and request.content_length > limit:
         raise RejectedDelivery("body_too_large")
+    content = request.content
+    if content.is_eof() and not content.at_eof():
+        # All of it is here already, as it is for most deliveries: no need to wait for anything.
+        body = content.read_nowait()
+        if len(body) > limit:
+            raise RejectedDelivery("body_too_large")
+        return body
     try:
-        if request.content.is_eof():
+        async with asyncio.timeout(BODY_SECONDS):
             body = await request.read()
-        else:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise RejectedDelivery("body_too_large") from error
     except TimeoutError as error:

@@ -207,6 +207,7 @@ def combine(folded: Iterable[Folded], dead: Sequence[Dead] = ()) -> Changes:
 
 def _keep_higher(events: dict[IndexKey, Indexed], event: Indexed) -> None:
     """A record may name an event twice; its row shows the better outcome."""
-    known = events.get(event.key)
+    key = event.key
+    known = events.get(key)
     if known is None or STATUS_RANKS[event.status] > STATUS_RANKS[known.status]:
-        events[event.key] = event
+        events[key] = event

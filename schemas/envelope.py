@@ -6,6 +6,7 @@ Must not parse or change bodies: the bytes that the provider signed are the byte
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from schemas.errors import PoisonRecord
@@ -16,8 +17,8 @@ KafkaHeaders = Sequence[tuple[str, bytes]]
 SPEC_VERSION: Final = b"1.0"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+# Named tuples, not frozen dataclasses: one of each is made for every delivery, at a third of the cost.
+class Delivery(NamedTuple):
     """One HTTP request as it arrived.
 
     `headers` is looked up with lower-case names; `url` is the URL that the provider called, which some sign;
@@ -39,8 +40,7 @@ class Delivery:
         return self.headers.get("content-type", "")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedDelivery:
+class VerifiedDelivery(NamedTuple):
     """A delivery whose signature held. Only `schemas.providers.verify` makes one; only this can be appended."""
 
     delivery: Delivery
@@ -49,8 +49,7 @@ class VerifiedDelivery:
     signed_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a delivery announces.
 
     `record_id` names the record; `type` is the CloudEvents type (`stripe.invoice.paid`, `whatsapp.batch`);
@@ -81,14 +80,9 @@ def record_headers(
     """Kafka headers of a record: CloudEvents in binary mode, our provenance, and what it takes to verify again."""
     delivery = verified.delivery
     headers = [
-        ("ce_specversion", SPEC_VERSION),
+        *_constant_headers(delivery.source, verified.provenance, delivery.method, delivery.path, delivery.remote),
         ("ce_id", identity.record_id.encode()),
-        ("ce_source", b"/webhooks/" + delivery.source.encode()),
         ("ce_type", identity.type.encode()),
-        ("redrive_provenance", verified.provenance.encode()),
-        ("http_method", delivery.method.encode()),
-        ("http_path", delivery.path.encode()),
-        ("http_remote", delivery.remote.encode()),
     ]
     if identity.occurred_at is not None:
         headers.append(("ce_time", identity.occurred_at.isoformat().encode()))
@@ -100,8 +94,23 @@ def record_headers(
     for name in signature_headers:
         value = delivery.headers.get(name)
         if value is not None:
-            headers.append((f"http_{name}", value.encode("utf-8", "surrogateescape")))
+            headers.append(("http_" + name, value.encode("utf-8", "surrogateescape")))
     return headers
+
+
+@lru_cache(maxsize=4096)
+def _constant_headers(
+    source: str, provenance: Provenance, method: str, path: str, remote: str
+) -> tuple[tuple[str, bytes], ...]:
+    """The headers that a provider's deliveries share."""
+    return (
+        ("ce_specversion", SPEC_VERSION),
+        ("ce_source", b"/webhooks/" + source.encode()),
+        ("redrive_provenance", provenance.encode()),
+        ("http_method", method.encode()),
+        ("http_path", path.encode("utf-8", "surrogateescape")),
+        ("http_remote", remote.encode()),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,15 +195,17 @@ class Table(Generic[F]):
         """Flatten a fact into a row. Raises TypeError or ValueError for values that have no canonical JSON or rank."""
         values = [getattr(fact, name) for name in self._plain]
         at, rank, event_id = fact.version
+        said = version_bytes(at, rank, event_id, b"")
         for group in self.groups:
-            if all(values[i] is None for i in group.members):
+            members = group.members
+            if values[members[0]] is None and (len(members) == 1 or all([values[i] is None for i in members])):
                 values.append(UNSET)
                 continue
-            canonical = canonical_json({name: values[i] for name, i in zip(group.names, group.members, strict=True)})
+            canonical = canonical_json({name: values[i] for name, i in zip(group.names, members, strict=True)})
             if group.ranks is None:
-                values.append(version_bytes(at, rank, event_id, canonical))
+                values.append(said + canonical)
             else:
-                values.append(version_bytes(None, group.ranks.index(values[group.members[0]]), event_id, canonical))
+                values.append(version_bytes(None, group.ranks.index(values[members[0]]), event_id, canonical))
         if self.has_constants:
             values.append(False)
         return tuple(values)

@@ -30,16 +30,17 @@ class Fold:
         done = [fold_record(record) for record in records]
         folded = [one for one in done if isinstance(one, Folded)]
         dead = [one for one in done if isinstance(one, Dead)]
-        await self._store.commit(self._connection, folded, dead, self._advance(spans))
+        advance = advance_all(self._connection, self._store.generation, spans)
+        await self._store.commit(self._connection, folded, dead, advance)
 
-    def _advance(self, spans: Sequence[Span]) -> Callable[[], Awaitable[None]]:
-        async def advance() -> None:
-            generation = self._store.generation
-            for span in sorted(spans, key=lambda one: one.partition):
-                row = await self._connection.fetchrow(
-                    ADVANCE, generation, span.topic, span.partition, span.start, span.end
-                )
-                if row is None or not row["is_advanced"]:
-                    raise PositionGap(row["stored"] if row else 0)
 
-        return advance
+def advance_all(connection: Connection, generation: int, spans: Sequence[Span]) -> Callable[[], Awaitable[None]]:
+    """The positions of several partitions, in the transaction of their rows."""
+
+    async def advance() -> None:
+        for span in sorted(spans, key=lambda one: one.partition):
+            row = await connection.fetchrow(ADVANCE, generation, span.topic, span.partition, span.start, span.end)
+            if row is None or not row["is_advanced"]:
+                raise PositionGap(row["stored"] if row else 0)
+
+    return advance

@@ -1,4 +1,4 @@
-"""The usual way with Faust: an agent that takes 1,000 events at a time. Arguments: topic, group."""
+"""The usual way with Faust: an agent that takes 1,000 events at a time. Arguments: topic, group, fold|keyed."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ import faust
 import uvloop
 
 from bench.subjects.folding import Fold
+from bench.subjects.keyed_table import KeyedTable
 from processors.store import Span
 from schemas.envelope import KafkaHeaders
 from schemas.topics import MAX_RECORD_BYTES
@@ -55,8 +56,8 @@ def spans_of(records: Sequence[Raw]) -> list[Span]:
     return [Span(topic, partition, start, end) for partition, (start, end) in bounds.items()]
 
 
-async def main(name: str, group: str) -> None:
-    fold = await Fold.open(os.environ["DATABASE_URL"])
+async def main(name: str, group: str, what: str) -> None:
+    fold = await (KeyedTable if what == "keyed" else Fold).open(os.environ["DATABASE_URL"])
     app = faust.App(
         group,
         broker=f"kafka://{os.environ['KAFKA_BOOTSTRAP_SERVERS']}",
@@ -81,4 +82,4 @@ async def main(name: str, group: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:3]))
+    uvloop.run(main(*sys.argv[1:4]))

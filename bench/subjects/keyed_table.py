@@ -1,0 +1,45 @@
+"""A fold next to nothing: JSON into one keyed table, so that what is measured is how records reach it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import orjson
+
+from bench.subjects.folding import Connection, advance_all
+from processors.fold import RawRecord
+from processors.store import Span
+from processors.worker import LIVE_GENERATION
+
+KEYS = 4096
+_CREATE = "CREATE TABLE IF NOT EXISTS keyed (key integer PRIMARY KEY, created bigint NOT NULL, type text NOT NULL)"
+_UPSERT = """
+    INSERT INTO keyed AS t SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[])
+    ON CONFLICT (key) DO UPDATE SET created = EXCLUDED.created, type = EXCLUDED.type WHERE EXCLUDED.created >= t.created
+"""
+
+
+class KeyedTable:
+    """The interface of `Fold`: records and positions, in one transaction."""
+
+    def __init__(self, connection: Connection, generation: int) -> None:
+        self._connection = connection
+        self._generation = generation
+
+    @classmethod
+    async def open(cls, url: str) -> "KeyedTable":
+        connection = await asyncpg.connect(url)
+        await connection.execute(_CREATE)
+        return cls(connection, await connection.fetchval(LIVE_GENERATION))
+
+    async def write(self, records: Sequence[RawRecord], spans: Sequence[Span]) -> None:
+        rows: dict[int, tuple[int, str]] = {}
+        for record in records:
+            event = orjson.loads(record.value or b"")
+            rows[hash(event["id"]) % KEYS] = (event["created"], event["type"])
+        keys = sorted(rows)
+        advance: Callable[[], Awaitable[None]] = advance_all(self._connection, self._generation, spans)
+        async with self._connection.transaction():
+            await advance()
+            await self._connection.execute(
+                _UPSERT, keys, [rows[key][0] for key in keys], [rows[key][1] for key in keys]
+            )
