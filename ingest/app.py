@@ -1,9 +1,6 @@
 """The ingress as a server: aiohttp's low-level server, without router and middlewares, in front of `Ingress`."""
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -18,34 +15,8 @@ MAX_BODY_BYTES = 5 * 1024 * 1024
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
-class _DirectLoop:
-    """A connection's view of the event loop that runs a request in the connection's own task.
-
-    aiohttp gives every request a task of its own, for context variables that we don't use: a sixth of its cost. Where
-    Python can start a task at once (3.12 on), aiohttp does that instead, and this is not used.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.create_future = loop.create_future
-        self.call_at = loop.call_at
-        self.time = loop.time
-
-    def create_task(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """The work itself: the caller awaits it right away."""
-        return work
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-
 class _Connection(RequestHandler):
     """A connection that answers malformed HTTP like every other problem, and writes no traceback about it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if sys.version_info < (3, 12):
-            self._loop = cast(asyncio.AbstractEventLoop, _DirectLoop(self._loop))
 
     def handle_error(
         self,

@@ -21,7 +21,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 1024 * 1024
-LANES: Final = 3
+LANES: Final = 2
 """Batches of a topic that may be on their way: one at the broker, and one at hand for when it answers."""
 
 

@@ -71,11 +71,10 @@ class Ingress:
             return self._refuse_method(source)
         body = await read_body(request, source.max_body_bytes)
         now_ms = self._now_ms()
-        base = self._public_url or f"{request.scheme}://{request.headers.get('Host', '')}"
         delivery = Delivery(
             source=source.name,
             method=method,
-            url=base + request.raw_path,
+            url=self._called_url(request) if source.provider.signs_url else "",
             path=path,
             query=query,
             headers=request.headers,
@@ -87,6 +86,11 @@ class Ingress:
         identity = identify(source.provider, verified)
         status, location = await self._store(source, verified, identity)
         return responses.stored(request, source.answer, status, identity.record_id, location, now_ms)
+
+    def _called_url(self, request: web.BaseRequest) -> str:
+        """The URL as the provider knows it: behind a proxy, only the configuration can tell."""
+        base = self._public_url or f"{request.scheme}://{request.headers.get('Host', '')}"
+        return base + request.raw_path
 
     def _refuse_method(self, source: Source) -> web.Response:
         metrics.rejected(source.name, "method_not_allowed", 405)

@@ -21,7 +21,7 @@ SPEC_VERSION: Final = b"1.0"
 class Delivery(NamedTuple):
     """One HTTP request as it arrived.
 
-    `headers` is looked up with lower-case names; `url` is the URL that the provider called, which some sign;
+    `headers` is looked up with lower-case names; `url` is the URL that the provider called, for those that sign it;
     `path` and `query` are the raw request target; `arrived_ms` is milliseconds since the epoch.
     """
 

@@ -76,6 +76,8 @@ class Provider:
     answer_handshake: Callable[[str, Secrets], str] | None = None
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
+    signs_url: bool = False
+    """Whether the URL that was called is part of what is signed."""
 
 
 def reject_mismatch() -> RejectedDelivery:

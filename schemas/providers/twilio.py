@@ -197,6 +197,7 @@ PROVIDER: Final = Provider(
     fingerprint=fingerprint,
     sign=sign,
     answer="twiml",
+    signs_url=True,
 )
 
 

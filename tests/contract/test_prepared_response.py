@@ -1,0 +1,101 @@
+"""The prepared answer is what aiohttp itself would have sent, for every kind of client."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest import responses
+from schemas.envelope import Location
+from tests.conftest import Stack
+from tests.integration.conftest import run_ingress, source
+from tests.support import signing
+from tests.support.records import payment
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def exchange(port: int, requests: list[bytes]) -> bytes:
+    """Everything that comes back on one connection, until the server closes it or is silent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answers = b""
+    for request in requests:
+        writer.write(request)
+        await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        answers += head + await reader.readexactly(length)
+    if b"connection: close" in requests[-1].lower() or b"HTTP/1.0" in requests[-1]:
+        assert await reader.read() == b"", "the server closes what the client asked to close"
+    writer.close()
+    return answers
+
+
+def request(name: str, body: bytes, version: str = "1.1", *extra: str) -> bytes:
+    headers = {**signing.stripe(body, int(time.time())), "Host": "x", "Content-Length": str(len(body))}
+    lines = [f"POST /webhooks/{name} HTTP/{version}", *(f"{k}: {v}" for k, v in headers.items()), *extra]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def parse(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    return status, headers, body
+
+
+@pytest.mark.parametrize(("version", "extra"), [("1.1", ()), ("1.1", ("Connection: close",)), ("1.0", ())])
+async def test_every_client_reads_the_same_answer(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, version: str, extra: tuple[str, ...]
+) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        status, headers, body = parse(await exchange(port, [request(source_name, payment(1), version, *extra)]))
+        assert status.split()[1] == b"200"
+        assert headers[b"content-type"] == b"application/json"
+        assert headers[b"redrive-record"].startswith(topic.encode())
+        assert int(headers[b"content-length"]) == len(body)
+        assert b"date" in headers
+        assert body == b'{"status":"accepted","record_id":"evt_1"}'
+
+
+async def test_one_connection_carries_many_answers_good_and_bad(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path
+) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        forged = request(source_name, payment(9)).replace(b"v1=", b"v1=0")
+        sent = [
+            request(source_name, payment(1)),
+            forged,
+            request(source_name, payment(1)),
+            request(source_name, payment(2)),
+        ]
+        answers = await exchange(port, sent)
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"401", b"200", b"200"]
+
+
+async def test_malformed_http_is_a_problem_too(stack: Stack, topic: str, source_name: str, tmp_path: Path) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        for garbage in (
+            b"\x16\x03\x01\x00\xa5\r\n\r\n",
+            b"POST /x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(garbage)
+            answer = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            status, headers, body = parse(answer)
+            assert status.split()[1] == b"400"
+            assert headers[b"content-type"] == b"application/problem+json"
+            assert b'"bad_request"' in body
+
+
+def test_the_date_is_of_its_second() -> None:
+    assert responses._date(1_750_000_000) == b"Sun, 15 Jun 2025 15:06:40 GMT"
+    assert str(Location("webhooks.x", 3, 7)) == "webhooks.x/3/7"
