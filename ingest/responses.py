@@ -14,7 +14,7 @@ from schemas.errors import REJECTIONS
 RECORD_HEADER: Final = "Redrive-Record"
 EMPTY_TWIML: Final = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 RETRY_AFTER_SECONDS: Final = "5"
-_SAFE: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_SAFE: Final = {"Server": "redrive", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 class PreparedResponse(web.StreamResponse):

