@@ -61,7 +61,7 @@ class Ingress:
             metrics.handler_failed(label)
             return responses.problem("internal_error")
         finally:
-            metrics.REQUEST_SECONDS.observe(time.perf_counter() - started)
+            metrics.REQUESTS.observe(time.perf_counter() - started)
 
     async def _receive(self, source: Source, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         method = request.method
