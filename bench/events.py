@@ -25,7 +25,7 @@ RECORDS_PER_BATCH: Final = 100
 class Logged(NamedTuple):
     """A record, ready to be produced."""
 
-    key: bytes
+    key: bytes | None
     body: bytes
     headers: list[tuple[str, bytes]]
     timestamp_ms: int
@@ -95,6 +95,8 @@ def story(customer: int, created: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "payment_intent.succeeded", {**intent, "status": "succeeded"}
 
 
+KEYS: Final = 4096
+SMALL_PARTITIONS: Final = 4
 STORY_EVENTS: Final = sum(1 for _ in story(0, 0))
 STORY_ROWS: Final = {"subscriptions": 1, "invoices": 1, "payments": 1, "credit_entries": 1}
 """Rows that a whole story leaves in each fact table."""
@@ -121,24 +123,38 @@ def logged(body: bytes, now: int) -> Logged:
     return Logged(identity.record_id.encode(), body, kafka_headers, now * 1000)
 
 
+def small_event(number: int) -> Logged:
+    """A record with little in it and no headers: an id, one of `KEYS` keys, a value."""
+    body = orjson.dumps({"id": f"evt_{number}", "key": number * 7919 % KEYS, "type": "counter.set", "value": number})
+    return Logged(None, body, [], time.time_ns() // 1_000_000)
+
+
 async def fill_topic(servers: str, count: int) -> None:
     """Append `count` events to the source's topic, batch after batch on the next partition, as the ingress does."""
+    now = int(time.time())
+    records = (logged(body, now) for body in bodies(now))
+    await append(servers, islice(records, count), DEFAULT_PARTITIONS)
+
+
+async def fill_topic_with_small_events(servers: str, count: int) -> None:
+    await append(servers, map(small_event, range(count)), SMALL_PARTITIONS)
+
+
+async def append(servers: str, records: Iterator[Logged], partitions: int) -> None:
     producer = AIOKafkaProducer(
         bootstrap_servers=servers, acks="all", enable_idempotence=True, max_batch_size=1024 * 1024
     )
     await producer.start()
     try:
-        now = int(time.time())
-        partitions = cycle(range(DEFAULT_PARTITIONS))
-        source = islice(bodies(now), count)
+        turns = cycle(range(partitions))
         sent = []
-        while chunk := list(islice(source, RECORDS_PER_BATCH)):
+        while chunk := list(islice(records, RECORDS_PER_BATCH)):
             batch = producer.create_batch()
-            for record in (logged(body, now) for body in chunk):
+            for record in chunk:
                 timestamp, headers = record.timestamp_ms, record.headers
                 if batch.append(key=record.key, value=record.body, timestamp=timestamp, headers=headers) is None:
                     raise ValueError("a batch of events does not fit into a Kafka batch")
-            sent.append(await producer.send_batch(batch, TOPIC, partition=next(partitions)))
+            sent.append(await producer.send_batch(batch, TOPIC, partition=next(turns)))
         for delivered in sent:
             await delivered
     finally:

@@ -87,7 +87,11 @@ async def create_generation(connection: Connection, generation: int) -> None:
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
         await connection.execute(table.ddl(schema))
+    missing = await missing_columns(connection)
+    for table in TABLES:
         for column in table.columns:
+            if f"{table.name}.{column.name}" not in missing:
+                continue
             # A column that a later version declares: empty until a replay of the whole log fills it.
             await connection.execute(
                 f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table.column_ddl(column)}"

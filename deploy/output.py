@@ -7,8 +7,10 @@ from typing import Any, Final
 import orjson
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _PIPE_WIDTH: Final = 400
 """Wide enough that nothing is cut where nobody looks: ids must survive a pipe."""
@@ -27,14 +29,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         # Fold rather than cut: half an id is no id.
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        # Colour is the caller's business; a value with brackets in it is text.
+        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
     out.print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        out.print(f"[bold]{name:<{width}}[/]  {'' if value is None else value}")
+        out.print(f"[bold]{name:<{width}}[/]  {'' if value is None else escape(str(value))}")
 
 
 def progress() -> Progress:

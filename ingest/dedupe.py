@@ -6,6 +6,7 @@ only cost reading, never an event.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import struct
 import time
@@ -62,6 +63,7 @@ class DedupeWindow:
         self._order: deque[tuple[int, bytes]] = deque()
         self._bounds: dict[Partition, tuple[int, int]] = {}
         self._known_to: dict[Partition, int] = {}
+        self._saved_to: dict[Partition, int] = {}
         self._unsaved: dict[str, list[bytes]] = {}
 
     def __len__(self) -> int:
@@ -124,14 +126,12 @@ class DedupeWindow:
         since_ms = now_ms - self._window_ms
         self._bounds = await log.bounds()
         store = await asyncio.to_thread(WindowStore, folder)
-        saved = await asyncio.to_thread(lambda: list(store.load(since_ms)))
-        positions = dict(saved[-1].positions) if saved else {}
+        saved, positions = await asyncio.to_thread(_load_all, store, since_ms)
         # A stored position past the log's end: the topic was made anew, and what we know of the old one is void.
         void = {at[0] for at, offset in positions.items() if offset > self._bounds.get(at, (0, 0))[1]}
-        for chunk in saved:
-            for topic, entries in chunk.entries.items():
-                if topic not in void:
-                    self._load(entries, since_ms)
+        for topic, entries in saved:
+            if topic not in void:
+                self._load(entries, since_ms)
         kept = {at: offset for at, offset in positions.items() if at[0] not in void and at in self._bounds}
         read = 0
         async for records in log.read_tail(kept, since_ms):
@@ -153,6 +153,8 @@ class DedupeWindow:
 
     async def save(self, store: WindowStore, now_ms: int) -> None:
         """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
+        if not self._unsaved and self._known_to == self._saved_to:
+            return
         unsaved, self._unsaved = self._unsaved, {}
         chunk = Chunk({topic: b"".join(entries) for topic, entries in unsaved.items()}, dict(self._known_to), now_ms)
         try:
@@ -162,11 +164,26 @@ class DedupeWindow:
                 unsaved.setdefault(topic, []).extend(entries)
             self._unsaved = unsaved
             metrics.window_not_saved(error)
+        else:
+            self._saved_to = chunk.positions
 
 
-async def save_periodically(window: DedupeWindow, store: WindowStore, now_ms: Callable[[], int]) -> None:
-    """Runs until cancelled."""
-    while True:
-        await asyncio.sleep(FLUSH_SECONDS)
+def _load_all(store: WindowStore, since_ms: int) -> tuple[list[tuple[str, bytes]], dict[Partition, int]]:
+    """Entries by topic, in the order of writing, and the last positions; one chunk's directory in memory at a time."""
+    entries: list[tuple[str, bytes]] = []
+    positions: dict[Partition, int] = {}
+    for chunk in store.load(since_ms):
+        entries += chunk.entries.items()
+        positions = chunk.positions
+    return entries, positions
+
+
+async def save_periodically(
+    window: DedupeWindow, store: WindowStore, now_ms: Callable[[], int], stop: asyncio.Event
+) -> None:
+    """Once a second, and a last time when asked to stop: a write under way can't be cancelled, so none is."""
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)
         window.expire(now_ms())
         await window.save(store, now_ms())

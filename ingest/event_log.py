@@ -5,12 +5,13 @@ record can come late but not twice; the delivery that waited for it may meanwhil
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest import metrics
@@ -77,8 +78,8 @@ class EventLog:
         self._turns: dict[str, int] = {}
         self._in_flight: dict[str, int] = {}
         self._sending: set[asyncio.Task[None]] = set()
-        self._waiting: dict[_Batch, None] = {}
-        self._pending_bytes = 0
+        self._waiting: dict[str, dict[_Batch, None]] = {}
+        self._pending_bytes: dict[str, int] = {}
         self._renewal: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -91,7 +92,9 @@ class EventLog:
             await producer.start()
             # An append must not wait for metadata, so they are here before the first.
             for topic in self._topics:
-                await producer.partitions_for(topic)
+                # One that is missing is its own source's trouble: `append` refuses it, and says why.
+                with contextlib.suppress(UnknownTopicOrPartitionError):
+                    await producer.partitions_for(topic)
         except KafkaError as error:
             await _stop_producer(producer)
             raise Unavailable(f"Kafka does not answer: {error}") from error
@@ -108,12 +111,14 @@ class EventLog:
         if self._producer is not None:
             await _stop_producer(self._producer)
 
-    @property
-    def is_available(self) -> bool:
-        """False while the oldest batch on its way has waited longer than anybody would wait for its answer."""
-        if self._producer is None:
+    def is_taking(self, topic: str) -> bool:
+        """False while the topic's oldest batch has waited longer than anybody would wait for its answer.
+
+        By topic: one that has no leader, or is gone, must not refuse the deliveries of every other source.
+        """
+        if self._producer is None or self._pending_bytes.get(topic, 0) > MAX_PENDING_BYTES:
             return False
-        oldest = next(iter(self._waiting), None)
+        oldest = next(iter(self._waiting.get(topic, ())), None)
         return oldest is None or time.monotonic() - oldest.opened < self._stall_seconds
 
     def append(self, source: Source, verified: VerifiedDelivery, identity: Identity, settle: Settle) -> Appended:
@@ -123,7 +128,7 @@ class EventLog:
         """
         delivery = verified.delivery
         size = len(delivery.body) + 1024
-        if self._producer is None or self._pending_bytes + size > MAX_PENDING_BYTES or not self.is_available:
+        if not self.is_taking(source.topic):
             raise Unavailable("the log is not taking appends")
         headers = record_headers(verified, identity, source.provider.signature_headers)
         key = identity.record_id.encode()
@@ -140,7 +145,7 @@ class EventLog:
                 # At the end of this tick: whatever else is ready now goes along.
                 asyncio.get_running_loop().call_soon(self._send_if_waiting, topic)
         batch.bytes += size
-        self._pending_bytes += size
+        self._pending_bytes[topic] = self._pending_bytes.get(topic, 0) + size
         batch.settlers.append(settle)
         return Appended(batch, topic, len(batch.settlers) - 1)
 
@@ -172,7 +177,7 @@ class EventLog:
         batch = self._open.pop(topic)
         # The client counts a batch's records when it takes it and encodes them later: none may join in between.
         batch.builder.close()
-        self._waiting[batch] = None
+        self._waiting.setdefault(topic, {})[batch] = None
         self._in_flight[topic] = self._in_flight.get(topic, 0) + 1
         task = asyncio.create_task(self._deliver(topic, batch))
         self._sending.add(task)
@@ -183,11 +188,15 @@ class EventLog:
         producer = cast(AIOKafkaProducer, self._producer)
         try:
             sent = await producer.send_batch(batch.builder, topic, partition=batch.partition)
-            metadata = await sent
         except (KafkaError, AssertionError) as error:
-            metrics.append_failed(topic, error, len(batch.settlers))
-            self._finish(topic, batch)
-            self._refuse(batch)
+            # It never left, so the producer's sequence has no hole: this batch alone is refused.
+            self._fail(topic, batch, error)
+            self._send_if_waiting(topic)
+            return
+        try:
+            metadata = await sent
+        except KafkaError as error:
+            self._fail(topic, batch, error)
             self._renew_producer(producer)
             return
         self._finish(topic, batch)
@@ -200,14 +209,19 @@ class EventLog:
         self._send_if_waiting(topic)
 
     def _finish(self, topic: str, batch: _Batch) -> None:
-        del self._waiting[batch]
-        self._close(batch)
+        del self._waiting[topic][batch]
+        self._close(topic, batch)
         self._in_flight[topic] = self._in_flight.get(topic, 0) - 1
 
-    def _close(self, batch: _Batch) -> None:
+    def _close(self, topic: str, batch: _Batch) -> None:
         if batch.deadline is not None:
             batch.deadline.cancel()
-        self._pending_bytes -= batch.bytes
+        self._pending_bytes[topic] -= batch.bytes
+
+    def _fail(self, topic: str, batch: _Batch, error: BaseException) -> None:
+        metrics.append_failed(topic, error, len(batch.settlers))
+        self._finish(topic, batch)
+        self._refuse(batch)
 
     def _refuse(self, batch: _Batch) -> None:
         for settle in batch.settlers:
@@ -221,7 +235,7 @@ class EventLog:
         self._producer = None
         for topic in list(self._open):
             batch = self._open.pop(topic)
-            self._close(batch)
+            self._close(topic, batch)
             self._refuse(batch)
         self._renewal = asyncio.create_task(self._renew(broken))
 
@@ -250,6 +264,8 @@ async def _stop_producer(producer: AIOKafkaProducer) -> None:
         # There is no public way to stop the client without its flush.
         if producer._sender.sender_task is not None:
             producer._sender.sender_task.cancel()
+        # Whoever waits for a batch of this producer must hear that nothing will come of it any more.
+        producer._message_accumulator.fail_all(ProducerClosed())
         await producer.client.close()
 
 

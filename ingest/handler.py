@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from ingest import metrics, responses
 from ingest.dedupe import DedupeWindow, key_of
@@ -140,6 +141,8 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
         if len(body) > limit:
             raise RejectedDelivery("body_too_large")
         return body
+    if headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.read()
@@ -147,6 +150,9 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
         raise RejectedDelivery("body_too_large") from error
     except TimeoutError as error:
         raise RejectedDelivery("request_timeout") from error
+    except (ConnectionError, PayloadEncodingError, web.RequestPayloadError) as error:
+        # The client hung up, or what it sent is no body: not our failure.
+        raise RejectedDelivery("bad_request") from error
     if len(body) > limit:
         raise RejectedDelivery("body_too_large")
     return body

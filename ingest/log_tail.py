@@ -1,6 +1,7 @@
 """The log's tail, read back into the dedupe window at start. Must not write."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from schemas.errors import PoisonRecord, Unavailable
 from schemas.providers import fingerprint_of
 from schemas.topics import MAX_RECORD_BYTES
 
+log: Final = logging.getLogger("redrive.ingest")
 _POLL_MS: Final = 1000
 
 
@@ -51,11 +53,16 @@ class KafkaLogTail:
 
     async def _partitions(self) -> list[TopicPartition]:
         found = []
+        existing = await self._started.topics()
         for topic in self._topics:
+            if topic not in existing:
+                # Its source answers 503 until somebody creates it; the others must not wait for that.
+                log.error("the topic %s is missing: `redrive topics --apply`", topic, extra={"code": "topic_missing"})
+                continue
             await self._started._client.add_topic(topic)
             partitions = self._started.partitions_for_topic(topic)
             if not partitions:
-                raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
+                raise Unavailable(f"the topic {topic} has no partitions yet")
             found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
         return found
 

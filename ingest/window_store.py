@@ -5,6 +5,7 @@ A chunk carries the entries since the last one *and* the positions up to which t
 is torn or garbled takes its positions with it: what it held is then read back from the log.
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -68,8 +69,8 @@ class WindowStore:
                         later.unlink()
                     return
                 self._newest_ms[path] = chunk.written_ms
-                if chunk.written_ms >= since_ms:
-                    yield chunk
+                # An old chunk's entries have left the window; its positions may still be the last.
+                yield chunk if chunk.written_ms >= since_ms else Chunk({}, chunk.positions, chunk.written_ms)
                 at = end
 
     def append(self, chunk: Chunk, since_ms: int) -> None:
@@ -83,10 +84,12 @@ class WindowStore:
             file.flush()
             os.fsync(file.fileno())
         except OSError:
-            # A torn chunk in the middle would hide every later one.
-            file.close()
-            os.truncate(file.name, start)
+            # A torn chunk in the middle would hide every later one, so the next goes into a segment of its own.
             self._file = None
+            with contextlib.suppress(OSError):
+                os.truncate(file.name, start)
+            with contextlib.suppress(OSError):
+                file.close()
             raise
         path = Path(file.name)
         self._newest_ms[path] = chunk.written_ms

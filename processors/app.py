@@ -1,13 +1,18 @@
 """The Faust app: which topics it reads, and the one agent that folds them."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+
 from processors.batches import BatchApp, BatchSchema
+from processors.failures import RETRYABLE
 from processors.worker import Worker
 from schemas.topics import MAX_RECORD_BYTES
 
+log: Final = logging.getLogger("redrive.processors")
 GROUP: Final = "redrive-processors"
 LAG_SECONDS: Final = 2.0
 
@@ -52,9 +57,15 @@ def create_app(
 
     async def note_lag() -> None:
         """Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
-        assigned = set(app.batches.assignment())
-        bounds = await app.batches.bounds(assigned) if assigned else {}
-        worker.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
+        try:
+            assigned = set(app.batches.assignment())
+            bounds = await app.batches.bounds(assigned) if assigned else {}
+            worker.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
+            if await worker.has_fallen_back():
+                reseek()
+        except (KafkaError, *RETRYABLE) as error:
+            # A timer that raises would take the whole worker down; readiness says what is away.
+            log.warning("the lag could not be read: %s", error, extra={"action": "note_lag", "outcome": "retry"})
 
     app.agent(topic, name="fold")(fold)
     app.timer(LAG_SECONDS)(note_lag)

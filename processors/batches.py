@@ -93,6 +93,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         fetched = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
         # Nothing else of this loop ran since the fetcher moved its position, so `_reading` is still what it was.
         batches: dict[TP, list[Batch]] = {}
+        holes: list[TP] = []
         for key, records in fetched.items():
             tp = TP(key.topic, key.partition)
             start = self._reading.get(tp)
@@ -100,13 +101,52 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 end = records[-1].offset + 1
                 self._reading[tp] = end
                 batches[tp] = [Batch(tp, start, end, records)]
+                if records[0].offset > start:
+                    holes.append(tp)
+        if holes:
+            await self._drop_what_jumped(consumer, batches, holes)
         return batches
+
+    async def _drop_what_jumped(self, consumer: Any, batches: dict[TP, list[Batch]], holes: list[TP]) -> None:
+        """A hole is nothing (offsets that Kafka never hands out), unless the log now starts behind it.
+
+        Then the client was sent on to the log's new start: the lost range is to be written down before reading on.
+        """
+        log_starts = await consumer.beginning_offsets(holes)
+        has_lost = False
+        for tp in holes:
+            batch = batches[tp][0]
+            if log_starts[tp] > batch.start:
+                has_lost = True
+                del batches[tp]
+                if self._reading.get(tp) == batch.end:
+                    del self._reading[tp]
+        if has_lost:
+            app = cast(BatchApp, self.app)
+            app.loop.call_soon_threadsafe(lambda: app.seek_in_background(set(app.batches.assignment())))
+
+
+class _NoReadOffsets(dict[TP, int | None]):
+    """Faust drops what lies below the last offset that it handed on, which after a rewind is what we asked for.
+
+    The order is kept by the positions: there is nothing to remember here.
+    """
+
+    def __getitem__(self, _: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        return None
 
 
 class BatchConsumer(Consumer):
     """Seeks to the stored positions, and acknowledges whole batches."""
 
     _thread: BatchConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NoReadOffsets()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -145,8 +185,6 @@ class BatchConsumer(Consumer):
 
     async def rewind(self, positions: Mapping[TP, int]) -> None:
         """Read these partitions again from there."""
-        for tp in positions:
-            self._read_offset[tp] = None
         await self._thread.read_from(positions)
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:

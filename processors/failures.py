@@ -7,21 +7,21 @@ from typing import Final, Literal
 
 import asyncpg
 
+from schemas.errors import RedriveError
+
 Verdict = Literal["poison", "retry"]
 
 _DATA_CLASSES: Final = frozenset({"22", "23", "54"})
 """SQLSTATE classes: data exception, integrity violation, program limit exceeded (a key too long for an index)."""
 
 
-def verdict_of(error: BaseException) -> Verdict:
-    """`poison` where the same rows would be refused again, `retry` for everything that time or an operator mends."""
-    if isinstance(error, asyncpg.PostgresError):
-        return "poison" if (error.sqlstate or "")[:2] in _DATA_CLASSES else "retry"
-    # The driver refuses some values before they reach the server: numbers out of range, text that is not UTF-8.
-    if isinstance(error, OverflowError | UnicodeEncodeError | asyncpg.DataError):
-        return "poison"
-    return "retry"
-
-
 RETRYABLE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """What talking to Postgres can raise besides refused data."""
+
+
+def verdict_of(error: BaseException) -> Verdict:
+    """`poison` where the same records would fail again, `retry` for everything that time or an operator mends."""
+    if isinstance(error, asyncpg.PostgresError):
+        return "poison" if (error.sqlstate or "")[:2] in _DATA_CLASSES else "retry"
+    # What is left is about the data, or a bug of ours that this data meets: the rest must not wait for either.
+    return "retry" if isinstance(error, (*RETRYABLE, RedriveError)) else "poison"

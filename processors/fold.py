@@ -14,6 +14,9 @@ from schemas.lattice import Row, Table
 from schemas.topics import source_of
 
 STATUS_RANKS: Final = {"dead": 0, "ignored": 1, "applied": 2}
+_LAST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: Kafka takes any timestamp, and a datetime does not."""
+
 MAX_ID_BYTES: Final = 1000
 """Longer ids than this don't fit into a Postgres index; a dead letter is indexed under a hash of them."""
 
@@ -112,6 +115,8 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
         return dead_record(raw, poison, None)
     try:
         events, fingerprint = project(record)
+        if not events:
+            raise PoisonRecord("unparsable", "the record announces no event")
         # A fact's row can be refused as well: a number with no canonical JSON is as unreadable as a wrong type.
         rows = tuple((TABLE_OF[type(fact)], _row(fact)) for event in events for fact in event.facts)
     except PoisonRecord as poison:
@@ -182,7 +187,7 @@ def _safe_id(text: str) -> str:
 
 
 def _time(timestamp_ms: int) -> datetime:
-    return datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(timestamp_ms, 0), _LAST_MS) / 1000, UTC)
 
 
 def combine(folded: Iterable[Folded], dead: Sequence[Dead] = ()) -> Changes:

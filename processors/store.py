@@ -8,7 +8,7 @@ import asyncpg
 
 from processors.failures import verdict_of
 from processors.fold import Changes, Dead, Folded, Indexed, combine, dead_record
-from schemas.errors import PoisonRecord
+from schemas.errors import PoisonRecord, RedriveError
 from schemas.facts import TABLES
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -51,11 +51,11 @@ REVIVE: Final[LiteralString] = """
 """A batch that was dead was indexed under its record id; once it can be read, its events stand for it."""
 
 
-class GenerationMoved(Exception):
+class GenerationMoved(RedriveError):
     """Another generation is live: forget what was read, and seek to its positions."""
 
 
-class PositionGap(Exception):
+class PositionGap(RedriveError):
     """The batch starts past the stored position: roll back, and seek to `stored`."""
 
     def __init__(self, stored: int) -> None:

@@ -63,7 +63,7 @@ class Worker:
         self._dead_letters = dead_letters
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
-        self._rewinding: set[TP] = set()
+        self._rewinding: dict[TP, int] = {}
         self.is_database_up = True
 
     async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
@@ -77,13 +77,14 @@ class Worker:
                 positions = await self._read_positions(bounds, is_confirmed)
         self.is_database_up = True
         self._expected.update(positions)
-        self._rewinding.difference_update(positions)
+        for tp in positions:
+            self._rewinding.pop(tp, None)
         self.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
         return positions
 
     def forget(self) -> None:
         """On a new assignment: what was read under the old one says nothing any more."""
-        self._expected, self._rewinding = {}, set()
+        self._expected, self._rewinding = {}, {}
 
     async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> dict[TP, int]:
         async with self._pool.acquire() as connection:
@@ -119,6 +120,16 @@ class Worker:
             if tp in self._expected:
                 metrics.LAG.labels(tp.topic, tp.partition).set(max(log_end - self._expected[tp], 0))
 
+    async def has_fallen_back(self) -> bool:
+        """Whether a stored position is behind what we committed: the database was restored to an older backup."""
+        committed = dict(self._expected)
+        if self._store is None or not committed:
+            return False
+        async with self._pool.acquire(timeout=5) as connection:
+            rows = await connection.fetch(POSITIONS, self._store.generation, timeout=5)
+        stored = {TP(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        return any(stored.get(tp, 0) < position for tp, position in committed.items())
+
     async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
         """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
         expected = self._expected.get(batch.tp)
@@ -128,7 +139,7 @@ class Worker:
         if batch.start > expected:
             await self._rewind_to(batch, expected, rewind)
             return
-        self._rewinding.discard(batch.tp)
+        self._rewinding.pop(batch.tp, None)
         try:
             await self._fold(batch)
         except PositionGap as gap:
@@ -155,10 +166,15 @@ class Worker:
             metrics.record_dead(letter)
 
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
-        """Read a partition again from where its rows stand; once for all batches fetched before."""
+        """Read a partition again from where its rows stand; once for all batches fetched before.
+
+        Those follow one another without a break. A batch that doesn't is of the new reading, and one before it got
+        lost on the way: once more.
+        """
         self._expected[batch.tp] = stored
-        if batch.tp not in self._rewinding:
-            self._rewinding.add(batch.tp)
+        is_old_reading = self._rewinding.get(batch.tp) == batch.start
+        self._rewinding[batch.tp] = batch.end
+        if not is_old_reading:
             metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
             await rewind({batch.tp: stored})
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from schemas.errors import InvalidSelection
+from schemas.topics import topic_of
 
 _OFFSETS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<first>\d+)-(?P<last>\d+)\Z")
 
@@ -38,6 +39,11 @@ class Selection:
     def __post_init__(self) -> None:
         if self.from_ms is None and not self.offsets and self.event_id is None:
             raise InvalidSelection("name a window (--from … --to …), --event-id or --offsets: redrive never guesses")
+        if self.event_id is not None and self.offsets:
+            raise InvalidSelection("name --event-id or --offsets, not both")
+        topics = {topic_of(source) for source in self.sources}
+        if foreign := sorted({part.topic for part in self.offsets} - topics):
+            raise InvalidSelection(f"{', '.join(foreign)} is no topic of the selected sources")
         if self.from_ms is not None and self.to_ms is not None and self.from_ms >= self.to_ms:
             raise InvalidSelection("the window is empty: --from is not before --to")
 

@@ -22,6 +22,8 @@ class LogReader:
             bootstrap_servers=bootstrap_servers,
             client_id="redrive-replay",
             enable_auto_commit=False,
+            # A range that the log no longer holds fails the replay; the default would jump to the end and call it done.
+            auto_offset_reset="none",
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
         )
 

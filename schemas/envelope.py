@@ -155,5 +155,5 @@ class Record:
             )
         except KeyError as error:
             raise PoisonRecord("bad_envelope", f"the record has no header {error}") from error
-        except UnicodeDecodeError as error:
-            raise PoisonRecord("bad_envelope", f"a header is not UTF-8: {error}") from error
+        except (UnicodeDecodeError, AttributeError) as error:
+            raise PoisonRecord("bad_envelope", f"a header is not UTF-8 text: {error}") from error

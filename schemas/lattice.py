@@ -190,10 +190,14 @@ class Table(Generic[F]):
         )
         self._plain = tuple(c.name for c in declared)
         self._key_count = len(self.keys)
+        self._ranked = [(i, c.policy.values) for i, c in enumerate(declared) if isinstance(c.policy, Ranked)]
 
     def row(self, fact: F) -> Row:
         """Flatten a fact into a row. Raises TypeError or ValueError for values that have no canonical JSON or rank."""
         values = [getattr(fact, name) for name in self._plain]
+        for position, ranks in self._ranked:
+            if values[position] is not None and values[position] not in ranks:
+                raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}: {values[position]!r}")
         at, rank, event_id = fact.version
         said = version_bytes(at, rank, event_id, b"")
         for group in self.groups:

@@ -64,7 +64,7 @@ WITH customer AS (
     SELECT *,
            row_number() OVER (
                PARTITION BY source, customer_id
-               ORDER BY (status NOT IN ('canceled', 'incomplete_expired')) DESC, event_created DESC, event_id DESC
+               ORDER BY (status NOT IN ('canceled', 'incomplete_expired')) DESC, event_created DESC NULLS LAST, event_id DESC
            ) AS place
     FROM public.subscriptions
     WHERE customer_id IS NOT NULL

@@ -10,11 +10,10 @@ from processors.fold import RawRecord
 from processors.store import Span
 from processors.worker import LIVE_GENERATION
 
-KEYS = 4096
-_CREATE = "CREATE TABLE IF NOT EXISTS keyed (key integer PRIMARY KEY, created bigint NOT NULL, type text NOT NULL)"
+_CREATE = "CREATE TABLE IF NOT EXISTS keyed (key integer PRIMARY KEY, value bigint NOT NULL, type text NOT NULL)"
 _UPSERT = """
     INSERT INTO keyed AS t SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[])
-    ON CONFLICT (key) DO UPDATE SET created = EXCLUDED.created, type = EXCLUDED.type WHERE EXCLUDED.created >= t.created
+    ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, type = EXCLUDED.type WHERE EXCLUDED.value >= t.value
 """
 
 
@@ -35,7 +34,7 @@ class KeyedTable:
         rows: dict[int, tuple[int, str]] = {}
         for record in records:
             event = orjson.loads(record.value or b"")
-            rows[hash(event["id"]) % KEYS] = (event["created"], event["type"])
+            rows[event["key"]] = (event["value"], event["type"])
         keys = sorted(rows)
         advance: Callable[[], Awaitable[None]] = advance_all(self._connection, self._generation, spans)
         async with self._connection.transaction():

@@ -1,18 +1,18 @@
 """`redrive check | migrate | topics`: is the configuration sound, is the database ours, are the topics safe."""
 
-import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
 import click
 import orjson
+from rich.text import Text
 
 from deploy import migrate as migrations
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connect, given_environment
 from replay.window import LogReader
 from schemas.errors import Misconfigured
 from schemas.settings import VARIABLES, Source
@@ -44,7 +44,7 @@ def check(runtime: Runtime, as_json: bool) -> None:
 
 
 async def _check(runtime: Runtime, as_json: bool) -> None:
-    warnings = near_misses(list(os.environ))
+    warnings = near_misses(list(given_environment()))
     faults: list[str] = []
     if not runtime.sources:
         faults.append("no source is configured: set a provider's secret, or [sources] in redrive.toml")
@@ -122,7 +122,7 @@ def _report(as_json: bool, warnings: list[str], faults: list[str], states: Seque
                 s.partitions or "-",
                 s.replication or "-",
                 s.min_insync_replicas or "-",
-                "[red]fault[/]" if s.faults or not s.exists else "[green]ok[/]",
+                Text("fault", "red") if s.faults or not s.exists else Text("ok", "green"),
             )
             for s in states
         ],

@@ -69,9 +69,10 @@ async def _ingest(runtime: Runtime) -> None:
     log = EventLog(producer_factory(servers), topics, settings.append_timeout_seconds)
     window = DedupeWindow(int(settings.dedupe_window.total_seconds() * 1000), settings.dedupe_max_ids)
     ingress = Ingress(runtime.sources, log, window, settings.public_url)
+    broker, is_drained = _BrokerCheck(servers), asyncio.Event()
 
     async def readiness() -> dict[str, bool]:
-        return {"broker": log.is_available, "dedupe": ingress.is_caught_up, "accepting": not stop.is_set()}
+        return {"broker": await broker.is_up(), "dedupe": ingress.is_caught_up, "accepting": not stop.is_set()}
 
     runner = web.ServerRunner(create_server(ingress, readiness), shutdown_timeout=DRAIN_SECONDS)
     await listen(runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT")
@@ -89,17 +90,16 @@ async def _ingest(runtime: Runtime) -> None:
         if store is not None:
             ingress.is_caught_up = True
             tune_garbage_collection()
-            saving = asyncio.create_task(save_periodically(window, store, _now_ms))
+            saving = asyncio.create_task(save_periodically(window, store, _now_ms, is_drained))
         await stop.wait()
     finally:
         # No new connections, then the answers that are owed, then what the log still carries.
         await runner.cleanup()
         await log.stop()
+        is_drained.set()
         if saving is not None:
-            saving.cancel()
-            await asyncio.gather(saving, return_exceptions=True)
+            await saving
         if store is not None:
-            await window.save(store, _now_ms())
             store.close()
 
 

@@ -55,7 +55,9 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
 
 def fingerprint(payload: Payload) -> bytes:
     """Without `pending_webhooks`, which counts down between deliveries of one event."""
-    return digest_of({name: value for name, value in payload.items() if name != "pending_webhooks"})
+    lasting = dict(payload)
+    lasting.pop("pending_webhooks", None)
+    return digest_of(lasting)
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:

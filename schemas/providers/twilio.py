@@ -71,6 +71,8 @@ def _algorithm(settings: str | None) -> str | None:
 
 def _signed_parameters(delivery: Delivery) -> bytes:
     """What follows the URL in the signed string. Raises `signature_mismatch` where a body is not covered at all."""
+    if delivery.method == "GET" and delivery.body:
+        raise reject_mismatch()
     if delivery.method == "GET" or (not delivery.body and not delivery.content_type):
         return b""
     if _is_form(delivery.content_type):

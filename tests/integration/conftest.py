@@ -67,7 +67,7 @@ async def run_ingress(
         ingress.is_caught_up = True
 
         async def readiness() -> dict[str, bool]:
-            return {"broker": log.is_available}
+            return {"broker": all(log.is_taking(topic) for topic in topics)}
 
         runner = web.ServerRunner(create_server(ingress, readiness))
         await runner.setup()

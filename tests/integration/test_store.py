@@ -11,7 +11,7 @@ import pytest
 
 from processors.fold import Dead, Folded, fold_record
 from processors.store import GenerationMoved, PositionGap, Span, Store
-from tests.support.records import FakeRecord, payment, record
+from tests.support.records import FakeRecord, payment, record, stripe_event
 
 TOPIC = "webhooks.stripe"
 
@@ -135,6 +135,40 @@ async def test_several_poison_records_all_die_and_the_rest_lives(
     }
     assert await payments(connection) == {"pi_1", "pi_6"}
     assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE status = 'dead'") == 7
+
+
+async def test_records_of_odd_shapes_die_alone_and_block_nothing(
+    connection: Any, store: Store, letters: Letters
+) -> None:
+    invoice = {"id": "in_1", "customer": "cus_1", "status": "refunded"}
+    batch = [
+        record("webhooks.whatsapp", "whatsapp", body, n)
+        for n, body in enumerate((b'{"entry":[]}', b'{"entry":[{"changes":[]}]}'))
+    ]
+    batch += [record(TOPIC, "stripe", stripe_event(f"evt_{n}", "invoice.updated", invoice), n) for n in (2, 3)]
+    batch.append(FakeRecord(TOPIC, 0, 4, 2**62, b"k", b"v", [("ce_id", None), ("ce_type", b"x")]))  # type: ignore[list-item]
+    batch.append(record(TOPIC, "stripe", payment(5), 5))
+    await commit(connection, store, batch, 0, 6)
+    assert [letter.raw.offset for letter in letters.written] == [0, 1, 2, 3, 4]
+    assert await payments(connection) == {"pi_5"}
+
+
+async def test_a_bug_that_only_a_batch_meets_is_bisected_like_refused_data(
+    connection: Any, store: Store, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from schemas.lattice import Table
+
+    original = Table.arrays
+
+    def broken(self: Any, rows: Any) -> Any:
+        if any("pi_3" in row for row in rows):
+            raise IndexError("a bug of ours")
+        return original(self, rows)
+
+    monkeypatch.setattr(Table, "arrays", broken)
+    await commit(connection, store, [record(TOPIC, "stripe", payment(n), n) for n in range(6)], 0, 6)
+    assert [letter.raw.offset for letter in letters.written] == [3]
+    assert await payments(connection) == {f"pi_{n}" for n in range(6)} - {"pi_3"}
 
 
 async def test_a_record_that_is_not_ours_is_a_dead_letter_of_its_own(

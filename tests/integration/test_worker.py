@@ -127,6 +127,50 @@ async def test_a_database_restored_to_an_older_backup_is_folded_forward_again(
     await assert_folded_once(connection, 303)
 
 
+async def test_a_restored_database_is_noticed_without_any_traffic(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await produce(stack.servers, batch(topic, range(600)))
+        await until(folded(connection, 600), "before the backup")
+        async with connection.transaction():
+            await connection.execute("UPDATE redrive.positions SET next_offset = 10")
+            await connection.execute("DELETE FROM gen_1.payments")
+            await connection.execute("DELETE FROM redrive.event_index")
+        await until(folded(connection, 600), "after the restore")
+    assert await connection.fetchval("SELECT count(*) FROM payments") == 600 - 3 * 10
+
+
+async def test_records_that_leave_the_log_while_the_fold_waits_are_written_down_as_lost(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    from aiokafka import TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+    async with run_worker(stack, database_url, topic, topic, tmp_path) as (_, app):
+        await produce(stack.servers, batch(topic, range(30)))
+        await until(folded(connection, 30), "the first records")
+        # The reader is sent back to where the log will no longer be.
+        await app.batches.rewind(dict.fromkeys(app.batches.assignment(), 0))
+        app.batches.pause_partitions(app.batches.assignment())
+        admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+        await admin.start()
+        try:
+            await produce(stack.servers, batch(topic, range(30, 60)))
+            await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=15)})
+        finally:
+            await admin.close()
+        app.batches.resume_partitions(app.batches.assignment())
+        await until(folded(connection, 60), "the rest")
+    lost = [
+        tuple(row)
+        for row in await connection.fetch("SELECT partition, first_offset, end_offset FROM redrive.lost_ranges")
+    ]
+    count = await connection.fetchval("SELECT count(*) FROM payments")
+    # Either the worker had fetched them before they went, or they are written down: never neither.
+    assert (count, lost) in ((60, []), (55, [(1, 10, 15)]))
+
+
 async def test_a_poison_record_goes_to_the_dead_letters_with_its_origin_and_the_rest_goes_on(
     stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, read_topic: Any
 ) -> None:

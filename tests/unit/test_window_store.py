@@ -1,0 +1,97 @@
+"""The dedupe window on disk: what is torn costs reading the log, and an idle ingress writes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from ingest.dedupe import DedupeWindow, key_of
+from ingest.window_store import Chunk, WindowStore
+from schemas.envelope import Location
+
+TOPIC = "webhooks.stripe"
+
+
+def chunk(number: int, written_ms: int = 1000) -> Chunk:
+    return Chunk({TOPIC: bytes([number]) * 52}, {(TOPIC, 0): number}, written_ms)
+
+
+def load(folder: Path, since_ms: int = 0) -> list[Chunk]:
+    store = WindowStore(folder)
+    try:
+        return list(store.load(since_ms))
+    finally:
+        store.close()
+
+
+def written(folder: Path, count: int) -> Path:
+    store = WindowStore(folder)
+    for number in range(count):
+        store.append(chunk(number), 0)
+    store.close()
+    return next(folder.glob("window-*.bin"))
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    assert load(tmp_path) == [chunk(number) for number in range(3)]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 100])
+def test_a_torn_chunk_takes_its_positions_with_it(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path, 3)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert load(tmp_path) == [chunk(0), chunk(1)]
+    store = WindowStore(tmp_path)
+    list(store.load(0))
+    store.append(chunk(7), 0)
+    store.close()
+    assert load(tmp_path) == [chunk(0), chunk(1), chunk(7)]
+
+
+def test_a_garbled_chunk_hides_every_later_one(tmp_path: Path) -> None:
+    path = written(tmp_path, 3)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    assert load(tmp_path) == [chunk(0)]
+
+
+def test_old_entries_leave_and_the_positions_stay(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    assert load(tmp_path, since_ms=5000)[-1] == Chunk({}, {(TOPIC, 0): 1}, 1000)
+
+
+def test_a_failed_write_leaves_the_next_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = WindowStore(tmp_path)
+    store.append(chunk(0), 0)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.window_store.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            store.append(chunk(1), 0)
+    store.append(chunk(2), 0)
+    store.close()
+    assert load(tmp_path) == [chunk(0), chunk(2)]
+
+
+async def test_an_idle_window_writes_nothing(tmp_path: Path) -> None:
+    window, store = DedupeWindow(10_000, 100), WindowStore(tmp_path)
+    key = key_of("stripe", "evt_1")
+    window.remember(key, b"f" * 32, Location(TOPIC, 0, 0), 1000)
+    await window.save(store, 2000)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    for now_ms in range(3000, 9000, 1000):
+        await window.save(store, now_ms)
+    store.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == size
+
+
+def test_the_window_is_bounded_and_forgets_the_oldest_first() -> None:
+    window = DedupeWindow(10_000, 3)
+    keys = [key_of("stripe", f"evt_{number}") for number in range(5)]
+    for number, key in enumerate(keys):
+        window.remember(key, b"f" * 32, Location(TOPIC, 0, number), 1000 + number)
+    assert [window.find("stripe", key, b"f" * 32, 2000) is not None for key in keys] == [False, False, True, True, True]
