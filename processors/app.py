@@ -14,7 +14,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 log: Final = logging.getLogger("redrive.processors")
 GROUP: Final = "redrive-processors"
-LAG_SECONDS: Final = 2.0
+WATCH_SECONDS: Final = 5.0
 
 
 def create_app(
@@ -55,18 +55,21 @@ def create_app(
     def reseek() -> None:
         app.seek_in_background(set(app.batches.assignment()))
 
-    async def note_lag() -> None:
-        """Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
+    async def watch() -> None:
+        """Note the lag, and read again from the stored positions what has got lost on the way.
+
+        Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
         try:
             assigned = set(app.batches.assignment())
             bounds = await app.batches.bounds(assigned) if assigned else {}
-            worker.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
-            if await worker.has_fallen_back():
+            log_ends = {tp: log_end for tp, (_, log_end) in bounds.items()}
+            worker.note_lag(log_ends)
+            if worker.has_stalled(log_ends) or await worker.has_fallen_back():
                 reseek()
         except (KafkaError, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.
             log.warning("the lag could not be read: %s", error, extra={"action": "note_lag", "outcome": "retry"})
 
     app.agent(topic, name="fold")(fold)
-    app.timer(LAG_SECONDS)(note_lag)
+    app.timer(WATCH_SECONDS)(watch)
     return app

@@ -64,6 +64,8 @@ class Worker:
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
         self._rewinding: dict[TP, int] = {}
+        self._is_folding = False
+        self._seen: dict[TP, int] = {}
         self.is_database_up = True
 
     async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
@@ -120,6 +122,19 @@ class Worker:
             if tp in self._expected:
                 metrics.LAG.labels(tp.topic, tp.partition).set(max(log_end - self._expected[tp], 0))
 
+    def has_stalled(self, log_ends: Mapping[TP, int]) -> bool:
+        """Whether a partition has records to fold and got none since this was last asked, with nothing under way.
+
+        Faust drops what it has fetched when partitions are paused or dealt out anew; if nothing follows on the
+        partition, no gap ever shows.
+        """
+        seen, self._seen = self._seen, dict(self._expected)
+        return not self._is_folding and any(
+            self._expected[tp] < log_end and seen.get(tp) == self._expected[tp]
+            for tp, log_end in log_ends.items()
+            if tp in self._expected
+        )
+
     async def has_fallen_back(self) -> bool:
         """Whether a stored position is behind what we committed: the database was restored to an older backup."""
         committed = dict(self._expected)
@@ -140,6 +155,7 @@ class Worker:
             await self._rewind_to(batch, expected, rewind)
             return
         self._rewinding.pop(batch.tp, None)
+        self._is_folding = True
         try:
             await self._fold(batch)
         except PositionGap as gap:
@@ -151,6 +167,8 @@ class Worker:
             metrics.fold_failed(error)
             await asyncio.sleep(FAILURE_SECONDS)
             await self._rewind_to(batch, expected, rewind)
+        finally:
+            self._is_folding = False
 
     async def _fold(self, batch: Batch) -> None:
         started = time.perf_counter()
