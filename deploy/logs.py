@@ -56,3 +56,5 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")
     # A traceback, with headers, for every line of garbage that anybody sends.
     logging.getLogger("aiohttp.server").setLevel("CRITICAL")
+    # A watch that runs late because the broker is slow is no news of its own.
+    logging.getLogger("mode.timers").setLevel("ERROR")
