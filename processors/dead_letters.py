@@ -1,5 +1,6 @@
 """Dead letters to Kafka: the record as it was, with the reason and its origin. Must not decide what is dead."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Final
 
@@ -9,6 +10,9 @@ from aiokafka.errors import KafkaError
 from processors.fold import Dead
 from schemas.errors import Unavailable
 from schemas.topics import DEAD_LETTER
+
+PUT_SECONDS: Final = 15.0
+"""The batch's transaction is open meanwhile, with its locks: a broker that is away must not hold them for long."""
 
 ORIGIN_HEADERS: Final = ("redrive_origin_topic", "redrive_origin_partition", "redrive_origin_offset")
 
@@ -22,11 +26,12 @@ class KafkaDeadLetters:
     async def put(self, letters: Sequence[Dead]) -> None:
         """Returns once all are durable. Raises `Unavailable`: the batch must then not be committed."""
         try:
-            sent = [await self._send(letter) for letter in letters]
-            for future in sent:
-                await future
-        except KafkaError as error:
-            raise Unavailable(f"the dead letters could not be written: {error}") from error
+            async with asyncio.timeout(PUT_SECONDS):
+                sent = [await self._send(letter) for letter in letters]
+                for future in sent:
+                    await future
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(f"the dead letters could not be written: {error!r}") from error
 
     async def _send(self, letter: Dead) -> Awaitable[object]:
         raw = letter.raw
