@@ -44,7 +44,9 @@ fuzz: $(STAMP) ## Fuzz every verify and parse for FUZZ_EXAMPLES examples each (d
 	$(BIN)/python -m tests.fuzz
 
 down: ## Stop a `make up` that runs elsewhere on this folder
-	@test -f .redrive/up.lock && kill $$(cat .redrive/up.lock) 2>/dev/null && echo "stopping" || echo "nothing runs here"
+	@# Only who holds the lock is asked to stop: after a kill -9 the pid in it may be anybody's.
+	@if test -s .redrive/up.lock && ! flock -n .redrive/up.lock true; then \
+		kill $$(cat .redrive/up.lock) && echo "stopping"; else echo "nothing runs here"; fi
 
 clean: down ## Remove the environment and all local data
 	rm -rf $(VENV) .redrive build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
