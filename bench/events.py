@@ -119,7 +119,7 @@ def logged(body: bytes, now: int) -> Logged:
     delivery = Delivery(SOURCE, "POST", path, path, "", headers, body, "127.0.0.1", now * 1000)
     verified = verify(STRIPE, delivery, Secrets((SECRET,)), now)
     identity = identify(STRIPE, verified)
-    kafka_headers = record_headers(verified, identity, STRIPE.signature_headers)
+    kafka_headers = record_headers(verified, identity, STRIPE.kept_headers)
     return Logged(identity.record_id.encode(), body, kafka_headers, now * 1000)
 
 

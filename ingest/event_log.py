@@ -130,7 +130,7 @@ class EventLog:
         size = len(delivery.body) + 1024
         if not self.is_taking(source.topic):
             raise Unavailable("the log is not taking appends")
-        headers = record_headers(verified, identity, source.provider.signature_headers)
+        headers = record_headers(verified, identity, source.provider.kept_headers)
         key = identity.record_id.encode()
         topic = source.topic
         batch = self._open.get(topic)

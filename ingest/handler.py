@@ -83,7 +83,7 @@ class Ingress:
             remote=request.remote or "",
             arrived_ms=now_ms,
         )
-        verified = verify(source.provider, delivery, source.secrets, now_ms // 1000)
+        verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
         identity = identify(source.provider, verified)
         status, location = await self._store(source, verified, identity)
         return responses.stored(request, source.answer, status, identity.record_id, location, now_ms)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from schemas.errors import PoisonRecord
 
@@ -15,6 +15,23 @@ Provenance = Literal["signed", "token", "released", "fetched"]
 KafkaHeaders = Sequence[tuple[str, bytes]]
 
 SPEC_VERSION: Final = b"1.0"
+TOKEN_DIGEST: Final = "redrive_token_digest"  # noqa: S105 - a header's name
+
+
+class Request(Protocol):
+    """What a provider reads of a delivery, fresh or read back from the log."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+    def header(self, name: str) -> str | None:
+        """One of the headers that the log keeps (`Provider.kept_headers`), by its lower-case name."""
+        ...
 
 
 # Named tuples, not frozen dataclasses: one of each is made for every delivery, at a third of the cost.
@@ -22,7 +39,8 @@ class Delivery(NamedTuple):
     """One HTTP request as it arrived.
 
     `headers` is looked up with lower-case names; `url` is the URL that the provider called, for those that sign it;
-    `path` and `query` are the raw request target; `arrived_ms` is milliseconds since the epoch.
+    `path` and `query` are the raw request target; `arrived_ms` is milliseconds since the epoch. `token_digest` (hex)
+    stands for a shared token that has been masked (invariant 2).
     """
 
     source: str
@@ -34,14 +52,20 @@ class Delivery(NamedTuple):
     body: bytes
     remote: str
     arrived_ms: int
+    token_digest: str = ""
 
     @property
     def content_type(self) -> str:
         return self.headers.get("content-type", "")
 
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
 
 class VerifiedDelivery(NamedTuple):
-    """A delivery whose signature held. Only `schemas.providers.verify` makes one; only this can be appended."""
+    """A delivery whose signature held, its shared token masked. Only `schemas.providers.verify` makes one; only this
+    can be appended.
+    """
 
     delivery: Delivery
     provenance: Provenance
@@ -75,7 +99,7 @@ class Location(NamedTuple):
 
 
 def record_headers(
-    verified: VerifiedDelivery, identity: Identity, signature_headers: Sequence[str]
+    verified: VerifiedDelivery, identity: Identity, kept_headers: Sequence[str]
 ) -> list[tuple[str, bytes]]:
     """Kafka headers of a record: CloudEvents in binary mode, our provenance, and what it takes to verify again."""
     delivery = verified.delivery
@@ -91,7 +115,9 @@ def record_headers(
     content_type = delivery.content_type
     if content_type:
         headers.append(("content-type", content_type.encode("utf-8", "surrogateescape")))
-    for name in signature_headers:
+    if delivery.token_digest:
+        headers.append((TOKEN_DIGEST, delivery.token_digest.encode()))
+    for name in kept_headers:
         value = delivery.headers.get(name)
         if value is not None:
             headers.append(("http_" + name, value.encode("utf-8", "surrogateescape")))
@@ -115,7 +141,7 @@ def _constant_headers(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a `webhooks.<source>` topic, with the parts of its headers that projections need."""
+    """One record of a `webhooks.<source>` topic. `headers` are its Kafka headers by name."""
 
     location: Location
     record_id: str
@@ -128,6 +154,11 @@ class Record:
     content_type: str
     arrived_ms: int
     body: bytes
+    headers: Mapping[str, bytes]
+
+    def header(self, name: str) -> str | None:
+        value = self.headers.get("http_" + name)
+        return None if value is None else value.decode("utf-8", "surrogateescape")
 
     @classmethod
     def decode(
@@ -152,6 +183,7 @@ class Record:
                 content_type=found.get("content-type", b"").decode("utf-8", "surrogateescape"),
                 arrived_ms=timestamp_ms,
                 body=body or b"",
+                headers=found,
             )
         except KeyError as error:
             raise PoisonRecord("bad_envelope", f"the record has no header {error}") from error

@@ -50,6 +50,9 @@ _InvoiceAmounts = Latest("amounts")
 _PaymentState = Latest("state")
 _CallIdentity = Latest("identity")
 _CallOutcome = Latest("outcome", ranks=CALL_STATUSES)
+_CallAnalysis = Latest("analysis")
+_CrmExistence = Latest("existence")
+_CrmValue = Latest("value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,10 @@ class CreditEntry(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Fact):
-    """A phone call. Durations are seconds; the outcome's rank decides between statuses, not their times."""
+    """A phone call. Durations are seconds; the outcome's rank decides between statuses, not their times.
+
+    Telnyx says neither status nor duration: the view derives both from the times (`duration_seconds` stays None).
+    """
 
     source: Annotated[str, Key()]
     call_id: Annotated[str, Key()]
@@ -156,9 +162,40 @@ class Call(Fact):
     status: Annotated[str | None, _CallOutcome] = None
     duration_seconds: Annotated[Decimal | None, _CallOutcome] = None
     end_reason: Annotated[str | None, _CallOutcome] = None
+    recording_url: Annotated[str | None, Latest("recording")] = None
+    summary: Annotated[str | None, _CallAnalysis] = None
+    sentiment: Annotated[str | None, _CallAnalysis] = None
     started_at: Annotated[datetime | None, Min()] = None
     answered_at: Annotated[datetime | None, Min()] = None
     ended_at: Annotated[datetime | None, Min()] = None
+
+
+DELETION, RESTORE, CREATION = 2, 1, 0
+"""Ranks of what happens to a CRM object in one millisecond; a property change says nothing about its existence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrmObject(Fact):
+    """Whether a CRM object exists, as its latest creation, restore or deletion says. None: none has come yet."""
+
+    source: Annotated[str, Key()]
+    portal_id: Annotated[str, Key()]
+    object_type: Annotated[str, Key()]
+    object_id: Annotated[str, Key()]
+    exists: Annotated[bool | None, _CrmExistence] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrmProperty(Fact):
+    """One property of a CRM object: its own row, so that each merges by itself. A cleared one has the value None."""
+
+    source: Annotated[str, Key()]
+    portal_id: Annotated[str, Key()]
+    object_type: Annotated[str, Key()]
+    object_id: Annotated[str, Key()]
+    name: Annotated[str, Key()]
+    is_set: Annotated[bool, _CrmValue] = True
+    value: Annotated[str | None, _CrmValue] = None
 
 
 MESSAGES: Final = Table("messages", Message)
@@ -167,8 +204,19 @@ INVOICES: Final = Table("invoices", Invoice)
 PAYMENTS: Final = Table("payments", Payment)
 CREDIT_ENTRIES: Final = Table("credit_entries", CreditEntry)
 CALLS: Final = Table("calls", Call)
+CRM_OBJECTS: Final = Table("crm_objects", CrmObject)
+CRM_PROPERTIES: Final = Table("crm_properties", CrmProperty)
 
-TABLES: Final[tuple[Table[Any], ...]] = (MESSAGES, SUBSCRIPTIONS, INVOICES, PAYMENTS, CREDIT_ENTRIES, CALLS)
+TABLES: Final[tuple[Table[Any], ...]] = (
+    MESSAGES,
+    SUBSCRIPTIONS,
+    INVOICES,
+    PAYMENTS,
+    CREDIT_ENTRIES,
+    CALLS,
+    CRM_OBJECTS,
+    CRM_PROPERTIES,
+)
 """Every fact table, in the one order in which writers touch them."""
 
 TABLE_OF: Final[dict[type[Fact], Table[Any]]] = {table.fact: table for table in TABLES}

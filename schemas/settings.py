@@ -60,9 +60,16 @@ class Settings(BaseSettings):
     sample: bool = Field(True, validation_alias="SAMPLE")
     stripe_webhook_secret: SecretStr | None = Field(None, validation_alias="STRIPE_WEBHOOK_SECRET")
     whatsapp_app_secret: SecretStr | None = Field(None, validation_alias="WHATSAPP_APP_SECRET")
+    token_digest_key: SecretStr | None = Field(None, validation_alias="TOKEN_DIGEST_KEY")
     whatsapp_verify_token: SecretStr | None = Field(None, validation_alias="WHATSAPP_VERIFY_TOKEN")
     twilio_auth_token: SecretStr | None = Field(None, validation_alias="TWILIO_AUTH_TOKEN")
+    aircall_webhook_token: SecretStr | None = Field(None, validation_alias="AIRCALL_WEBHOOK_TOKEN")
+    hubspot_client_secret: SecretStr | None = Field(None, validation_alias="HUBSPOT_CLIENT_SECRET")
+    retell_api_key: SecretStr | None = Field(None, validation_alias="RETELL_API_KEY")
+    telnyx_public_key: SecretStr | None = Field(None, validation_alias="TELNYX_PUBLIC_KEY")
     standard_webhooks_secret: SecretStr | None = Field(None, validation_alias="STANDARD_WEBHOOKS_SECRET")
+    sendgrid_public_key: SecretStr | None = Field(None, validation_alias="SENDGRID_PUBLIC_KEY")
+    google_calendar_channel_token: SecretStr | None = Field(None, validation_alias="GOOGLE_CALENDAR_CHANNEL_TOKEN")
 
     def require_kafka(self) -> str:
         if not self.kafka_bootstrap_servers:
@@ -95,7 +102,8 @@ class SourceConfig(BaseModel):
     verify_token: SecretStr | None = None
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0, le=5 * 1024 * 1024)
     answer: Literal["json", "twiml"] | None = None
-    schemes: frozenset[str] = frozenset()
+    signature_versions: frozenset[str] = frozenset()
+    channel_ids: frozenset[str] = frozenset()
 
     @model_validator(mode="after")
     def _known_provider(self) -> "SourceConfig":
@@ -144,11 +152,12 @@ def split_secrets(secret: SecretStr | None) -> tuple[str, ...]:
 def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
     """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml."""
     found: dict[str, Source] = {}
+    digest_key = settings.token_digest_key.get_secret_value().encode() if settings.token_digest_key else b""
     for provider in PROVIDERS.values():
         values = split_secrets(settings.variable(provider.secret_variable))
         if values:
             token = settings.variable(provider.verify_token_variable)
-            secrets = Secrets(values, token.get_secret_value() if token else None)
+            secrets = Secrets(values, token.get_secret_value() if token else None, digest_key=digest_key)
             found[provider.name] = Source(provider.name, provider, secrets, answer=provider.answer)
     for name, config in file.sources.items():
         provider = PROVIDERS[config.provider]
@@ -158,7 +167,9 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
             Secrets(
                 tuple(secret.get_secret_value() for secret in config.secrets),
                 config.verify_token.get_secret_value() if config.verify_token else None,
-                config.schemes,
+                config.signature_versions,
+                digest_key,
+                config.channel_ids,
             ),
             config.max_body_bytes,
             config.answer or provider.answer,

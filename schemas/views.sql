@@ -106,12 +106,31 @@ LEFT JOIN shown USING (source, customer_id)
 LEFT JOIN redrive.price_tiers AS tier ON tier.price_id = shown.price_id
 LEFT JOIN public.credits AS credits USING (source, customer_id);
 
+-- Telnyx says when a call was answered and when it ended, and nothing more: what that amounts to is derived, because the
+-- answer may come after the hangup.
 CREATE OR REPLACE VIEW public.calls AS
-SELECT source, call_id, provider, direction, caller, callee, status, started_at, answered_at, ended_at,
-       duration_seconds,
+SELECT source, call_id, provider, direction, caller, callee,
+       CASE WHEN provider = 'telnyx' AND ended_at IS NOT NULL AND answered_at IS NOT NULL THEN 'completed'
+            ELSE status END AS status,
+       started_at, answered_at, ended_at,
+       CASE WHEN provider = 'telnyx' AND ended_at IS NOT NULL
+            THEN coalesce(greatest(floor(extract(epoch FROM ended_at - answered_at)), 0), 0)::numeric(12,3)
+            ELSE duration_seconds END AS duration_seconds,
        extract(epoch FROM ended_at - answered_at)::numeric(12,3) AS talk_seconds,
-       end_reason, NULL::text AS recording_url, NULL::text AS summary, NULL::text AS sentiment
+       end_reason, recording_url, summary, sentiment
 FROM :gen.calls;
+
+-- An object is there until it is said to be gone: a property may change before the creation has come.
+CREATE OR REPLACE VIEW public.crm_objects AS
+SELECT object.source, object.portal_id, object.object_type, object.object_id,
+       coalesce(object.exists, true) AS exists,
+       coalesce(property.properties, '{}'::jsonb) AS properties
+FROM :gen.crm_objects AS object
+LEFT JOIN (
+    SELECT source, portal_id, object_type, object_id, jsonb_object_agg(name, value) AS properties
+    FROM :gen.crm_properties
+    GROUP BY source, portal_id, object_type, object_id
+) AS property USING (source, portal_id, object_type, object_id);
 
 CREATE OR REPLACE VIEW public.webhook_events AS
 SELECT first.source, first.event_id, first.provider, first.type, first.occurred_at, first.received_at, first.topic,

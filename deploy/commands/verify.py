@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ class CapturedRequest(BaseModel):
     url: str = "http://localhost/"
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
-    now: int | None = None
+    now: float | None = None
     secret: str | None = None
     auth_token: str | None = None
     public_key: str | None = None
@@ -79,17 +80,18 @@ def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provid
         # The captured handshake of a vector may call its token just "secret".
         token = request.verify_token or request.secret
         values = (request.given_secret,) if request.given_secret else ()
-        return PROVIDERS[source], Secrets(values, token, schemes)
+        channels = frozenset([request.channel_id]) if request.channel_id else frozenset[str]()
+        return PROVIDERS[source], Secrets(values, token, schemes, channel_ids=channels)
     configured = load().sources.get(source)
     if configured is None:
         raise Misconfigured(f"{source!r} is no configured source; put a secret into the request to verify without one")
-    return configured.provider, Secrets(configured.secrets.values, configured.secrets.verify_token, schemes)
+    return configured.provider, replace(configured.secrets, schemes=schemes or configured.secrets.schemes)
 
 
 def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dict[str, Any]:
     """`{"verified": …, "code": …}`; the code is null when it verifies."""
     parts = urlsplit(request.url)
-    now = int(time.time()) if request.now is None else request.now
+    now = time.time() if request.now is None else request.now
     delivery = Delivery(
         source=provider.name,
         method=request.method.upper(),
@@ -99,7 +101,7 @@ def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dic
         headers={name.lower(): value for name, value in request.headers.items()},
         body=request.body.encode("utf-8", "surrogatepass"),
         remote="",
-        arrived_ms=now * 1000,
+        arrived_ms=int(now * 1000),
     )
     try:
         if provider.answer_handshake is not None and delivery.method == "GET":

@@ -8,7 +8,7 @@ from typing import Final
 from schemas.envelope import Delivery, Identity, Record, VerifiedDelivery
 from schemas.errors import PoisonRecord, RejectedDelivery
 from schemas.providers import standardwebhooks, stripe, twilio, whatsapp
-from schemas.providers.base import WRONG_SHAPE, Payload, Provider, Secrets, body_record_id, digest_of
+from schemas.providers.base import WRONG_SHAPE, Payload, Provider, Secrets, body_record_id, digest_of, token_digest
 
 PROVIDERS: Final[dict[str, Provider]] = {
     module.PROVIDER.name: module.PROVIDER for module in (stripe, whatsapp, twilio, standardwebhooks)
@@ -18,19 +18,27 @@ UNPARSABLE: Final = "unparsable"
 """Type suffix of a verified body that cannot be parsed: `stripe.unparsable`."""
 
 
-def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: int) -> VerifiedDelivery:
+def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float) -> VerifiedDelivery:
     """Check the signature of the raw bytes; `now` is seconds since the epoch. Raises `RejectedDelivery`."""
     if not secrets.values:
         raise RejectedDelivery("misconfigured")
     held = provider.verify(delivery, secrets, now)
-    return VerifiedDelivery(delivery, held.provenance, held.secret_index, held.signed_id)
+    return VerifiedDelivery(conceal(provider, delivery, secrets), held.provenance, held.secret_index, held.signed_id)
+
+
+def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Delivery:
+    """The delivery as a topic may keep it: a shared token masked, with a digest in its place (invariant 2)."""
+    if provider.mask_token is None or delivery.token_digest:
+        return delivery
+    masked, token = provider.mask_token(delivery)
+    return masked._replace(token_digest=token_digest(secrets.digest_key, token))
 
 
 def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:
     """Name the record. Never fails: the provider must not drop a body that we can't read, so its bytes name it."""
     delivery = verified.delivery
     try:
-        payload = provider.parse(delivery.method, delivery.query, delivery.content_type, delivery.body)
+        payload = provider.parse(delivery)
         return provider.identify(payload, verified.signed_id)
     except WRONG_SHAPE:
         whole = delivery.body or delivery.query.encode("utf-8", "surrogateescape")
@@ -43,7 +51,7 @@ def read_payload(record: Record) -> tuple[Provider, Payload]:
     if provider is None:
         raise PoisonRecord("unknown_provider", f"no provider is called {record.provider!r}")
     try:
-        return provider, provider.parse(record.method, record.query, record.content_type, record.body)
+        return provider, provider.parse(record)
     except WRONG_SHAPE as error:
         raise PoisonRecord("unparsable", str(error)) from error
 

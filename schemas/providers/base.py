@@ -4,6 +4,7 @@ Verification sees raw bytes and comes before any parse. Comparison is constant-t
 """
 
 import hashlib
+import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
-from schemas.envelope import Delivery, Identity, Provenance
+from schemas.envelope import Delivery, Identity, Provenance, Request
 from schemas.errors import RejectedDelivery
 
 TOLERANCE_SECONDS: Final = 300
@@ -35,7 +36,11 @@ class Secrets:
     values: tuple[str, ...] = field(repr=False, default=())
     verify_token: str | None = field(repr=False, default=None)
     schemes: frozenset[str] = frozenset()
-    """Signature schemes to accept; empty means every scheme of the provider."""
+    """Signature schemes to accept; empty means the provider's default."""
+    digest_key: bytes = field(repr=False, default=b"")
+    """The installation's key for digests of shared tokens."""
+    channel_ids: frozenset[str] = frozenset()
+    """Google: the channels that are ours; empty means that the token alone decides."""
 
 
 class Signature(NamedTuple):
@@ -62,10 +67,12 @@ class Provider:
     name: str
     secret_variable: str
     methods: frozenset[str]
-    signature_headers: tuple[str, ...]
-    verify: Callable[[Delivery, Secrets, int], Signature]
-    parse: Callable[[str, str, str, bytes], Payload]
-    """(method, query, content type, body) -> payload; raises `Unparsable`."""
+    kept_headers: tuple[str, ...]
+    """Lower-case names of the request headers that the log keeps: what it takes to verify and to parse again."""
+    verify: Callable[[Delivery, Secrets, float], Signature]
+    """(delivery, secrets, now in seconds since the epoch) -> what held; raises `RejectedDelivery`."""
+    parse: Callable[[Request], Payload]
+    """Raises `Unparsable`."""
     identify: Callable[[Payload, str | None], Identity]
     """(payload, signed id) -> identity; raises one of `WRONG_SHAPE` for a body of another shape."""
     fingerprint: Callable[[Payload], bytes]
@@ -78,6 +85,10 @@ class Provider:
     verify_token_variable: str | None = None
     signs_url: bool = False
     """Whether the URL that was called is part of what is signed."""
+    mask_token: Callable[[Delivery], tuple[Delivery, str]] | None = None
+    """For a shared token that is the credential itself: (the delivery without it, the token). Raises
+    `RejectedDelivery`. None where the credential never travels.
+    """
 
 
 def reject_mismatch() -> RejectedDelivery:
@@ -91,7 +102,7 @@ def require_header(delivery: Delivery, name: str) -> str:
     return value
 
 
-def require_fresh(timestamp: int, now: int) -> None:
+def require_fresh(timestamp: float, now: float) -> None:
     """Only after the signature held: an unsigned timestamp says nothing."""
     if abs(now - timestamp) > TOLERANCE_SECONDS:
         raise RejectedDelivery("timestamp_outside_tolerance")
@@ -126,9 +137,28 @@ def hmac_sha256_hex(key: bytes, *parts: bytes) -> bytes:
     return hmac_sha256(key, *parts).hex().encode()
 
 
-def parse_json(method: str, query: str, content_type: str, body: bytes) -> Payload:
+def token_digest(key: bytes, token: str) -> str:
+    """What the log keeps of a shared token: an HMAC under a key of the installation, in hex."""
+    return hmac_sha256(key, token.encode("utf-8", "surrogateescape")).hex()
+
+
+def match_token(token: str, delivery: Delivery, secrets: Secrets) -> Signature:
+    """Compare a shared token, or where it has been masked its digest, with every secret. Raises `RejectedDelivery`."""
+    if delivery.token_digest:
+        presented = delivery.token_digest.encode()
+        wanted = [token_digest(secrets.digest_key, secret).encode() for secret in secrets.values]
+    else:
+        presented = token.encode("utf-8", "surrogateescape")
+        wanted = [secret.encode() for secret in secrets.values]
+    matches = [hmac.compare_digest(presented, one) for one in wanted]
+    if not presented or not any(matches):
+        raise reject_mismatch()
+    return Signature(matches.index(True), "token")
+
+
+def parse_json(request: Request) -> Payload:
     try:
-        return orjson.loads(body)
+        return orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
         raise Unparsable(f"not JSON: {error}") from error
 

@@ -38,7 +38,7 @@ _FAMILIES: Final = (("svix", "svix-v1"), ("webhook", "standard-webhooks-v1"))
 _HEADERS: Final = tuple(f"{family}-{part}" for family, _ in _FAMILIES for part in ("id", "timestamp", "signature"))
 
 
-def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
     """Any signature of the space-separated list under any secret; ±300 s."""
     message_id, timestamp_text, header = _signed_headers(delivery, secrets.schemes)
     timestamp = parse_timestamp(timestamp_text)
@@ -133,7 +133,7 @@ PROVIDER: Final = Provider(
     name="standardwebhooks",
     secret_variable="STANDARD_WEBHOOKS_SECRET",  # noqa: S106 - the variable's name
     methods=frozenset({"POST"}),
-    signature_headers=_HEADERS,
+    kept_headers=_HEADERS,
     verify=verify,
     parse=parse_json,
     identify=identify,

@@ -28,7 +28,7 @@ from schemas.providers.base import (
 HEADER: Final = "stripe-signature"
 
 
-def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
     """Any one matching `v1` under any secret suffices; other schemes (`v0`) never count."""
     timestamp_text, signatures = None, []
     for item in require_header(delivery, HEADER).split(","):
@@ -75,7 +75,7 @@ PROVIDER: Final = Provider(
     name="stripe",
     secret_variable="STRIPE_WEBHOOK_SECRET",  # noqa: S106 - the variable's name
     methods=frozenset({"POST"}),
-    signature_headers=(HEADER,),
+    kept_headers=(HEADER,),
     verify=verify,
     parse=parse_json,
     identify=identify,

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.envelope import Delivery, Identity
+from schemas.envelope import Delivery, Identity, Request
 from schemas.providers.base import (
     Payload,
     Provider,
@@ -39,7 +39,7 @@ MAX_FIELDS: Final = 1000
 _ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 
-def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
     """The signature may have been made with or without the port; the settings header names the hash, SHA-1 without."""
     signature = require_header(delivery, HEADER).encode("utf-8", "replace")
     algorithm = _algorithm(delivery.headers.get(SETTINGS_HEADER))
@@ -123,11 +123,11 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
     return {"X-Twilio-Signature": base64.b64encode(digest).decode(), "Content-Type": content_type}
 
 
-def parse(method: str, query: str, content_type: str, body: bytes) -> Payload:
+def parse(request: Request) -> Payload:
     """Form pairs in order (a GET carries them in its query), or the JSON of Event Streams."""
-    if method != "GET" and content_type and not _is_form(content_type):
-        return parse_json(method, query, content_type, body)
-    text = query if method == "GET" else body.decode("utf-8", "replace")
+    if request.method != "GET" and request.content_type and not _is_form(request.content_type):
+        return parse_json(request)
+    text = request.query if request.method == "GET" else request.body.decode("utf-8", "replace")
     try:
         return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError as error:
@@ -192,7 +192,7 @@ PROVIDER: Final = Provider(
     name="twilio",
     secret_variable="TWILIO_AUTH_TOKEN",  # noqa: S106 - the variable's name
     methods=frozenset({"POST", "GET"}),
-    signature_headers=(HEADER, SETTINGS_HEADER, "i-twilio-idempotency-token"),
+    kept_headers=(HEADER, SETTINGS_HEADER, "i-twilio-idempotency-token"),
     verify=verify,
     parse=parse,
     identify=identify,

@@ -34,7 +34,7 @@ HEADER: Final = "x-hub-signature-256"
 PREFIX: Final = "sha256="
 
 
-def verify(delivery: Delivery, secrets: Secrets, now: int) -> Signature:
+def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
     """There is no signed time, so no freshness check is possible: dedupe is the protection against replays."""
     header = require_header(delivery, HEADER)
     if not header.startswith(PREFIX):
@@ -113,7 +113,7 @@ PROVIDER: Final = Provider(
     name="whatsapp",
     secret_variable="WHATSAPP_APP_SECRET",  # noqa: S106 - the variable's name
     methods=frozenset({"POST"}),
-    signature_headers=(HEADER,),
+    kept_headers=(HEADER,),
     verify=verify,
     parse=parse_json,
     identify=identify,

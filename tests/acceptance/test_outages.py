@@ -10,7 +10,7 @@ import asyncpg
 from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.support.processes import Installation
 from tests.support.provider import Provider
-from tests.support.story import Author
+from tests.support.story import Author, write
 
 
 async def dead_letters(installation: Installation) -> int:
@@ -25,7 +25,7 @@ async def dead_letters(installation: Installation) -> int:
 async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_arrives(
     installation: Installation,
 ) -> None:
-    world = Author(7, start=int(time.time()) - 200_000).write(customers=30, chats=30, calls=20)
+    world = write(Author(7, start=int(time.time()) - 200_000), 25)
     provider = Provider(installation.ingest_url)
     third = len(world.webhooks) // 3
     await provider.deliver_all(world.webhooks[:third])
@@ -59,7 +59,7 @@ async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_ar
 async def test_while_kafka_is_down_nothing_is_answered_2xx_and_afterwards_nothing_is_missing(
     installation: Installation,
 ) -> None:
-    world = Author(8, start=int(time.time()) - 200_000).write(customers=10, chats=10, calls=10)
+    world = write(Author(8, start=int(time.time()) - 200_000), 10)
     provider = Provider(installation.ingest_url)
     half = len(world.webhooks) // 2
     await provider.deliver_all(world.webhooks[:half])

@@ -10,7 +10,7 @@ import asyncpg
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.provider import Provider
-from tests.support.story import Author, Webhook, World
+from tests.support.story import Author, Webhook, World, write
 from tests.support.tables import KEYS, differences, physical_rows, read_view
 
 SEED = 20261121
@@ -72,7 +72,7 @@ async def test_the_tables_are_the_story_whatever_the_order_the_repetition_and_th
     installation: Installation,
 ) -> None:
     author = Author(SEED, start=int(time.time()) - 200_000)
-    world = author.write(customers=160, chats=150, calls=120)
+    world = write(author, 150)
     false_ones = author.random.sample(world.webhooks, 40)
     deliveries = world.webhooks + author.random.choices(world.webhooks, k=len(world.webhooks) // 3)
     author.random.shuffle(deliveries)

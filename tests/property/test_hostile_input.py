@@ -23,7 +23,7 @@ SECRETS = {
     "twilio": Secrets((signing.TWILIO,)),
     "standardwebhooks": Secrets((signing.STANDARD, "whpk_x2QIDsIHu2agCyaO8xU7yZsIdilqWMqYHyelKCToRsg=")),
 }
-NAMES = sorted({name for provider in PROVIDERS.values() for name in provider.signature_headers} | {"content-type"})
+NAMES = sorted({name for provider in PROVIDERS.values() for name in provider.kept_headers} | {"content-type"})
 PIECES = st.sampled_from(
     ["t=", "v1=", "v0=", ",", "=", "sha256=", "v1,", "v1a,", " ", "AA==", "0", "1", "-", "²", "é", "\udcff", "\0",
      "999999999999999999999", "key=k,algorithm=", "HMAC_SHA256", "application/json", "application/x-www-form-urlencoded"]

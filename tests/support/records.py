@@ -50,7 +50,7 @@ def verified(
 def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: int = 0, **parts: Any) -> FakeRecord:
     delivery = verified(topic.removeprefix("webhooks."), provider, body, **parts)
     identity = identify(PROVIDERS[provider], delivery)
-    headers = record_headers(delivery, identity, PROVIDERS[provider].signature_headers)
+    headers = record_headers(delivery, identity, PROVIDERS[provider].kept_headers)
     return FakeRecord(
         topic, partition, offset, delivery.delivery.arrived_ms, identity.record_id.encode(), body, headers
     )

@@ -1,8 +1,6 @@
 """Design §6: what each fixture becomes, written down by hand."""
 
 import json
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,10 @@ import pytest
 from processors.fold import Dead, Folded, fold_record
 from schemas.facts import TABLES
 from tests.support.records import FakeRecord, record, stripe_event
+from tests.unit.expectations import EXPECTED
+from tests.unit.expectations.base import at
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-
-def at(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def of_fixture(name: str) -> FakeRecord:
@@ -43,106 +39,6 @@ def rows_of(one: FakeRecord) -> list[tuple[str, dict[str, Any]]]:
         )
         for table, row in folded.rows
     ]
-
-
-SUB = {"source": "stripe", "subscription_id": "sub_1RQ8vWLkdIwHu7ixq3b0m2Xy"}
-PAYMENT = {"source": "stripe", "payment_intent_id": "pi_3RR1dBLkdIwHu7ix1kYw2mQe"}
-CUSTOMER = {"customer_id": "cus_SJ4kq0Zf2wXb7d"}
-WA_OUT = {
-    "source": "whatsapp", "message_id": "wamid.HBgLMTY1MDM4Nzk0MzkVAgARGBI5QkMwRTU3N0I5RDg0RTVFMEQA",
-    "provider": "whatsapp", "channel": "whatsapp", "direction": "outbound", "sender": "+15550783881",
-    "recipient": "+16505551234", "our_number": "+15550783881", "peer_number": "+16505551234", "is_opt_out": False,
-}  # fmt: skip
-TW_OUT = {
-    "source": "twilio", "provider": "twilio", "channel": "sms", "direction": "outbound", "sender": "+33644601234",
-    "recipient": "+33612345678", "our_number": "+33644601234", "peer_number": "+33612345678", "is_opt_out": False,
-}  # fmt: skip
-CALL = {
-    "source": "twilio", "provider": "twilio", "direction": "outbound", "caller": "+33644601234",
-    "callee": "+33612345678",
-}  # fmt: skip
-PRO = {"price_id": "price_1QzT4bLkdIwHu7ixkVJ9eYtM"}
-INVOICE = {
-    "source": "stripe", **CUSTOMER, "subscription_id": SUB["subscription_id"], "currency": "eur", "amount_due": 5880,
-    "attempt_count": 1, "created_at": at(1750412413),
-}  # fmt: skip
-
-EXPECTED: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "stripe/customer.subscription.created.json": [("subscriptions", {
-        **SUB, **CUSTOMER, **PRO, "status": "incomplete", "current_period_end": at(1750412400),
-        "cancel_at_period_end": False, "event_created": at(1747734002), "event_id": "evt_1RQ8vZLkdIwHu7ixm1Gd0kWc"})],
-    "stripe/customer.subscription.updated.legacy_2024-06-20.json": [("subscriptions", {
-        **SUB, **CUSTOMER, **PRO, "status": "active", "current_period_end": at(1750412400),
-        "cancel_at_period_end": False, "event_created": at(1747734002)})],
-    "stripe/customer.subscription.deleted.json": [("subscriptions", {
-        **SUB, **CUSTOMER, **PRO, "status": "canceled", "current_period_end": at(1753004400),
-        "cancel_at_period_end": True, "event_created": at(1753004403)})],
-    "stripe/invoice.payment_failed.json": [("invoices", {
-        **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixF4iLed01", "status": "open", "amount_paid": 0,
-        "last_failed_at": at(1750416024)})],
-    "stripe/invoice.paid.json": [("invoices", {
-        **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixW6bB2cYk", "status": "paid", "amount_paid": 5880,
-        "paid_at": at(1750416022)})],
-    "stripe/invoice.payment_succeeded.legacy_2024-06-20.json": [("invoices", {
-        **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixW6bB2cYk", "status": "paid", "amount_paid": 5880,
-        "paid_at": at(1750416022)})],
-    "stripe/payment_intent.succeeded.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "purpose": "credit_purchase", "status": "succeeded", "amount": 2500,
-                      "currency": "eur", "occurred_at": at(1747936339)}),
-        ("credit_entries", {"source": "stripe", "entry_id": PAYMENT["payment_intent_id"], "kind": "purchase", **CUSTOMER,
-                            "credits": 500, "amount": 2500, "occurred_at": at(1747936339)})],
-    "stripe/checkout.session.completed.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "client_reference_id": "ten_01JV7Q0S3M", "purpose": "credit_purchase",
-                      "status": "succeeded", "amount": 2500, "currency": "eur", "occurred_at": at(1747936340)})],
-    "stripe/checkout.session.completed.unpaid_async.json": [
-        ("payments", {**CUSTOMER, "status": "processing"})],
-    "stripe/charge.refunded.partial.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 1000, "currency": "eur"})],
-    "stripe/charge.refunded.full.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 2500, "currency": "eur"})],
-    "stripe/refund.created.json": [],
-    "stripe/v2.core.event.thin.json": [],
-    "whatsapp/message.text.json": [("messages", {
-        "source": "whatsapp", "message_id": "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0RgA=",
-        "provider": "whatsapp", "channel": "whatsapp", "direction": "inbound", "sender": "+16505551234",
-        "recipient": "+15550783881", "our_number": "+15550783881", "peer_number": "+16505551234", "kind": "text",
-        "body": "Ça existe dans une autre couleur ? https://ex.co/a", "status": "received", "is_opt_out": False,
-        "occurred_at": at(1749416383)})],
-    "whatsapp/message.image.json": [("messages", {"kind": "image", "body": "Voici le reçu", "status": "received"})],
-    "whatsapp/message.interactive_button_reply.json": [("messages", {"kind": "interactive", "body": "Confirmer"})],
-    "whatsapp/message.unsupported.json": [("messages", {"kind": "unsupported", "error_code": "131051"})],
-    "whatsapp/status.sent.json": [("messages", {
-        **WA_OUT, "status": "sent", "sent_at": at(1750857384), "occurred_at": at(1750857384)})],
-    "whatsapp/status.read.json": [("messages", {
-        **WA_OUT, "status": "read", "read_at": at(1750857522), "occurred_at": at(1750857522)})],
-    "whatsapp/status.failed.json": [("messages", {
-        **WA_OUT, "status": "failed", "error_code": "131047", "failed_at": at(1750857390)})],
-    "twilio/sms.inbound.form": [("messages", {
-        "source": "twilio", "message_id": "SM1f0e8ae6ade43cb3c0ce4525424e404f", "provider": "twilio", "channel": "sms",
-        "direction": "inbound", "sender": "+33612345678", "recipient": "+33644601234", "our_number": "+33644601234",
-        "peer_number": "+33612345678", "kind": "text", "body": "Bonjour, c'est Zoé 👋 & co + 100%",
-        "status": "received", "is_opt_out": False})],
-    "twilio/mms.inbound.form": [("messages", {"channel": "mms", "kind": "image", "status": "received"})],
-    "twilio/sms.status.delivered.form": [("messages", {
-        **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4099", "status": "delivered"})],
-    "twilio/sms.status.undelivered_30007.form": [("messages", {
-        **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4030", "status": "undelivered", "error_code": "30007"})],
-    "twilio/eventstreams.message.delivered.json": [("messages", {
-        "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4099", "status": "delivered",
-        "delivered_at": datetime(2025, 6, 25, 13, 15, 44, tzinfo=UTC)})],
-    "twilio/voice.status.initiated.form": [("calls", {
-        **CALL, "call_id": "CA5ef8732a3c49700934481addd5ce1659", "status": "ringing", "started_at": at(1750929242)})],
-    "twilio/voice.status.in-progress.form": [("calls", {**CALL, "status": "answered", "answered_at": at(1750929251)})],
-    "twilio/voice.status.completed.form": [("calls", {
-        **CALL, "status": "completed", "duration_seconds": Decimal("129.000"), "ended_at": at(1750929380)})],
-    "twilio/voice.status.no-answer.form": [("calls", {
-        **CALL, "status": "no-answer", "duration_seconds": Decimal("0.000"), "ended_at": at(1750929631)})],
-    "twilio/voice.inbound.form": [("calls", {
-        "source": "twilio", "provider": "twilio", "direction": "inbound", "caller": "+33612345678",
-        "callee": "+33644601234", "status": "ringing"})],
-    "standardwebhooks/invoice.paid.json": [],
-    "standardwebhooks/contact.created.json": [],
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPECTED)

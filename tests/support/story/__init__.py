@@ -1,0 +1,27 @@
+"""A made-up world of customers, payments, messages and calls, the webhooks it causes, and the tables that must result.
+
+The expectation is written down while the world is made, from what happened in it; not a line of the product is asked.
+A module per provider; its `tell` writes one story of one customer.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tests.support.story import stripe, twilio, whatsapp
+from tests.support.story.base import Author, Webhook, World
+
+__all__ = ["STORIES", "Author", "Webhook", "World", "write"]
+
+STORIES: Final[dict[str, Callable[[Author], None]]] = {
+    "stripe": stripe.tell,
+    "whatsapp": whatsapp.tell,
+    "twilio": twilio.tell,
+}
+
+
+def write(author: Author, count: int) -> World:
+    """`count` stories of every provider."""
+    for tell in STORIES.values():
+        for _ in range(count):
+            tell(author)
+    return author.world

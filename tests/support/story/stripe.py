@@ -1,0 +1,231 @@
+"""Customers who subscribe, pay, buy credits, get some back, and use them (Standard Webhooks)."""
+
+import json
+
+from tests.support import signing
+from tests.support.story.base import Author, Row, Webhook, at
+
+
+def _event(author: Author, kind: str, created: int, data: Row) -> str:
+    event_id = author.name("evt_")
+    body = {
+        "id": event_id,
+        "object": "event",
+        "created": created,
+        "type": kind,
+        "livemode": False,
+        "pending_webhooks": 1,
+        "data": {"object": data},
+    }
+    webhook = Webhook("/webhooks/stripe", json.dumps(body, indent=2).encode(), lambda _, b, now: signing.stripe(b, now))
+    author.tells(webhook, "stripe", event_id)
+    return event_id
+
+
+def tell(author: Author) -> None:
+    customer, now = author.name("cus_"), author.moment()
+    balance, frozen = 0, None
+    status = _subscription(author, customer, now)
+    has_failed_invoice = _invoice(author, customer, now + 50)
+    for _ in range(author.random.randrange(3)):
+        balance += _purchase(author, customer, now + 1000)
+    for _ in range(author.random.randrange(4)):
+        balance -= _usage(author, customer, now + 2000)
+    if has_failed_invoice:
+        frozen = "invoice_payment_failed"
+    elif status == "unpaid":
+        frozen = "subscription_unpaid"
+    elif status == "canceled":
+        frozen = "subscription_canceled"
+    author.world.expect(
+        "accounts",
+        ("stripe", customer),
+        is_frozen=frozen is not None,
+        frozen_reason=frozen,
+        subscription_status=status,
+        credit_balance=balance,
+    )
+
+
+def _subscription(author: Author, customer: str, now: int) -> str:
+    """Its life in order; several changes may share a second, and then the later one has the greater id."""
+    subscription = author.name("sub_")
+    life = ["incomplete", "active", *author.random.choice([[], ["past_due"], ["past_due", "unpaid"], ["active"]])]
+    is_deleted = author.random.random() < 0.3
+    if is_deleted:
+        life.append("canceled")
+    is_new_shape = author.random.random() < 0.5
+    for step, status in enumerate(life):
+        if author.random.random() < 0.6:
+            now += author.random.randrange(1, 1000)
+        kind = "created" if step == 0 else "deleted" if status == "canceled" else "updated"
+        period_end = now + 2_592_000
+        item: Row = {"price": {"id": "price_pro"}}
+        state: Row = {
+            "id": subscription,
+            "object": "subscription",
+            "customer": customer,
+            "status": status,
+            "cancel_at_period_end": is_deleted,
+            "items": {"data": [item]},
+        }
+        (item if is_new_shape else state)["current_period_end"] = period_end
+        event_id = _event(author, f"customer.subscription.{kind}", now, state)
+    author.world.expect(
+        "subscriptions",
+        ("stripe", subscription),
+        customer_id=customer,
+        status=life[-1],
+        price_id="price_pro",
+        current_period_end=at(period_end),
+        cancel_at_period_end=is_deleted,
+        event_created=at(now),
+        event_id=event_id,
+    )
+    return life[-1]
+
+
+def _invoice(author: Author, customer: str, now: int) -> bool:
+    """Returns whether it is left open with a failed payment."""
+    invoice, due = author.name("in_"), author.random.randrange(100, 10_000)
+    failures, is_paid = author.random.randrange(3), author.random.random() < 0.7
+    bill: Row = {
+        "id": invoice,
+        "object": "invoice",
+        "customer": customer,
+        "amount_due": due,
+        "amount_paid": 0,
+        "currency": "eur",
+        "attempt_count": 0,
+        "created": now,
+        "status": "draft",
+        "status_transitions": {"paid_at": None},
+    }
+    _event(author, "invoice.created", now, bill)
+    bill = {**bill, "status": "open"}
+    _event(author, "invoice.finalized", now + 1, bill)
+    failed_at = None
+    for attempt in range(1, failures + 1):
+        failed_at = now + 10 * attempt
+        _event(author, "invoice.payment_failed", failed_at, {**bill, "attempt_count": attempt})
+    paid_at = now + 1000 if is_paid else None
+    if is_paid:
+        paid = {
+            **bill,
+            "status": "paid",
+            "amount_paid": due,
+            "attempt_count": failures + 1,
+            "status_transitions": {"paid_at": paid_at},
+        }
+        _event(author, "invoice.paid", now + 1001, paid)
+        _event(author, "invoice.payment_succeeded", now + 1001, paid)
+    author.world.expect(
+        "invoices",
+        ("stripe", invoice),
+        customer_id=customer,
+        status="paid" if is_paid else "open",
+        amount_due=due,
+        amount_paid=due if is_paid else 0,
+        currency="eur",
+        attempt_count=failures + 1 if is_paid else failures,
+        created_at=at(now),
+        last_failed_at=at(failed_at) if failed_at else None,
+        paid_at=at(paid_at) if paid_at else None,
+    )
+    return failures > 0 and not is_paid
+
+
+def _purchase(author: Author, customer: str, now: int) -> int:
+    """Credits that count: those bought, less the refunded share. Returns the net."""
+    payment, amount, credits = author.name("pi_"), author.random.randrange(100, 9000), author.random.randrange(1, 900)
+    reference = author.name("ten_")
+    metadata = {"type": "credit_purchase", "credits": str(credits)}
+    intent: Row = {
+        "id": payment,
+        "object": "payment_intent",
+        "amount": amount,
+        "currency": "eur",
+        "customer": customer,
+        "metadata": metadata,
+        "last_payment_error": None,
+    }
+    _event(author, "payment_intent.created", now, {**intent, "status": "requires_payment_method"})
+    is_paid = author.random.random() < 0.85
+    status, failure = "succeeded", None
+    if not is_paid:
+        status, failure = "requires_payment_method", "card_declined"
+    kind = "payment_intent.succeeded" if is_paid else "payment_intent.payment_failed"
+    error = {"code": failure} if failure else None
+    _event(author, kind, now, {**intent, "status": status, "last_payment_error": error})
+    refunded = None
+    if is_paid:
+        session = {
+            "id": author.name("cs_"),
+            "object": "checkout.session",
+            "mode": "payment",
+            "customer": customer,
+            "client_reference_id": reference,
+            "payment_intent": payment,
+            "payment_status": "paid",
+            "amount_total": amount,
+            "currency": "eur",
+            "metadata": metadata,
+        }
+        _event(author, "checkout.session.completed", now + 1, session)
+        for part in sorted(author.random.sample(range(1, amount + 1), author.random.randrange(3))):
+            refunded = part
+            charge = {
+                "id": author.name("ch_"),
+                "object": "charge",
+                "customer": customer,
+                "payment_intent": payment,
+                "amount": amount,
+                "amount_refunded": part,
+                "currency": "eur",
+            }
+            _event(author, "charge.refunded", now + 100 + part, charge)
+    author.world.expect(
+        "payments",
+        ("stripe", payment),
+        customer_id=customer,
+        client_reference_id=reference if is_paid else None,
+        purpose="credit_purchase",
+        status=status,
+        amount=amount,
+        amount_refunded=refunded,
+        currency="eur",
+        failure_code=failure,
+        occurred_at=at(now),
+    )
+    if not is_paid:
+        return 0
+    returned = credits * (refunded or 0) // amount
+    author.world.expect(
+        "credit_entries",
+        ("stripe", payment),
+        kind="purchase",
+        customer_id=customer,
+        credits=credits,
+        credits_refunded=returned,
+        occurred_at=at(now),
+    )
+    return credits - returned
+
+
+def _usage(author: Author, customer: str, now: int) -> int:
+    entry, used, message_id = author.name("use_"), author.random.randrange(1, 40), author.name("msg_")
+    when = at(now).isoformat().replace("+00:00", "Z")
+    data = {"id": entry, "customer": customer, "credits": used, "source": "stripe"}
+    body = json.dumps({"type": "credits.used", "timestamp": when, "data": data}).encode()
+    webhook = Webhook("/webhooks/standardwebhooks", body, lambda _, b, now: signing.standard(message_id, b, now))
+    author.tells(webhook, "standardwebhooks", message_id)
+    author.world.expect(
+        "credit_entries",
+        ("stripe", entry),
+        kind="usage",
+        customer_id=customer,
+        credits=-used,
+        credits_refunded=0,
+        occurred_at=at(now),
+    )
+    return used
