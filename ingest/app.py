@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ingest import metrics, responses
-from ingest.handler import PREFIX, Ingress
+from ingest import responses
+from ingest.connection import PREFIX, Connection, Receive
+from ingest.handler import Ingress
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 """Above every source's own limit; the source's is checked first where the length is known."""
@@ -15,26 +15,15 @@ MAX_BODY_BYTES = 5 * 1024 * 1024
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
-class _Connection(RequestHandler):
-    """A connection that answers malformed HTTP like every other problem, and writes no traceback about it."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        rejection = "bad_request" if 400 <= status < 500 else "internal_error"
-        metrics.rejected(metrics.UNKNOWN, rejection, status)
-        response = responses.problem(rejection)
-        response.force_close()
-        return response
-
-
 class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+    """aiohttp's server, with our connections."""
+
+    def __init__(self, receive: Receive, *arguments: object, **settings: object) -> None:
+        super().__init__(*arguments, **settings)  # type: ignore[arg-type]
+        self._receive = receive
+
+    def __call__(self) -> Connection:
+        return Connection(self._receive, self, loop=self._loop, **self._kwargs)
 
 
 def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
@@ -43,22 +32,22 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
     async def route(request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
         if path.startswith(PREFIX):
-            return await ingress.answer(request)
+            return (await ingress.answer(request)).response()
         path = path.partition("?")[0]
         if path not in ("/healthz", "/readyz", "/metrics"):
-            return responses.problem("not_found")
+            return responses.problem("not_found").response()
         if request.method not in ("GET", "HEAD"):
-            return responses.problem("method_not_allowed", allow=("GET", "HEAD"))
+            return responses.problem("method_not_allowed", allow=("GET", "HEAD")).response()
         if path == "/metrics":
             return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if path == "/healthz":
-            return responses.document({"status": "ok"})
+            return responses.document({"status": "ok"}).response()
         checks = await readiness()
         is_ready = all(checks.values())
-        return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503)
+        return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503).response()
 
     def make_request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
         return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY_BYTES)
 
     # Bodies stay as they were signed: nothing may decompress them.
-    return _Server(route, request_factory=make_request, auto_decompress=False, access_log=None)
+    return _Server(ingress.receive, route, request_factory=make_request, auto_decompress=False, access_log=None)

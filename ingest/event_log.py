@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
@@ -27,7 +27,30 @@ LANES: Final = 2
 
 
 Settle = Callable[[Location | None], None]
-"""Called once per record when its outcome is known: where it is, or None where the log refused it for good."""
+"""Hears of a record's outcome: where it is, or None."""
+
+
+class Append:
+    """A record on its way. Whoever waits hears where it is, or None where that can't be said in time."""
+
+    __slots__ = ("is_overdue", "settle", "waiting")
+
+    def __init__(self, settle: Settle, answer: Settle) -> None:
+        self.settle = settle
+        self.waiting = [answer]
+        self.is_overdue = False
+
+    def wait(self, answer: Settle) -> None:
+        """Let another one wait. Raises `Unavailable` when it has taken too long already."""
+        if self.is_overdue:
+            raise Unavailable("the append is in doubt")
+        self.waiting.append(answer)
+
+    def answer(self, location: Location | None) -> None:
+        """Each who waits is answered once."""
+        waiting, self.waiting = self.waiting, []
+        for answer in waiting:
+            answer(location)
 
 
 class _Batch:
@@ -36,32 +59,15 @@ class _Batch:
     def __init__(self, builder: BatchBuilder, partition: int) -> None:
         self.builder = builder
         self.partition = partition
-        self.answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        self.settlers: list[Settle] = []
+        self.appends: list[Append] = []
         self.deadline: asyncio.TimerHandle | None = None
         self.bytes = 0
         self.opened = time.monotonic()
 
-
-class Appended(NamedTuple):
-    """A record's place in a batch that is on its way."""
-
-    batch: _Batch
-    topic: str
-    position: int
-
-    async def location(self) -> Location:
-        """Wait for the batch. Raises `Unavailable` when the log refused it, or when its outcome takes too long."""
-        answer = self.batch.answer
-        try:
-            partition, base_offset = await answer
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() or not answer.cancelled():
-                raise
-            # Another delivery of the batch was cancelled (a shutdown that ran out of time), and the answer with it.
-            raise Unavailable("the append is in doubt") from None
-        return Location(self.topic, partition, base_offset + self.position)
+    def give_up_waiting(self) -> None:
+        for append in self.appends:
+            append.is_overdue = True
+            append.answer(None)
 
 
 class EventLog:
@@ -121,33 +127,38 @@ class EventLog:
         oldest = next(iter(self._waiting.get(topic, ())), None)
         return oldest is None or time.monotonic() - oldest.opened < self._stall_seconds
 
-    def append(self, source: Source, verified: VerifiedDelivery, identity: Identity, settle: Settle) -> Appended:
+    def append(
+        self, source: Source, verified: VerifiedDelivery, identity: Identity, settle: Settle, answer: Settle
+    ) -> Append:
         """Put a record into the batch that leaves next. Raises `Unavailable` rather than wait without bound.
 
-        `settle` hears of the outcome however late it comes, also when nobody waits for the answer any more.
+        `answer` is called once, within the time that anybody would wait: None when the log refused the record or has
+        not answered yet. `settle` is called once and before, with None only for what the log refused for good; it
+        hears of the outcome however late it comes, also when nobody waits any more.
         """
         delivery = verified.delivery
-        size = len(delivery.body) + 1024
-        if not self.is_taking(source.topic):
+        topic = source.topic
+        if not self.is_taking(topic):
             raise Unavailable("the log is not taking appends")
         headers = record_headers(verified, identity, source.provider.kept_headers)
         key = identity.record_id.encode()
-        topic = source.topic
         batch = self._open.get(topic)
         if batch is None or not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
             if batch is not None:
                 self._send(topic)
             batch = self._open_batch(topic)
             if not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
-                del self._open[topic]
+                self._abandon(topic)
                 raise Unavailable("the record does not fit into a batch")
             if self._has_lane(topic):
                 # At the end of this tick: whatever else is ready now goes along.
                 asyncio.get_running_loop().call_soon(self._send_if_waiting, topic)
+        size = len(delivery.body) + 1024
         batch.bytes += size
         self._pending_bytes[topic] = self._pending_bytes.get(topic, 0) + size
-        batch.settlers.append(settle)
-        return Appended(batch, topic, len(batch.settlers) - 1)
+        append = Append(settle, answer)
+        batch.appends.append(append)
+        return append
 
     @staticmethod
     def _put(batch: _Batch, key: bytes, body: bytes, timestamp_ms: int, headers: list[tuple[str, bytes]]) -> bool:
@@ -161,7 +172,7 @@ class EventLog:
             raise Unavailable(f"the topic {topic} is not there: `redrive topics --apply` creates it")
         turn = self._turns[topic] = self._turns.get(topic, -1) + 1
         batch = _Batch(producer.create_batch(), partitions[turn % len(partitions)])
-        batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, _give_up_waiting, batch)
+        batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, batch.give_up_waiting)
         self._open[topic] = batch
         return batch
 
@@ -201,11 +212,15 @@ class EventLog:
             return
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
-        # The waiters wake in a later tick, so everything is settled before the first of them goes on.
-        if not batch.answer.done():
-            batch.answer.set_result((batch.partition, metadata.offset))
-        for position, settle in enumerate(batch.settlers):
-            settle(Location(topic, batch.partition, metadata.offset + position))
+        located = [
+            (append, Location(topic, batch.partition, metadata.offset + position))
+            for position, append in enumerate(batch.appends)
+        ]
+        for append, location in located:
+            append.settle(location)
+        # Everything is settled before the first who waits is answered.
+        for append, location in located:
+            append.answer(location)
         self._send_if_waiting(topic)
 
     def _finish(self, topic: str, batch: _Batch) -> None:
@@ -216,17 +231,23 @@ class EventLog:
     def _close(self, topic: str, batch: _Batch) -> None:
         if batch.deadline is not None:
             batch.deadline.cancel()
-        self._pending_bytes[topic] -= batch.bytes
+        self._pending_bytes[topic] = self._pending_bytes.get(topic, 0) - batch.bytes
+
+    def _abandon(self, topic: str) -> _Batch:
+        """Take back a batch that was never sent."""
+        batch = self._open.pop(topic)
+        self._close(topic, batch)
+        return batch
 
     def _fail(self, topic: str, batch: _Batch, error: BaseException) -> None:
-        metrics.append_failed(topic, error, len(batch.settlers))
+        metrics.append_failed(topic, error, len(batch.appends))
         self._finish(topic, batch)
         self._refuse(batch)
 
     def _refuse(self, batch: _Batch) -> None:
-        for settle in batch.settlers:
-            settle(None)
-        _give_up_waiting(batch)
+        for append in batch.appends:
+            append.settle(None)
+        batch.give_up_waiting()
 
     def _renew_producer(self, broken: AIOKafkaProducer) -> None:
         """A failed batch leaves a hole in an idempotent producer's sequence: later batches would all be refused."""
@@ -234,9 +255,7 @@ class EventLog:
             return
         self._producer = None
         for topic in list(self._open):
-            batch = self._open.pop(topic)
-            self._close(topic, batch)
-            self._refuse(batch)
+            self._refuse(self._abandon(topic))
         self._renewal = asyncio.create_task(self._renew(broken))
 
     async def _renew(self, broken: AIOKafkaProducer) -> None:
@@ -247,13 +266,6 @@ class EventLog:
             except Unavailable as error:
                 metrics.append_failed("*", error, 0)
                 await asyncio.sleep(1)
-
-
-def _give_up_waiting(batch: _Batch) -> None:
-    if not batch.answer.done():
-        batch.answer.set_exception(Unavailable("the append is in doubt"))
-        # Nobody may be waiting; asyncio would report the error as unheard.
-        batch.answer.exception()
 
 
 async def _stop_producer(producer: AIOKafkaProducer) -> None:

@@ -1,4 +1,4 @@
-"""One delivery: read, verify, identify, append, answer. The steps are here; how each is done is elsewhere."""
+"""One delivery: verify, identify, append, answer. The steps are here; how each is done is elsewhere."""
 
 import asyncio
 import time
@@ -9,14 +9,15 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 
 from ingest import metrics, responses
+from ingest.connection import PREFIX, Reply
 from ingest.dedupe import DedupeWindow, key_of
-from ingest.event_log import Appended, EventLog
+from ingest.event_log import Append, EventLog
+from ingest.responses import Answer
 from schemas.envelope import Delivery, Identity, Location, VerifiedDelivery
 from schemas.errors import RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.settings import Source
 
-PREFIX: Final = "/webhooks/"
 BODY_SECONDS: Final = 15.0
 """A body must be here by then; the providers' own limits are shorter."""
 
@@ -38,114 +39,162 @@ class Ingress:
         self._public_url = public_url.rstrip("/") if public_url else None
         self._now_ms = now_ms
         self._metrics = {name: metrics.SourceMetrics(name) for name in sources}
-        self._in_flight: dict[bytes, Appended] = {}
+        self._in_flight: dict[bytes, Append] = {}
         self.is_caught_up = False
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The outermost loop of a delivery: whatever happens, an answer with a code."""
-        started = time.perf_counter()
-        path, _, query = request.raw_path.partition("?")
-        name = path[len(PREFIX) :].partition("/")[0]
+    async def answer(self, request: web.BaseRequest) -> Answer:
+        """A request whose body may still be on its way."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Answer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        path = request.raw_path.partition("?")[0]
+        source = self._sources.get(_source_name(path))
+        body = b""
+        if source is not None and request.method in source.provider.methods:
+            try:
+                body = await read_body(request, source.max_body_bytes)
+            except RejectedDelivery as rejection:
+                return _refuse(source.name, rejection)
+        self.receive(request.method, request.raw_path, request.headers, body, request.remote or "", reply)
+        return await answered
+
+    def receive(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, remote: str, reply: Reply
+    ) -> None:
+        """A whole request. Whatever happens, `reply` is called once: now, or when the log has answered. Never raises.
+
+        `target` is the path with its query as it came; `headers` are looked up in any case.
+        """
+        exchange = _Exchange(reply)
+        path, _, query = target.partition("?")
+        name = _source_name(path)
         source = self._sources.get(name)
         label = name if source else metrics.UNKNOWN
         try:
             if source is None:
                 raise RejectedDelivery("unknown_source")
-            return await self._receive(source, request, path, query)
+            if method not in source.provider.methods:
+                exchange.finish(_answer_other_method(source, method, query))
+                return
+            require_readable(headers, len(body), source.max_body_bytes)
+            now_ms = self._now_ms()
+            url = self._called_url(headers, target) if source.provider.signs_url else ""
+            delivery = Delivery(source.name, method, url, path, query, headers, body, remote, now_ms)
+            verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
+            self._store(source, verified, identify(source.provider, verified), exchange)
         except RejectedDelivery as rejection:
-            metrics.rejected(label, rejection.rejection, rejection.status)
-            return responses.problem(rejection.rejection)
+            exchange.finish(_refuse(label, rejection))
         except Unavailable:
-            metrics.rejected(label, "log_unavailable", 503)
-            return responses.problem("log_unavailable")
-        except Exception:  # noqa: BLE001 - the outermost loop: counted, logged, answered
+            exchange.finish(_unavailable(label))
+        except Exception:  # noqa: BLE001 - the outermost of a delivery: counted, logged, answered
             metrics.handler_failed(label)
-            return responses.problem("internal_error")
-        finally:
-            metrics.REQUESTS.observe(time.perf_counter() - started)
+            exchange.finish(responses.problem("internal_error"))
 
-    async def _receive(self, source: Source, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
-        method = request.method
-        if method not in source.provider.methods:
-            if method == "GET" and source.provider.answer_handshake is not None:
-                return responses.challenge(source.provider.answer_handshake(query, source.secrets))
-            return self._refuse_method(source)
-        body = await read_body(request, source.max_body_bytes)
-        now_ms = self._now_ms()
-        delivery = Delivery(
-            source=source.name,
-            method=method,
-            url=self._called_url(request) if source.provider.signs_url else "",
-            path=path,
-            query=query,
-            headers=request.headers,
-            body=body,
-            remote=request.remote or "",
-            arrived_ms=now_ms,
-        )
-        verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
-        identity = identify(source.provider, verified)
-        status, location = await self._store(source, verified, identity)
-        return responses.stored(request, source.answer, status, identity.record_id, location, now_ms)
-
-    def _called_url(self, request: web.BaseRequest) -> str:
+    def _called_url(self, headers: Mapping[str, str], target: str) -> str:
         """The URL as the provider knows it: behind a proxy, only the configuration can tell."""
-        base = self._public_url or f"{request.scheme}://{request.headers.get('Host', '')}"
-        return base + request.raw_path
+        return (self._public_url or f"http://{headers.get('Host', '')}") + target
 
-    def _refuse_method(self, source: Source) -> web.Response:
-        metrics.rejected(source.name, "method_not_allowed", 405)
-        handshake = {"GET"} if source.provider.answer_handshake else set[str]()
-        return responses.problem("method_not_allowed", allow=source.provider.methods | handshake)
-
-    async def _store(self, source: Source, verified: VerifiedDelivery, identity: Identity) -> tuple[str, Location]:
+    def _store(self, source: Source, verified: VerifiedDelivery, identity: Identity, exchange: "_Exchange") -> None:
         """Append once. A copy that meets its first in flight waits for its outcome; nobody waits without bound."""
         if not self.is_caught_up:
             raise Unavailable("the dedupe window is still being read")
-        key = key_of(source.name, identity.record_id)
-        known = self._window.find(source.name, key, identity.fingerprint, verified.delivery.arrived_ms)
+        record_id, _, _, fingerprint = identity
+        arrived_ms = verified.delivery.arrived_ms
+        key = key_of(source.name, record_id)
+        exchange.source, exchange.record_id = source, record_id
+        known = self._window.find(source.name, key, fingerprint, arrived_ms)
         if known is not None:
-            self._metrics[source.name].duplicate(identity.record_id)
-            return "duplicate", known
-        content = key + identity.fingerprint
+            exchange.answer_duplicate(known)
+            return
+        content = key + fingerprint
         first = self._in_flight.get(content)
         if first is not None:
-            location = await first.location()
-            self._metrics[source.name].duplicate(identity.record_id)
-            return "duplicate", location
+            first.wait(exchange.answer_duplicate)
+            return
 
         def settle(location: Location | None) -> None:
             """Tied to the append's outcome, not to whoever still waits for the answer."""
             del self._in_flight[content]
-            if location is None:
-                return
-            arrived_ms = verified.delivery.arrived_ms
-            is_conflict = self._window.remember(key, identity.fingerprint, location, arrived_ms)
-            self._metrics[source.name].accepted(identity.record_id, arrived_ms, is_conflict)
+            if location is not None:
+                is_conflict = self._window.remember(key, fingerprint, location, arrived_ms)
+                self._metrics[source.name].accepted(record_id, arrived_ms, is_conflict)
 
-        appended = self._in_flight[content] = self._log.append(source, verified, identity, settle)
-        return "accepted", await appended.location()
+        self._in_flight[content] = self._log.append(source, verified, identity, settle, exchange.answer_accepted)
+
+
+class _Exchange:
+    """A request and the answer that it is owed."""
+
+    __slots__ = ("record_id", "reply", "source", "started")
+
+    def __init__(self, reply: Reply) -> None:
+        self.started = time.perf_counter()
+        self.reply = reply
+        self.source: Source
+        self.record_id: str
+
+    def finish(self, answer: Answer) -> None:
+        metrics.REQUESTS.observe(time.perf_counter() - self.started)
+        self.reply(answer)
+
+    def answer_accepted(self, location: Location | None) -> None:
+        self._answer_stored("accepted", location)
+
+    def answer_duplicate(self, location: Location | None) -> None:
+        if location is not None:
+            metrics.duplicate(self.source.name, self.record_id)
+        self._answer_stored("duplicate", location)
+
+    def _answer_stored(self, status: str, location: Location | None) -> None:
+        if location is None:
+            self.finish(_unavailable(self.source.name))
+        else:
+            self.finish(responses.stored(self.source.answer, status, self.record_id, location))
+
+
+def _source_name(path: str) -> str:
+    return path[len(PREFIX) :].partition("/")[0]
+
+
+def _answer_other_method(source: Source, method: str, query: str) -> Answer:
+    """A handshake, where the provider has one; else 405. Raises `RejectedDelivery`."""
+    handshake = source.provider.answer_handshake
+    if method == "GET" and handshake is not None:
+        return responses.challenge(handshake(query, source.secrets))
+    metrics.rejected(source.name, "method_not_allowed", 405)
+    others = {"GET"} if handshake else set[str]()
+    return responses.problem("method_not_allowed", allow=source.provider.methods | others)
+
+
+def _refuse(label: str, rejection: RejectedDelivery) -> Answer:
+    metrics.rejected(label, rejection.rejection, rejection.status)
+    return responses.problem(rejection.rejection)
+
+
+def _unavailable(label: str) -> Answer:
+    metrics.rejected(label, "log_unavailable", 503)
+    return responses.problem("log_unavailable")
+
+
+def require_readable(headers: Mapping[str, str], length: int, limit: int) -> None:
+    """Raises `unsupported_media_type` or `body_too_large`."""
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise RejectedDelivery("unsupported_media_type")
+    if length > limit:
+        raise RejectedDelivery("body_too_large")
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """The body's exact bytes. Raises `unsupported_media_type`, `body_too_large`, `request_timeout`."""
-    headers = request.headers
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise RejectedDelivery("unsupported_media_type")
-    if request.content_length is not None and request.content_length > limit:
-        raise RejectedDelivery("body_too_large")
-    content = request.content
-    if content.is_eof() and not content.at_eof():
-        # All of it is here already, as it is for most deliveries: no need to wait for anything.
-        body = content.read_nowait()
-        if len(body) > limit:
-            raise RejectedDelivery("body_too_large")
-        return body
-    if headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    """The body's exact bytes. Raises `unsupported_media_type`, `body_too_large`, `request_timeout`, `bad_request`."""
+    require_readable(request.headers, request.content_length or 0, limit)
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
+            return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise RejectedDelivery("body_too_large") from error
     except TimeoutError as error:
@@ -153,6 +202,3 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     except (ConnectionError, PayloadEncodingError, web.RequestPayloadError) as error:
         # The client hung up, or what it sent is no body: not our failure.
         raise RejectedDelivery("bad_request") from error
-    if len(body) > limit:
-        raise RejectedDelivery("body_too_large")
-    return body

@@ -85,21 +85,19 @@ class SourceMetrics:
         # The gauge asks for it when it is scraped.
         self._newest_ms = arrived_ms
         if is_conflict:
-            self._log(logging.WARNING, "an id came again with another content", record_id, "conflict")
+            _log_append(logging.WARNING, "an id came again with another content", self._source, record_id, "conflict")
         elif log.isEnabledFor(logging.DEBUG):
-            self._log(logging.DEBUG, "accepted", record_id, "accepted")
+            _log_append(logging.DEBUG, "accepted", self._source, record_id, "accepted")
 
-    def duplicate(self, record_id: str) -> None:
-        REQUESTS.count(self._source, "duplicate")
-        if log.isEnabledFor(logging.DEBUG):
-            self._log(logging.DEBUG, "duplicate", record_id, "duplicate")
 
-    def _log(self, level: int, message: str, record_id: str, outcome: str) -> None:
-        log.log(
-            level,
-            message,
-            extra={"action": "append", "source": self._source, "event_id": record_id, "outcome": outcome},
-        )
+def duplicate(source: str, record_id: str) -> None:
+    REQUESTS.count(source, "duplicate")
+    if log.isEnabledFor(logging.DEBUG):
+        _log_append(logging.DEBUG, "duplicate", source, record_id, "duplicate")
+
+
+def _log_append(level: int, message: str, source: str, record_id: str, outcome: str) -> None:
+    log.log(level, message, extra={"action": "append", "source": source, "event_id": record_id, "outcome": outcome})
 
 
 def rejected(source: str, code: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""The prepared answer is what aiohttp itself would have sent, for every kind of client."""
+"""Both roads through a connection, the short one and aiohttp's, give every kind of client the same answers."""
 
 import asyncio
 import re
@@ -63,6 +63,46 @@ async def test_every_client_reads_the_same_answer(
         assert body == b'{"status":"accepted","record_id":"evt_1"}'
 
 
+async def test_a_body_in_pieces_is_answered_like_a_whole_one(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path
+) -> None:
+    """In pieces it takes aiohttp's road, whole the short one: status, headers and body are the same."""
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        for whole in (request(source_name, payment(1)), request(source_name, payment(1)).replace(b"v1=", b"v1=0")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            found = []
+            for pieces in ([whole], [whole[:-100], whole[-100:]], [whole[:40], whole[40:]]):
+                for piece in pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(0.05)
+                status, headers, _ = parse(await reader.readuntil(b"\r\n\r\n"))
+                body = await reader.readexactly(int(headers[b"content-length"]))
+                headers = {name: headers.get(name) for name in (b"content-type", b"redrive-record", b"cache-control")}
+                found.append((status, headers, body.replace(b"duplicate", b"accepted")))
+            writer.close()
+            assert found[0] == found[1] == found[2]
+
+
+async def test_pipelined_requests_are_answered_in_their_order(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path
+) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(source_name, payment(0)))
+        # While the first waits for the log: more, all at once, the last one in two pieces.
+        tail = b"".join(request(source_name, payment(number)) for number in range(1, 30))
+        writer.write(tail[:-50])
+        await asyncio.sleep(0.2)
+        writer.write(tail[-50:])
+        for number in range(30):
+            _, headers, _ = parse(await reader.readuntil(b"\r\n\r\n"))
+            body = await reader.readexactly(int(headers[b"content-length"]))
+            assert body == b'{"status":"accepted","record_id":"evt_%d"}' % number
+        writer.close()
+
+
 async def test_one_connection_carries_many_answers_good_and_bad(
     stack: Stack, topic: str, source_name: str, tmp_path: Path
 ) -> None:
@@ -97,5 +137,5 @@ async def test_malformed_http_is_a_problem_too(stack: Stack, topic: str, source_
 
 
 def test_the_date_is_of_its_second() -> None:
-    assert responses._date(1_750_000_000) == b"Sun, 15 Jun 2025 15:06:40 GMT"
+    assert responses._date(1_750_000_000) == "Sun, 15 Jun 2025 15:06:40 GMT"
     assert str(Location("webhooks.x", 3, 7)) == "webhooks.x/3/7"

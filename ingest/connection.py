@@ -1,0 +1,123 @@
+"""A connection of the ingress: aiohttp's, with a short road for deliveries that arrive whole.
+
+aiohttp answers a request in a task of its own, behind a request object and a response writer; for a delivery of 1 KB
+that is most of the work. Here a whole delivery on an idle connection goes straight to the ingress, and its answer
+straight to the transport. Everything else (slow bodies, other paths, HTTP/1.0, pipelines) takes aiohttp's road.
+aiohttp's parser reads the bytes on both. The names with an underscore are aiohttp's: the version is pinned, and
+`tests/contract` holds both roads to the same answers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler
+
+from ingest import metrics, responses
+from ingest.responses import Answer
+
+PREFIX: Final = "/webhooks/"
+
+Reply = Callable[[Answer], None]
+Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
+"""(method, target, headers, body, remote address, reply): see `ingest.handler.Ingress.receive`."""
+
+
+class Connection(RequestHandler):
+    """One client. A request is taken up only when the one before it has been answered."""
+
+    __slots__ = ("_is_answering", "_receive", "_remote")
+
+    def __init__(self, receive: Receive, manager: Any, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._receive = receive
+        self._is_answering = False
+        self._remote = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._remote = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            # The connection's task is at work: it will look for messages itself.
+            super().data_received(data)
+            return
+        # Without its waiter aiohttp only parses: whether the task must wake is decided here.
+        self._waiter = None
+        super().data_received(data)
+        self._waiter = waiter
+        if not self._messages or self._is_answering:
+            return
+        if len(self._messages) == 1 and not (self._reading_paused or self._buffer_paused or self._paused):
+            message: Any
+            message, payload = self._messages[0]
+            if _is_whole_delivery(message, payload) and self._parser is not None:
+                self._messages.clear()
+                self._parser.message_consumed()
+                self._is_answering = self._request_in_progress = True
+                # Not `payload.read_nowait()`, which would have the whole protocol resume a reading that never stopped.
+                body = b"".join(payload._buffer) if payload is not EMPTY_PAYLOAD else b""
+                self._receive(message.method, message.path, message.headers, body, self._remote, self._reply)
+                return
+        waiter.set_result(None)
+
+    def _reply(self, answer: Answer) -> None:
+        self._is_answering = self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            # A shutdown waits for this answer.
+            self._handler_waiter.set_result(None)
+        if self.transport is None:
+            return
+        self.transport.write(answer.encoded(int(time.time())))
+        self._keep_alive_until()
+        if self._messages and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _keep_alive_until(self) -> None:
+        """As aiohttp does after an answer of its own."""
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None and not self._force_close:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        if self._is_answering:
+            # To aiohttp the connection is idle; it is the log that we wait for.
+            self._keepalive_handle = None
+            return
+        super()._process_keepalive()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Malformed HTTP is a problem like every other, and no traceback is written about it."""
+        rejection = "bad_request" if 400 <= status < 500 else "internal_error"
+        metrics.rejected(metrics.UNKNOWN, rejection, status)
+        response = responses.problem(rejection).response()
+        response.force_close()
+        return response
+
+
+def _is_whole_delivery(message: Any, payload: Any) -> bool:
+    return (
+        type(message) is RawRequestMessage
+        and message.path.startswith(PREFIX)
+        and message.version == HttpVersion11
+        and not message.should_close
+        and not message.upgrade
+        and not message.compression
+        and payload.is_eof()
+        and payload.exception() is None
+        and "Expect" not in message.headers
+    )
