@@ -12,7 +12,6 @@ from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
 from schemas.errors import Misconfigured, Unavailable
-from schemas.providers import standardwebhooks
 from schemas.settings import FileConfig, Settings, Source, sources_of
 
 ENV_FILE: Final = Path(".env")
@@ -61,9 +60,14 @@ def load() -> Runtime:
     file = load_file(settings.config)
     sources = sources_of(settings, file)
     for source in sources.values():
-        if source.provider.name == "standardwebhooks":
+        if source.provider.check_secret is not None:
             for secret in source.secrets.values:
-                standardwebhooks.check_secret(secret)
+                source.provider.check_secret(secret)
+        if source.provider.mask_token is not None and not source.secrets.digest_key:
+            raise Misconfigured(
+                f"source {source.name}: TOKEN_DIGEST_KEY is not set; the log keeps a digest of the token instead of the"
+                " token, under a key of this installation (make one with `openssl rand -hex 32`, and keep it)"
+            )
     if settings.app_env == "production":
         _require_production(settings, sources)
     return Runtime(settings, file, sources)

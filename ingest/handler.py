@@ -14,7 +14,7 @@ from ingest.dedupe import DedupeWindow, key_of
 from ingest.event_log import Append, EventLog
 from ingest.responses import Answer
 from schemas.envelope import Delivery, Identity, Location, VerifiedDelivery
-from schemas.errors import RejectedDelivery, Unavailable
+from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.settings import Source
 
@@ -87,6 +87,8 @@ class Ingress:
             self._store(source, verified, identify(source.provider, verified), exchange)
         except RejectedDelivery as rejection:
             exchange.finish(_refuse(label, rejection))
+        except Misconfigured:
+            exchange.finish(_refuse(label, RejectedDelivery("misconfigured")))
         except Unavailable:
             exchange.finish(_unavailable(label))
         except Exception:  # noqa: BLE001 - the outermost of a delivery: counted, logged, answered

@@ -28,7 +28,7 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
     "request_timeout": (408, "The body did not arrive in time."),
     "body_too_large": (413, "The body is larger than this source's limit."),
     "unsupported_media_type": (415, "Bodies must come as they were signed, without a content encoding."),
-    "misconfigured": (503, "This source has no secret; it refuses rather than fall open."),
+    "misconfigured": (503, "This source has no secret that could verify anything; it refuses rather than fall open."),
     "log_unavailable": (503, "The log cannot take the delivery now; send it again."),
     "internal_error": (500, "An error of ours; the delivery was not stored. Send it again."),
 }

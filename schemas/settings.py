@@ -4,7 +4,7 @@ Precedence: flag > environment > `.env` > the generated `.redrive/env` > default
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -67,8 +67,10 @@ class Settings(BaseSettings):
     hubspot_client_secret: SecretStr | None = Field(None, validation_alias="HUBSPOT_CLIENT_SECRET")
     retell_api_key: SecretStr | None = Field(None, validation_alias="RETELL_API_KEY")
     telnyx_public_key: SecretStr | None = Field(None, validation_alias="TELNYX_PUBLIC_KEY")
+    telnyx_private_key: SecretStr | None = Field(None, validation_alias="TELNYX_PRIVATE_KEY")
     standard_webhooks_secret: SecretStr | None = Field(None, validation_alias="STANDARD_WEBHOOKS_SECRET")
     sendgrid_public_key: SecretStr | None = Field(None, validation_alias="SENDGRID_PUBLIC_KEY")
+    sendgrid_private_key: SecretStr | None = Field(None, validation_alias="SENDGRID_PRIVATE_KEY")
     google_calendar_channel_token: SecretStr | None = Field(None, validation_alias="GOOGLE_CALENDAR_CHANNEL_TOKEN")
 
     def require_kafka(self) -> str:
@@ -100,7 +102,7 @@ class SourceConfig(BaseModel):
     provider: str
     secrets: tuple[SecretStr, ...] = ()
     verify_token: SecretStr | None = None
-    max_body_bytes: int = Field(4 * 1024 * 1024, gt=0, le=5 * 1024 * 1024)
+    max_body_bytes: int | None = Field(None, gt=0, le=5 * 1024 * 1024)
     answer: Literal["json", "twiml"] | None = None
     signature_versions: frozenset[str] = frozenset()
     channel_ids: frozenset[str] = frozenset()
@@ -136,6 +138,8 @@ class Source:
     secrets: Secrets
     max_body_bytes: int = 4 * 1024 * 1024
     answer: str = "json"
+    signing_key: str | None = field(repr=False, default=None)
+    """For samples, where the secrets are public keys."""
 
     @property
     def topic(self) -> str:
@@ -158,7 +162,15 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
         if values:
             token = settings.variable(provider.verify_token_variable)
             secrets = Secrets(values, token.get_secret_value() if token else None, digest_key=digest_key)
-            found[provider.name] = Source(provider.name, provider, secrets, answer=provider.answer)
+            key = settings.variable(provider.signing_variable)
+            found[provider.name] = Source(
+                provider.name,
+                provider,
+                secrets,
+                provider.max_body_bytes,
+                provider.answer,
+                signing_key=key.get_secret_value() if key else None,
+            )
     for name, config in file.sources.items():
         provider = PROVIDERS[config.provider]
         found[name] = Source(
@@ -171,7 +183,7 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
                 digest_key,
                 config.channel_ids,
             ),
-            config.max_body_bytes,
+            config.max_body_bytes or provider.max_body_bytes,
             config.answer or provider.answer,
         )
     return found

@@ -30,10 +30,13 @@ async def post(
     """Sign one sample and post it; returns (status, record location)."""
     path = f"/webhooks/{source.name}{sample.path}"
     signed_url = (runtime.settings.public_url or url).rstrip("/") + path
-    secret = source.secrets.values[0]
-    headers = source.provider.sign(secret, signed_url, sample.body, sample.content_type, int(time.time()))
+    secret = source.signing_key or source.secrets.values[0]
+    present = source.provider.present_token
+    body = present(sample.body, secret) if present else sample.body
+    signature = source.provider.sign(secret, signed_url, body, sample.content_type, int(time.time()))
+    headers = {**sample.headers, **signature}
     try:
-        async with session.post(url.rstrip("/") + path, data=sample.body, headers=headers) as response:
+        async with session.post(url.rstrip("/") + path, data=body, headers=headers) as response:
             await response.read()
             return response.status, response.headers.get("Redrive-Record")
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -1,14 +1,12 @@
 """`redrive up`: everything on this machine, in the foreground, with nothing left behind when it ends."""
 
 import asyncio
-import base64
 import fcntl
 import os
-import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +19,7 @@ from dotenv import dotenv_values
 from deploy import migrate
 from deploy.cli import option, with_runtime
 from deploy.commands.send import post, wait_until_folded
+from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
 from deploy.output import err, out
 from deploy.samples import SAMPLES, new_customer, story
@@ -35,16 +34,6 @@ from schemas.settings import Settings
 READY_SECONDS: Final = 90.0
 SERVICES: Final = ("ingest", "processors", "console")
 """In the order in which they stop: first nothing new comes in, then what came is folded."""
-
-_SECRETS: Final[dict[str, Callable[[], str]]] = {
-    "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(16)}",
-    "WHATSAPP_APP_SECRET": lambda: secrets.token_hex(16),
-    "WHATSAPP_VERIFY_TOKEN": lambda: secrets.token_hex(8),
-    "TWILIO_AUTH_TOKEN": lambda: secrets.token_hex(16),
-    "STANDARD_WEBHOOKS_SECRET": lambda: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
-    "ADMIN_API_KEY": lambda: secrets.token_hex(16),
-}
-"""In development what is not set gets a random value, kept in the generated file; no secret in the code is constant."""
 
 
 @click.command()
@@ -219,11 +208,9 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
     path = generated_env(data)
     known, given = _generated(data), given_environment()
     lines = dict(addresses)
-    for name, make in _SECRETS.items():
-        if name == "ADMIN_API_KEY":
-            lines[name] = given.get(name) or known.get(name) or make()
-        elif not given.get(name) and settings.app_env == "development":
-            lines[name] = known.get(name) or make()
+    lines["ADMIN_API_KEY"] = given.get("ADMIN_API_KEY") or known.get("ADMIN_API_KEY") or new_key()
+    if settings.app_env == "development":
+        lines |= development_secrets(given, known)
     temporary = path.with_suffix(".new")
     temporary.touch(mode=0o600)
     temporary.write_text("".join(export_line(name, value) + "\n" for name, value in lines.items()))

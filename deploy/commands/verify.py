@@ -39,7 +39,8 @@ class CapturedRequest(BaseModel):
 
     @property
     def given_secret(self) -> str | None:
-        return self.secret or self.auth_token or self.public_key
+        """None where the request brings none; an empty one is one that must fail."""
+        return next((one for one in (self.secret, self.auth_token, self.public_key) if one is not None), None)
 
 
 @click.command("verify")
@@ -76,7 +77,7 @@ def verify_request(source: str, file: Path, as_json: bool) -> None:
 
 def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provider, Secrets]:
     schemes = frozenset([request.scheme]) if request.scheme else frozenset[str]()
-    if source in PROVIDERS and (request.given_secret or request.verify_token):
+    if source in PROVIDERS and (request.given_secret is not None or request.verify_token):
         # The captured handshake of a vector may call its token just "secret".
         token = request.verify_token or request.secret
         values = (request.given_secret,) if request.given_secret else ()
@@ -110,6 +111,8 @@ def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dic
             verify(provider, delivery, secrets, now)
     except RejectedDelivery as rejection:
         return {"verified": False, "code": rejection.rejection}
+    except Misconfigured as error:
+        return {"verified": False, "code": error.code}
     return {"verified": True, "code": None}
 
 

@@ -6,7 +6,18 @@ A module per provider; its `samples(customer)` is one whole story of one custome
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from deploy.samples import standardwebhooks, stripe, twilio, whatsapp
+from deploy.samples import (
+    aircall,
+    google_calendar,
+    hubspot,
+    retell,
+    sendgrid,
+    standardwebhooks,
+    stripe,
+    telnyx,
+    twilio,
+    whatsapp,
+)
 from deploy.samples.base import Sample, token
 from schemas.settings import Source
 
@@ -21,7 +32,13 @@ SAMPLES: Final[dict[str, Callable[[str], Iterator[Sample]]]] = {
     "stripe": stripe.samples,
     "whatsapp": whatsapp.samples,
     "twilio": twilio.samples,
+    "aircall": aircall.samples,
+    "hubspot": hubspot.samples,
+    "retell": retell.samples,
+    "telnyx": telnyx.samples,
     "standardwebhooks": standardwebhooks.samples,
+    "sendgrid": sendgrid.samples,
+    "google_calendar": google_calendar.samples,
 }
 
 

@@ -1,7 +1,8 @@
 """A sample, and what its ids are made of."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -10,11 +11,12 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A body to sign and post to `/webhooks/{source}{path}`."""
+    """A body to sign and post to `/webhooks/{source}{path}`, with the headers that say what the body doesn't."""
 
     body: bytes
     content_type: str
     path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def token(length: int = 14) -> str:

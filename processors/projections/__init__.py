@@ -4,7 +4,18 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from processors.projections import standardwebhooks, stripe, twilio, whatsapp
+from processors.projections import (
+    aircall,
+    google_calendar,
+    hubspot,
+    retell,
+    sendgrid,
+    standardwebhooks,
+    stripe,
+    telnyx,
+    twilio,
+    whatsapp,
+)
 from processors.projections.base import Event, Projection
 from schemas.envelope import Record
 from schemas.errors import PoisonRecord
@@ -15,7 +26,13 @@ PROJECTIONS: Final[dict[str, Projection]] = {
     "stripe": stripe.project,
     "whatsapp": whatsapp.project,
     "twilio": twilio.project,
+    "aircall": aircall.project,
+    "hubspot": hubspot.project,
+    "retell": retell.project,
+    "telnyx": telnyx.project,
     "standardwebhooks": standardwebhooks.project,
+    "sendgrid": sendgrid.project,
+    "google_calendar": google_calendar.project,
 }
 
 

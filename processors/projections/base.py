@@ -42,10 +42,13 @@ _OPT_OUT_WORDS: Final = frozenset(
 def e164(number: str | None) -> str | None:
     """`whatsapp:+33612345678`, `33612345678` and `+33 6 12 34 56 78` all give `+33612345678`.
 
-    What holds no digits (`anonymous`, an alphanumeric sender) stays as it is; None and "" give None.
+    What is no number (`anonymous`, an alphanumeric sender, `sip:zoe@example.com:5060`) stays as it is; None and ""
+    give None.
     """
     if not number:
         return None
+    if "@" in number or number.lower().startswith(("sip:", "sips:", "client:")):
+        return number
     bare = number.rpartition(":")[2].strip()
     digits = _NOT_DIGITS.sub("", bare)
     if not digits or any(c.isalpha() for c in bare):

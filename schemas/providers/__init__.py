@@ -7,11 +7,34 @@ from typing import Final
 
 from schemas.envelope import Delivery, Identity, Record, VerifiedDelivery
 from schemas.errors import PoisonRecord, RejectedDelivery
-from schemas.providers import standardwebhooks, stripe, twilio, whatsapp
+from schemas.providers import (
+    aircall,
+    google_calendar,
+    hubspot,
+    retell,
+    sendgrid,
+    standardwebhooks,
+    stripe,
+    telnyx,
+    twilio,
+    whatsapp,
+)
 from schemas.providers.base import WRONG_SHAPE, Payload, Provider, Secrets, body_record_id, digest_of, token_digest
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    module.PROVIDER.name: module.PROVIDER for module in (stripe, whatsapp, twilio, standardwebhooks)
+    module.PROVIDER.name: module.PROVIDER
+    for module in (
+        stripe,
+        whatsapp,
+        twilio,
+        aircall,
+        hubspot,
+        retell,
+        telnyx,
+        standardwebhooks,
+        sendgrid,
+        google_calendar,
+    )
 }
 
 UNPARSABLE: Final = "unparsable"
@@ -31,7 +54,8 @@ def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Deliver
     if provider.mask_token is None or delivery.token_digest:
         return delivery
     masked, token = provider.mask_token(delivery)
-    return masked._replace(token_digest=token_digest(secrets.digest_key, token))
+    # Nothing presented leaves nothing to compare later: it stays missing.
+    return masked._replace(token_digest=token_digest(secrets.digest_key, token)) if token else masked
 
 
 def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:

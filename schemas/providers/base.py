@@ -8,7 +8,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
@@ -24,6 +24,8 @@ TOLERANCE_SECONDS: Final = 300
 _BLOCK_BYTES: Final = 64
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Payload = Any
 """A parsed body: JSON values, or for forms the list of (name, value) pairs in order."""
@@ -83,12 +85,20 @@ class Provider:
     answer_handshake: Callable[[str, Secrets], str] | None = None
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
+    check_secret: Callable[[str], None] | None = None
+    """Raises `Misconfigured` for a secret that could never verify anything."""
+    signing_variable: str | None = None
+    """Where a source holds only a public key: the variable of the private one, which samples in development need."""
     signs_url: bool = False
     """Whether the URL that was called is part of what is signed."""
     mask_token: Callable[[Delivery], tuple[Delivery, str]] | None = None
     """For a shared token that is the credential itself: (the delivery without it, the token). Raises
     `RejectedDelivery`. None where the credential never travels.
     """
+    present_token: Callable[[bytes, str], bytes] | None = None
+    """(body, token) -> the body with the token in it, for samples of providers whose token travels in the body."""
+    max_body_bytes: int = 4 * 1024 * 1024
+    """A source's limit where it sets none; Meta sends up to 3 MB."""
 
 
 def reject_mismatch() -> RejectedDelivery:
@@ -143,14 +153,19 @@ def token_digest(key: bytes, token: str) -> str:
 
 
 def match_token(token: str, delivery: Delivery, secrets: Secrets) -> Signature:
-    """Compare a shared token, or where it has been masked its digest, with every secret. Raises `RejectedDelivery`."""
+    """Compare a shared token, or where it has been masked its digest, with every secret. Raises `RejectedDelivery`.
+
+    An empty secret is no secret: what presents nothing must not match it.
+    """
     if delivery.token_digest:
         presented = delivery.token_digest.encode()
         wanted = [token_digest(secrets.digest_key, secret).encode() for secret in secrets.values]
     else:
         presented = token.encode("utf-8", "surrogateescape")
         wanted = [secret.encode() for secret in secrets.values]
-    matches = [hmac.compare_digest(presented, one) for one in wanted]
+    matches = [
+        hmac.compare_digest(presented, one) and bool(secret) for one, secret in zip(wanted, secrets.values, strict=True)
+    ]
     if not presented or not any(matches):
         raise reject_mismatch()
     return Signature(matches.index(True), "token")
@@ -209,14 +224,24 @@ def _time_of_seconds(value: int | str) -> datetime | None:
         return None
 
 
+def time_of_milliseconds(value: Any) -> datetime | None:
+    """Unix milliseconds, exactly: a division by a thousand would round."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except OverflowError:
+        return None
+
+
 def time_of_iso(value: Any) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
         parsed = datetime.fromisoformat(value)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def clean_type(value: Any) -> str:

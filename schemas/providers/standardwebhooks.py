@@ -139,6 +139,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    check_secret=check_secret,
 )
 
 

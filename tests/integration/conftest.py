@@ -39,19 +39,20 @@ class RunningIngress:
 
 
 def source(name: str, provider: str, **changes: object) -> Source:
-    secrets = {
-        "stripe": Secrets((signing.STRIPE,)),
-        "whatsapp": Secrets((signing.WHATSAPP,), "story-verify-token"),
-        "twilio": Secrets((signing.TWILIO,)),
-        "standardwebhooks": Secrets((signing.STANDARD,)),
-    }[provider]
     found = PROVIDERS[provider]
+    token = signing.SECRETS.get(found.verify_token_variable or "")
+    secrets = Secrets((signing.SECRETS[found.secret_variable],), token, digest_key=b"key")
     return Source(name, found, secrets, answer=found.answer, **changes)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
 async def run_ingress(
-    stack: Stack, sources: dict[str, Source], folder: Path, now_ms: Callable[[], int], stall_seconds: float = 5.0
+    stack: Stack,
+    sources: dict[str, Source],
+    folder: Path,
+    now_ms: Callable[[], int],
+    stall_seconds: float = 5.0,
+    public_url: str | None = None,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
     async with AsyncExitStack() as closing:
@@ -63,7 +64,7 @@ async def run_ingress(
         async with KafkaLogTail(stack.servers, topics) as tail:
             store = await window.open(folder / "dedupe", tail, now_ms())
         closing.callback(store.close)
-        ingress = Ingress(sources, log, window, None, now_ms)
+        ingress = Ingress(sources, log, window, public_url, now_ms)
         ingress.is_caught_up = True
 
         async def readiness() -> dict[str, bool]:

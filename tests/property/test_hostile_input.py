@@ -21,6 +21,12 @@ SECRETS = {
     "stripe": Secrets((signing.STRIPE,)),
     "whatsapp": Secrets((signing.WHATSAPP,), "token"),
     "twilio": Secrets((signing.TWILIO,)),
+    "aircall": Secrets((signing.SECRETS["AIRCALL_WEBHOOK_TOKEN"],)),
+    "hubspot": Secrets((signing.SECRETS["HUBSPOT_CLIENT_SECRET"],), schemes=frozenset({"v1", "v2"})),
+    "retell": Secrets((signing.SECRETS["RETELL_API_KEY"],)),
+    "telnyx": Secrets((signing.SECRETS["TELNYX_PUBLIC_KEY"],)),
+    "sendgrid": Secrets((signing.SECRETS["SENDGRID_PUBLIC_KEY"],)),
+    "google_calendar": Secrets((signing.SECRETS["GOOGLE_CALENDAR_CHANNEL_TOKEN"],)),
     "standardwebhooks": Secrets((signing.STANDARD, "whpk_x2QIDsIHu2agCyaO8xU7yZsIdilqWMqYHyelKCToRsg=")),
 }
 NAMES = sorted({name for provider in PROVIDERS.values() for name in provider.kept_headers} | {"content-type"})
@@ -37,12 +43,16 @@ KEYS = st.sampled_from(
     ["id", "type", "object", "data", "created", "livemode", "entry", "changes", "value", "messages", "statuses", "field",
      "metadata", "display_phone_number", "from", "timestamp", "text", "body", "status", "recipient_id", "errors", "code",
      "customer", "items", "price", "amount", "amount_refunded", "payment_intent", "subscription", "credits", "source",
-     "specversion", "messageSid", "messageStatus", "time"]
+     "specversion", "messageSid", "messageStatus", "time", "event", "call", "call_id", "call_status", "call_analysis",
+     "event_type", "payload", "occurred_at", "to", "direction", "call_leg_id", "portalId", "eventId", "occurredAt",
+     "subscriptionType", "objectId", "objectTypeId", "propertyName", "mergedObjectIds", "primaryObjectId", "email",
+     "sg_message_id", "sg_event_id", "token", "number", "digits", "raw_digits", "started_at", "duration"]
 )  # fmt: skip
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
     | st.sampled_from(["active", "sent", "delivered", "paid", "credit_purchase", "1750000000", "\0", "a" * 3000, 2**70, -1,
-                       "com.twilio.messaging.message.delivered", "2026-01-01T00:00:00Z", "9999-99-99", 10**18])
+                       "com.twilio.messaging.message.delivered", "2026-01-01T00:00:00Z", "9999-99-99", 10**18, "call.ended",
+                       "call.hangup", "message.finalized", "call_ended", "contact.propertyChange", "contact.merge", "bounce"])
 )  # fmt: skip
 DOCUMENTS = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
 from schemas.envelope import Delivery, VerifiedDelivery, record_headers
-from schemas.providers import PROVIDERS, identify
+from schemas.providers import PROVIDERS, conceal, identify
+from schemas.providers.base import Secrets
 
 
 @dataclass
@@ -32,19 +33,22 @@ def verified(
     content_type: str = "application/json",
     path: str = "",
     signed_id: str | None = None,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
 ) -> VerifiedDelivery:
     delivery = Delivery(
         source,
-        "POST",
+        method,
         f"http://x/webhooks/{source}{path}",
         f"/webhooks/{source}{path}",
         "",
-        {"content-type": content_type},
+        headers or {"content-type": content_type},
         body,
         "127.0.0.1",
         time.time_ns() // 1_000_000,
     )
-    return VerifiedDelivery(delivery, "signed", 0, signed_id)
+    masked = conceal(PROVIDERS[provider], delivery, Secrets(digest_key=b"key"))
+    return VerifiedDelivery(masked, "signed", 0, signed_id)
 
 
 def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: int = 0, **parts: Any) -> FakeRecord:
@@ -52,7 +56,13 @@ def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: i
     identity = identify(PROVIDERS[provider], delivery)
     headers = record_headers(delivery, identity, PROVIDERS[provider].kept_headers)
     return FakeRecord(
-        topic, partition, offset, delivery.delivery.arrived_ms, identity.record_id.encode(), body, headers
+        topic,
+        partition,
+        offset,
+        delivery.delivery.arrived_ms,
+        identity.record_id.encode(),
+        delivery.delivery.body,
+        headers,
     )
 
 

@@ -5,18 +5,45 @@ import hashlib
 import hmac
 from urllib.parse import parse_qsl
 
+from tests.support import (
+    signing_aircall,
+    signing_google_calendar,
+    signing_hubspot,
+    signing_retell,
+    signing_sendgrid,
+    signing_telnyx,
+)
+
 STRIPE = "whsec_story_stripe"
 WHATSAPP = "story-app-secret"
 TWILIO = "story-twilio-token"
 STANDARD = "whsec_" + base64.b64encode(b"story standard webhooks!").decode()
 
-PROVIDERS = ("stripe", "whatsapp", "twilio", "standardwebhooks")
+PROVIDERS = (
+    "stripe",
+    "whatsapp",
+    "twilio",
+    "aircall",
+    "hubspot",
+    "retell",
+    "telnyx",
+    "standardwebhooks",
+    "sendgrid",
+    "google_calendar",
+)
 SECRETS = {
     "STRIPE_WEBHOOK_SECRET": STRIPE,
     "WHATSAPP_APP_SECRET": WHATSAPP,
     "WHATSAPP_VERIFY_TOKEN": "story-verify-token",
     "TWILIO_AUTH_TOKEN": TWILIO,
+    "AIRCALL_WEBHOOK_TOKEN": signing_aircall.TOKEN,
+    "HUBSPOT_CLIENT_SECRET": signing_hubspot.HUBSPOT,
+    "RETELL_API_KEY": signing_retell.KEY,
+    "TELNYX_PUBLIC_KEY": signing_telnyx.TELNYX,
     "STANDARD_WEBHOOKS_SECRET": STANDARD,
+    "SENDGRID_PUBLIC_KEY": signing_sendgrid.SENDGRID,
+    "GOOGLE_CALENDAR_CHANNEL_TOKEN": signing_google_calendar.GOOGLE_CALENDAR,
+    "TOKEN_DIGEST_KEY": "story digest key",
 }
 
 

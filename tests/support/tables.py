@@ -1,5 +1,6 @@
 """Reading the tables back, for comparison."""
 
+import json
 from typing import Any
 
 import asyncpg
@@ -14,15 +15,32 @@ KEYS = {
     "credits": ("source", "customer_id"),
     "accounts": ("source", "customer_id"),
     "calls": ("source", "call_id"),
+    "crm_objects": ("source", "portal_id", "object_type", "object_id"),
 }
-FACTS = ("messages", "subscriptions", "invoices", "payments", "credit_entries", "calls")
+FACTS = (
+    "messages",
+    "subscriptions",
+    "invoices",
+    "payments",
+    "credit_entries",
+    "calls",
+    "crm_objects",
+    "crm_properties",
+)
 
 
 async def read_view(
     connection: "asyncpg.Connection[asyncpg.Record]", view: str
 ) -> dict[tuple[str, ...], dict[str, Any]]:
     rows = await connection.fetch(f"SELECT * FROM public.{view}")
-    return {tuple(row[name] for name in KEYS[view]): dict(row) for row in rows}
+    return {tuple(row[name] for name in KEYS[view]): _decoded(row) for row in rows}
+
+
+def _decoded(row: asyncpg.Record) -> dict[str, Any]:
+    found = dict(row)
+    if "properties" in found:
+        found["properties"] = json.loads(found["properties"])
+    return found
 
 
 async def physical_rows(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, list[tuple[Any, ...]]]:

@@ -1,27 +1,22 @@
-"""Invariant 3, verified or not at all: every published signature vector gives its verdict."""
+"""Invariant 3, verified or not at all: every signature vector gives its verdict through `redrive verify`."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from deploy.commands.verify import CapturedRequest, _provider_and_secrets, judge
-
-FOLDER = Path(__file__).parents[1] / "fixtures" / "vectors"
-
-
-def load_vectors() -> list[Any]:
-    found = []
-    for path in sorted(FOLDER.glob("*.json")):
-        for vector in json.loads(path.read_text())["vectors"]:
-            found.append(pytest.param(path.stem, vector, id=f"{path.stem}-{vector['name']}"))
-    return found
+from deploy.commands.verify import verify_request
+from tests.support.vectors import load_vectors, verdict
 
 
 @pytest.mark.parametrize(("provider", "vector"), load_vectors())
-def test_every_vector_gives_its_verdict(provider: str, vector: dict[str, Any]) -> None:
-    request = CapturedRequest.model_validate(vector)
-    verdict = judge(request, *_provider_and_secrets(provider, request))
-    assert verdict["verified"] is vector.get("strict_valid", vector["valid"]), vector["why"]
-    assert (verdict["code"] is None) is verdict["verified"]
+def test_every_vector_gives_its_verdict(provider: str, vector: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(vector))
+    result = CliRunner().invoke(verify_request, [provider, "--request", str(file), "--json"])
+    found = json.loads(result.output)
+    assert found["verified"] is verdict(vector), vector["why"]
+    assert (found["code"] is None) is found["verified"]
+    assert result.exit_code == (0 if found["verified"] else 1)

@@ -7,7 +7,7 @@ A module per provider; its `tell` writes one story of one customer.
 from collections.abc import Callable
 from typing import Final
 
-from tests.support.story import stripe, twilio, whatsapp
+from tests.support.story import aircall, google_calendar, hubspot, retell, sendgrid, stripe, telnyx, twilio, whatsapp
 from tests.support.story.base import Author, Webhook, World
 
 __all__ = ["STORIES", "Author", "Webhook", "World", "write"]
@@ -16,6 +16,12 @@ STORIES: Final[dict[str, Callable[[Author], None]]] = {
     "stripe": stripe.tell,
     "whatsapp": whatsapp.tell,
     "twilio": twilio.tell,
+    "aircall": aircall.tell,
+    "hubspot": hubspot.tell,
+    "retell": retell.tell,
+    "telnyx": telnyx.tell,
+    "sendgrid": sendgrid.tell,
+    "google_calendar": google_calendar.tell,
 }
 
 

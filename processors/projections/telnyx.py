@@ -1,0 +1,175 @@
+"""Telnyx messages and calls. Pure."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from processors.projections.base import Event, e164, is_opt_out
+from schemas.envelope import Record
+from schemas.facts import Call, Message
+from schemas.lattice import Version
+from schemas.providers.base import Payload, Unparsable, clean_type, event_id, require_text, time_of_iso
+from schemas.providers.telnyx import MessageError, TelnyxCall, TelnyxMessage
+
+_FINAL_STATUSES: Final = {
+    "queued": "queued",
+    "sending": "sending",
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "read",
+    "delivery_unconfirmed": "sent",
+    "delivery_failed": "failed",
+    "sending_failed": "failed",
+    "expired": "undelivered",
+}
+_FAILED: Final = frozenset({"failed", "undelivered"})
+_CHANNELS: Final = {"SMS": "sms", "MMS": "mms", "WHATSAPP": "whatsapp"}
+"""RCS is none of redrive's channels."""
+
+_DIRECTIONS: Final = {"incoming": "inbound", "outgoing": "outbound"}
+_CALL_STATUSES: Final = {"call.initiated": "ringing", "call.answered": "answered"}
+
+
+def project(record: Record, payload: Payload) -> Iterator[Event]:
+    data = payload["data"]
+    name = event_id(require_text(data.get("id"), "data.id"))
+    kind = clean_type(data.get("event_type"))
+    at = time_of_iso(data.get("occurred_at"))
+    event = Event(name, f"telnyx.{kind}", at)
+    rule = _RULES.get(kind)
+    if rule is None:
+        yield event
+        return
+    if at is None:
+        raise Unparsable("data.occurred_at is missing or no time")
+    yield rule(record.source, event, at, data["payload"])
+
+
+def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:
+    found = TelnyxMessage.model_validate(data)
+    ours, peer = e164(found.to[0].phone_number), e164(found.sender.phone_number)
+    fact = Message(
+        version=Version(at, 0, event.event_id),
+        source=source,
+        message_id=found.id,
+        provider="telnyx",
+        channel=_channel(found),
+        direction="inbound",
+        sender=peer,
+        recipient=ours,
+        our_number=ours,
+        peer_number=peer,
+        kind=_kind(found),
+        body=found.text or None,
+        status="received",
+        is_opt_out=is_opt_out(found.text),
+        occurred_at=time_of_iso(found.received_at) or at,
+    )
+    return replace(event, facts=(fact,))
+
+
+def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:
+    """`message.sent` says what it is; `message.finalized` says it of each recipient: of the first, for a group."""
+    found = TelnyxMessage.model_validate(data)
+    status: str | None = "sent"
+    if event.type == "telnyx.message.finalized":
+        said = found.to[0].status or ""
+        status = _FINAL_STATUSES.get(said)
+        if status is None:
+            return replace(event, error=f"a status that redrive does not know: {said[:40]!r}")
+    ours, peer = e164(found.sender.phone_number), e164(found.to[0].phone_number)
+    ended_at = time_of_iso(found.completed_at) or at
+    code, text = _error(found.errors)
+    fact = Message(
+        version=Version(at, 0, event.event_id),
+        source=source,
+        message_id=found.id,
+        provider="telnyx",
+        channel=_channel(found),
+        direction="outbound",
+        sender=ours,
+        recipient=peer,
+        our_number=ours,
+        peer_number=peer,
+        kind=_kind(found),
+        body=found.text or None,
+        status=status,
+        error_code=code,
+        error_message=text,
+        sent_at=time_of_iso(found.sent_at),
+        delivered_at=ended_at if status == "delivered" else None,
+        read_at=ended_at if status == "read" else None,
+        failed_at=ended_at if status in _FAILED else None,
+        # When Telnyx took the message on: the first thing that happens to it, and the same in all of its events.
+        occurred_at=time_of_iso(found.received_at) or at,
+    )
+    return replace(event, facts=(fact,))
+
+
+def _channel(message: TelnyxMessage) -> str | None:
+    return _CHANNELS.get(message.type or "")
+
+
+def _kind(message: TelnyxMessage) -> str:
+    if not message.media:
+        return "text"
+    family = (message.media[0].content_type or "").partition("/")[0]
+    return family if family in ("image", "audio", "video") else "document"
+
+
+def _error(errors: tuple[MessageError, ...] | None) -> tuple[str | None, str | None]:
+    if not errors:
+        return None, None
+    first = errors[0]
+    return None if first.code is None else str(first.code), first.detail or first.title
+
+
+def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:
+    """A hangup says neither whether there was an answer, which may come later, nor how long the call was.
+
+    The view makes it `completed`, and derives both durations, once both times are there.
+    """
+    found = TelnyxCall.model_validate(data)
+    kind = event.type.removeprefix("telnyx.")
+    is_hangup = kind == "call.hangup"
+    ending = "busy" if found.hangup_cause == "user_busy" else "no-answer"
+    fact = Call(
+        version=Version(at, 0, event.event_id),
+        source=source,
+        call_id=found.call_leg_id,
+        provider="telnyx",
+        direction=_DIRECTIONS.get(found.direction or ""),
+        caller=e164(found.caller),
+        callee=e164(found.callee),
+        status=ending if is_hangup else _CALL_STATUSES[kind],
+        end_reason=found.hangup_cause if is_hangup else None,
+        # Every phase repeats when the call started, so that it is known without the first one too.
+        started_at=time_of_iso(found.start_time) or (at if kind == "call.initiated" else None),
+        answered_at=at if kind == "call.answered" else None,
+        ended_at=at if is_hangup else None,
+    )
+    return replace(event, facts=(fact,))
+
+
+def _recording(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:
+    """Public URLs last as long as the file, and few accounts have them; the others end after ten minutes."""
+    found = TelnyxCall.model_validate(data)
+    offered = [urls for urls in (found.public_recording_urls, found.recording_urls) if urls is not None]
+    url = next((url for urls in offered for url in (urls.mp3, urls.wav) if url), None)
+    if url is None:
+        return replace(event, error="a recording without a URL")
+    version = Version(at, 0, event.event_id)
+    fact = Call(version=version, source=source, call_id=found.call_leg_id, provider="telnyx", recording_url=url)
+    return replace(event, facts=(fact,))
+
+
+_RULES: Final[dict[str, Callable[[str, Event, datetime, dict[str, Any]], Event]]] = {
+    "message.received": _received,
+    "message.sent": _outbound,
+    "message.finalized": _outbound,
+    "call.initiated": _call,
+    "call.answered": _call,
+    "call.hangup": _call,
+    "call.recording.saved": _recording,
+}
