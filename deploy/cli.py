@@ -99,9 +99,9 @@ def redrive() -> None:
 
 
 def _commands() -> None:
-    from deploy.commands import check, events, replay, send, services, up, verify
+    from deploy.commands import check, events, quarantine, replay, send, services, sources, up, verify
 
-    for module in (up, services, check, send, events, verify, replay):
+    for module in (up, services, check, sources, send, events, verify, quarantine, replay):
         for command in module.COMMANDS:
             redrive.add_command(command)
 

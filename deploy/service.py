@@ -2,15 +2,20 @@
 
 import asyncio
 import gc
+import logging
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
+from deploy.wiring import Runtime, load
 from schemas.errors import Misconfigured, Unavailable
+
+log: Final = logging.getLogger("redrive.service")
+RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a changed configuration could not be used.")
 
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
@@ -64,6 +69,46 @@ def stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, event.set)
     return event
+
+
+def reload_event() -> asyncio.Event:
+    """Set by SIGHUP: read the configuration again."""
+    event = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, event.set)
+    return event
+
+
+def read_again() -> Runtime | None:
+    """The configuration as it is now; None where it can't work, and the old one stays."""
+    try:
+        runtime = load()
+    except Misconfigured as error:
+        reload_refused(error)
+        return None
+    log.info(
+        "the configuration was read again",
+        extra={"action": "reload", "outcome": "done", "sources": sorted(runtime.sources)},
+    )
+    return runtime
+
+
+def reload_refused(error: BaseException) -> None:
+    RELOAD_FAILURES.inc()
+    log.error(
+        "the new configuration can't be used, and the old one stays: %s",
+        error,
+        extra={"action": "reload", "outcome": "refused", "code": "misconfigured"},
+    )
+
+
+async def wait_for_signal(stop: asyncio.Event, reload: asyncio.Event) -> bool:
+    """True when it is time to reload, which it then no longer is; False when it is time to stop."""
+    waiting = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(reload.wait())}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+    reload.clear()
+    return not stop.is_set()
 
 
 async def wait_for(connect: Callable[[], Awaitable[None]], seconds: float, stop: asyncio.Event) -> None:

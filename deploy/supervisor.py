@@ -86,6 +86,10 @@ class Child:
                 return
             await self._spawn()
 
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
     async def stop(self) -> None:
         """Ask, wait, then kill the whole session."""
         self._is_stopping = True

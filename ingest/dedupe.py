@@ -133,16 +133,27 @@ class DedupeWindow:
             if topic not in void:
                 self._load(entries, since_ms)
         kept = {at: offset for at, offset in positions.items() if at[0] not in void and at in self._bounds}
-        read = 0
-        async for records in log.read_tail(kept, since_ms):
-            for seen in records:
-                key = key_of(source_of(seen.location.topic), seen.record_id)
-                self.remember(key, seen.fingerprint, seen.location, seen.arrived_ms)
-            read += len(records)
+        read = await self._read_tail(log, kept, since_ms)
         self._known_to = {at: end for at, (_, end) in self._bounds.items()}
         await self.save(store, now_ms)
         metrics.window_caught_up(len(self), read, time.monotonic() - started)
         return store
+
+    async def learn(self, log: LogTail, now_ms: int) -> None:
+        """Take in topics that were not followed until now; `log` has these alone. Raises what the log raises."""
+        bounds = await log.bounds()
+        self._bounds |= bounds
+        await self._read_tail(log, {}, now_ms - self._window_ms)
+        self._known_to |= {at: end for at, (_, end) in bounds.items()}
+
+    async def _read_tail(self, log: LogTail, positions: Mapping[Partition, int], since_ms: int) -> int:
+        read = 0
+        async for records in log.read_tail(positions, since_ms):
+            for seen in records:
+                key = key_of(source_of(seen.location.topic), seen.record_id)
+                self.remember(key, seen.fingerprint, seen.location, seen.arrived_ms)
+            read += len(records)
+        return read
 
     def _load(self, entries: bytes, since_ms: int) -> None:
         for at in range(0, len(entries), ENTRY_BYTES):

@@ -77,7 +77,7 @@ class EventLog:
         self, make_producer: Callable[[], AIOKafkaProducer], topics: Sequence[str], stall_seconds: float
     ) -> None:
         self._make_producer = make_producer
-        self._topics = topics
+        self._topics = list(topics)
         self._stall_seconds = stall_seconds
         self._producer: AIOKafkaProducer | None = None
         self._open: dict[str, _Batch] = {}
@@ -92,16 +92,19 @@ class EventLog:
         """Raises `Unavailable` while no broker answers."""
         self._producer = await self._started_producer()
 
+    async def follow(self, topics: Sequence[str]) -> None:
+        """Also append to these topics. Raises `Unavailable` while no broker answers."""
+        if self._producer is None:
+            raise Unavailable("the log is not taking appends")
+        await _learn_partitions(self._producer, topics)
+        self._topics += topics
+
     async def _started_producer(self) -> AIOKafkaProducer:
         producer = self._make_producer()
         try:
             await producer.start()
-            # An append must not wait for metadata, so they are here before the first.
-            for topic in self._topics:
-                # One that is missing is its own source's trouble: `append` refuses it, and says why.
-                with contextlib.suppress(UnknownTopicOrPartitionError):
-                    await producer.partitions_for(topic)
-        except KafkaError as error:
+            await _learn_partitions(producer, self._topics)
+        except (KafkaError, Unavailable) as error:
             await _stop_producer(producer)
             raise Unavailable(f"Kafka does not answer: {error}") from error
         return producer
@@ -130,30 +133,42 @@ class EventLog:
     def append(
         self, source: Source, verified: VerifiedDelivery, identity: Identity, settle: Settle, answer: Settle
     ) -> Append:
+        """Put a verified delivery on its source's topic; the one way there. See `append_record`."""
+        headers = record_headers(verified, identity, source.provider.kept_headers)
+        delivery = verified.delivery
+        key = identity.record_id.encode()
+        return self.append_record(source.topic, key, delivery.body, delivery.arrived_ms, headers, settle, answer)
+
+    def append_record(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        timestamp_ms: int,
+        headers: list[tuple[str, bytes]],
+        settle: Settle,
+        answer: Settle,
+    ) -> Append:
         """Put a record into the batch that leaves next. Raises `Unavailable` rather than wait without bound.
 
         `answer` is called once, within the time that anybody would wait: None when the log refused the record or has
         not answered yet. `settle` is called once and before, with None only for what the log refused for good; it
         hears of the outcome however late it comes, also when nobody waits any more.
         """
-        delivery = verified.delivery
-        topic = source.topic
         if not self.is_taking(topic):
             raise Unavailable("the log is not taking appends")
-        headers = record_headers(verified, identity, source.provider.kept_headers)
-        key = identity.record_id.encode()
         batch = self._open.get(topic)
-        if batch is None or not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
+        if batch is None or not self._put(batch, key, value, timestamp_ms, headers):
             if batch is not None:
                 self._send(topic)
             batch = self._open_batch(topic)
-            if not self._put(batch, key, delivery.body, delivery.arrived_ms, headers):
+            if not self._put(batch, key, value, timestamp_ms, headers):
                 self._abandon(topic)
                 raise Unavailable("the record does not fit into a batch")
             if self._has_lane(topic):
                 # At the end of this tick: whatever else is ready now goes along.
                 asyncio.get_running_loop().call_soon(self._send_if_waiting, topic)
-        size = len(delivery.body) + 1024
+        size = len(value) + 1024
         batch.bytes += size
         self._pending_bytes[topic] = self._pending_bytes.get(topic, 0) + size
         append = Append(settle, answer)
@@ -266,6 +281,17 @@ class EventLog:
             except Unavailable as error:
                 metrics.append_failed("*", error, 0)
                 await asyncio.sleep(1)
+
+
+async def _learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
+    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`."""
+    try:
+        for topic in topics:
+            # One that is missing is its own source's trouble: `append` refuses it, and says why.
+            with contextlib.suppress(UnknownTopicOrPartitionError):
+                await producer.partitions_for(topic)
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer: {error}") from error
 
 
 async def _stop_producer(producer: AIOKafkaProducer) -> None:

@@ -12,8 +12,9 @@ from ingest import metrics, responses
 from ingest.connection import PREFIX, Reply
 from ingest.dedupe import DedupeWindow, key_of
 from ingest.event_log import Append, EventLog
+from ingest.quarantine import Quarantine
 from ingest.responses import Answer
-from schemas.envelope import Delivery, Identity, Location, VerifiedDelivery
+from schemas.envelope import Delivery, Identity, Location, VerifiedDelivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.settings import Source
@@ -30,17 +31,31 @@ class Ingress:
         sources: Mapping[str, Source],
         log: EventLog,
         window: DedupeWindow,
+        quarantine: Quarantine,
         public_url: str | None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._sources = sources
         self._log = log
         self._window = window
-        self._public_url = public_url.rstrip("/") if public_url else None
+        self._quarantine = quarantine
+        self._public_url = public_url
         self._now_ms = now_ms
-        self._metrics = {name: metrics.SourceMetrics(name) for name in sources}
+        self._metrics: dict[str, metrics.SourceMetrics] = {}
+        self._disabled: frozenset[str] = frozenset()
+        self.use(sources)
         self._in_flight: dict[bytes, Append] = {}
         self.is_caught_up = False
+
+    def use(self, sources: Mapping[str, Source]) -> None:
+        """Take these sources from the next request on; those under way keep theirs."""
+        for name, source in sources.items():
+            if name not in self._metrics:
+                self._metrics[name] = metrics.SourceMetrics(name, len(source.secrets.values))
+        self._sources = sources
+
+    def disable(self, names: frozenset[str]) -> None:
+        """Answer 410 for these sources, and for no others."""
+        self._disabled = names
 
     async def answer(self, request: web.BaseRequest) -> Answer:
         """A request whose body may still be on its way."""
@@ -53,7 +68,8 @@ class Ingress:
         path = request.raw_path.partition("?")[0]
         source = self._sources.get(_source_name(path))
         body = b""
-        if source is not None and request.method in source.provider.methods:
+        is_open = source is not None and source.name not in self._disabled
+        if source is not None and is_open and request.method in source.provider.methods:
             try:
                 body = await read_body(request, source.max_body_bytes)
             except RejectedDelivery as rejection:
@@ -76,14 +92,25 @@ class Ingress:
         try:
             if source is None:
                 raise RejectedDelivery("unknown_source")
+            if name in self._disabled:
+                raise RejectedDelivery("source_disabled")
             if method not in source.provider.methods:
                 exchange.finish(_answer_other_method(source, method, query))
                 return
             require_readable(headers, len(body), source.max_body_bytes)
             now_ms = self._now_ms()
-            url = self._called_url(headers, target) if source.provider.signs_url else ""
+            url = called_url(self._public_url, headers.get("Host", ""), target) if source.provider.signs_url else ""
             delivery = Delivery(source.name, method, url, path, query, headers, body, remote, now_ms)
-            verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
+            try:
+                verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
+            except RejectedDelivery as rejection:
+                if rejection.rejection != "signature_mismatch":
+                    raise
+                # Ours may be the secret that is wrong.
+                exchange.source = source
+                self._quarantine.keep(source, delivery, rejection.rejection, exchange.answer_mismatch)
+                return
+            metrics.REQUESTS.match(name, verified.secret_index)
             self._store(source, verified, identify(source.provider, verified), exchange)
         except RejectedDelivery as rejection:
             exchange.finish(_refuse(label, rejection))
@@ -94,10 +121,6 @@ class Ingress:
         except Exception:  # noqa: BLE001 - the outermost of a delivery: counted, logged, answered
             metrics.handler_failed(label)
             exchange.finish(responses.problem("internal_error"))
-
-    def _called_url(self, headers: Mapping[str, str], target: str) -> str:
-        """The URL as the provider knows it: behind a proxy, only the configuration can tell."""
-        return (self._public_url or f"http://{headers.get('Host', '')}") + target
 
     def _store(self, source: Source, verified: VerifiedDelivery, identity: Identity, exchange: "_Exchange") -> None:
         """Append once. A copy that meets its first in flight waits for its outcome; nobody waits without bound."""
@@ -149,6 +172,14 @@ class _Exchange:
         if location is not None:
             metrics.duplicate(self.source.name, self.record_id)
         self._answer_stored("duplicate", location)
+
+    def answer_mismatch(self, is_kept: bool) -> None:
+        rejection = RejectedDelivery("signature_mismatch")
+        if is_kept:
+            metrics.quarantined(self.source.name, rejection.rejection)
+            self.finish(responses.problem(rejection.rejection))
+        else:
+            self.finish(_refuse(self.source.name, rejection))
 
     def _answer_stored(self, status: str, location: Location | None) -> None:
         if location is None:

@@ -27,12 +27,17 @@ class Requests(Collector):
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
+        self.matches: dict[tuple[str, int], int] = {}
         self._buckets = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
 
     def count(self, source: str, outcome: str) -> None:
         key = (source, outcome)
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
+
+    def match(self, source: str, secret_index: int) -> None:
+        key = (source, secret_index)
+        self.matches[key] = self.matches.get(key, 0) + 1
 
     def observe(self, seconds: float) -> None:
         self._buckets[bisect_left(_BUCKETS, seconds)] += 1
@@ -45,6 +50,14 @@ class Requests(Collector):
         for (source, outcome), count in list(self.outcomes.items()):
             requests.add_metric([source, outcome], count)
         yield requests
+        matches = CounterMetricFamily(
+            "redrive_ingest_secret_matches",
+            "Verified deliveries by the position of the secret that matched, from 1: an old one is out of use at 0.",
+            labels=["source", "secret"],
+        )
+        for (source, index), count in list(self.matches.items()):
+            matches.add_metric([source, str(index + 1)], count)
+        yield matches
         seconds = HistogramMetricFamily("redrive_ingest_request_seconds", "Time to answer a delivery.")
         totals = list(accumulate(self._buckets))
         bounds = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
@@ -66,16 +79,21 @@ WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
+QUARANTINE_DROPPED: Final = Counter(
+    "redrive_quarantine_dropped", "Deliveries that failed verification and that the limits kept out.", ["source"]
+)
 APPEND_FAILURES: Final = Counter("redrive_ingest_append_failures", "Batches that the log refused.", ["reason"])
 
 
 class SourceMetrics:
     """The counters of one source, looked up once: label look-ups are not for the hot path."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, secrets: int) -> None:
         self._source = source
         for outcome in ("accepted", "duplicate", "conflict"):
             REQUESTS.outcomes.setdefault((source, outcome), 0)
+        for index in range(secrets):
+            REQUESTS.matches.setdefault((source, index), 0)
         self._newest_ms = 0
         LAST_EVENT.labels(source).set_function(lambda: self._newest_ms / 1000)
 
@@ -138,4 +156,19 @@ def window_caught_up(ids: int, read: int, seconds: float) -> None:
     log.info(
         "the dedupe window stands",
         extra={"action": "catch_up", "outcome": "ready", "ids": ids, "read": read, "seconds": round(seconds, 3)},
+    )
+
+
+def quarantined(source: str, code: str) -> None:
+    """Refused like any other, and kept to be verified again."""
+    REQUESTS.count(source, "quarantined")
+    REJECTIONS.labels(source, code).inc()
+    log.info("quarantined", extra={"action": "quarantine", "source": source, "outcome": "quarantined", "code": code})
+
+
+def quarantine_overflowed(source: str, deliveries: int) -> None:
+    log.warning(
+        "the quarantine's limits kept out %d deliveries of one minute; their provider has to send them again",
+        deliveries,
+        extra={"action": "quarantine", "source": source, "outcome": "dropped", "code": "quarantine_full"},
     )

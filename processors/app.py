@@ -64,7 +64,8 @@ def create_app(
             bounds = await app.batches.bounds(assigned) if assigned else {}
             log_ends = {tp: log_end for tp, (_, log_end) in bounds.items()}
             worker.note_lag(log_ends)
-            if worker.has_stalled(log_ends) or await worker.has_fallen_back():
+            reading = {tp: log_end for tp, log_end in log_ends.items() if tp.topic not in app.resting}
+            if worker.has_stalled(reading) or await worker.has_fallen_back():
                 reseek()
         except (KafkaError, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.

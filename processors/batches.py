@@ -86,7 +86,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> Mapping[TP, list[Batch]]:
         # A partition that was not sought yet would be read from the group's offset: leave it in the fetcher.
-        ready = {tp for tp in active_partitions if tp in self._reading}
+        resting = cast(BatchApp, self.app).resting
+        ready = {tp for tp in active_partitions if tp in self._reading and tp.topic not in resting}
         if not ready:
             await asyncio.sleep(IDLE_SECONDS)
             return {}
@@ -226,10 +227,15 @@ class BatchApp(faust.App):
     def __init__(self, *args: Any, positions: Positions, **kwargs: Any) -> None:
         self._positions = positions
         self._seek: asyncio.Task[None] | None = None
+        self.resting: frozenset[str] = frozenset()
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
+
+    def rest(self, topics: frozenset[str]) -> None:
+        """Fetch nothing of these topics until told otherwise; what was fetched is still folded."""
+        self.resting = topics
 
     def seek_in_background(self, partitions: set[TP]) -> None:
         """A newer assignment replaces the seek for an older one."""

@@ -5,6 +5,7 @@ from typing import Any, Final, LiteralString
 
 import orjson
 
+from replay import audit
 from replay.plan import Plan
 from replay.ports import Connection, Outcome
 from replay.selection import Range
@@ -12,9 +13,6 @@ from replay.selection import Range
 _CREATE: Final[LiteralString] = """
     INSERT INTO redrive.replays (id, state, selection, generation, operator, reason, total)
     VALUES ($1, 'running', $2::jsonb, $3, $4, $5, $6)
-"""
-_AUDIT: Final[LiteralString] = """
-    INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, 'replay.run', $2, $3::jsonb)
 """
 _PART: Final[LiteralString] = """
     INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset) VALUES ($1, $2, $3, $4, $5)
@@ -54,13 +52,14 @@ class Ledger:
 
     async def create(self, plan: Plan, generation: int, operator: str, reason: str) -> None:
         document = orjson.dumps(plan.selection.as_document()).decode()
-        details = orjson.dumps({"replay": str(self.id), "records": plan.records}).decode()
         async with self._connection.transaction():
             await self._connection.execute(_CREATE, self.id, document, generation, operator, reason, plan.records)
             await self._connection.executemany(
                 _PART, [(self.id, part.topic, part.partition, part.start, part.end) for part in plan.ranges]
             )
-            await self._connection.execute(_AUDIT, operator, reason, details)
+            await audit.note(
+                self._connection, operator, "replay.run", reason, replay=str(self.id), records=plan.records
+            )
 
     async def advance(self, part: Range, records: int, outcome: Outcome) -> None:
         await self._connection.execute(

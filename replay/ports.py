@@ -5,6 +5,9 @@ from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
+from schemas.envelope import Identity, Location, VerifiedDelivery
+from schemas.settings import Source
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
@@ -55,3 +58,7 @@ class Folding(Protocol):
     ) -> Outcome:
         """One transaction: `first`, the rows, `last`."""
         ...
+
+
+Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitable[Sequence[Location]]]
+"""Puts verified deliveries on the topics of their sources; returns where they are, once all of them are durable."""

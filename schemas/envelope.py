@@ -15,6 +15,7 @@ Provenance = Literal["signed", "token", "released", "fetched"]
 KafkaHeaders = Sequence[tuple[str, bytes]]
 
 SPEC_VERSION: Final = b"1.0"
+REJECTION: Final = "redrive_rejection"
 TOKEN_DIGEST: Final = "redrive_token_digest"  # noqa: S105 - a header's name
 
 
@@ -110,8 +111,53 @@ def record_headers(
     ]
     if identity.occurred_at is not None:
         headers.append(("ce_time", identity.occurred_at.isoformat().encode()))
+    return _with_request(headers, delivery, kept_headers)
+
+
+def quarantine_headers(
+    delivery: Delivery, record_id: str, rejection: str, provider: str, kept_headers: Sequence[str]
+) -> list[tuple[str, bytes]]:
+    """Kafka headers of a delivery that did not verify: why, and all that it takes to try again."""
+    headers = [
+        *_constant_headers(delivery.source, "quarantined", delivery.method, delivery.path, delivery.remote),
+        ("ce_id", record_id.encode()),
+        ("ce_type", f"{provider}.quarantined".encode()),
+        (REJECTION, rejection.encode()),
+    ]
+    # Where no PUBLIC_URL is set, the URL that was signed is known by its Host alone.
+    return _with_request(headers, delivery, ("host", *kept_headers))
+
+
+def delivery_of(headers: KafkaHeaders, body: bytes | None, timestamp_ms: int, public_url: str | None) -> Delivery:
+    """A delivery as it arrived, from its record, to verify it again. Raises KeyError or UnicodeDecodeError."""
+    found = {name: value.decode("utf-8", "surrogateescape") for name, value in headers}
+    sent = {name.removeprefix("http_"): value for name, value in found.items() if name.startswith("http_")}
+    method, path, query, remote = (sent.pop(name, "") for name in ("method", "path", "query", "remote"))
+    target = f"{path}?{query}" if query else path
+    return Delivery(
+        source=found["ce_source"].removeprefix("/webhooks/"),
+        method=method,
+        url=called_url(public_url, sent.get("host", ""), target),
+        path=path,
+        query=query,
+        headers={**sent, "content-type": found.get("content-type", "")},
+        body=body or b"",
+        remote=remote,
+        arrived_ms=timestamp_ms,
+        token_digest=found.get(TOKEN_DIGEST, ""),
+    )
+
+
+def called_url(public_url: str | None, host: str, target: str) -> str:
+    """The URL as the provider knows it: behind a proxy, only the configuration can tell."""
+    return (public_url.rstrip("/") if public_url else f"http://{host}") + target
+
+
+def _with_request(
+    headers: list[tuple[str, bytes]], delivery: Delivery, kept_headers: Sequence[str]
+) -> list[tuple[str, bytes]]:
     if delivery.query:
-        headers.append(("http_query", delivery.query.encode()))
+        headers.append(("http_query", delivery.query.encode("utf-8", "surrogateescape")))
     content_type = delivery.content_type
     if content_type:
         headers.append(("content-type", content_type.encode("utf-8", "surrogateescape")))
@@ -126,7 +172,7 @@ def record_headers(
 
 @lru_cache(maxsize=4096)
 def _constant_headers(
-    source: str, provenance: Provenance, method: str, path: str, remote: str
+    source: str, provenance: str, method: str, path: str, remote: str
 ) -> tuple[tuple[str, bytes], ...]:
     """The headers that a provider's deliveries share."""
     return (
@@ -179,7 +225,7 @@ class Record:
                 provider=kind.partition(".")[0],
                 provenance=found["redrive_provenance"].decode(),
                 method=found.get("http_method", b"POST").decode(),
-                query=found.get("http_query", b"").decode(),
+                query=found.get("http_query", b"").decode("utf-8", "surrogateescape"),
                 content_type=found.get("content-type", b"").decode("utf-8", "surrogateescape"),
                 arrived_ms=timestamp_ms,
                 body=body or b"",

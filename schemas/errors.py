@@ -26,6 +26,7 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
     "unknown_source": (404, "No source of that name is configured."),
     "method_not_allowed": (405, "This source does not take that method."),
     "request_timeout": (408, "The body did not arrive in time."),
+    "source_disabled": (410, "An operator disabled this source: nothing is stored until it is enabled again."),
     "body_too_large": (413, "The body is larger than this source's limit."),
     "unsupported_media_type": (415, "Bodies must come as they were signed, without a content encoding."),
     "misconfigured": (503, "This source has no secret that could verify anything; it refuses rather than fall open."),

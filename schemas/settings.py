@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Provider, Secrets
+from schemas.quarantine import QuarantineConfig
 from schemas.topics import is_source_name, topic_of
 
 _DURATION: Final = re.compile(r"(\d+)\s*(s|m|h|d)\Z")
@@ -84,9 +85,9 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value()
 
     def variable(self, name: str | None) -> SecretStr | None:
-        """A secret by its environment variable."""
-        value: SecretStr | None = getattr(self, name.lower()) if name else None
-        return value
+        """A secret by its environment variable. That of a plug-in's provider is none of ours: redrive.toml has it."""
+        value = getattr(self, name.lower(), None) if name else None
+        return value if isinstance(value, SecretStr) else None
 
 
 VARIABLES: Final[dict[str, str]] = {
@@ -114,12 +115,20 @@ class SourceConfig(BaseModel):
         return self
 
 
-class FileConfig(BaseModel):
+class PluginConfig(BaseModel):
+    """What redrive.toml says of plug-ins: read first, because the rest of the file may name a provider of theirs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    plugins: tuple[str, ...] = ()
+
+
+class FileConfig(PluginConfig):
     """The whole of redrive.toml; the annotated default beside `deploy` documents every entry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     price_tiers: dict[str, str] = Field(default_factory=dict)
+    quarantine: QuarantineConfig = QuarantineConfig()
 
     @model_validator(mode="after")
     def _source_names(self) -> "FileConfig":

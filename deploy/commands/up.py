@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -23,7 +24,7 @@ from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
 from deploy.output import err, out
 from deploy.samples import SAMPLES, new_customer, story
-from deploy.service import stop_event
+from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command
 from deploy.topics import Topics, wanted
 from deploy.wiring import Runtime, connect, export_line, generated_env, given_environment, load
@@ -49,22 +50,43 @@ def up(runtime: Runtime, sample: bool | None) -> None:
 
 
 async def _up(settings: Settings, sample: bool) -> None:
-    stop = stop_event()
+    stop, reload = stop_event(), reload_event()
     async with AsyncExitStack() as stack:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_lock(data))
         _require_ports(settings)
         try:
-            await _start(stack, settings, sample, stop)
+            children = await _start(stack, settings, sample, stop)
             out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
-            await stop.wait()
+            while await wait_for_signal(stop, reload):
+                await _reload(children)
         except Stopped:
             pass
         out.print("stopping …")
 
 
-async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: asyncio.Event) -> None:
+async def _reload(children: Sequence[Child]) -> None:
+    """SIGHUP: the topics of new sources, then every service reads redrive.toml again."""
+    try:
+        runtime = load()
+        await _create_topics(runtime)
+    except (Misconfigured, Unavailable) as error:
+        _announce(f"redrive.toml was not read again, and the old configuration stays: {error}")
+        return
+    for child in children:
+        child.signal(signal.SIGHUP)
+    _step(f"configuration read again: {', '.join(runtime.sources)}")
+
+
+async def _create_topics(runtime: Runtime) -> None:
+    settings = runtime.settings
+    async with Topics(settings.require_kafka()) as topics:
+        await topics.create(wanted(runtime.sources.values()), settings.partitions, settings.replication_factor)
+
+
+async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: asyncio.Event) -> Sequence[Child]:
+    """Everything, ready; returns the services."""
     data = settings.data
     addresses = await stack.enter_async_context(_backends(data, stop))
     _write_env(data, settings, addresses)
@@ -76,10 +98,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
         await migrate.store_price_tiers(connection, runtime.file.price_tiers)
     finally:
         await connection.close()
-    async with Topics(runtime.settings.require_kafka()) as topics:
-        await topics.create(
-            wanted(runtime.sources.values()), runtime.settings.partitions, runtime.settings.replication_factor
-        )
+    await _create_topics(runtime)
     _step("schema and topics are there")
     children = [Child(_service_command(name, data), _announce) for name in SERVICES]
     for child in reversed(children):
@@ -96,6 +115,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     if sample and await _log_is_empty(runtime):
         await _send_samples(runtime, urls["ingest"])
     _print_urls(runtime, urls)
+    return children
 
 
 @asynccontextmanager

@@ -15,15 +15,18 @@ from ingest.dedupe import DedupeWindow
 from ingest.event_log import EventLog, producer_factory
 from ingest.handler import Ingress
 from ingest.log_tail import KafkaLogTail
+from ingest.quarantine import Quarantine
 from ingest.window_store import WindowStore
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
+from schemas.quarantine import QuarantineConfig
 from schemas.settings import Source
-from schemas.topics import source_of
+from schemas.topics import QUARANTINE, source_of
 from tests.conftest import Stack
 from tests.support import signing
 
 DAY_MS = 86_400_000
+DEFAULT_QUARANTINE = QuarantineConfig()
 
 
 @dataclass
@@ -53,18 +56,19 @@ async def run_ingress(
     now_ms: Callable[[], int],
     stall_seconds: float = 5.0,
     public_url: str | None = None,
+    quarantine: QuarantineConfig = DEFAULT_QUARANTINE,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
     async with AsyncExitStack() as closing:
         topics = [one.topic for one in sources.values()]
-        log = EventLog(producer_factory(stack.servers), topics, stall_seconds)
+        log = EventLog(producer_factory(stack.servers), [*topics, QUARANTINE], stall_seconds)
         await log.start()
         closing.push_async_callback(log.stop)
         window = DedupeWindow(7 * DAY_MS, 100_000)
         async with KafkaLogTail(stack.servers, topics) as tail:
             store = await window.open(folder / "dedupe", tail, now_ms())
         closing.callback(store.close)
-        ingress = Ingress(sources, log, window, public_url, now_ms)
+        ingress = Ingress(sources, log, window, Quarantine(log, quarantine, now_ms), public_url, now_ms)
         ingress.is_caught_up = True
 
         async def readiness() -> dict[str, bool]:

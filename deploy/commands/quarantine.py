@@ -1,0 +1,125 @@
+"""`redrive quarantine list | release`: deliveries whose signature failed, and verifying them again."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from deploy.appending import appending
+from deploy.cli import json_option, run, with_runtime
+from deploy.output import out, print_json, print_table, progress
+from deploy.wiring import Runtime, connect
+from replay import audit
+from replay.quarantine import Holdings, Quarantine, Release
+from replay.window import LogReader
+from schemas.errors import InvalidSelection
+
+_MINUTES_SHOWN: Final = 20
+
+
+@click.group()
+def quarantine() -> None:
+    """Deliveries whose signature failed: after a wrong secret is fixed, none of them is lost."""
+
+
+@asynccontextmanager
+async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Quarantine, Any]]:
+    connection = await connect(runtime.settings)
+    try:
+        async with LogReader(runtime.settings.require_kafka()) as reader:
+            yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url), connection
+    finally:
+        await connection.close()
+
+
+@quarantine.command("list")
+@click.option("--source", help="Of one source.")
+@json_option
+@with_runtime
+def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None:
+    """What is held, by source: how many would verify with today's secrets, and what the limits kept out."""
+
+    async def read() -> dict[str, Holdings]:
+        async with _opened(runtime) as (opened, _):
+            with progress() as bar:
+                task = bar.add_task("reading the quarantine", total=None)
+                return await opened.holdings(lambda offsets: bar.advance(task, offsets))
+
+    found = {name: one for name, one in sorted(run(read()).items()) if source in (None, name)}
+    if as_json:
+        print_json({"sources": {name: _document(one) for name, one in found.items()}})
+        return
+    print_table(
+        ("source", "held", "released", "verify now", "first arrival", "last arrival", "kept out by the limits"),
+        [
+            (
+                name,
+                one.held,
+                one.released,
+                one.verify_now,
+                _time(one.first_ms),
+                _time(one.last_ms),
+                sum(one.dropped.values()) or "",
+            )
+            for name, one in found.items()
+        ],
+    )
+    minutes = sorted((minute, name, count) for name, one in found.items() for minute, count in one.dropped.items())
+    if minutes:
+        out.print()
+        print_table(
+            ("minute", "source", "kept out"),
+            [(_time(minute), name, count) for minute, name, count in minutes[-_MINUTES_SHOWN:]],
+        )
+
+
+def _document(one: Holdings) -> dict[str, Any]:
+    minutes = {_time(minute): count for minute, count in sorted(one.dropped.items())}
+    return {**asdict(one), "first_ms": _time(one.first_ms), "last_ms": _time(one.last_ms), "dropped": minutes}
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@quarantine.command("release")
+@click.option("--source", "sources", multiple=True, required=True, help="Repeatable.")
+@click.option("--dry-run", is_flag=True, help="Say what would be released; change nothing.")
+@click.option("--reason", help="Why; goes into the audit.")
+@json_option
+@with_runtime
+def release(runtime: Runtime, sources: tuple[str, ...], dry_run: bool, reason: str | None, as_json: bool) -> None:
+    """Verify again with today's secrets, and append what passes, with its original arrival."""
+    if unknown := sorted(set(sources) - set(runtime.sources)):
+        raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(runtime.sources)}")
+    done = run(_release(runtime, sources, dry_run, reason))
+    if as_json:
+        print_json({**asdict(done), "dry_run": dry_run})
+        return
+    verb = "would be released" if dry_run else "released"
+    out.print(f"{done.released} {verb}, {done.duplicates} further copies of them")
+    out.print(f"{done.still_failing} still fail and stay out; {done.released_before} had been released before")
+
+
+async def _release(runtime: Runtime, sources: Sequence[str], dry_run: bool, reason: str | None) -> Release:
+    async with _opened(runtime) as (opened, connection):
+        with progress() as bar:
+            task = bar.add_task("verifying again", total=None)
+
+            def advance(offsets: int) -> None:
+                bar.advance(task, offsets)
+
+            if dry_run:
+                return await opened.release(sources, None, advance)
+            async with appending(runtime.settings.require_kafka()) as append:
+                done = await opened.release(sources, append, advance)
+        await audit.note(
+            connection, runtime.operator, "quarantine.release", reason, sources=list(sources), **asdict(done)
+        )
+        return done
+
+
+COMMANDS: Final[Sequence[click.Command]] = (quarantine,)

@@ -1,0 +1,103 @@
+"""The control topic: what operators said of each source, followed by every service that acts on it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.control import SourceState, State
+from schemas.errors import Unavailable
+from schemas.topics import CONTROL
+
+log: Final = logging.getLogger("redrive.control")
+_PARTITION: Final = TopicPartition(CONTROL, 0)
+_POLL_MS: Final = 1000
+RETRY_SECONDS: Final = 1.0
+
+
+class Control:
+    """The topic's one reader in a process. `states` is the last word on each source that has one."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._servers = bootstrap_servers
+        self._consumer: AIOKafkaConsumer | None = None
+        self.states: dict[str, SourceState] = {}
+
+    async def start(self) -> None:
+        """Can be tried again. Raises `Unavailable` while no broker answers."""
+        await self.stop()
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id="redrive-control",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        try:
+            await self._consumer.start()
+            self._consumer.assign([_PARTITION])
+            await self._consumer.seek_to_beginning(_PARTITION)
+        except KafkaError as error:
+            await self.stop()
+            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+
+    async def stop(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    @property
+    def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("start before reading")
+        return self._consumer
+
+    async def catch_up(self) -> Mapping[str, SourceState]:
+        """Everything said until now. Raises `Unavailable`."""
+        try:
+            end = (await self._started.end_offsets([_PARTITION]))[_PARTITION]
+            while await self._started.position(_PARTITION) < end:
+                await self._read()
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+        return self.states
+
+    async def follow(self, on_change: Callable[[Mapping[str, SourceState]], None]) -> None:
+        """From here on, for ever: a broker that is away is asked again."""
+        while True:
+            try:
+                if await self._read():
+                    on_change(self.states)
+            except KafkaError as error:
+                log.warning("the control topic could not be read: %s", error, extra={"action": "follow_control"})
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read(self) -> bool:
+        has_changed = False
+        for records in (await self._started.getmany(timeout_ms=_POLL_MS)).values():
+            for record in records:
+                state = SourceState.decode(record.key, record.value)
+                if state is not None:
+                    self.states[state.source] = state
+                    has_changed = True
+        return has_changed
+
+
+def in_state(states: Mapping[str, SourceState], wanted: State) -> frozenset[str]:
+    """The sources that are in this state."""
+    return frozenset(name for name, said in states.items() if said.state == wanted)
+
+
+async def say(bootstrap_servers: str, state: SourceState) -> None:
+    """Write one statement, durably. Raises `Unavailable`."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)
+    key, value = state.encode()
+    try:
+        await producer.start()
+        await producer.send_and_wait(CONTROL, value, key=key, partition=0)
+    except KafkaError as error:
+        raise Unavailable(f"Kafka did not take it: {error}") from error
+    finally:
+        await producer.stop()

@@ -1,0 +1,73 @@
+"""Whether what a service stands on is there, asked in a way that can't hang the page that asks."""
+
+import asyncio
+import time
+from typing import Final
+
+from aiohttp import web
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from deploy import migrate
+from deploy.service import Readiness, health_routes, listen
+from processors.failures import RETRYABLE
+from schemas.errors import Misconfigured
+
+CHECK_SECONDS: Final = 3.0
+
+
+class BrokerCheck:
+    """Whether a broker answers, asked at most once a second."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+        self._asked = 0.0
+        self._is_up = False
+
+    async def is_up(self) -> bool:
+        if time.monotonic() - self._asked > 1:
+            self._asked = time.monotonic()
+            client = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=2000)
+            try:
+                await asyncio.wait_for(client.start(), 3)
+                self._is_up = True
+            except (KafkaError, TimeoutError):
+                self._is_up = False
+            finally:
+                await client.close()
+        return self._is_up
+
+
+class DatabaseCheck:
+    """Whether Postgres answers, and with this version's schema.
+
+    At most one question is under way: a server that hangs must hang this question, not the page that asks it.
+    """
+
+    def __init__(self, pool: migrate.Pool) -> None:
+        self._pool = pool
+        self._question: asyncio.Task[tuple[bool, bool]] | None = None
+
+    async def ask(self) -> tuple[bool, bool]:
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(self._ask())
+        await asyncio.wait({self._question}, timeout=CHECK_SECONDS)
+        return self._question.result() if self._question.done() else (False, False)
+
+    async def _ask(self) -> tuple[bool, bool]:
+        try:
+            async with self._pool.acquire(timeout=CHECK_SECONDS) as connection:
+                return True, await migrate.is_current(connection)
+        except Misconfigured:
+            return True, False
+        except RETRYABLE:
+            return False, False
+
+
+async def serve_health(readiness: Readiness, host: str, port: int, variable: str) -> web.AppRunner:
+    """The health pages of a service that serves nothing else."""
+    app = web.Application()
+    app.add_routes(health_routes(readiness))
+    runner = web.AppRunner(app, access_log=None)
+    await listen(runner, host, port, variable)
+    return runner

@@ -1,0 +1,157 @@
+"""The fold as a process: a Faust app between the log and Postgres."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from deploy.control import Control, in_state
+from deploy.service import read_again, reload_event, stop_event, tune_garbage_collection, wait_for, wait_for_signal
+from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
+from deploy.topics import Topics
+from deploy.wiring import Runtime, open_pool
+from processors.app import create_app
+from processors.batches import BatchApp
+from processors.dead_letters import KafkaDeadLetters
+from processors.worker import Worker
+from schemas.control import SourceState
+from schemas.errors import Misconfigured, Unavailable
+from schemas.topics import MAX_RECORD_BYTES, PREFIX, SIDE_CONFIG, topic_of
+
+DEPENDENCY_SECONDS: Final = 30.0
+DRAIN_SECONDS: Final = 20.0
+CRASH_CHECK_SECONDS: Final = 1.0
+EXIT_UNDRAINED: Final = 1
+
+
+async def run_processors(runtime: Runtime) -> None:
+    """Until SIGTERM. SIGHUP reads the configuration again, and with it which topics there are."""
+    settings = runtime.settings
+    service = _ProcessorsService(runtime, settings.require_kafka())
+    runner = await serve_health(
+        service.readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT"
+    )
+    try:
+        await service.run()
+    finally:
+        await runner.cleanup()
+
+
+class _ProcessorsService:
+    """One worker, and the Faust app that it works in: a new app for every new set of topics."""
+
+    def __init__(self, runtime: Runtime, servers: str) -> None:
+        self._runtime = runtime
+        self._servers = servers
+        self._stop, self._reload = stop_event(), reload_event()
+        self._broker = BrokerCheck(servers)
+        self._database: DatabaseCheck | None = None
+        self._worker: Worker | None = None
+        self._app: BatchApp | None = None
+        self._control = Control(servers)
+
+    async def readiness(self) -> dict[str, bool]:
+        database, schema = await self._database.ask() if self._database else (False, False)
+        return {
+            "broker": await self._broker.is_up(),
+            "database": database and self._worker is not None and self._worker.is_database_up,
+            "schema": schema,
+            "assignment": self._app is not None and self._app.is_reading,
+        }
+
+    async def run(self) -> None:
+        pool = await open_pool(self._runtime.settings, size=4)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+        )
+        self._database = DatabaseCheck(pool)
+        self._worker = Worker(pool, KafkaDeadLetters(producer))
+
+        async def start_producer() -> None:
+            try:
+                await producer.start()
+            except KafkaError as error:
+                raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+
+        following: asyncio.Task[None] | None = None
+        try:
+            for step in (start_producer, self._hear_operators):
+                await wait_for(step, DEPENDENCY_SECONDS, self._stop)
+            following = asyncio.create_task(self._control.follow(self._obey))
+            while not self._stop.is_set():
+                await self._fold_until_told()
+        finally:
+            with _last_resort():
+                if following is not None:
+                    following.cancel()
+                with contextlib.suppress(TimeoutError, KafkaError):
+                    await asyncio.wait_for(producer.stop(), DRAIN_SECONDS / 4)
+                await self._control.stop()
+                pool.terminate()
+
+    async def _hear_operators(self) -> None:
+        await self._control.start()
+        await self._control.catch_up()
+
+    def _obey(self, states: Mapping[str, SourceState]) -> None:
+        if self._app is not None:
+            self._app.rest(frozenset(topic_of(name) for name in in_state(states, "paused")))
+
+    async def _fold_until_told(self) -> None:
+        """One app, until it is time to stop or to look for the topics again."""
+        if self._worker is None:
+            raise RuntimeError("run makes the worker first")
+        topics = await _topics_to_fold(self._servers, self._runtime)
+        app = self._app = create_app(self._servers, topics, self._worker, self._runtime.settings.data)
+        self._obey(self._control.states)
+        try:
+            await app.start()
+            tune_garbage_collection()
+            await self._until_told(app)
+        finally:
+            with _last_resort(), contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(app.stop(), DRAIN_SECONDS)
+
+    async def _until_told(self, app: BatchApp) -> None:
+        """Faust stops itself when a part of it crashes; the supervisor then starts a new process."""
+        told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
+        while not told.done():
+            await asyncio.wait({told}, timeout=CRASH_CHECK_SECONDS)
+            if app.crashed or app.should_stop:
+                told.cancel()
+                raise Unavailable(f"the worker crashed: {app.crash_reason}")
+            if told.done() and told.result():
+                changed = read_again()
+                if changed is None:
+                    told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
+                else:
+                    self._runtime = changed
+
+
+@contextlib.contextmanager
+def _last_resort() -> Iterator[None]:
+    """Faust joins its threads in the event loop, and with a broker that hangs they don't end: nothing in the loop can
+    then stop the wait. Everything that counts is committed with its position, so the process may simply end.
+    """
+    watchdog = threading.Timer(DRAIN_SECONDS * 1.25, os._exit, args=(EXIT_UNDRAINED,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+async def _topics_to_fold(servers: str, runtime: Runtime) -> list[str]:
+    """Those of the configured sources, and those that a source no longer configured left behind."""
+    async with Topics(servers) as topics:
+        names = {name for name in await topics.names() if name.startswith(PREFIX) and name not in SIDE_CONFIG}
+    wanted = {source.topic for source in runtime.sources.values()}
+    if missing := sorted(wanted - names):
+        raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
+    return sorted(names | wanted)

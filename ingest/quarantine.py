@@ -1,0 +1,125 @@
+"""Deliveries whose signature failed, kept apart so that they can be verified again once a wrong secret is fixed.
+
+Whoever forges deliveries writes here as well, so every source has limits: an amount that is held, and a rate. What they
+keep out is counted per minute and noted in the topic itself. Must not decide whether a signature is right.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from ingest import metrics
+from ingest.event_log import EventLog
+from schemas.envelope import Delivery, Location, quarantine_headers
+from schemas.errors import Unavailable
+from schemas.providers import conceal
+from schemas.providers.base import body_record_id
+from schemas.quarantine import DROPPED_TYPE, Dropped, QuarantineConfig
+from schemas.settings import Source
+from schemas.topics import QUARANTINE, SIDE_CONFIG
+
+RETENTION_SECONDS: Final = int(SIDE_CONFIG[QUARANTINE]["retention.ms"]) / 1000
+BURST_SECONDS: Final = 10.0
+FLUSH_SECONDS: Final = 5.0
+_MINUTE_MS: Final = 60_000
+
+
+class TokenBucket:
+    """`capacity` tokens that fill up again at `per_second`. Times are seconds of any one clock."""
+
+    def __init__(self, capacity: float, per_second: float, now: float) -> None:
+        self._capacity = self._tokens = capacity
+        self._per_second = per_second
+        self._filled_at = now
+
+    def has(self, tokens: float, now: float) -> bool:
+        self._tokens = min(self._capacity, self._tokens + max(now - self._filled_at, 0.0) * self._per_second)
+        self._filled_at = now
+        return self._tokens >= tokens
+
+    def take(self, tokens: float) -> None:
+        self._tokens -= tokens
+
+
+class _Limits:
+    """What one source may still put into the quarantine."""
+
+    def __init__(self, config: QuarantineConfig, now: float) -> None:
+        self._records = TokenBucket(config.records, config.records / RETENTION_SECONDS, now)
+        self._bytes = TokenBucket(config.bytes, config.bytes / RETENTION_SECONDS, now)
+        self._rate = TokenBucket(max(config.per_second * BURST_SECONDS, 1.0), config.per_second, now)
+
+    def admit(self, size: int, now: float) -> bool:
+        wanted = ((self._records, 1), (self._bytes, size), (self._rate, 1))
+        if not all([bucket.has(tokens, now) for bucket, tokens in wanted]):
+            return False
+        for bucket, tokens in wanted:
+            bucket.take(tokens)
+        return True
+
+
+class Quarantine:
+    """`now_ms` is the wall clock in milliseconds."""
+
+    def __init__(self, log: EventLog, config: QuarantineConfig, now_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._config = config
+        self._now_ms = now_ms
+        self._limits: dict[str, _Limits] = {}
+        self._dropped: dict[tuple[str, int], int] = {}
+
+    def keep(self, source: Source, delivery: Delivery, rejection: str, answer: Callable[[bool], None]) -> None:
+        """`answer` hears once whether the delivery is kept: now, or when the log has answered. Never raises."""
+        size = len(delivery.body) + len(delivery.query) + 1024
+        now = delivery.arrived_ms / 1000
+        limits = self._limits.get(source.name)
+        if limits is None:
+            limits = self._limits[source.name] = _Limits(self._config, now)
+        if not limits.admit(size, now):
+            self._drop(source.name, delivery.arrived_ms)
+            answer(False)
+            return
+        masked = conceal(source.provider, delivery, source.secrets)
+        record_id = body_record_id(masked.body)
+        headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)
+
+        def settled(location: Location | None) -> None:
+            if location is None:
+                self._drop(source.name, delivery.arrived_ms)
+            answer(location is not None)
+
+        try:
+            self._log.append_record(
+                QUARANTINE, record_id.encode(), masked.body, delivery.arrived_ms, headers, lambda _: None, settled
+            )
+        except Unavailable:
+            settled(None)
+
+    def _drop(self, source: str, arrived_ms: int) -> None:
+        metrics.QUARANTINE_DROPPED.labels(source).inc()
+        key = (source, arrived_ms // _MINUTE_MS * _MINUTE_MS)
+        self._dropped[key] = self._dropped.get(key, 0) + 1
+
+    def note_dropped(self, before_ms: int) -> None:
+        """Write down what the minutes before then kept out. What the log does not take now waits for the next time."""
+        for key in [key for key in self._dropped if key[1] < before_ms]:
+            source, minute_ms = key
+            dropped = Dropped(source, minute_ms, self._dropped[key])
+            headers = [("ce_type", DROPPED_TYPE.encode()), ("ce_source", f"/webhooks/{source}".encode())]
+            try:
+                self._log.append_record(
+                    QUARANTINE, source.encode(), dropped.encode(), minute_ms, headers, lambda _: None, lambda _: None
+                )
+            except Unavailable:
+                return
+            metrics.quarantine_overflowed(source, dropped.deliveries)
+            del self._dropped[key]
+
+    async def note_dropped_periodically(self, stop: asyncio.Event) -> None:
+        """Every minute that is over; when asked to stop, the one under way as well."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)
+            now_ms = self._now_ms()
+            self.note_dropped(now_ms + _MINUTE_MS if stop.is_set() else now_ms // _MINUTE_MS * _MINUTE_MS)

@@ -1,0 +1,16 @@
+"""The one way into `redrive.audit` (invariant 10): who, when, why, what."""
+
+from typing import Any, Final, LiteralString
+
+import orjson
+
+from replay.ports import Connection
+
+_NOTE: Final[LiteralString] = """
+    INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, $2, $3, $4::jsonb)
+"""
+
+
+async def note(connection: Connection, operator: str, action: str, reason: str | None, **details: Any) -> None:
+    """`action` is `<thing>.<verb>`. In the caller's transaction, if there is one."""
+    await connection.execute(_NOTE, operator, action, reason, orjson.dumps(details, default=str).decode())

@@ -1,0 +1,185 @@
+"""The quarantine: deliveries whose signature failed, verified again with today's secrets.
+
+What passes is appended to its source's topic as it arrived, with its original arrival; what still fails stays out. The
+time of a signed timestamp is compared with the arrival: it was fresh then, or it never was.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, LiteralString
+
+from replay.ports import Append, Connection
+from replay.window import LogReader
+from schemas.envelope import Delivery, Identity, VerifiedDelivery, delivery_of
+from schemas.errors import RejectedDelivery, Unavailable
+from schemas.providers import identify, verify
+from schemas.quarantine import DROPPED_TYPE, Dropped
+from schemas.settings import Source
+from schemas.topics import QUARANTINE
+
+_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.quarantine'))"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.quarantine'))"
+_RELEASED: Final[LiteralString] = "SELECT partition, record_offset FROM redrive.releases"
+_KNOWN: Final[LiteralString] = """
+    SELECT source, record_id, fingerprint FROM redrive.releases
+    WHERE (source, record_id, fingerprint) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[]))
+"""
+_NOTE: Final[LiteralString] = """
+    INSERT INTO redrive.releases (partition, record_offset, source, record_id, fingerprint, location)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+
+Content = tuple[str, str, bytes]
+"""(source, record id, fingerprint): what makes two deliveries copies of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A quarantined delivery, and where it is."""
+
+    partition: int
+    offset: int
+    delivery: Delivery
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What the quarantine holds of one source. Times are arrivals in milliseconds."""
+
+    held: int = 0
+    released: int = 0
+    verify_now: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    dropped: dict[int, int] = field(default_factory=dict)
+    """Minute -> deliveries that the limits kept out."""
+
+
+@dataclass(slots=True)
+class Release:
+    """What a release did, or in a dry run would do."""
+
+    released: int = 0
+    duplicates: int = 0
+    still_failing: int = 0
+    released_before: int = 0
+
+
+class Quarantine:
+    """`sources` and `public_url` are today's."""
+
+    def __init__(
+        self, reader: LogReader, connection: Connection, sources: Mapping[str, Source], public_url: str | None
+    ) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._sources = sources
+        self._public_url = public_url
+
+    async def holdings(self, advance: Callable[[int], None]) -> dict[str, Holdings]:
+        """What is held, by source. `advance` hears offsets read."""
+        found: dict[str, Holdings] = {}
+        released = await self._released()
+        async for part in self._read(advance):
+            for one in part:
+                if isinstance(one, Dropped):
+                    dropped = found.setdefault(one.source, Holdings()).dropped
+                    dropped[one.minute_ms] = dropped.get(one.minute_ms, 0) + one.deliveries
+                    continue
+                entry = found.setdefault(one.delivery.source, Holdings())
+                entry.held += 1
+                entry.released += (one.partition, one.offset) in released
+                entry.verify_now += self._verified(one) is not None
+                arrived_ms = one.delivery.arrived_ms
+                entry.first_ms = min(arrived_ms, arrived_ms if entry.first_ms is None else entry.first_ms)
+                entry.last_ms = max(arrived_ms, arrived_ms if entry.last_ms is None else entry.last_ms)
+        return found
+
+    async def release(self, names: Sequence[str], append: Append | None, advance: Callable[[int], None]) -> Release:
+        """Append what verifies now. Without `append` nothing is written: a dry run. Raises `Unavailable`."""
+        if not await self._connection.fetchval(_LOCK):
+            raise Unavailable("another release of the quarantine is under way; wait for its end")
+        try:
+            return await self._release(frozenset(names), append, advance)
+        finally:
+            await self._connection.execute(_UNLOCK)
+
+    async def _release(self, names: frozenset[str], append: Append | None, advance: Callable[[int], None]) -> Release:
+        done, seen = Release(), set[Content]()
+        released = await self._released()
+        async for part in self._read(advance):
+            passing: list[tuple[Held, VerifiedDelivery, Identity]] = []
+            for one in part:
+                if isinstance(one, Dropped) or one.delivery.source not in names:
+                    continue
+                if (one.partition, one.offset) in released:
+                    done.released_before += 1
+                    continue
+                verified = self._verified(one)
+                if verified is None:
+                    done.still_failing += 1
+                    continue
+                passing.append((one, verified, identify(self._sources[one.delivery.source].provider, verified)))
+            await self._append_new(passing, seen, append, done)
+        return done
+
+    async def _append_new(
+        self,
+        passing: Sequence[tuple[Held, VerifiedDelivery, Identity]],
+        seen: set[Content],
+        append: Append | None,
+        done: Release,
+    ) -> None:
+        """A provider retries what got a 401, so one event may be here many times: the first copy stands for all."""
+        contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
+        columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]
+        seen |= {tuple(row) for row in await self._connection.fetch(_KNOWN, *columns)}
+        new: list[tuple[Held, Content, tuple[Source, VerifiedDelivery, Identity]]] = []
+        rows: list[tuple[int, int, str, str, bytes, str | None]] = []
+        for (one, verified, identity), content in zip(passing, contents, strict=True):
+            if content in seen:
+                done.duplicates += 1
+                rows.append((one.partition, one.offset, *content, None))
+            else:
+                done.released += 1
+                seen.add(content)
+                new.append((one, content, (self._sources[one.delivery.source], verified, identity)))
+        if append is None:
+            return
+        locations = await append([record for _, _, record in new])
+        rows += [
+            (one.partition, one.offset, *content, str(location))
+            for (one, content, _), location in zip(new, locations, strict=True)
+        ]
+        # After the append: a crash in between costs a second copy on the log, which changes no table.
+        await self._connection.executemany(_NOTE, rows)
+
+    async def _released(self) -> set[tuple[int, int]]:
+        return {(row["partition"], row["record_offset"]) for row in await self._connection.fetch(_RELEASED)}
+
+    def _verified(self, one: Held) -> VerifiedDelivery | None:
+        source = self._sources.get(one.delivery.source)
+        if source is None:
+            return None
+        try:
+            verified = verify(source.provider, one.delivery, source.secrets, one.delivery.arrived_ms / 1000)
+        except RejectedDelivery:
+            return None
+        return verified._replace(provenance="released")
+
+    async def _read(self, advance: Callable[[int], None]) -> AsyncIterator[list[Held | Dropped]]:
+        """All of it, in parts; what somebody else wrote into the topic is passed over."""
+        ranges = await self._reader.tails(QUARANTINE, 2**62)
+        async for part, records in self._reader.read(ranges):
+            found = [self._decoded(record) for record in records]
+            yield [one for one in found if one is not None]
+            advance(len(part))
+
+    def _decoded(self, record: Any) -> Held | Dropped | None:
+        try:
+            if dict(record.headers).get("ce_type") == DROPPED_TYPE.encode():
+                return Dropped.decode(record.value)
+            delivery = delivery_of(record.headers, record.value, record.timestamp, self._public_url)
+        except (KeyError, ValueError, TypeError):
+            return None
+        return Held(record.partition, record.offset, delivery)

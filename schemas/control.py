@@ -1,0 +1,40 @@
+"""What operators say of a source, as records of `webhooks.control`: compacted, so that the last word stands."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import orjson
+
+State = Literal["active", "paused", "disabled"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The state of a source, and who said so, when (RFC 3339) and why.
+
+    `active`: stored and folded. `paused`: stored, folded later. `disabled`: answered 410, nothing is stored.
+    """
+
+    source: str
+    state: State
+    operator: str
+    reason: str
+    at: str
+
+    def encode(self) -> tuple[bytes, bytes]:
+        """(key, value) of the record."""
+        value = {"state": self.state, "operator": self.operator, "reason": self.reason, "at": self.at}
+        return self.source.encode(), orjson.dumps(value)
+
+    @classmethod
+    def decode(cls, key: bytes | None, value: bytes | None) -> "SourceState | None":
+        """None for what is no statement about a source: what we can't read must not stop anything."""
+        try:
+            said = orjson.loads(value or b"")
+            source = (key or b"").decode()
+            if not source or said["state"] not in STATES:
+                return None
+            return cls(source, said["state"], str(said["operator"]), str(said["reason"]), str(said["at"]))
+        except (ValueError, KeyError, TypeError):
+            return None

@@ -1,0 +1,224 @@
+"""A wrong secret loses nothing: invariant 3, and what operators do about it, through the real processes."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
+from tests.support import signing
+from tests.support.processes import Installation
+from tests.support.provider import Provider
+from tests.support.story import Author, Webhook, World, stripe
+
+TOML = """
+[sources.stripe]
+provider = "stripe"
+secrets = ["${STRIPE_SECRET_NOW}"]
+"""
+FORGED = 50
+
+
+def stripe_world(author: Author, deliveries: int) -> World:
+    """At least so many deliveries of Stripe, and nothing else."""
+    while len(author.world.webhooks) < deliveries:
+        stripe.tell(author)
+    return author.world
+
+
+def set_secret(installation: Installation, secret: str) -> None:
+    (installation.folder / ".env").write_text(f"STRIPE_SECRET_NOW={secret}\n")
+
+
+async def post_all(url: str, webhooks: list[Webhook], secret: str | None = None) -> list[tuple[int, str | None]]:
+    """(status, problem code) of one attempt each, all at once; `secret` in the place of the right one: a forgery."""
+    now = int(time.time())
+    slots = asyncio.Semaphore(32)
+    async with aiohttp.ClientSession() as session:
+
+        async def post(webhook: Webhook) -> tuple[int, str | None]:
+            headers = webhook.sign(url + webhook.path, webhook.body, now)
+            if secret is not None:
+                headers = signing.stripe(webhook.body, now, secret)
+            async with slots, session.post(url + webhook.path, data=webhook.body, headers=headers) as response:
+                return response.status, json.loads(await response.text()).get("code")
+
+        return await asyncio.gather(*(post(webhook) for webhook in webhooks))
+
+
+async def metric(installation: Installation, service: str, name: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{installation.url(service)}/metrics") as response:
+        text = await response.text()
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+@pytest.fixture
+def stripe_only(tmp_path: Path) -> Installation:
+    installation = Installation(
+        tmp_path, **{name: value for name, value in signing.SECRETS.items() if not name.startswith("STRIPE")}
+    )
+    (tmp_path / "redrive.toml").write_text(TOML)
+    return installation
+
+
+async def test_after_a_wrong_secret_is_fixed_the_quarantine_gives_everything_back_and_forgeries_stay_out(
+    stripe_only: Installation,
+) -> None:
+    installation = stripe_only
+    author = Author(11, start=int(time.time()) - 200_000)
+    world = stripe_world(author, 500)
+    usage = [webhook for webhook in world.webhooks if not webhook.path.endswith("/stripe")]
+    genuine = [webhook for webhook in world.webhooks if webhook.path.endswith("/stripe")]
+    forged = [
+        Webhook(webhook.path, webhook.body.replace(b'"eur"', b'"usd"'), webhook.sign) for webhook in genuine[:FORGED]
+    ]
+    set_secret(installation, "whsec_of_another_endpoint")
+    try:
+        await installation.up()
+        answers = await post_all(installation.ingest_url, genuine)
+        answers += await post_all(installation.ingest_url, forged, "whsec_a_forger_made_up")
+        # Some providers send again: the same event, signed anew.
+        answers += await post_all(installation.ingest_url, genuine[:20])
+        assert set(answers) == {(401, "signature_mismatch")}
+        await Provider(installation.ingest_url).deliver_all(usage)
+
+        held = (await installation.redrive_json("quarantine", "list"))["sources"]["stripe"]
+        assert (held["held"], held["verify_now"]) == (len(answers), 0)
+        nothing = await installation.redrive_json("quarantine", "release", "--source", "stripe")
+        assert (nothing["released"], nothing["still_failing"]) == (0, len(answers))
+
+        set_secret(installation, signing.STRIPE)
+        assert installation.process is not None
+        installation.process.send_signal(signal.SIGHUP)
+        await installation.until(lambda: "configuration read again" in installation.output(), "the reload")
+        dry = await installation.redrive_json("quarantine", "release", "--source", "stripe", "--dry-run")
+        done = await installation.redrive_json("quarantine", "release", "--source", "stripe")
+        counts = {"released": len(genuine), "duplicates": 20, "still_failing": FORGED, "released_before": 0}
+        assert done == {**counts, "dry_run": False}
+        assert dry == {**counts, "dry_run": True}
+        again = await installation.redrive_json("quarantine", "release", "--source", "stripe")
+        assert (again["released"], again["released_before"]) == (0, len(genuine) + 20)
+
+        connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+        try:
+            await until_folded(installation, connection, world.events)
+            await assert_tables_are_the_story(connection, world)
+            assert await connection.fetchval("SELECT count(*) FROM webhook_events") == len(world.events)
+            actions = await connection.fetch("SELECT action FROM redrive.audit")
+            assert [row["action"] for row in actions].count("quarantine.release") == 3
+        finally:
+            await connection.close()
+        # The new secret is in force without a restart.
+        await until_answer(installation, genuine[0], 200)
+        assert {status for status, _ in await post_all(installation.ingest_url, genuine[:3])} == {200}
+        assert (
+            await metric(installation, "ingest", 'redrive_ingest_secret_matches_total{secret="1",source="stripe"}') >= 3
+        )
+    finally:
+        await installation.stop()
+
+
+async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_request_is_dropped(
+    stripe_only: Installation,
+) -> None:
+    installation = stripe_only
+    set_secret(installation, signing.STRIPE)
+    try:
+        await installation.up()
+        author = Author(12, start=int(time.time()) - 200_000)
+        provider = Provider(installation.ingest_url)
+        world = stripe_world(author, 300)
+        sending = asyncio.create_task(provider.deliver_all(world.webhooks))
+        toml = installation.folder / "redrive.toml"
+        for text in (
+            "[sources.stripe\n",
+            TOML.replace('"stripe"', '"no_such_provider"', 1),
+            TOML + "[no_such_table]\n",
+        ):
+            toml.write_text(text)
+            _, error = await installation.redrive("check", expect=78)
+            assert "redrive.toml" in error
+            installation.service("ingest").send_signal(signal.SIGHUP)
+            await asyncio.sleep(0.3)
+        toml.write_text(TOML + '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_eu"]\n')
+        assert installation.process is not None
+        installation.process.send_signal(signal.SIGHUP)
+        await installation.until(lambda: "stripe-eu" in installation.output(), "the reload")
+        await sending
+        assert provider.done.retries == 0
+        assert await metric(installation, "ingest", "redrive_reload_failures_total") == 3
+
+        # The new source has a topic of its own, and its records are folded.
+        eu = stripe_world(Author(13, start=int(time.time()) - 200_000), 30)
+        here = [
+            Webhook(webhook.path + "-eu", webhook.body, lambda _, body, now: signing.stripe(body, now, "whsec_eu"))
+            for webhook in eu.webhooks
+            if webhook.path.endswith("/stripe")
+        ]
+        await until_answer(installation, here[0], 200)
+        assert {status for status, _ in await post_all(installation.ingest_url, here)} == {200}
+        connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+        try:
+            events = {("stripe-eu", name) for source, name in eu.events if source == "stripe"}
+            await until_folded(installation, connection, events | world.events)
+        finally:
+            await connection.close()
+    finally:
+        await installation.stop()
+
+
+async def test_a_paused_source_still_stores_and_a_disabled_one_answers_410_and_stores_nothing(
+    stripe_only: Installation,
+) -> None:
+    installation = stripe_only
+    set_secret(installation, signing.STRIPE)
+    try:
+        await installation.up()
+        world = stripe_world(Author(14, start=int(time.time()) - 200_000), 60)
+        webhooks = [webhook for webhook in world.webhooks if webhook.path.endswith("/stripe")]
+        events = {one for one in world.events if one[0] == "stripe"}
+        connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+        try:
+            changed = await installation.redrive_json("sources", "disable", "stripe", "--reason", "moved away")
+            assert (changed["state"], changed["was"]) == ("disabled", "active")
+            await until_answer(installation, webhooks[0], 410)
+            assert set(await post_all(installation.ingest_url, webhooks)) == {(410, "source_disabled")}
+
+            await installation.redrive_json("sources", "enable", "stripe")
+            await installation.redrive_json("sources", "pause", "stripe")
+            await until_answer(installation, webhooks[0], 200)
+            assert {status for status, _ in await post_all(installation.ingest_url, webhooks)} == {200}
+            await asyncio.sleep(3)
+            before = await connection.fetchval("SELECT count(*) FROM webhook_events WHERE source = 'stripe'")
+            # What was fetched before the word arrived may still be folded: the first delivery, and no more.
+            assert before <= 1
+
+            # A restart hears it again; what was stored meanwhile is folded once it is resumed.
+            await installation.kill("processors")
+            await installation.until_ready("processors")
+            await asyncio.sleep(2)
+            assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE source = 'stripe'") == before
+            listed = await installation.redrive_json("sources", "list")
+            assert {row["source"]: row["state"] for row in listed["sources"]}["stripe"] == "paused"
+            await installation.redrive_json("sources", "resume", "stripe")
+            await until_folded(installation, connection, events)
+            rows = await connection.fetch("SELECT action, reason FROM redrive.audit ORDER BY id")
+            assert [row["action"] for row in rows] == [
+                f"source.{verb}" for verb in ("disable", "enable", "pause", "resume")
+            ]
+            assert rows[0]["reason"] == "moved away"
+        finally:
+            await connection.close()
+    finally:
+        await installation.stop()
+
+
+async def until_answer(installation: Installation, webhook: Webhook, wanted: int) -> None:
+    async with asyncio.timeout(20):
+        while (await post_all(installation.ingest_url, [webhook]))[0][0] != wanted:
+            await asyncio.sleep(0.1)
