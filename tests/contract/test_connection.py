@@ -10,13 +10,9 @@ import pytest
 from ingest import responses
 from schemas.envelope import Location
 from tests.conftest import Stack
-from tests.integration.conftest import run_ingress, source
+from tests.integration.conftest import now_ms, run_ingress, source
 from tests.support import signing
 from tests.support.records import payment
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def exchange(port: int, requests: list[bytes]) -> bytes:

@@ -1,14 +1,18 @@
 """Parts of the product, in this process, on the real Kafka and Postgres."""
 
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from yarl import URL
 
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow
@@ -38,7 +42,12 @@ class RunningIngress:
     window: DedupeWindow
     log: EventLog
     store: WindowStore
+    quarantine: Quarantine
     session: aiohttp.ClientSession
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def source(name: str, provider: str, **changes: object) -> Source:
@@ -68,7 +77,8 @@ async def run_ingress(
         async with KafkaLogTail(stack.servers, topics) as tail:
             store = await window.open(folder / "dedupe", tail, now_ms())
         closing.callback(store.close)
-        ingress = Ingress(sources, log, window, Quarantine(log, quarantine, now_ms), public_url, now_ms)
+        kept = Quarantine(log, quarantine, now_ms)
+        ingress = Ingress(sources, log, window, kept, public_url, now_ms)
         ingress.is_caught_up = True
 
         async def readiness() -> dict[str, bool]:
@@ -80,7 +90,16 @@ async def run_ingress(
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         session = await closing.enter_async_context(aiohttp.ClientSession())
-        yield RunningIngress(f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, window, log, store, session)
+        yield RunningIngress(f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, window, log, store, kept, session)
+
+
+async def post(running: RunningIngress, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any, str | None]:
+    # As it is: the client would otherwise rewrite the URL that was signed.
+    url = URL(running.url + path, encoded=True)
+    async with running.session.post(url, data=body, headers=headers) as response:
+        text = await response.text()
+        parsed = json.loads(text) if "json" in response.content_type else text
+        return response.status, parsed, response.headers.get("Redrive-Record")
 
 
 @pytest.fixture
