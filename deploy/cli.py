@@ -10,9 +10,11 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import asyncpg
 import click
+import psycopg
 import uvloop
 from aiokafka.errors import KafkaError
 from rich.markup import escape
+from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
 from deploy.output import err, print_json
 from deploy.wiring import load
@@ -122,6 +124,9 @@ def main() -> None:
         _fail(Misconfigured(f"the database is not redrive's, or is older: {error}; run `redrive migrate --apply`"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
         _fail(Unavailable(f"a dependency failed: {error}"))
+    except (OSError, psycopg.Error, BadMigration, LockTimeout, MigrationConflict) as error:
+        # A disk that is full, a socket that is refused, a migration that the database does not take.
+        _fail(Unavailable(f"{type(error).__name__}: {error}"))
     except RedriveError as error:
         _fail(error)
 

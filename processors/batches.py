@@ -61,8 +61,12 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
-        """{partition: (log start, log end)}."""
+        """{partition: (log start, log end)}; without those that have no leader, which must not hold up the rest."""
         consumer = self._ensure_consumer()
+        cluster = consumer._client.cluster
+        partitions = {tp for tp in partitions if cluster.leader_for_partition(tp) not in (None, -1)}
+        if not partitions:
+            return {}
         starts = await self.call_thread(consumer.beginning_offsets, partitions)
         ends = await self.call_thread(consumer.end_offsets, partitions)
         return {tp: (starts[tp], ends[tp]) for tp in partitions}
@@ -257,6 +261,8 @@ class BatchApp(faust.App):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             remaining -= found.keys()
+            if remaining and is_confirmed:
+                await asyncio.sleep(RETRY_SECONDS)
             is_confirmed = True
 
     @property

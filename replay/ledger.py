@@ -43,6 +43,17 @@ _SHOW: Final[LiteralString] = """
 """
 
 
+# A process that was killed writes nothing any more; its session's lock is gone with it.
+_HOLD: Final[LiteralString] = "SELECT pg_advisory_lock_shared(hashtext('redrive.replay'), hashtext($1::text))"
+_CLOSE_INTERRUPTED: Final[LiteralString] = """
+    UPDATE redrive.replays
+    SET state = 'failed', finished_at = now(),
+        error = 'interrupted: its process was killed; run it again, which changes nothing that was done'
+    WHERE state = 'running' AND created_at < now() - interval '10 seconds'
+      AND pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext(id::text))
+"""
+
+
 class Ledger:
     """One replay's row. Progress is written in the transaction of the rows that it stands for."""
 
@@ -60,6 +71,10 @@ class Ledger:
             await audit.note(
                 self._connection, operator, "replay.run", reason, replay=str(self.id), records=plan.records
             )
+
+    async def hold(self) -> None:
+        """For as long as the connection lives: it says that somebody is at work on this replay."""
+        await self._connection.execute(_HOLD, str(self.id))
 
     async def advance(self, part: Range, records: int, outcome: Outcome) -> None:
         await self._connection.execute(
@@ -79,10 +94,12 @@ class Ledger:
 
 
 async def list_replays(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    await connection.execute(_CLOSE_INTERRUPTED)
     return [_entry(row) for row in await connection.fetch(_LIST, limit)]
 
 
 async def show_replay(connection: Connection, replay: uuid.UUID) -> dict[str, Any] | None:
+    await connection.execute(_CLOSE_INTERRUPTED)
     row = await connection.fetchrow(_SHOW, replay)
     return None if row is None else _entry(row)
 

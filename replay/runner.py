@@ -6,8 +6,8 @@ Never writes positions, and never folds an offset at or above the live position.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Final, LiteralString
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, LiteralString
 
 import asyncpg
 
@@ -24,18 +24,37 @@ _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 
 
 class RateLimit:
-    """At most `per_second` records, evenly."""
+    """At most `per_second` records, in portions of at most a tenth of a second's worth: nothing comes in bursts."""
 
     def __init__(self, per_second: float | None) -> None:
         self._per_second = per_second
         self._free_at = time.monotonic()
 
+    @property
+    def portion(self) -> int | None:
+        """How many records may go at once; None: all that are there."""
+        return None if self._per_second is None else max(int(self._per_second / 10), 1)
+
     async def take(self, records: int) -> None:
         if self._per_second is None:
             return
         now = time.monotonic()
-        self._free_at = max(self._free_at, now) + records / self._per_second
-        await asyncio.sleep(max(self._free_at - now - records / self._per_second, 0))
+        self._free_at = max(self._free_at, now)
+        await asyncio.sleep(self._free_at - now)
+        self._free_at += records / self._per_second
+
+
+def portions(part: Range, records: Sequence[Any], size: int | None) -> Iterator[tuple[Range, Sequence[Any]]]:
+    """Cut what one fetch brought; the pieces cover the part without a break."""
+    if size is None or not records:
+        yield part, records
+        return
+    start = part.start
+    for first in range(0, len(records), size):
+        piece = records[first : first + size]
+        end = part.end if first + size >= len(records) else piece[-1].offset + 1
+        yield Range(part.topic, part.partition, start, end), piece
+        start = end
 
 
 class Runner:
@@ -48,7 +67,10 @@ class Runner:
         self._rate = rate
 
     async def run(self, reader: LogReader, plan: Plan, advance: Callable[[int], None]) -> None:
-        """Re-drive everything; `advance` hears offsets done. The ledger says how it ended, whatever ends it."""
+        """Re-drive everything; `advance` hears offsets done. The ledger says how it ended, whatever ends it: even of a
+        process that was killed, because then it no longer holds the replay's lock.
+        """
+        await self._ledger.hold()
         try:
             await self._redrive(reader, plan, advance)
         except BaseException as error:
@@ -62,13 +84,14 @@ class Runner:
         done = 0
         if not plan.ranges:
             return
-        async for part, records in reader.read(plan.ranges):
+        async for fetched, records in reader.read(plan.ranges):
             selected = [record for record in records if is_selected(plan.selection, record, self._folding.fold)]
-            await self._rate.take(len(selected))
-            outcome = await self._commit(part, [self._folding.fold(record) for record in selected])
-            done += len(part)
-            metrics.batch_redriven(str(self._ledger.id), len(selected), outcome.dead, done / plan.offsets)
-            advance(len(part))
+            for part, portion in portions(fetched, selected, self._rate.portion):
+                await self._rate.take(len(portion))
+                outcome = await self._commit(part, [self._folding.fold(record) for record in portion])
+                done += len(part)
+                metrics.batch_redriven(str(self._ledger.id), len(portion), outcome.dead, done / plan.offsets)
+                advance(len(part))
 
     async def _commit(self, part: Range, records: list[object]) -> Outcome:
         async def first() -> None:

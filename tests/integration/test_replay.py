@@ -181,3 +181,42 @@ def test_a_selection_never_guesses() -> None:
     for text in ("x", "t:1", "t:a:0-1", "t:1:5-4", "t:1:-1-4"):
         with pytest.raises(InvalidSelection):
             parse_offsets(text)
+
+
+async def test_a_replay_whose_process_was_killed_is_not_running_for_ever(
+    stack: Stack, folded_topic: str, database_url: str, connection: Any
+) -> None:
+    import asyncpg
+
+    plan = await planned(stack, connection, everything(folded_topic))
+    killed = await asyncpg.connect(database_url)
+    ledger = Ledger(killed)
+    await ledger.create(plan, 1, "tester", "because")
+    await ledger.hold()
+    await connection.execute("UPDATE redrive.replays SET created_at = now() - interval '1 minute'")
+    assert (await list_replays(connection, 1))[0]["state"] == "running"
+    killed.terminate()
+    await until(lambda: _is_failed(connection), "the server drops the lock")
+    entry = await show_replay(connection, ledger.id)
+    assert entry is not None
+    assert entry["error"].startswith("interrupted")
+
+
+async def _is_failed(connection: Any) -> bool:
+    return bool((await list_replays(connection, 1))[0]["state"] == "failed")
+
+
+async def test_a_rate_limit_cuts_what_one_fetch_brought(stack: Stack, folded_topic: str, connection: Any) -> None:
+    """Each portion moves the progress by itself, so a low rate neither bursts nor stands still."""
+    steps: list[int] = []
+    plan = await planned(stack, connection, everything(folded_topic))
+    folding = await LiveFolding.open(connection)
+    ledger = Ledger(connection)
+    await ledger.create(plan, folding.generation, "tester", "because")
+    async with LogReader(stack.servers) as reader:
+        await Runner(connection, folding, ledger, RateLimit(1000)).run(reader, plan, steps.append)
+    assert sum(steps) == plan.offsets == RECORDS
+    assert max(steps) <= 100
+    entry = await show_replay(connection, ledger.id)
+    assert entry is not None
+    assert (entry["state"], entry["records"], entry["rows_changed"]) == ("done", RECORDS, 0)

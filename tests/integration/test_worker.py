@@ -127,6 +127,32 @@ async def test_a_database_restored_to_an_older_backup_is_folded_forward_again(
     await assert_folded_once(connection, 303)
 
 
+async def test_rewinds_under_load_lose_nothing_and_fold_nothing_twice(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    """Batches of the old reading are on their way whenever the positions fall back; none may pass for progress."""
+    count = 12_000
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        producing = asyncio.create_task(produce(stack.servers, batch(topic, range(count))))
+        for part in range(1, 6):
+            await until(folded_at_least(connection, part * count // 8), "some of it")
+            async with connection.transaction():
+                await connection.execute("UPDATE redrive.positions SET next_offset = next_offset / 2")
+                await connection.execute("DELETE FROM gen_1.payments")
+                await connection.execute("DELETE FROM redrive.event_index")
+        await connection.execute("UPDATE redrive.positions SET next_offset = 0")
+        await producing
+        await until(folded(connection, count), "all of it")
+    await assert_folded_once(connection, count)
+
+
+def folded_at_least(connection: Any, count: int) -> Callable[[], Any]:
+    async def check() -> bool:
+        return bool(await connection.fetchval("SELECT coalesce(sum(next_offset), 0) FROM redrive.positions") >= count)
+
+    return check
+
+
 async def test_a_restored_database_is_noticed_without_any_traffic(
     stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
 ) -> None:
