@@ -11,7 +11,7 @@ import yoyo
 
 from deploy.wiring import user_name
 from schemas.errors import Misconfigured
-from schemas.facts import TABLES
+from schemas.facts import PLUGGED_IN, TABLES
 
 LOCK: Final = "redrive.migrate"
 FIRST_GENERATION: Final = 1
@@ -86,7 +86,7 @@ async def create_generation(connection: Connection, generation: int) -> None:
     schema = f"gen_{generation}"
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
-        await connection.execute(table.ddl(schema))
+        await _declare(connection, table.ddl(schema))
     missing = await missing_columns(connection)
     for table in TABLES:
         for column in table.columns:
@@ -102,6 +102,17 @@ async def point_views(connection: Connection, generation: int) -> None:
     """Make the views read one generation; grants on them stay."""
     sql = files("schemas").joinpath("views.sql").read_text()
     await connection.execute(sql.replace(":gen.", f"gen_{generation}."))
+    for table in PLUGGED_IN:
+        await _declare(connection, table.view_ddl(f"gen_{generation}"))
+
+
+async def _declare(connection: Connection, ddl: str) -> None:
+    """A plug-in's names can be reserved words, or those of tables that the user has."""
+    try:
+        await connection.execute(ddl)
+    except asyncpg.SyntaxOrAccessError as error:
+        statement = ddl.partition("(")[0].partition(" AS ")[0].strip()
+        raise Misconfigured(f"Postgres refuses {statement}: {error}") from error
 
 
 async def missing_columns(connection: Connection) -> list[str]:

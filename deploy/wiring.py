@@ -11,8 +11,9 @@ import asyncpg
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
+from deploy import plugins
 from schemas.errors import Misconfigured, Unavailable
-from schemas.settings import FileConfig, Settings, Source, sources_of
+from schemas.settings import FileConfig, PluginConfig, Settings, Source, sources_of
 
 ENV_FILE: Final = Path(".env")
 
@@ -74,15 +75,20 @@ def load() -> Runtime:
 
 
 def load_file(path: Path) -> FileConfig:
-    """`redrive.toml`, with `${NAME}` in strings taken from the environment; empty where there is no file."""
+    """`redrive.toml`, with `${NAME}` in strings taken from the environment; empty where there is no file.
+
+    Its plug-ins are loaded on the way. Raises `Misconfigured`.
+    """
     try:
         parsed = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return FileConfig()
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise Misconfigured(f"{path}: {error}") from error
+    expanded = _expand(parsed, str(path))
     try:
-        return FileConfig.model_validate(_expand(parsed, str(path)))
+        plugins.load(PluginConfig.model_validate(expanded).plugins, path.parent.resolve())
+        return FileConfig.model_validate(expanded)
     except ValidationError as error:
         raise Misconfigured(_faults(error, str(path))) from error
 

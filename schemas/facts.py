@@ -1,13 +1,16 @@
 """The fact tables: every column with the policy that merges it. The views over them are in `views.sql`.
 
-To add a table: declare its facts here, add it to `TABLES`, give it a view, and yield its facts from a projection.
+To add a table: declare its facts here, add it to `TABLES`, give it a view, and yield its facts from a projection. A
+plug-in's comes in through `register`.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
+from schemas.errors import Misconfigured
 from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked, Table
 
 MESSAGE_STATUSES: Final = (
@@ -207,7 +210,7 @@ CALLS: Final = Table("calls", Call)
 CRM_OBJECTS: Final = Table("crm_objects", CrmObject)
 CRM_PROPERTIES: Final = Table("crm_properties", CrmProperty)
 
-TABLES: Final[tuple[Table[Any], ...]] = (
+TABLES: Final[list[Table[Any]]] = [
     MESSAGES,
     SUBSCRIPTIONS,
     INVOICES,
@@ -216,7 +219,32 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     CALLS,
     CRM_OBJECTS,
     CRM_PROPERTIES,
-)
+]
 """Every fact table, in the one order in which writers touch them."""
 
 TABLE_OF: Final[dict[type[Fact], Table[Any]]] = {table.fact: table for table in TABLES}
+
+PLUGGED_IN: Final[list[Table[Any]]] = []
+"""Those of plug-ins: no view of `views.sql` reads them, so each has a plain one."""
+
+VIEWS_OVER_SEVERAL: Final = frozenset({"conversations", "credits", "accounts", "webhook_events"})
+"""Views of `views.sql` that no table of their name is behind."""
+
+_TABLE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+
+
+def register(table: Table[Any]) -> None:
+    """Add a plug-in's table behind those that are there; the same one again changes nothing. Raises `Misconfigured`."""
+    if table in TABLES:
+        return
+    if not _TABLE_NAME.match(table.name):
+        raise Misconfigured(f"{table.name!r} can't name a table: ^[a-z][a-z0-9_]{{0,39}}$")
+    if table.name in VIEWS_OVER_SEVERAL or any(table.name == one.name for one in TABLES):
+        raise Misconfigured(f"a table or view called {table.name!r} exists already")
+    if not table.keys:
+        raise Misconfigured(f"table {table.name!r} has no column with the policy Key")
+    if table.fact in TABLE_OF:
+        raise Misconfigured(f"{table.fact.__name__} is already the fact of table {TABLE_OF[table.fact].name!r}")
+    TABLES.append(table)
+    TABLE_OF[table.fact] = table
+    PLUGGED_IN.append(table)

@@ -19,6 +19,7 @@ from deploy.samples import (
     whatsapp,
 )
 from deploy.samples.base import Sample, token
+from schemas.errors import InvalidSelection
 from schemas.settings import Source
 
 __all__ = ["SAMPLES", "Sample", "new_customer", "samples", "story", "story_length"]
@@ -54,8 +55,11 @@ def samples(source: Source, count: int) -> Iterator[Sample]:
 
 
 def story(source: Source, customer: str) -> Iterator[Sample]:
-    """One whole story of one customer."""
-    return SAMPLES[source.provider.name](customer)
+    """One whole story of one customer. Raises `InvalidSelection` for a provider without one: a plug-in's."""
+    name = source.provider.name
+    if name not in SAMPLES:
+        raise InvalidSelection(f"there are no samples of provider {name!r}, which source {source.name!r} is of")
+    return SAMPLES[name](customer)
 
 
 def story_length(source: Source) -> int:

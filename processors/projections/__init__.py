@@ -1,4 +1,7 @@
-"""The registry of projections: provider -> pure function from a record to events with their facts."""
+"""The registry of projections: provider, or type of a record -> pure function from a record to events with their facts.
+
+Ours stand under their provider; a plug-in's comes in through `register`, also for a single type that ours leave alone.
+"""
 
 from typing import Final
 
@@ -18,8 +21,8 @@ from processors.projections import (
 )
 from processors.projections.base import Event, Projection
 from schemas.envelope import Record
-from schemas.errors import PoisonRecord
-from schemas.providers import UNPARSABLE, read_payload
+from schemas.errors import Misconfigured, PoisonRecord
+from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
 from schemas.providers.base import WRONG_SHAPE
 
 PROJECTIONS: Final[dict[str, Projection]] = {
@@ -35,6 +38,37 @@ PROJECTIONS: Final[dict[str, Projection]] = {
     "google_calendar": google_calendar.project,
 }
 
+READS: Final[dict[str, frozenset[str]]] = {
+    "stripe": stripe.READS,
+    "aircall": aircall.READS,
+    "retell": retell.READS,
+    "telnyx": telnyx.READS,
+    "standardwebhooks": standardwebhooks.READS,
+    "google_calendar": frozenset(),
+}
+"""Provider whose records hold one event each -> the types that ours read. All its other types are a plug-in's to read;
+those of WhatsApp, HubSpot, SendGrid and Twilio are not, because one record of theirs may hold events of several types.
+"""
+
+
+def register(key: str, projection: Projection) -> None:
+    """Add a plug-in's projection of a new provider, or of one type (`stripe.customer.created`).
+
+    The same one again changes nothing. Raises `Misconfigured` where ours already reads what `key` names.
+    """
+    if PROJECTIONS.get(key) is projection:
+        return
+    if key in PROJECTIONS:
+        raise Misconfigured(f"{key!r} has a projection already")
+    provider, _, kind = key.partition(".")
+    if provider not in PROVIDERS:
+        raise Misconfigured(f"no provider is called {provider!r}, so no record is a {key!r}")
+    if kind and provider not in READS:
+        raise Misconfigured(f"{key!r} can't be projected alone: only single types of {', '.join(READS)} can")
+    if kind and kind in {*READS[provider], UNPARSABLE}:
+        raise Misconfigured(f"redrive reads {key!r} itself: a projection can only be added for a type that it ignores")
+    PROJECTIONS[key] = projection
+
 
 def project(record: Record) -> tuple[list[Event], bytes]:
     """A record's events and its fingerprint.
@@ -44,7 +78,8 @@ def project(record: Record) -> tuple[list[Event], bytes]:
     """
     provider, payload = read_payload(record)
     try:
-        events = list(PROJECTIONS[provider.name](record, payload))
+        projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
+        events = list(projection(record, payload))
         return events, provider.fingerprint(payload)
     except ValidationError as error:
         first = error.errors()[0]

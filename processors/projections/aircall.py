@@ -15,7 +15,7 @@ _STATUSES: Final = {"call.created": "ringing", "call.ringing_on_agent": "ringing
 _ENDED: Final = "call.ended"
 """The last word: it comes half a minute after `call.hungup`, when all the data is there."""
 
-_CALL_EVENTS: Final = frozenset(
+READS: Final = frozenset(
     {
         *_STATUSES,
         _ENDED,
@@ -45,7 +45,7 @@ _CALL_EVENTS: Final = frozenset(
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     name, kind = aircall_event_id(payload), payload["event"]
     at = time_of_seconds(payload.get("timestamp"))
-    if kind not in _CALL_EVENTS:
+    if kind not in READS:
         yield Event(name, record.type, at)
         return
     found = AircallCall.model_validate(payload["data"])

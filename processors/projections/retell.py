@@ -51,6 +51,8 @@ _RULES: Final[dict[str, tuple[int, Callable[[Call, RetellCall], Call]]]] = {
 }
 """Event -> (rank among those of one millisecond, what it adds). Others (transcripts, transfers, chats) are ignored."""
 
+READS: Final = frozenset(_RULES)
+
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     name, at = retell_event_id(payload), event_time(payload)

@@ -13,6 +13,7 @@ from schemas.providers.base import Payload, time_of_iso
 from schemas.providers.standardwebhooks import CreditsUsed
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"
+READS: Final = frozenset({"credits.used"})
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:

@@ -224,6 +224,8 @@ _RULES: Final[dict[str, Callable[[_Context, dict[str, Any]], Facts]]] = {
 }
 """Event type -> rule. A type that is not here is ignored: stored, indexed, and read by nobody."""
 
+READS: Final = frozenset(_RULES)
+
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     context = _Context(record, payload)

@@ -173,3 +173,4 @@ _RULES: Final[dict[str, Callable[[str, Event, datetime, dict[str, Any]], Event]]
     "call.hangup": _call,
     "call.recording.saved": _recording,
 }
+READS: Final = frozenset(_RULES)

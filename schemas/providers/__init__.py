@@ -1,12 +1,12 @@
 """The registry of providers, and the two steps that every delivery takes: verify, then identify.
 
-To add a provider: write its module beside these, and name it in `PROVIDERS`.
+To add a provider: write its module beside these, and name it in `PROVIDERS`. A plug-in's comes in through `register`.
 """
 
 from typing import Final
 
 from schemas.envelope import Delivery, Identity, Record, VerifiedDelivery
-from schemas.errors import PoisonRecord, RejectedDelivery
+from schemas.errors import Misconfigured, PoisonRecord, RejectedDelivery
 from schemas.providers import (
     aircall,
     google_calendar,
@@ -20,6 +20,7 @@ from schemas.providers import (
     whatsapp,
 )
 from schemas.providers.base import WRONG_SHAPE, Payload, Provider, Secrets, body_record_id, digest_of, token_digest
+from schemas.topics import is_source_name
 
 PROVIDERS: Final[dict[str, Provider]] = {
     module.PROVIDER.name: module.PROVIDER
@@ -39,6 +40,14 @@ PROVIDERS: Final[dict[str, Provider]] = {
 
 UNPARSABLE: Final = "unparsable"
 """Type suffix of a verified body that cannot be parsed: `stripe.unparsable`."""
+
+
+def register(provider: Provider) -> None:
+    """Add a plug-in's provider; the same one again changes nothing. Raises `Misconfigured`."""
+    if not is_source_name(provider.name):
+        raise Misconfigured(f"{provider.name!r} can't name a provider: ^[a-z][a-z0-9_-]{{0,39}}$, and none of ours")
+    if PROVIDERS.setdefault(provider.name, provider) is not provider:
+        raise Misconfigured(f"a provider called {provider.name!r} exists already")
 
 
 def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float) -> VerifiedDelivery:
