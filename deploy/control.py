@@ -8,6 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from replay.sources import ControlTopic
 from schemas.control import SourceState, State
 from schemas.errors import Unavailable
 from schemas.topics import CONTROL
@@ -90,14 +91,26 @@ def in_state(states: Mapping[str, SourceState], wanted: State) -> frozenset[str]
     return frozenset(name for name, said in states.items() if said.state == wanted)
 
 
-async def say(bootstrap_servers: str, state: SourceState) -> None:
-    """Write one statement, durably. Raises `Unavailable`."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)
-    key, value = state.encode()
-    try:
-        await producer.start()
-        await producer.send_and_wait(CONTROL, value, key=key, partition=0)
-    except KafkaError as error:
-        raise Unavailable(f"Kafka did not take it: {error}") from error
-    finally:
-        await producer.stop()
+def control_topic(bootstrap_servers: str) -> ControlTopic:
+    """For operators: what was said until now, and to say more."""
+
+    async def states() -> Mapping[str, SourceState]:
+        control = Control(bootstrap_servers)
+        try:
+            await control.start()
+            return await control.catch_up()
+        finally:
+            await control.stop()
+
+    async def say(state: SourceState) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)
+        key, value = state.encode()
+        try:
+            await producer.start()
+            await producer.send_and_wait(CONTROL, value, key=key, partition=0)
+        except KafkaError as error:
+            raise Unavailable(f"Kafka did not take it: {error}") from error
+        finally:
+            await producer.stop()
+
+    return ControlTopic(states, say)
