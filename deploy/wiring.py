@@ -117,8 +117,11 @@ def _require_production(settings: Settings, sources: dict[str, Source]) -> None:
         raise Misconfigured("APP_ENV=production needs ADMIN_API_KEY")
     if not any(source.secrets.values for source in sources.values()):
         raise Misconfigured("APP_ENV=production needs a source: set one provider's secret, or redrive.toml")
-    if settings.public_url is None and any(source.provider.name == "twilio" for source in sources.values()):
-        raise Misconfigured("APP_ENV=production with Twilio needs PUBLIC_URL: Twilio signs the URL that it calls")
+    signing_url = sorted({source.provider.name for source in sources.values() if source.provider.signs_url})
+    if settings.public_url is None and signing_url:
+        raise Misconfigured(
+            f"APP_ENV=production needs PUBLIC_URL: {' and '.join(signing_url)} sign the URL that they call"
+        )
 
 
 async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":

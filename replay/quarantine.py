@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 
 from replay.ports import Append, Connection
+from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.envelope import Delivery, Identity, VerifiedDelivery, delivery_of
 from schemas.errors import RejectedDelivery, Unavailable
@@ -53,6 +54,17 @@ class Holdings:
     last_ms: int | None = None
     dropped: dict[int, int] = field(default_factory=dict)
     """Minute -> deliveries that the limits kept out."""
+
+    def as_document(self) -> dict[str, Any]:
+        minutes = {iso_of(minute): count for minute, count in sorted(self.dropped.items())}
+        return {
+            "held": self.held,
+            "released": self.released,
+            "verify_now": self.verify_now,
+            "first_arrival": iso_of(self.first_ms),
+            "last_arrival": iso_of(self.last_ms),
+            "dropped": minutes,
+        }
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     for source in runtime.sources.values():
         if not source.secrets.values:
             faults.append(f"source {source.name} has no secret: it answers 503 misconfigured")
-        if source.provider.name == "twilio" and runtime.settings.public_url is None:
+        if source.provider.signs_url and runtime.settings.public_url is None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
     connection = await connect(runtime.settings)
     try:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -14,6 +13,7 @@ from deploy.output import out, print_json, print_table, progress
 from deploy.wiring import Runtime, connect
 from replay import audit
 from replay.quarantine import Holdings, Quarantine, Release
+from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
@@ -50,7 +50,7 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
 
     found = {name: one for name, one in sorted(run(read()).items()) if source in (None, name)}
     if as_json:
-        print_json({"sources": {name: _document(one) for name, one in found.items()}})
+        print_json({"sources": {name: one.as_document() for name, one in found.items()}})
         return
     print_table(
         ("source", "held", "released", "verify now", "first arrival", "last arrival", "kept out by the limits"),
@@ -60,8 +60,8 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
                 one.held,
                 one.released,
                 one.verify_now,
-                _time(one.first_ms),
-                _time(one.last_ms),
+                iso_of(one.first_ms),
+                iso_of(one.last_ms),
                 sum(one.dropped.values()) or "",
             )
             for name, one in found.items()
@@ -72,17 +72,8 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
         out.print()
         print_table(
             ("minute", "source", "kept out"),
-            [(_time(minute), name, count) for minute, name, count in minutes[-_MINUTES_SHOWN:]],
+            [(iso_of(minute), name, count) for minute, name, count in minutes[-_MINUTES_SHOWN:]],
         )
-
-
-def _document(one: Holdings) -> dict[str, Any]:
-    minutes = {_time(minute): count for minute, count in sorted(one.dropped.items())}
-    return {**asdict(one), "first_ms": _time(one.first_ms), "last_ms": _time(one.last_ms), "dropped": minutes}
-
-
-def _time(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @quarantine.command("release")

@@ -283,7 +283,7 @@ async def _send_samples(runtime: Runtime, url: str) -> None:
         await wait_until_folded(connection, locations)
         counts = {
             table: await connection.fetchval(f"SELECT count(*) FROM public.{table}")  # noqa: S608 - our own names
-            for table in ("messages", "subscriptions", "payments", "credits", "accounts", "calls")
+            for table in ("messages", "subscriptions", "payments", "credits", "accounts", "calls", "crm_objects")
         }
     finally:
         await connection.close()
