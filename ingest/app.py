@@ -12,6 +12,9 @@ from ingest.handler import Ingress
 MAX_BODY_BYTES = 5 * 1024 * 1024
 """Above every source's own limit; the source's is checked first where the length is known."""
 
+IDLE_SECONDS = 75.0
+"""Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""
+
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
@@ -49,5 +52,12 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
     def make_request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
         return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY_BYTES)
 
-    # Bodies stay as they were signed: nothing may decompress them.
-    return _Server(ingress.receive, route, request_factory=make_request, auto_decompress=False, access_log=None)
+    return _Server(
+        ingress.receive,
+        route,
+        request_factory=make_request,
+        # Bodies stay as they were signed: nothing may decompress them.
+        auto_decompress=False,
+        keepalive_timeout=IDLE_SECONDS,
+        access_log=None,
+    )
