@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -214,6 +215,57 @@ async def test_a_paused_source_still_stores_and_a_disabled_one_answers_410_and_s
             assert rows[0]["reason"] == "moved away"
         finally:
             await connection.close()
+    finally:
+        await installation.stop()
+
+
+async def test_the_api_does_what_the_commands_do_and_puts_it_on_record(stripe_only: Installation) -> None:
+    installation = stripe_only
+    set_secret(installation, "whsec_of_another_endpoint")
+    try:
+        await installation.up()
+        world = stripe_world(Author(15, start=int(time.time()) - 200_000), 20)
+        webhooks = [webhook for webhook in world.webhooks if webhook.path.endswith("/stripe")]
+        assert {status for status, _ in await post_all(installation.ingest_url, webhooks)} == {401}
+        headers = {"X-Admin-API-Key": installation.address("ADMIN_API_KEY"), "X-Operator": "ada"}
+        async with aiohttp.ClientSession(installation.url("console"), headers=headers) as session:
+
+            async def call(method: str, path: str, wanted: int = 200, **body: Any) -> Any:
+                async with session.request(method, path, json=body or None) as response:
+                    found = await response.json()
+                    assert response.status == wanted, found
+                    return found
+
+            held = (await call("GET", "/api/quarantine"))["sources"]["stripe"]
+            assert (held["held"], held["verify_now"]) == (len(webhooks), 0)
+            set_secret(installation, signing.STRIPE)
+            installation.service("console").send_signal(signal.SIGHUP)
+            async with asyncio.timeout(20):
+                while (await call("POST", "/api/quarantine/release", source="stripe", dry_run=True))["released"] == 0:
+                    await asyncio.sleep(0.1)
+            done = await call("POST", "/api/quarantine/release", source="stripe", reason="the secret was wrong")
+            assert (done["released"], done["still_failing"]) == (len(webhooks), 0)
+
+            changed = await call("POST", "/api/sources/stripe/pause", reason="a look at it")
+            assert changed == {"source": "stripe", "state": "paused", "was": "active"}
+            states = {one["source"]: one["state"] for one in (await call("GET", "/api/sources"))["sources"]}
+            assert states["stripe"] == "paused"
+            await call("POST", "/api/sources/stripe/resume")
+
+            assert (await call("POST", "/api/sources/nobody/pause", 404))["code"] == "unknown_source"
+            assert (await call("POST", "/api/sources/stripe/explode", 404))["code"] == "not_found"
+            assert (await call("POST", "/api/quarantine/release", 400, source=7))["code"] == "invalid_selection"
+            assert (await call("GET", "/api/audit?limit=x", 400))["code"] == "invalid_selection"
+            audit = (await call("GET", "/api/audit"))["audit"]
+            assert [(one["operator"], one["action"], one["reason"]) for one in audit] == [
+                ("ada", "source.resume", None),
+                ("ada", "source.pause", "a look at it"),
+                ("ada", "quarantine.release", "the secret was wrong"),
+            ]
+        async with aiohttp.ClientSession(installation.url("console")) as session:
+            for method, path in (("GET", "/api/quarantine"), ("POST", "/api/sources/stripe/disable")):
+                async with session.request(method, path) as response:
+                    assert response.status == 401
     finally:
         await installation.stop()
 

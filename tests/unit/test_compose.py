@@ -12,11 +12,12 @@ import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
+import deploy.service  # noqa: F401 - declares its metrics
 import ingest.metrics  # noqa: F401 - declares its metrics
 import processors.metrics  # noqa: F401 - declares its metrics
 import replay.metrics  # noqa: F401 - declares its metrics
-from deploy.commands.services import DRAIN_SECONDS
 from deploy.local import KAFKA
+from deploy.services.ingest import DRAIN_SECONDS
 from ingest.metrics import REQUESTS, SourceMetrics
 from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, Settings
@@ -57,7 +58,7 @@ def samples() -> dict[str, set[str]]:
     """Every sample name of our metrics -> its labels; as exposed, so with `_total`, `_bucket`, `_sum`, `_count`."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     ours = [metric for metric in REGISTRY._collector_to_names if getattr(metric, "_name", "").startswith("redrive_")]
-    SourceMetrics("stripe")
+    SourceMetrics("stripe", secrets=1)
     collected = {sample.name: set(sample.labels) for metric in REQUESTS.collect() for sample in metric.samples}
     return collected | {
         metric._name + suffix: set(metric._labelnames)
