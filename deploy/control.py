@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from replay.sources import ControlTopic
 from schemas.control import SourceState, State
 from schemas.errors import Unavailable
+from schemas.masking import describe
 from schemas.topics import CONTROL
 
 log: Final = logging.getLogger("redrive.control")
@@ -72,7 +73,9 @@ class Control:
                 if await self._read():
                     on_change(self.states)
             except KafkaError as error:
-                log.warning("the control topic could not be read: %s", error, extra={"action": "follow_control"})
+                log.warning(
+                    "the control topic could not be read: %s", describe(error), extra={"action": "follow_control"}
+                )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> bool:

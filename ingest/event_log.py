@@ -96,8 +96,9 @@ class EventLog:
         """Also append to these topics. Raises `Unavailable` while no broker answers."""
         if self._producer is None:
             raise Unavailable("the log is not taking appends")
-        await _learn_partitions(self._producer, topics)
-        self._topics += topics
+        wanted = [*self._topics, *topics]
+        await _learn_partitions(self._producer, wanted)
+        self._topics = wanted
 
     async def _started_producer(self) -> AIOKafkaProducer:
         producer = self._make_producer()
@@ -284,8 +285,12 @@ class EventLog:
 
 
 async def _learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
-    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`."""
+    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`.
+
+    `topics` is every topic: a client that is asked for one more by itself forgets those that it only knew of.
+    """
     try:
+        await producer.client.set_topics(topics)
         for topic in topics:
             # One that is missing is its own source's trouble: `append` refuses it, and says why.
             with contextlib.suppress(UnknownTopicOrPartitionError):

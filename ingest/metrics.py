@@ -1,4 +1,4 @@
-"""Everything the ingress counts, as verbs that count and log. Never logs bodies, signatures or secrets.
+"""Everything the ingress counts, as verbs that count and log. Never logs bodies, signatures, secrets, or ids unmasked.
 
 Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs more than the delivery.
 """
@@ -12,6 +12,8 @@ from typing import Final
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from schemas.masking import describe, mask_id
 
 log: Final = logging.getLogger("redrive.ingest")
 
@@ -115,7 +117,9 @@ def duplicate(source: str, record_id: str) -> None:
 
 
 def _log_append(level: int, message: str, source: str, record_id: str, outcome: str) -> None:
-    log.log(level, message, extra={"action": "append", "source": source, "event_id": record_id, "outcome": outcome})
+    log.log(
+        level, message, extra={"action": "append", "source": source, "event_id": mask_id(record_id), "outcome": outcome}
+    )
 
 
 def rejected(source: str, code: str, status: int) -> None:
@@ -137,7 +141,7 @@ def append_failed(topic: str, error: BaseException, records: int) -> None:
     APPEND_FAILURES.labels(type(error).__name__).inc()
     log.error(
         "the log did not take a batch: %s",
-        error,
+        describe(error),
         extra={"action": "append", "outcome": "failed", "code": "log_unavailable", "topic": topic, "records": records},
     )
 
@@ -146,7 +150,7 @@ def window_not_saved(error: BaseException) -> None:
     WINDOW_SAVE_FAILURES.inc()
     log.error(
         "the dedupe window could not be written; it goes on in memory: %s",
-        error,
+        describe(error),
         extra={"action": "save_window", "outcome": "retry", "code": "window_not_saved"},
     )
 

@@ -1,7 +1,7 @@
 """The operators' HTTP service. This first cut shows what the tables hold; the key guards everything but health."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, LiteralString
 
 import asyncpg
@@ -10,6 +10,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from replay.console.page import render_login, render_overview
+from replay.operations import Operations
+from schemas.errors import InvalidTransition, Unavailable
 
 KEY_HEADER: Final = "X-Admin-API-Key"
 COOKIE: Final = "redrive_session"
@@ -26,9 +28,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_console(
-    pool: "asyncpg.Pool[asyncpg.Record]", admin_api_key: SecretStr | None, sources: Sequence[str]
+    pool: "asyncpg.Pool[asyncpg.Record]", admin_api_key: SecretStr | None, operations: Operations
 ) -> web.Application:
-    """Routes `/` and `/api/sources`. Without a key no operator API runs: everything but health answers 401."""
+    """Everything but the routes of single events. Without a key no operator API runs: all but health answers 401."""
 
     key = admin_api_key.get_secret_value() if admin_api_key else ""
     session = hmac.digest(key.encode(), b"redrive console session", "sha256").hex()
@@ -46,7 +48,12 @@ def create_console(
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return _problem(error.status, (error.reason or "error").lower().replace(" ", "_"), error.reason or "")
+            code, generic = (error.reason or "error").lower().replace(" ", "_"), f"{error.status}: {error.reason}"
+            return _problem(error.status, code, (error.reason if error.text == generic else error.text) or "")
+        except InvalidTransition as error:
+            return _problem(409, error.code, str(error))
+        except Unavailable as error:
+            return _problem(503, error.code, str(error))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             return _problem(503, "database_unavailable", "Postgres does not answer.")
 
@@ -61,12 +68,12 @@ def create_console(
 
     async def overview(_: web.Request) -> web.Response:
         counts, positions = await _read()
-        page = render_overview(sources, counts, positions)
+        page = render_overview(sorted(operations.sources()), counts, positions)
         return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
     async def list_sources(_: web.Request) -> web.Response:
         counts, _positions = await _read()
-        found: dict[str, dict[str, Any]] = {name: {"source": name, "events": {}} for name in sources}
+        found: dict[str, dict[str, Any]] = {one["source"]: {**one, "events": {}} for one in await operations.states()}
         for row in counts:
             entry = found.setdefault(row["source"], {"source": row["source"], "events": {}})
             by_status = entry["events"]
@@ -79,6 +86,7 @@ def create_console(
 
     app = web.Application(middlewares=[authenticate])
     app.add_routes([web.get("/", overview), web.post("/login", login), web.get("/api/sources", list_sources)])
+    app.add_routes(operations.routes())
     return app
 
 

@@ -3,20 +3,33 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from replay import audit
 from replay.ports import Connection
 from schemas.control import SourceState, State
+from schemas.errors import InvalidTransition
 from schemas.settings import Source
 
-VERBS: Final[dict[str, tuple[State, str]]] = {
-    "pause": ("paused", "Store what comes in, and fold it later: after `resume`."),
-    "resume": ("active", "Fold again, from where the fold was paused."),
-    "disable": ("disabled", "Answer 410 and store nothing: the provider's deliveries are refused."),
-    "enable": ("active", "Take deliveries again."),
+
+class Verb(NamedTuple):
+    """The state that it brings, from which states, and what that means."""
+
+    state: State
+    allowed_from: frozenset[State]
+    meaning: str
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "pause": Verb("paused", frozenset({"active"}), "Store what comes in, and fold it later: after `resume`."),
+    "resume": Verb("active", frozenset({"paused"}), "Fold again, from where the fold was paused."),
+    "disable": Verb(
+        "disabled",
+        frozenset({"active", "paused"}),
+        "Answer 410 and store nothing: the provider's deliveries are refused.",
+    ),
+    "enable": Verb("active", frozenset({"disabled"}), "Take deliveries again, and fold them."),
 }
-"""Verb -> (the state that it brings, what that means)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +43,15 @@ class ControlTopic:
 async def change(
     connection: Connection, control: ControlTopic, source: str, verb: str, operator: str, reason: str | None
 ) -> dict[str, Any]:
-    """Returns `{"source", "state", "was"}`; to say again what is so already is harmless. Raises `Unavailable`."""
-    state, _ = VERBS[verb]
+    """Returns `{"source", "state", "was"}`; to say again what is so already is harmless.
+
+    Raises `InvalidTransition`, and `Unavailable`.
+    """
+    state, allowed_from, _ = VERBS[verb]
     said = (await control.states()).get(source)
-    before = said.state if said else "active"
+    before: State = said.state if said else "active"
+    if before != state and before not in allowed_from:
+        raise InvalidTransition(f"{source} is {before}: it can't {verb} from there")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # The audit first, and undone if the topic does not take the word: nothing happens that is not on record.
     async with connection.transaction():

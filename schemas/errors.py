@@ -69,3 +69,9 @@ class InvalidSelection(RedriveError):
     """The selection names nothing that can be re-driven."""
 
     code = "invalid_selection"
+
+
+class InvalidTransition(RedriveError):
+    """What is asked can't follow from the current state."""
+
+    code = "invalid_transition"

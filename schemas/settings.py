@@ -112,6 +112,9 @@ class SourceConfig(BaseModel):
     def _known_provider(self) -> "SourceConfig":
         if self.provider not in PROVIDERS:
             raise ValueError(f"provider {self.provider!r} is not one of {', '.join(PROVIDERS)}")
+        if unknown := sorted(self.signature_versions - PROVIDERS[self.provider].schemes):
+            known = ", ".join(sorted(PROVIDERS[self.provider].schemes)) or "none"
+            raise ValueError(f"signature_versions {', '.join(unknown)}: {self.provider} has {known}")
         return self
 
 

@@ -36,6 +36,8 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
     QUARANTINE: {
         "retention.ms": str(7 * 24 * 3600 * 1000),
         "retention.bytes": str(512 * 1024 * 1024),
+        # Only whole segments expire.
+        "segment.bytes": str(32 * 1024 * 1024),
         "cleanup.policy": "delete",
         "max.message.bytes": str(MAX_RECORD_BYTES),
         "message.timestamp.type": "CreateTime",

@@ -85,7 +85,7 @@ def send(
     if as_json:
         print_json(result)
     else:
-        folded = ", their rows are there" if wait else ""
+        folded = ", their rows are there" if wait and result["accepted"] else ""
         out.print(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
         if result["accepted"] != result["sent"]:
             out.print(f"[red]{result['sent'] - result['accepted']} were refused[/]: {result['statuses']}")

@@ -63,7 +63,7 @@ async def _change(runtime: Runtime, source: str, verb: str, reason: str | None) 
         await connection.close()
 
 
-for _verb, (_, _text) in VERBS.items():
-    sources.add_command(_command(_verb, _text))
+for _verb, _said in VERBS.items():
+    sources.add_command(_command(_verb, _said.meaning))
 
 COMMANDS: Final[Sequence[click.Command]] = (sources,)

@@ -4,10 +4,17 @@ from typing import Final
 
 from aiohttp import web
 
+from deploy.appending import appending
+from deploy.control import control_topic
 from deploy.service import health_routes, listen, read_again, reload_event, stop_event, wait_for_signal
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.wiring import Runtime, open_pool
 from replay.api import create_console
+from replay.events_api import event_routes
+from replay.operations import Operations
+from replay.ports import Connection
+from replay.quarantine import Holdings, Quarantine, Release
+from replay.window import LogReader
 
 DRAIN_SECONDS: Final = 20.0
 
@@ -17,14 +24,31 @@ async def run_console(runtime: Runtime) -> None:
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
     pool = await open_pool(settings, size=4)
-    broker, checks = BrokerCheck(settings.require_kafka()), DatabaseCheck(pool)
-    names = sorted(runtime.sources)
+    servers = settings.require_kafka()
+    broker, checks = BrokerCheck(servers), DatabaseCheck(pool)
+    current = [runtime]
 
     async def readiness() -> dict[str, bool]:
         database, schema = await checks.ask()
         return {"broker": await broker.is_up(), "database": database, "schema": schema}
 
-    app = create_console(pool, settings.admin_api_key, names)
+    async def holdings() -> dict[str, Holdings]:
+        async with LogReader(servers) as reader, pool.acquire() as connection:
+            return await Quarantine(reader, connection, current[0].sources, settings.public_url).holdings(_unheard)
+
+    async def release(connection: Connection, names: list[str], is_dry: bool) -> Release:
+        async with LogReader(servers) as reader:
+            quarantine = Quarantine(reader, connection, current[0].sources, settings.public_url)
+            if is_dry:
+                return await quarantine.release(names, None, _unheard)
+            async with appending(servers) as append:
+                return await quarantine.release(names, append, _unheard)
+
+    operations = Operations(
+        pool, lambda: current[0].sources, control_topic(servers), holdings, release, runtime.operator
+    )
+    app = create_console(pool, settings.admin_api_key, operations)
+    app.add_routes(event_routes(pool, lambda: LogReader(servers), operations.who))
     app.add_routes(health_routes(readiness))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     try:
@@ -32,7 +56,11 @@ async def run_console(runtime: Runtime) -> None:
         while await wait_for_signal(stop, reload):
             changed = read_again()
             if changed is not None:
-                names[:] = sorted(changed.sources)
+                current[:] = [changed]
     finally:
         await runner.cleanup()
         pool.terminate()
+
+
+def _unheard(_: int) -> None:
+    """Nobody watches the progress of a request."""

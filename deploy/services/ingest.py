@@ -19,6 +19,7 @@ from deploy.service import (
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck
+from deploy.topics import Topics
 from deploy.wiring import Runtime
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow, save_periodically
@@ -117,14 +118,20 @@ class _IngestService:
         new = [source.topic for source in runtime.sources.values() if source.topic not in self._topics]
         try:
             if new:
+                await self._require_topics(new)
                 await self._log.follow(new)
                 async with KafkaLogTail(self._servers, new) as tail:
                     await self._window.learn(tail, _now_ms())
-        except Unavailable as error:
+        except (Misconfigured, Unavailable) as error:
             reload_refused(error)
             return
         self._topics += new
         self._ingress.use(runtime.sources)
+
+    async def _require_topics(self, wanted: list[str]) -> None:
+        async with Topics(self._servers) as topics:
+            if missing := sorted(set(wanted) - await topics.names()):
+                raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
 
     async def drain(self) -> None:
         """No new connections, then the answers that are owed, then what the log still carries."""

@@ -11,7 +11,15 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from deploy.control import Control, in_state
-from deploy.service import read_again, reload_event, stop_event, tune_garbage_collection, wait_for, wait_for_signal
+from deploy.service import (
+    read_again,
+    reload_event,
+    reload_refused,
+    stop_event,
+    tune_garbage_collection,
+    wait_for,
+    wait_for_signal,
+)
 from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
@@ -21,6 +29,7 @@ from processors.dead_letters import KafkaDeadLetters
 from processors.worker import Worker
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
+from schemas.masking import describe
 from schemas.topics import MAX_RECORD_BYTES, PREFIX, SIDE_CONFIG, topic_of
 
 DEPENDENCY_SECONDS: Final = 30.0
@@ -54,6 +63,7 @@ class _ProcessorsService:
         self._worker: Worker | None = None
         self._app: BatchApp | None = None
         self._control = Control(servers)
+        self._topics: list[str] = []
 
     async def readiness(self) -> dict[str, bool]:
         database, schema = await self._database.ask() if self._database else (False, False)
@@ -80,7 +90,7 @@ class _ProcessorsService:
 
         following: asyncio.Task[None] | None = None
         try:
-            for step in (start_producer, self._hear_operators):
+            for step in (start_producer, self._hear_operators, self._look_for_topics):
                 await wait_for(step, DEPENDENCY_SECONDS, self._stop)
             following = asyncio.create_task(self._control.follow(self._obey))
             while not self._stop.is_set():
@@ -98,6 +108,9 @@ class _ProcessorsService:
         await self._control.start()
         await self._control.catch_up()
 
+    async def _look_for_topics(self) -> None:
+        self._topics = await _topics_to_fold(self._servers, self._runtime)
+
     def _obey(self, states: Mapping[str, SourceState]) -> None:
         if self._app is not None:
             self._app.rest(frozenset(topic_of(name) for name in in_state(states, "paused")))
@@ -106,8 +119,7 @@ class _ProcessorsService:
         """One app, until it is time to stop or to look for the topics again."""
         if self._worker is None:
             raise RuntimeError("run makes the worker first")
-        topics = await _topics_to_fold(self._servers, self._runtime)
-        app = self._app = create_app(self._servers, topics, self._worker, self._runtime.settings.data)
+        app = self._app = create_app(self._servers, self._topics, self._worker, self._runtime.settings.data)
         self._obey(self._control.states)
         try:
             await app.start()
@@ -124,13 +136,25 @@ class _ProcessorsService:
             await asyncio.wait({told}, timeout=CRASH_CHECK_SECONDS)
             if app.crashed or app.should_stop:
                 told.cancel()
-                raise Unavailable(f"the worker crashed: {app.crash_reason}")
-            if told.done() and told.result():
-                changed = read_again()
-                if changed is None:
-                    told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
-                else:
-                    self._runtime = changed
+                reason = app.crash_reason
+                raise Unavailable(f"the worker crashed: {describe(reason) if reason else 'nobody said why'}")
+            if told.done() and told.result() and not await self._use_new_configuration():
+                told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
+
+    async def _use_new_configuration(self) -> bool:
+        """Whether there are other topics to fold. What can't work is refused, and the fold goes on."""
+        runtime = read_again()
+        if runtime is None:
+            return False
+        try:
+            topics = await _topics_to_fold(self._servers, runtime)
+        except (Misconfigured, Unavailable) as error:
+            reload_refused(error)
+            return False
+        self._runtime = runtime
+        has_changed = topics != self._topics
+        self._topics = topics
+        return has_changed
 
 
 @contextlib.contextmanager

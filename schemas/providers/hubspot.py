@@ -159,6 +159,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=fingerprint,
     sign=sign,
+    schemes=frozenset({"v1", "v2", "v3"}),
     signs_url=True,
 )
 

@@ -139,6 +139,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    schemes=frozenset({"svix-v1", "svix-v1a", "standard-webhooks-v1", "standard-webhooks-v1a"}),
     check_secret=check_secret,
 )
 

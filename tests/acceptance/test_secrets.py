@@ -154,6 +154,18 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         assert provider.done.retries == 0
         assert await metric(installation, "ingest", "redrive_reload_failures_total") == 3
 
+        # A source whose topic is not there is refused by each service, and the fold goes on in the same process.
+        good = toml.read_text()
+        toml.write_text(good + '[sources.no-topic]\nprovider = "stripe"\nsecrets = ["whsec_no_topic"]\n')
+        for service, failures in (("ingest", 4), ("processors", 1)):
+            pid = installation.service(service).pid
+            installation.service(service).send_signal(signal.SIGHUP)
+            async with asyncio.timeout(20):
+                while await metric(installation, service, "redrive_reload_failures_total") != failures:
+                    await asyncio.sleep(0.1)
+            assert installation.service(service).pid == pid
+        toml.write_text(good)
+
         # The new source has a topic of its own, and its records are folded.
         eu = stripe_world(Author(13, start=int(time.time()) - 200_000), 30)
         here = [
@@ -167,6 +179,11 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         try:
             events = {("stripe-eu", name) for source, name in eu.events if source == "stripe"}
             await until_folded(installation, connection, events | world.events)
+            # And the ones that were there before go on as if nothing had been.
+            later = stripe_world(Author(16, start=int(time.time()) - 200_000), 30)
+            await Provider(installation.ingest_url).deliver_all(later.webhooks)
+            assert {status for status, _ in await post_all(installation.ingest_url, later.webhooks)} == {200}
+            await until_folded(installation, connection, later.events)
         finally:
             await connection.close()
     finally:
@@ -190,6 +207,8 @@ async def test_a_paused_source_still_stores_and_a_disabled_one_answers_410_and_s
             await until_answer(installation, webhooks[0], 410)
             assert set(await post_all(installation.ingest_url, webhooks)) == {(410, "source_disabled")}
 
+            _, error = await installation.redrive("sources", "pause", "stripe", expect=1)
+            assert "is disabled" in error
             await installation.redrive_json("sources", "enable", "stripe")
             await installation.redrive_json("sources", "pause", "stripe")
             await until_answer(installation, webhooks[0], 200)
@@ -250,6 +269,7 @@ async def test_the_api_does_what_the_commands_do_and_puts_it_on_record(stripe_on
             assert changed == {"source": "stripe", "state": "paused", "was": "active"}
             states = {one["source"]: one["state"] for one in (await call("GET", "/api/sources"))["sources"]}
             assert states["stripe"] == "paused"
+            assert (await call("POST", "/api/sources/stripe/enable", 409))["code"] == "invalid_transition"
             await call("POST", "/api/sources/stripe/resume")
 
             assert (await call("POST", "/api/sources/nobody/pause", 404))["code"] == "unknown_source"
