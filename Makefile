@@ -40,8 +40,9 @@ fmt: $(STAMP) ## Format and mend what can be mended
 bench: $(STAMP) ## Measure against no-op, plain loop and stock Faust; writes docs/reference/benchmarks.md (needs wrk)
 	$(BIN)/python -m bench all
 
-fuzz: $(STAMP) ## Fuzz every verify and parse for FUZZ_EXAMPLES examples each (default 200000)
+fuzz: $(STAMP) ## Fuzz every verify and parse (FUZZ_EXAMPLES=200000 each), tell stories in any order (STORY_EXAMPLES=1000)
 	$(BIN)/python -m tests.fuzz
+	STORY_EXAMPLES=$${STORY_EXAMPLES:-1000} $(BIN)/python -m pytest --timeout 0 tests/property/test_stories.py
 
 down: ## Stop a `make up` that runs elsewhere on this folder
 	@# Only who holds the lock is asked to stop: after a kill -9 the pid in it may be anybody's.

@@ -19,6 +19,7 @@ from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 from deploy.output import err, print_json
 from deploy.wiring import load
 from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
+from schemas.masking import describe
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -123,7 +124,7 @@ def main() -> None:
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         _fail(Misconfigured(f"the database is not redrive's, or is older: {error}; run `redrive migrate --apply`"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
-        _fail(Unavailable(f"a dependency failed: {error}"))
+        _fail(Unavailable(f"a dependency failed: {describe(error)}"))
     except (OSError, psycopg.Error, BadMigration, LockTimeout, MigrationConflict) as error:
         # A disk that is full, a socket that is refused, a migration that the database does not take.
         _fail(Unavailable(f"{type(error).__name__}: {error}"))

@@ -183,6 +183,8 @@ class EmbeddedPostgres:
             "max_wal_size": "2GB",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # DETAIL lines quote whole rows.
+            "log_error_verbosity": "terse",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = Command(

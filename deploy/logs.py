@@ -1,18 +1,27 @@
-"""Logs as JSON lines: to stdout, and rotated under `<data>/logs/<service>.log`."""
+"""Logs as JSON lines: to stdout, and rotated under `<data>/logs/<service>.log`.
+
+No line holds a body, a phone number, an e-mail address or a secret. Whoever logs leaves them out; this is the last
+place to look, and the only one that sees what libraries write and what a traceback quotes.
+"""
 
 import logging
 import logging.handlers
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import format_tb
 from typing import Any, Final
 
 import orjson
 
+from schemas.masking import describe, mask_id, mask_text
+
+OURS: Final = "redrive"
 FIELDS: Final = ("action", "source", "event_id", "outcome", "code")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 ROTATE_BYTES: Final = 20 * 1024 * 1024
 ROTATE_FILES: Final = 5
+MAX_CAUSES: Final = 10
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,12 +38,34 @@ class JsonFormatter(logging.Formatter):
             "service": self._service,
         }
         line.update({name: getattr(record, name, None) for name in FIELDS})
-        line["message"] = record.getMessage()
+        is_ours = record.name.partition(".")[0] == OURS
+        message = record.getMessage()
+        # After their first line, libraries quote what they were working on.
+        line["message"] = mask_text(message if is_ours else message.partition("\n")[0])
         line["logger"] = record.name
-        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD and name not in line})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        if is_ours:
+            known = _STANDARD | line.keys()
+            line.update({name: value for name, value in vars(record).items() if name not in known})
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = trace(record.exc_info[1])
+        return orjson.dumps({name: _masked(name, value) for name, value in line.items()}, default=str).decode()
+
+
+def _masked(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or name in ("message", "exception"):
+        return value
+    return mask_id(value) if name == "event_id" else mask_text(value)
+
+
+def trace(error: BaseException) -> str:
+    """Where an error was raised and through what, the first cause first; of what it says only what quotes nothing."""
+    parts: list[str] = []
+    found: BaseException | None = error
+    while found is not None and len(parts) < MAX_CAUSES:
+        within = [trace(one) for one in found.exceptions] if isinstance(found, BaseExceptionGroup) else []
+        parts.append("\n".join([*(line.rstrip() for line in format_tb(found.__traceback__)), describe(found), *within]))
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return "\n\n".join(reversed(parts))
 
 
 def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
@@ -50,7 +81,9 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     for handler in (file, stdout):
         handler.setFormatter(formatter)
     logging.basicConfig(level="WARNING", handlers=[file, stdout], force=True)
-    logging.getLogger("redrive").setLevel(level)
+    logging.getLogger(OURS).setLevel(level)
+    # What ends the process is said like everything else, and not as a bare traceback on stderr.
+    sys.excepthook = _log_last_words
     # aiokafka reports every retry of a connection; our own readiness and metrics say it once.
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")
@@ -58,3 +91,10 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     logging.getLogger("aiohttp.server").setLevel("CRITICAL")
     # A watch that runs late because the broker is slow is no news of its own.
     logging.getLogger("mode.timers").setLevel("ERROR")
+
+
+def _log_last_words(kind: type[BaseException], error: BaseException, _: Any) -> None:
+    if isinstance(error, Exception):
+        logging.getLogger(OURS).critical("the process ends", exc_info=error, extra={"code": "internal_error"})
+    else:
+        sys.__excepthook__(kind, error, error.__traceback__)

@@ -1,10 +1,10 @@
-"""Times as people write them: RFC 3339, or relative (`2h ago`, `yesterday 14:00`)."""
+"""Times as flags of commands."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
-import dateparser
+
+from replay.times import parse_time
 
 
 class Time(click.ParamType):
@@ -16,16 +16,9 @@ class Time(click.ParamType):
         if isinstance(value, int):
             return value
         try:
-            moment: datetime | None = datetime.fromisoformat(value)
-        except ValueError:
-            moment = dateparser.parse(
-                value, settings={"TIMEZONE": "UTC", "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past"}
-            )
-        if moment is None:
-            self.fail(f"{value!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'", param, ctx)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 TIME = Time()

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
 from processors.worker import Worker
+from schemas.masking import describe
 from schemas.topics import MAX_RECORD_BYTES
 
 log: Final = logging.getLogger("redrive.processors")
@@ -69,7 +70,9 @@ def create_app(
                 reseek()
         except (KafkaError, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.
-            log.warning("the lag could not be read: %s", error, extra={"action": "note_lag", "outcome": "retry"})
+            log.warning(
+                "the lag could not be read: %s", describe(error), extra={"action": "note_lag", "outcome": "retry"}
+            )
 
     app.agent(topic, name="fold")(fold)
     app.timer(WATCH_SECONDS)(watch)

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.fold import RawRecord
+from schemas.masking import describe
 
 
 class Positions(Protocol):
@@ -257,7 +258,7 @@ class BatchApp(faust.App):
                 found = await self._positions.positions(bounds, is_confirmed)
                 await self.batches.rewind(found)
             except KafkaError as error:
-                log.warning("the broker gave no bounds; asking again: %s", error, extra={"action": "seek"})
+                log.warning("the broker gave no bounds; asking again: %s", describe(error), extra={"action": "seek"})
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             remaining -= found.keys()

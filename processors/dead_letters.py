@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from processors.fold import Dead
 from schemas.errors import Unavailable
+from schemas.masking import describe
 from schemas.topics import DEAD_LETTER
 
 PUT_SECONDS: Final = 15.0
@@ -31,7 +32,7 @@ class KafkaDeadLetters:
                 for future in sent:
                     await future
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable(f"the dead letters could not be written: {error!r}") from error
+            raise Unavailable(f"the dead letters could not be written: {describe(error)}") from error
 
     async def _send(self, letter: Dead) -> Awaitable[object]:
         raw = letter.raw

@@ -11,6 +11,7 @@ from schemas.envelope import KafkaHeaders, Location, Record
 from schemas.errors import PoisonRecord
 from schemas.facts import TABLE_OF, TABLES
 from schemas.lattice import Row, Table
+from schemas.masking import describe, mask_text
 from schemas.topics import source_of
 
 STATUS_RANKS: Final = {"dead": 0, "ignored": 1, "applied": 2}
@@ -122,7 +123,7 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
     except PoisonRecord as poison:
         return dead_record(raw, poison, record)
     except Exception as error:  # noqa: BLE001 - outermost per record: a projection's bug must not stop the rest
-        return dead_record(raw, PoisonRecord("projection_failed", f"{type(error).__name__}: {error}"), record)
+        return dead_record(raw, PoisonRecord("projection_failed", describe(error)), record)
     received_at = _time(raw.timestamp)
     indexed = tuple(
         Indexed(
@@ -138,7 +139,8 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
             event.occurred_at,
             received_at,
             event.status,
-            event.error,
+            # A plug-in's may quote what it read.
+            event.error and mask_text(event.error),
         )
         for event in events
     )
@@ -153,13 +155,17 @@ def _row(fact: Any) -> Row:
 
 
 def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = None) -> Dead:
-    """The dead letter of a record, with an index row that Postgres takes whatever the record holds."""
+    """The dead letter of a record, with an index row that Postgres takes whatever the record holds.
+
+    Whoever raised the poison said what is wrong without quoting the body; what slipped in all the same is masked here.
+    """
     if record is None:
         try:
             record = Record.decode(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.headers, raw.value)
         except PoisonRecord:
             record = None
     source = record.source if record else source_of(raw.topic)
+    message = mask_text(str(poison))[:500]
     record_id = _safe_id(record.record_id if record else str(Location(raw.topic, raw.partition, raw.offset)))
     event = Indexed(
         source=_safe_id(source),
@@ -174,9 +180,9 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
         occurred_at=None,
         received_at=_time(raw.timestamp),
         status="dead",
-        error=f"{poison.reason}: {poison}".replace("\0", "\\0")[:500],
+        error=f"{poison.reason}: {message}".replace("\0", "\\0")[:500],
     )
-    return Dead(raw, source, poison.reason, str(poison)[:500], event)
+    return Dead(raw, source, poison.reason, message, event)
 
 
 def _safe_id(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything the processors count, as verbs that count and log."""
+"""Everything the processors count, as verbs that count and log. Never logs bodies, or ids and errors unmasked."""
 
 import logging
 from collections.abc import Iterable
@@ -7,6 +7,8 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from processors.fold import Dead, Folded
+from schemas.masking import describe, mask_id
+from schemas.topics import source_of
 
 log: Final = logging.getLogger("redrive.processors")
 
@@ -40,14 +42,16 @@ def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: flo
 
 
 def record_dead(letter: Dead) -> None:
-    RECORDS.labels(letter.source, "dead").inc()
-    DEAD_LETTERS.labels(letter.source, letter.reason).inc()
+    # Not what the record says: whoever else writes to the topic may say anything.
+    source = source_of(letter.raw.topic)
+    RECORDS.labels(source, "dead").inc()
+    DEAD_LETTERS.labels(source, letter.reason).inc()
     log.warning(
         "a record went to the dead letters",
         extra={
             "action": "fold",
-            "source": letter.source,
-            "event_id": letter.event.event_id,
+            "source": source,
+            "event_id": mask_id(letter.event.event_id),
             "outcome": "dead",
             "code": letter.reason,
             "location": f"{letter.raw.topic}/{letter.raw.partition}/{letter.raw.offset}",
@@ -59,7 +63,7 @@ def database_failed(error: BaseException) -> None:
     RETRIES.labels(type(error).__name__).inc()
     log.warning(
         "the database did not take a batch; trying again: %s",
-        error,
+        describe(error),
         extra={"action": "fold", "outcome": "retry", "code": "database_unavailable"},
     )
 

@@ -10,6 +10,7 @@ from processors.failures import verdict_of
 from processors.fold import Changes, Dead, Folded, Indexed, combine, dead_record
 from schemas.errors import PoisonRecord, RedriveError
 from schemas.facts import TABLES
+from schemas.masking import describe
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -169,7 +170,7 @@ class Store:
             if verdict_of(error) == "retry":
                 raise
             if len(folded) == 1:
-                refused.append(dead_record(folded[0].raw, PoisonRecord("refused_by_database", str(error))))
+                refused.append(dead_record(folded[0].raw, PoisonRecord("refused_by_database", describe(error))))
                 return 0
         middle = len(folded) // 2
         left = await self._write_bisecting(connection, folded[:middle], refused)
@@ -178,7 +179,12 @@ class Store:
     async def _write(self, connection: Connection, changes: Changes) -> int:
         changed = 0
         for table, rows in changes.tables.items():
-            status = await connection.execute(self._upserts[table], *table.arrays(rows))
+            try:
+                status = await connection.execute(self._upserts[table], *table.arrays(rows))
+            except asyncpg.PostgresError as error:
+                # Postgres names the table only where a constraint is at fault, and its values are not repeated.
+                error.table_name = error.table_name or table.name
+                raise
             changed += int(status.rpartition(" ")[2])
         if changes.events:
             await connection.execute(UPSERT_INDEX, *_index_arrays(changes.events))

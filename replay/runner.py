@@ -18,6 +18,7 @@ from replay.ports import Connection, Folding, Outcome
 from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import Unavailable
+from schemas.masking import describe
 
 _LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
@@ -76,7 +77,7 @@ class Runner:
         except BaseException as error:
             # The connection may be what failed; the first error is the one to tell.
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await self._ledger.finish("failed", str(error) or type(error).__name__)
+                await self._ledger.finish("failed", describe(error))
             raise
         await self._ledger.finish("done")
 

@@ -33,6 +33,10 @@ class LogReader:
         except KafkaError as error:
             await self._consumer.stop()
             raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+        except BaseException:
+            # Who asked has gone, or gave up waiting.
+            await self._consumer.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -64,6 +68,23 @@ class LogReader:
             if found is not None:
                 ranges.append(Range(tp.topic, tp.partition, max(found.offset, starts[tp]), ends[tp]))
         return [r for r in ranges if len(r)]
+
+    async def record(self, at: Range) -> Any | None:
+        """The record at one offset; None where the log does not hold it, or never did. Raises `Unavailable`."""
+        partition = TopicPartition(at.topic, at.partition)
+        try:
+            if partition not in await self._partitions([at.topic]):
+                return None
+            start = (await self._consumer.beginning_offsets([partition]))[partition]
+            end = (await self._consumer.end_offsets([partition]))[partition]
+            if not start <= at.start < end:
+                return None
+            found = [record async for _, records in self.read([at]) for record in records]
+        except InvalidSelection:
+            return None
+        except KafkaError as error:
+            raise Unavailable(f"the log did not give the record: {error}") from error
+        return found[0] if found else None
 
     async def tails(self, topic: str, count: int) -> list[Range]:
         """The last `count` offsets of every partition."""

@@ -197,7 +197,7 @@ class Table(Generic[F]):
         values = [getattr(fact, name) for name in self._plain]
         for position, ranks in self._ranked:
             if values[position] is not None and values[position] not in ranks:
-                raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}: {values[position]!r}")
+                raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}")
         at, rank, event_id = fact.version
         said = version_bytes(at, rank, event_id, b"")
         for group in self.groups:

@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +78,8 @@ async def template(stack: Stack) -> str:
     return TEMPLATE
 
 
-@pytest.fixture
-async def database_url(stack: Stack, template: str) -> AsyncIterator[str]:
-    """A database of the test's own, with the schema and nothing in it."""
+@asynccontextmanager
+async def fresh_database(stack: Stack, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}_{secrets.token_hex(3)}"
     admin = await asyncpg.connect(stack.postgres.url("postgres"))
     try:
@@ -91,12 +91,30 @@ async def database_url(stack: Stack, template: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def database_url(stack: Stack, template: str) -> AsyncIterator[str]:
+    """A database of the test's own, with the schema and nothing in it."""
+    async with fresh_database(stack, template) as url:
+        yield url
+
+
+@pytest.fixture
 async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     found = await asyncpg.connect(database_url)
     try:
         yield found
     finally:
         await found.close()
+
+
+@pytest.fixture(scope="module")
+async def shared_connection(stack: Stack, template: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """To a database of the module's, for many small tests: each empties it first (`tests.support.tables.empty`)."""
+    async with fresh_database(stack, template) as url:
+        found = await asyncpg.connect(url)
+        try:
+            yield found
+        finally:
+            await found.close()
 
 
 @pytest.fixture

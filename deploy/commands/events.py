@@ -1,69 +1,66 @@
-"""`redrive events list | show`: the index of the log, and the record behind an entry."""
+"""`redrive events list | show`: the index of the log, and the record behind an entry; redacted unless asked."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import click
+import orjson
 
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.output import out, print_fields, print_json, print_table
 from deploy.times import TIME
 from deploy.wiring import Runtime, connect
-from replay.selection import Range
+from replay.events import STATUSES, Page, Reveal, Search, UnknownEvent
+from replay.events import list_events as read_events
+from replay.events import show_event as read_event
 from replay.window import LogReader
 
-_LIST: Final[LiteralString] = """
-    SELECT source, event_id, provider, type, occurred_at, received_at, topic, partition, record_offset, status, error,
-           repeats, conflicts
-    FROM public.webhook_events
-    WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR type LIKE $2) AND ($3::text IS NULL OR status = $3)
-      AND ($4::timestamptz IS NULL OR received_at >= $4) AND ($5::timestamptz IS NULL OR received_at < $5)
-    ORDER BY received_at DESC, source, event_id LIMIT $6
-"""
-_SHOW: Final[LiteralString] = "SELECT * FROM public.webhook_events WHERE source = $1 AND event_id = $2"
-_LOCATIONS: Final[LiteralString] = """
-    SELECT topic, partition, record_offset, received_at, status, error FROM redrive.event_index
-    WHERE source = $1 AND event_id = $2 ORDER BY received_at, topic, partition, record_offset
-"""
+_HINT: Final = "[dim]redacted; --reveal shows the whole, and is written into the audit[/]"
 
 
 @click.group()
 def events() -> None:
-    """Look events up in the index of the log."""
+    """Look events up in the index of the log. Bodies, phone numbers and e-mail addresses are redacted."""
+
+
+def _reveal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`reveal`: what was asked for, or None."""
+    command = click.option("--reason", help="Why; goes into the audit with --reveal.")(command)
+    flag = "Show the whole, but for credentials. The audit first notes who (REDRIVE_OPERATOR), when, what and why."
+    return click.option("--reveal", is_flag=True, help=flag)(command)
+
+
+def _reveal(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | None:
+    if reason is not None and not is_asked:
+        raise click.UsageError("--reason goes with --reveal")
+    return Reveal(runtime.operator, reason) if is_asked else None
 
 
 @events.command("list")
 @click.option("--source", help="Of one source.")
 @click.option("--type", "type_glob", metavar="GLOB", help="Type, with * for any text: 'stripe.invoice.*'.")
-@click.option("--status", type=click.Choice(["applied", "ignored", "dead"]))
+@click.option("--status", type=click.Choice(STATUSES))
 @click.option("--from", "from_ms", type=TIME, help="Arrived at or after.")
 @click.option("--to", "to_ms", type=TIME, help="Arrived before.")
+@click.option("--q", metavar="TEXT", help="Contained in the event id, the type or the error.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@_reveal_options
 @json_option
 @with_runtime
-def list_events(runtime: Runtime, as_json: bool, limit: int, type_glob: str | None, **filters: Any) -> None:
+def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reason: str | None, **search: Any) -> None:
     """Newest first."""
+    asked = _reveal(runtime, reveal, reason)
 
-    async def read() -> list[dict[str, Any]]:
+    async def read() -> Page:
         connection = await connect(runtime.settings)
         try:
-            rows = await connection.fetch(
-                _LIST,
-                filters["source"],
-                _like(type_glob),
-                filters["status"],
-                _moment(filters["from_ms"]),
-                _moment(filters["to_ms"]),
-                limit,
-            )
-            return [dict(row) for row in rows]
+            return await read_events(connection, Search(**search), limit, None, asked)
         finally:
             await connection.close()
 
-    found = run(read())
+    found = run(read()).events
     if as_json:
-        print_json({"events": found})
+        print_json({"redacted": asked is None, "events": found})
         return
     print_table(
         ("received", "source", "type", "event", "status", "repeats"),
@@ -86,52 +83,59 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, type_glob: str | No
 @events.command("show")
 @click.argument("source")
 @click.argument("event_id")
+@_reveal_options
 @json_option
 @with_runtime
-def show_event(runtime: Runtime, source: str, event_id: str, as_json: bool) -> None:
-    """One event with all its locations, and the headers and body of the earliest record."""
+def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reason: str | None, as_json: bool) -> None:
+    """One event with all its locations, and the headers and body of the earliest record.
+
+    Of a body its shape is shown: the structure, the names, and the values of names that are safe, such as type and
+    status. EVENT_ID may be given as `list` shows it.
+    """
+    asked = _reveal(runtime, reveal, reason)
 
     async def read() -> dict[str, Any]:
+        servers = runtime.settings.require_kafka()
         connection = await connect(runtime.settings)
         try:
-            row = await connection.fetchrow(_SHOW, source, event_id)
-            if row is None:
-                raise Failed(f"source {source!r} has no event {event_id!r} in the index")
-            locations = [dict(found) for found in await connection.fetch(_LOCATIONS, source, event_id)]
+            return await read_event(connection, lambda: LogReader(servers), source, event_id, asked)
+        except UnknownEvent as error:
+            raise Failed(str(error)) from error
         finally:
             await connection.close()
-        offset = row["record_offset"]
-        part = Range(row["topic"], row["partition"], offset, offset + 1)
-        async with LogReader(runtime.settings.require_kafka()) as reader:
-            records = [record async for _, batch in reader.read([part]) for record in batch]
-        event = {**row, "locations": locations}
-        if records:
-            event["headers"] = {name: value.decode("utf-8", "replace") for name, value in records[0].headers}
-            event["body"] = (records[0].value or b"").decode("utf-8", "replace")
-        return event
 
     event = run(read())
     if as_json:
         print_json(event)
         return
-    body, headers, locations = event.pop("body", ""), event.pop("headers", {}), event.pop("locations")
+    is_redacted, body, headers, locations = (event.pop(name) for name in ("redacted", "body", "headers", "locations"))
     print_fields(event)
     out.print("\n[bold]locations[/]")
     print_fields({f"{at['topic']}/{at['partition']}/{at['record_offset']}": at["status"] for at in locations})
     out.print("\n[bold]headers[/]")
-    print_fields(headers)
+    print_fields(headers or {})
     out.print("\n[bold]body[/]")
-    out.print(body, markup=False)
+    _print_body(body)
+    if is_redacted:
+        out.print(f"\n{_HINT}")
 
 
-def _like(glob: str | None) -> str | None:
-    if glob is None:
-        return None
-    return glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%").replace("?", "_")
+def _print_body(body: dict[str, Any] | None) -> None:
+    if body is None:
+        out.print("the log no longer holds the record")
+    elif "text" in body:
+        out.print(body["text"], markup=False)
+    elif body.get("format") == "form":
+        _print_form(body["shape"])
+    elif "shape" in body:
+        out.print(orjson.dumps(body["shape"], option=orjson.OPT_INDENT_2).decode(), markup=False)
+    else:
+        print_fields(body)
 
 
-def _moment(moment_ms: int | None) -> datetime | None:
-    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC)
+def _print_form(pairs: Sequence[tuple[str, Any]]) -> None:
+    for name, value in pairs:
+        out.print(f"{name}={value}", markup=False)
 
 
 COMMANDS: Final[Sequence[click.Command]] = (events,)

@@ -23,7 +23,7 @@ from processors.projections.base import Event, Projection
 from schemas.envelope import Record
 from schemas.errors import Misconfigured, PoisonRecord
 from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
-from schemas.providers.base import WRONG_SHAPE
+from schemas.providers.base import WRONG_SHAPE, wrong_shape
 
 PROJECTIONS: Final[dict[str, Projection]] = {
     "stripe": stripe.project,
@@ -82,9 +82,24 @@ def project(record: Record) -> tuple[list[Event], bytes]:
         events = list(projection(record, payload))
         return events, provider.fingerprint(payload)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PoisonRecord("invalid_payload", f"{error.title}.{where}: {first['msg']}") from error
+        raise PoisonRecord("invalid_payload", _fault(error)) from error
     except WRONG_SHAPE as error:
         reason = "unparsable" if record.type.endswith("." + UNPARSABLE) else "invalid_payload"
-        raise PoisonRecord(reason, f"{type(error).__name__}: {error}") from error
+        raise PoisonRecord(reason, wrong_shape(error)) from error
+
+
+_OPEN: Final = frozenset({"metadata"})
+"""Fields whose keys are the sender's own words."""
+
+
+def _fault(error: ValidationError) -> str:
+    """`StripeSubscription.status: Field required`: the first fault by field and rule, never by value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = [error.title]
+    for part in first["loc"]:
+        where.append(str(part))
+        if part in _OPEN:
+            break
+    # A validator of ours raised: what it says may quote the value.
+    cause = first.get("ctx", {}).get("error")
+    return f"{'.'.join(where)}: {first['msg'] if cause is None else wrong_shape(cause)}"

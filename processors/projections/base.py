@@ -32,6 +32,9 @@ class Event:
 Projection = Callable[[Record, Payload], Iterable[Event]]
 """(record, payload) -> events. Raises `PoisonRecord`, pydantic's ValidationError or one of `WRONG_SHAPE`."""
 
+UNKNOWN_STATUS: Final = "a status that redrive does not know"
+"""Which one is not said: errors are shown and logged, and a status is whatever the sender wrote."""
+
 _NOT_DIGITS: Final = re.compile(r"[^0-9]")
 _OPT_OUT_WORDS: Final = frozenset(
     {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke", "arret", "arrêt"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from processors.projections.base import Event, e164, is_opt_out
+from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
 from schemas.facts import Call, Message
 from schemas.lattice import Version
@@ -77,7 +77,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         said = found.to[0].status or ""
         status = _FINAL_STATUSES.get(said)
         if status is None:
-            return replace(event, error=f"a status that redrive does not know: {said[:40]!r}")
+            return replace(event, error=UNKNOWN_STATUS)
     ours, peer = e164(found.sender.phone_number), e164(found.to[0].phone_number)
     ended_at = time_of_iso(found.completed_at) or at
     code, text = _error(found.errors)

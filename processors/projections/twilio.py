@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from processors.projections.base import Event, e164, is_opt_out
+from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
 from schemas.facts import MESSAGE_STATUSES, Call, Message
 from schemas.lattice import Version
@@ -56,7 +56,7 @@ def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event
     """SMS callbacks carry no time: their order is the rank of their statuses."""
     status = (fields.get("MessageStatus") or fields.get("SmsStatus") or "received").lower()
     if status not in MESSAGE_STATUSES:
-        return Event(name, kind, None, error=f"a status that redrive does not know: {status[:40]!r}")
+        return Event(name, kind, None, error=UNKNOWN_STATUS)
     is_inbound = status in ("receiving", "received")
     sender, recipient = e164(fields.get("From")), e164(fields.get("To"))
     body = (fields.get("Body") or None) if is_inbound else None
@@ -102,7 +102,7 @@ def _call(source: str, name: str, kind: str, fields: dict[str, str]) -> Event:
     at = form_time(fields)
     status = _CALL_STATUSES.get(fields["CallStatus"])
     if status is None:
-        return Event(name, kind, at, error=f"a status that redrive does not know: {fields['CallStatus'][:40]!r}")
+        return Event(name, kind, at, error=UNKNOWN_STATUS)
     is_terminal = status not in ("ringing", "answered")
     direction = fields.get("Direction", "")
     fact = Call(
@@ -123,13 +123,13 @@ def _call(source: str, name: str, kind: str, fields: dict[str, str]) -> Event:
 
 
 def _seconds(text: str | None) -> Decimal | None:
-    """Raises ValueError for a duration that is no number: the record is poison, not zero seconds long."""
+    """Raises `Unparsable` for a duration that is no number: the record is poison, not zero seconds long."""
     if not text:
         return None
     try:
         return Decimal(text).quantize(Decimal("0.001"))
     except InvalidOperation as error:
-        raise ValueError(f"CallDuration is not a number: {text[:40]!r}") from error
+        raise Unparsable("CallDuration is not a number") from error
 
 
 def _stream_event(source: str, event: dict[str, Any]) -> Event:
@@ -142,7 +142,7 @@ def _stream_event(source: str, event: dict[str, Any]) -> Event:
     found = StreamMessage.model_validate(event.get("data"))
     status = found.messageStatus.lower()
     if status not in MESSAGE_STATUSES:
-        return Event(name, f"twilio.{kind}", at, error=f"a status that redrive does not know: {status[:40]!r}")
+        return Event(name, f"twilio.{kind}", at, error=UNKNOWN_STATUS)
     fact = Message(
         version=Version(at, 0, name),
         source=source,

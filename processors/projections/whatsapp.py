@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from processors.projections.base import Event, e164, is_opt_out
+from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
 from schemas.facts import Message
 from schemas.lattice import Version
@@ -73,7 +73,7 @@ def _status(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
     kind = f"whatsapp.status.{clean_type(found.status)}"
     status = _STATUSES.get(found.status)
     if status is None:
-        return Event(event_id, kind, at, error=f"a status that redrive does not know: {found.status[:40]!r}")
+        return Event(event_id, kind, at, error=UNKNOWN_STATUS)
     peer = e164(found.recipient_id)
     code, text = _error(found.errors)
     fact = Message(

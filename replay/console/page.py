@@ -7,6 +7,8 @@ from typing import Final
 
 import asyncpg
 
+from schemas.masking import mask_text
+
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>redrive</title><style>
@@ -50,7 +52,7 @@ def render_overview(
 ) -> str:
     """Events by source, type and status; records folded by topic."""
     rows = [
-        f"<tr><td>{escape(row['source'])}</td><td>{escape(row['type'])}</td>"
+        f"<tr><td>{escape(row['source'])}</td><td>{escape(mask_text(row['type']))}</td>"
         f'<td class="{escape(row["status"])}">{escape(row["status"])}</td><td class="number">{row["events"]:,}</td>'
         f"<td>{row['last_received_at']:%Y-%m-%d %H:%M:%S} UTC</td></tr>"
         for row in counts

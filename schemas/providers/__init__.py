@@ -19,7 +19,16 @@ from schemas.providers import (
     twilio,
     whatsapp,
 )
-from schemas.providers.base import WRONG_SHAPE, Payload, Provider, Secrets, body_record_id, digest_of, token_digest
+from schemas.providers.base import (
+    WRONG_SHAPE,
+    Payload,
+    Provider,
+    Secrets,
+    body_record_id,
+    digest_of,
+    token_digest,
+    wrong_shape,
+)
 from schemas.topics import is_source_name
 
 PROVIDERS: Final[dict[str, Provider]] = {
@@ -82,11 +91,11 @@ def read_payload(record: Record) -> tuple[Provider, Payload]:
     """Parse a record of the log. Raises `PoisonRecord`: `unknown_provider` or `unparsable`."""
     provider = PROVIDERS.get(record.provider)
     if provider is None:
-        raise PoisonRecord("unknown_provider", f"no provider is called {record.provider!r}")
+        raise PoisonRecord("unknown_provider", "this version has no provider of the record's type")
     try:
         return provider, provider.parse(record)
     except WRONG_SHAPE as error:
-        raise PoisonRecord("unparsable", str(error)) from error
+        raise PoisonRecord("unparsable", wrong_shape(error)) from error
 
 
 def fingerprint_of(record: Record) -> bytes:

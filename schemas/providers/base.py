@@ -17,6 +17,7 @@ import orjson
 
 from schemas.envelope import Delivery, Identity, Provenance, Request
 from schemas.errors import RejectedDelivery
+from schemas.masking import describe
 
 TOLERANCE_SECONDS: Final = 300
 """The window around now in which a signed timestamp counts: what the SDKs use, and as strict on the future."""
@@ -62,6 +63,11 @@ WRONG_SHAPE: Final = (Unparsable, KeyError, IndexError, TypeError, ValueError, A
 """What reading a body of an unexpected shape can raise; every one means the same."""
 
 
+def wrong_shape(error: BaseException) -> str:
+    """What is wrong with a body, without quoting it: only `Unparsable` speaks in our own words."""
+    return str(error) if isinstance(error, Unparsable) else describe(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider, as pure functions over bytes."""
@@ -89,6 +95,8 @@ class Provider:
     """Raises `Misconfigured` for a secret that could never verify anything."""
     signing_variable: str | None = None
     """Where a source holds only a public key: the variable of the private one, which samples in development need."""
+    schemes: frozenset[str] = frozenset()
+    """What `signature_versions` of a source may name."""
     signs_url: bool = False
     """Whether the URL that was called is part of what is signed."""
     mask_token: Callable[[Delivery], tuple[Delivery, str]] | None = None

@@ -11,7 +11,7 @@ from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.story import Author, Webhook, World, write
-from tests.support.tables import KEYS, differences, physical_rows, read_view
+from tests.support.tables import physical_rows, story_differences
 
 SEED = 20261121
 BODY_UNPROTECTED = ("aircall", "google_calendar")
@@ -33,17 +33,7 @@ async def until_folded(
 
 
 async def assert_tables_are_the_story(connection: "asyncpg.Connection[asyncpg.Record]", world: World) -> None:
-    for view in KEYS:
-        expected, actual = world.tables.get(view, {}), await read_view(connection, view)
-        if view == "credits":
-            expected = {
-                key: {"balance": row["credit_balance"]}
-                for key, row in world.tables["accounts"].items()
-                if key in actual
-            }
-        assert not (found := differences(expected, actual)), f"{view}: {len(found)} differences\n" + "\n".join(
-            found[:20]
-        )
+    assert await story_differences(connection, world) == []
 
 
 async def refuse_everything_false(url: str, webhooks: list[Webhook]) -> None:

@@ -1,12 +1,14 @@
 """Invariant 6: what depends on several facts is computed when read. Design §6, accounts and credits, rule by rule."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from processors.fold import Folded, combine, fold_record
+from processors.fold import Folded, combine, dead_record, fold_record
 from processors.store import Store
+from schemas.errors import PoisonRecord
 from tests.support.records import record, stripe_event
 
 NOW = 1_760_000_000
@@ -62,6 +64,23 @@ CASES: dict[str, Case] = {
         [subscription("sub_1", "active"), invoice("in_1", "open", "payment_failed"), invoice("in_1", "paid", "paid", NOW + 9)],
         False, None, "active"),
     "an open invoice without a failure freezes nobody": ([invoice("in_1", "open", "finalized")], False, None, None),
+    "an open invoice with a failed payment freezes without a subscription": (
+        [invoice("in_1", "open", "payment_failed")], True, "invoice_payment_failed", None),
+    "an open invoice with a failed payment comes before a canceled subscription": (
+        [subscription("sub_1", "canceled"), invoice("in_1", "open", "payment_failed")], True, "invoice_payment_failed", "canceled"),
+    "an invoice that is given up freezes nobody": (
+        [invoice("in_1", "open", "payment_failed"), invoice("in_1", "uncollectible", "marked_uncollectible", NOW + 9),
+         invoice("in_2", "open", "payment_failed"), invoice("in_2", "void", "voided", NOW + 9)], False, None, None),
+    "one failing invoice among paid ones freezes": (
+        [invoice("in_1", "paid", "paid"), invoice("in_2", "open", "payment_failed")], True, "invoice_payment_failed", None),
+    "past due freezes nobody": ([subscription("sub_1", "past_due")], False, None, "past_due"),
+    "an incomplete one counts": (
+        [subscription("sub_1", "incomplete"), subscription("sub_2", "canceled", NOW + 9)], False, None, "incomplete"),
+    "of those that are left out at one second the greater event id stands": (
+        [subscription("sub_1", "canceled"), subscription("sub_2", "incomplete_expired")],
+        False, None, "incomplete_expired"),
+    "one that counts again unfreezes": (
+        [subscription("sub_1", "unpaid"), subscription("sub_1", "active", NOW + 1)], False, None, "active"),
 }  # fmt: skip
 
 
@@ -72,6 +91,42 @@ async def test_an_account_is_frozen_by_the_rules(connection: Any, name: str) -> 
     found = await account(connection)
     assert (found["is_frozen"], found["frozen_reason"], found["subscription_status"]) == (is_frozen, reason, status)
     assert (found["frozen_at"] is not None) is is_frozen
+
+
+def usage(name: str, credits: int = 3, when: str = "2025-10-09T08:53:20Z") -> bytes:
+    data = {"id": name, "customer": CUSTOMER, "credits": credits, "source": "stripe"}
+    return json.dumps({"type": "credits.used", "timestamp": when, "data": data}).encode()
+
+
+async def apply_usage(connection: Any, *bodies: bytes) -> None:
+    records = [
+        record("webhooks.sw", "standardwebhooks", body, number, signed_id=f"msg_{number}")
+        for number, body in enumerate(bodies)
+    ]
+    folded = [one for one in map(fold_record, records) if isinstance(one, Folded)]
+    assert len(folded) == len(bodies)
+    await Store(1, NoLetters())._write(connection, combine(folded))
+
+
+async def test_every_customer_who_was_seen_has_an_account(connection: Any) -> None:
+    """Also one of whom only a refund, or only the use of credits, is known."""
+    assert await connection.fetchval("SELECT count(*) FROM accounts") == 0
+    await apply(connection, refund("pi_1", 100))
+    found = await account(connection)
+    assert (found["is_frozen"], found["subscription_id"], found["credit_balance"]) == (False, None, 0)
+    assert await connection.fetchval("SELECT count(*) FROM credits") == 0, "a row only for a customer with an entry"
+    await connection.execute("TRUNCATE gen_1.payments")
+    await apply_usage(connection, usage("use_1"))
+    assert (await account(connection))["credit_balance"] == -3, "it may go negative"
+
+
+async def test_customers_of_two_sources_are_two(connection: Any) -> None:
+    await apply(connection, subscription("sub_1", "active"))
+    other = fold_record(record("webhooks.stripe-2", "stripe", subscription("sub_2", "unpaid")))
+    assert isinstance(other, Folded)
+    await Store(1, NoLetters())._write(connection, combine([other]))
+    rows = await connection.fetch("SELECT source, is_frozen, subscription_id FROM accounts ORDER BY source")
+    assert [tuple(row) for row in rows] == [("stripe", False, "sub_1"), ("stripe-2", True, "sub_2")]
 
 
 async def test_within_one_second_deleted_beats_updated_beats_created(connection: Any) -> None:
@@ -127,6 +182,23 @@ def refund(name: str, refunded: int, number: int = 0) -> bytes:
     return stripe_event(f"evt_refund_{name}_{number}", "charge.refunded", data, NOW + number)
 
 
+async def test_a_payment_of_one_second_has_succeeded_whatever_its_events_are_called(connection: Any) -> None:
+    intent = {"id": "pi_1", "customer": CUSTOMER, "amount": 5, "metadata": {}}
+    states = {
+        "succeeded": "succeeded",
+        "created": "requires_payment_method",
+        "payment_failed": "requires_payment_method",
+    }
+    await apply(
+        connection,
+        *(
+            stripe_event(f"evt_{number}", f"payment_intent.{verb}", {**intent, "status": status}, NOW)
+            for number, (verb, status) in enumerate(states.items())
+        ),
+    )
+    assert await connection.fetchval("SELECT status FROM payments") == "succeeded"
+
+
 async def test_a_refund_before_its_purchase_shows_nothing_until_the_purchase_is_seen(connection: Any) -> None:
     await apply(connection, refund("pi_1", 1000))
     assert await connection.fetchval("SELECT count(*) FROM credit_entries") == 0
@@ -148,17 +220,15 @@ async def test_refunded_credits_are_the_share_rounded_down(
 
 
 async def test_usage_counts_for_thirty_days(connection: Any) -> None:
-    import json
-
-    bodies = []
-    for number, days in enumerate((1, 29, 31)):
-        when = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-        data = {"id": f"use_{number}", "customer": CUSTOMER, "credits": 10**number, "source": "stripe"}
-        body = json.dumps({"type": "credits.used", "timestamp": when, "data": data}).encode()
-        bodies.append(fold_record(record("webhooks.sw", "standardwebhooks", body, number, signed_id=f"msg_{number}")))
-    await Store(1, NoLetters())._write(connection, combine([one for one in bodies if isinstance(one, Folded)]))
+    times = [(datetime.now(UTC) - timedelta(days=days)).isoformat() for days in (1, 29, 31)]
+    await apply_usage(connection, *(usage(f"use_{n}", 10**n, when) for n, when in enumerate(times)))
     row = await connection.fetchrow("SELECT balance, used_30d FROM credits")
     assert tuple(row) == (-111, 11)
+
+
+async def test_what_was_used_counts_once_however_many_events_tell_it(connection: Any) -> None:
+    await apply_usage(connection, usage("use_1"), usage("use_1"), usage("use_2"))
+    assert await connection.fetchval("SELECT balance FROM credits") == -6
 
 
 async def test_a_repeated_event_shows_its_earliest_location_and_its_best_status(connection: Any) -> None:
@@ -169,3 +239,13 @@ async def test_a_repeated_event_shows_its_earliest_location_and_its_best_status(
     await Store(1, NoLetters())._write(connection, combine([one for one in folded if isinstance(one, Folded)]))
     row = await connection.fetchrow("SELECT record_offset, repeats, conflicts, status, error FROM webhook_events")
     assert tuple(row) == (2, 1, 0, "applied", None)
+
+
+async def test_a_dead_copy_does_not_hide_the_one_that_was_applied(connection: Any) -> None:
+    raw, copy = (record("webhooks.stripe", "stripe", purchase("pi_1", 1, 1), number) for number in (1, 2))
+    dead, folded = dead_record(raw, PoisonRecord("refused_by_database", "x")), fold_record(copy)
+    assert isinstance(folded, Folded)
+    assert dead.event.event_id == folded.events[0].event_id
+    await Store(1, NoLetters())._write(connection, combine([folded], [dead]))
+    row = await connection.fetchrow("SELECT record_offset, repeats, status, error FROM webhook_events")
+    assert tuple(row) == (1, 1, "applied", None)

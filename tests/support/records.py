@@ -9,8 +9,12 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from schemas.envelope import Delivery, VerifiedDelivery, record_headers
-from schemas.providers import PROVIDERS, conceal, identify
+from schemas.providers import PROVIDERS, conceal, identify, verify
 from schemas.providers.base import Secrets
+from tests.support import signing
+from tests.support.story import Webhook
+
+PUBLIC_URL = "https://hooks.example.com"
 
 
 @dataclass
@@ -53,6 +57,20 @@ def verified(
 
 def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: int = 0, **parts: Any) -> FakeRecord:
     delivery = verified(topic.removeprefix("webhooks."), provider, body, **parts)
+    return _logged(topic, provider, delivery, offset, partition)
+
+
+def story_record(webhook: Webhook, now: int) -> FakeRecord:
+    """A webhook of a story, posted to the source of its provider's name: signed, and verified as the ingress does."""
+    path, _, query = webhook.path.partition("?")
+    name, url = path.split("/")[2], PUBLIC_URL + webhook.path
+    headers = {header.lower(): value for header, value in webhook.sign(url, webhook.body, now).items()}
+    delivery = Delivery(name, "POST", url, path, query, headers, webhook.body, "127.0.0.1", now * 1000)
+    secrets = Secrets((signing.SECRETS[PROVIDERS[name].secret_variable],), digest_key=b"key")
+    return _logged(f"webhooks.{name}", name, verify(PROVIDERS[name], delivery, secrets, now))
+
+
+def _logged(topic: str, provider: str, delivery: VerifiedDelivery, offset: int = 0, partition: int = 0) -> FakeRecord:
     identity = identify(PROVIDERS[provider], delivery)
     headers = record_headers(delivery, identity, PROVIDERS[provider].kept_headers)
     return FakeRecord(

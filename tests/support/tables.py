@@ -5,6 +5,8 @@ from typing import Any
 
 import asyncpg
 
+from tests.support.story import World
+
 KEYS = {
     "messages": ("source", "message_id"),
     "conversations": ("source", "channel", "our_number", "peer_number"),
@@ -63,3 +65,22 @@ def differences(
             if actual[key][column] != value:
                 found.append(f"{key} {column}: expected {value!r}, is {actual[key][column]!r}")
     return sorted(found)
+
+
+async def story_differences(connection: "asyncpg.Connection[asyncpg.Record]", world: World) -> list[str]:
+    """Where the read models are not what the story says; of each, the first twenty places."""
+    found = []
+    for view in KEYS:
+        expected = world.tables.get(view, {})
+        if view == "credits":
+            balances = {key: row["credit_balance"] for key, row in world.tables.get("accounts", {}).items()}
+            customers = {(key[0], row["customer_id"]) for key, row in world.tables.get("credit_entries", {}).items()}
+            expected = {key: {"balance": balances[key]} for key in customers}
+        found += [f"{view}: {line}" for line in differences(expected, await read_view(connection, view))[:20]]
+    return found
+
+
+async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Forget everything that was folded."""
+    tables = (*(f"gen_1.{name}" for name in FACTS), "redrive.event_index", "redrive.positions")
+    await connection.execute(f"TRUNCATE {', '.join(tables)}")

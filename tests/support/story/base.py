@@ -20,11 +20,16 @@ class Webhook:
 
 @dataclass
 class World:
-    """What was sent, and what the read models must say: table -> key -> columns."""
+    """What was sent, the events that each webhook announces, and what the read models must say: table -> key -> columns."""
 
     webhooks: list[Webhook] = field(default_factory=list)
+    announced: list[set[tuple[str, str]]] = field(default_factory=list)
     tables: dict[str, dict[tuple[str, ...], Row]] = field(default_factory=dict)
-    events: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def events(self) -> set[tuple[str, str]]:
+        """(source, event id) of every event."""
+        return set().union(*self.announced)
 
     def expect(self, table: str, key: tuple[str, ...], **columns: Any) -> None:
         self.tables.setdefault(table, {})[key] = columns
@@ -54,4 +59,4 @@ class Author:
     def tells(self, webhook: Webhook, source: str, *event_ids: str) -> None:
         """A request, and the events that it announces."""
         self.world.webhooks.append(webhook)
-        self.world.events.update((source, event_id) for event_id in event_ids)
+        self.world.announced.append({(source, event_id) for event_id in event_ids})

@@ -5,6 +5,18 @@ import json
 from tests.support import signing
 from tests.support.story.base import Author, Row, Webhook, at
 
+ENDINGS = (
+    [],
+    [],
+    ["paid"],
+    ["paid"],
+    ["void"],
+    ["uncollectible"],
+    ["uncollectible", "paid"],
+    ["uncollectible", "void"],
+)
+GIVEN_UP = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}
+
 
 def _event(author: Author, kind: str, created: int, data: Row) -> str:
     event_id = author.name("evt_")
@@ -25,7 +37,7 @@ def _event(author: Author, kind: str, created: int, data: Row) -> str:
 def tell(author: Author) -> None:
     customer, now = author.name("cus_"), author.moment()
     balance, frozen = 0, None
-    status = _subscription(author, customer, now)
+    subscription, status, period_end = _subscription(author, customer, now)
     has_failed_invoice = _invoice(author, customer, now + 50)
     for _ in range(author.random.randrange(3)):
         balance += _purchase(author, customer, now + 1000)
@@ -42,13 +54,19 @@ def tell(author: Author) -> None:
         ("stripe", customer),
         is_frozen=frozen is not None,
         frozen_reason=frozen,
+        subscription_id=subscription,
         subscription_status=status,
+        subscription_tier=None,
+        current_period_end=at(period_end),
         credit_balance=balance,
     )
 
 
-def _subscription(author: Author, customer: str, now: int) -> str:
-    """Its life in order; several changes may share a second, and then the later one has the greater id."""
+def _subscription(author: Author, customer: str, now: int) -> tuple[str, str, int]:
+    """Its life in order; several changes may share a second, and then the later one has the greater id.
+
+    Returns its id, its last status and the end of its period.
+    """
     subscription = author.name("sub_")
     life = ["incomplete", "active", *author.random.choice([[], ["past_due"], ["past_due", "unpaid"], ["active"]])]
     is_deleted = author.random.random() < 0.3
@@ -71,10 +89,26 @@ def _subscription(author: Author, customer: str, now: int) -> str:
         }
         (item if is_new_shape else state)["current_period_end"] = period_end
         event_id = _event(author, f"customer.subscription.{kind}", now, state)
+    reference = author.name("ten_") if author.random.random() < 0.5 else None
+    if reference:
+        # It says whose the subscription is, and comes after all else: its own state would be the latest.
+        session = {
+            "id": author.name("cs_"),
+            "object": "checkout.session",
+            "mode": "subscription",
+            "customer": customer,
+            "client_reference_id": reference,
+            "subscription": subscription,
+            "payment_intent": None,
+            "payment_status": "paid",
+            "metadata": {},
+        }
+        _event(author, "checkout.session.completed", now + 1, session)
     author.world.expect(
         "subscriptions",
         ("stripe", subscription),
         customer_id=customer,
+        client_reference_id=reference,
         status=life[-1],
         price_id="price_pro",
         current_period_end=at(period_end),
@@ -82,13 +116,14 @@ def _subscription(author: Author, customer: str, now: int) -> str:
         event_created=at(now),
         event_id=event_id,
     )
-    return life[-1]
+    return subscription, life[-1], period_end
 
 
 def _invoice(author: Author, customer: str, now: int) -> bool:
     """Returns whether it is left open with a failed payment."""
     invoice, due = author.name("in_"), author.random.randrange(100, 10_000)
-    failures, is_paid = author.random.randrange(3), author.random.random() < 0.7
+    failures, ending = author.random.randrange(3), author.random.choice(ENDINGS)
+    is_paid, status = "paid" in ending, ending[-1] if ending else "open"
     bill: Row = {
         "id": invoice,
         "object": "invoice",
@@ -104,10 +139,19 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
     _event(author, "invoice.created", now, bill)
     bill = {**bill, "status": "open"}
     _event(author, "invoice.finalized", now + 1, bill)
+    if author.random.random() < 0.5:
+        # Within the second of another state: the greater id says the amount.
+        due += 1 - 2 * author.random.randrange(2)
+        bill["amount_due"] = due
+        _event(author, "invoice.updated", now + 1, bill)
     failed_at = None
     for attempt in range(1, failures + 1):
         failed_at = now + 10 * attempt
         _event(author, "invoice.payment_failed", failed_at, {**bill, "attempt_count": attempt})
+    for given_up in ending:
+        if given_up != "paid":
+            left = {**bill, "status": given_up, "attempt_count": failures}
+            _event(author, GIVEN_UP[given_up], now + 500, left)
     paid_at = now + 1000 if is_paid else None
     if is_paid:
         paid = {
@@ -123,7 +167,8 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
         "invoices",
         ("stripe", invoice),
         customer_id=customer,
-        status="paid" if is_paid else "open",
+        subscription_id=None,
+        status=status,
         amount_due=due,
         amount_paid=due if is_paid else 0,
         currency="eur",
@@ -132,14 +177,14 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
         last_failed_at=at(failed_at) if failed_at else None,
         paid_at=at(paid_at) if paid_at else None,
     )
-    return failures > 0 and not is_paid
+    return failures > 0 and status == "open"
 
 
 def _purchase(author: Author, customer: str, now: int) -> int:
-    """Credits that count: those bought, less the refunded share. Returns the net."""
+    """A payment, of credits or of something else, at the first try, at the second, or not. Returns the net credits."""
     payment, amount, credits = author.name("pi_"), author.random.randrange(100, 9000), author.random.randrange(1, 900)
-    reference = author.name("ten_")
-    metadata = {"type": "credit_purchase", "credits": str(credits)}
+    purpose, reference = author.random.choice(["credit_purchase"] * 4 + ["booking", None]), author.name("ten_")
+    metadata = {"type": purpose, "credits": str(credits)} if purpose else {}
     intent: Row = {
         "id": payment,
         "object": "payment_intent",
@@ -150,14 +195,15 @@ def _purchase(author: Author, customer: str, now: int) -> int:
         "last_payment_error": None,
     }
     _event(author, "payment_intent.created", now, {**intent, "status": "requires_payment_method"})
-    is_paid = author.random.random() < 0.85
-    status, failure = "succeeded", None
-    if not is_paid:
-        status, failure = "requires_payment_method", "card_declined"
-    kind = "payment_intent.succeeded" if is_paid else "payment_intent.payment_failed"
-    error = {"code": failure} if failure else None
-    _event(author, kind, now, {**intent, "status": status, "last_payment_error": error})
-    refunded = None
+    tries = author.random.choice([["succeeded"], ["succeeded"], ["failed", "succeeded"], ["failed"]])
+    is_paid, refunded = tries[-1] == "succeeded", None
+    for number, end in enumerate(tries):
+        if end == "succeeded":
+            _event(author, "payment_intent.succeeded", now + 10 * number, {**intent, "status": "succeeded"})
+            continue
+        failed = {"status": "requires_payment_method", "last_payment_error": {"code": "card_declined"}}
+        _event(author, "payment_intent.payment_failed", now, {**intent, **failed})
+    paid_at = now + 10 * (len(tries) - 1)
     if is_paid:
         session = {
             "id": author.name("cs_"),
@@ -171,33 +217,22 @@ def _purchase(author: Author, customer: str, now: int) -> int:
             "currency": "eur",
             "metadata": metadata,
         }
-        _event(author, "checkout.session.completed", now + 1, session)
-        for part in sorted(author.random.sample(range(1, amount + 1), author.random.randrange(3))):
-            refunded = part
-            charge = {
-                "id": author.name("ch_"),
-                "object": "charge",
-                "customer": customer,
-                "payment_intent": payment,
-                "amount": amount,
-                "amount_refunded": part,
-                "currency": "eur",
-            }
-            _event(author, "charge.refunded", now + 100 + part, charge)
+        _event(author, "checkout.session.completed", paid_at + 1, session)
+        refunded = _refunds(author, customer, payment, amount, now + 100)
     author.world.expect(
         "payments",
         ("stripe", payment),
         customer_id=customer,
         client_reference_id=reference if is_paid else None,
-        purpose="credit_purchase",
-        status=status,
+        purpose=purpose,
+        status="succeeded" if is_paid else "requires_payment_method",
         amount=amount,
         amount_refunded=refunded,
         currency="eur",
-        failure_code=failure,
+        failure_code=None if is_paid else "card_declined",
         occurred_at=at(now),
     )
-    if not is_paid:
+    if not is_paid or purpose != "credit_purchase":
         return 0
     returned = credits * (refunded or 0) // amount
     author.world.expect(
@@ -207,18 +242,44 @@ def _purchase(author: Author, customer: str, now: int) -> int:
         customer_id=customer,
         credits=credits,
         credits_refunded=returned,
-        occurred_at=at(now),
+        occurred_at=at(paid_at),
+        reason=None,
     )
     return credits - returned
 
 
+def _refunds(author: Author, customer: str, payment: str, amount: int, now: int) -> int | None:
+    """In parts; each charge says what was refunded so far. Beside it a refund says its own part, which adds nothing."""
+    refunded = None
+    charge: Row = {
+        "object": "charge",
+        "customer": customer,
+        "payment_intent": payment,
+        "amount": amount,
+        "currency": "eur",
+    }
+    charge["id"] = author.name("ch_")
+    for part in sorted(author.random.sample(range(1, amount + 1), author.random.randrange(3))):
+        own = {
+            "id": author.name("re_"),
+            "object": "refund",
+            "payment_intent": payment,
+            "amount": part - (refunded or 0),
+        }
+        refunded = part
+        _event(author, "charge.refunded", now + part, {**charge, "amount_refunded": part})
+        _event(author, "refund.created", now + part, own)
+    return refunded
+
+
 def _usage(author: Author, customer: str, now: int) -> int:
-    entry, used, message_id = author.name("use_"), author.random.randrange(1, 40), author.name("msg_")
+    entry, used = author.name("use_"), author.random.randrange(1, 40)
     when = at(now).isoformat().replace("+00:00", "Z")
     data = {"id": entry, "customer": customer, "credits": used, "source": "stripe"}
     body = json.dumps({"type": "credits.used", "timestamp": when, "data": data}).encode()
-    webhook = Webhook("/webhooks/standardwebhooks", body, lambda _, b, now: signing.standard(message_id, b, now))
-    author.tells(webhook, "standardwebhooks", message_id)
+    # The entry's id counts, not the message's: what is told in two messages is used once.
+    for message_id in [author.name("msg_") for _ in range(author.random.choice([1, 1, 1, 2]))]:
+        _message(author, message_id, body)
     author.world.expect(
         "credit_entries",
         ("stripe", entry),
@@ -227,5 +288,11 @@ def _usage(author: Author, customer: str, now: int) -> int:
         credits=-used,
         credits_refunded=0,
         occurred_at=at(now),
+        reason=None,
     )
     return used
+
+
+def _message(author: Author, message_id: str, body: bytes) -> None:
+    webhook = Webhook("/webhooks/standardwebhooks", body, lambda _, b, now: signing.standard(message_id, b, now))
+    author.tells(webhook, "standardwebhooks", message_id)

@@ -1,13 +1,41 @@
-"""An SMS comes in, one goes out, and a call is made."""
+"""Messages come in and go out, and a call is made or taken. Forms tell of all, Event Streams of some messages again."""
 
+import hashlib
+import json
+from datetime import datetime
 from urllib.parse import urlencode
 
 from tests.support import signing
-from tests.support.story.base import Author, Webhook, at
+from tests.support.story.base import Author, Row, Webhook, at
+
+OURS = "+33644601234"
+CHANNELS = {"sms": ("SM", ""), "mms": ("MM", ""), "whatsapp": ("SM", "whatsapp:")}
+"""Channel -> (how the message's id begins, what stands before its numbers)."""
+
+LIVES = (
+    ["sent"],
+    ["queued", "sending", "sent", "delivered"],
+    ["accepted", "scheduled", "queued", "sent", "delivered", "read"],
+    ["accepted", "scheduled", "canceled"],
+    ["sent", "undelivered"],
+    ["failed"],
+    # The carrier's first word is not always its last.
+    ["sent", "undelivered", "delivered"],
+)
+FAILURES = {"undelivered": "30007", "failed": "21614"}
+STREAMED = {
+    "sent": "sent_at",
+    "delivered": "delivered_at",
+    "read": "read_at",
+    "undelivered": "failed_at",
+    "failed": "failed_at",
+}
+"""What an Event Stream tells, and the column that its time is for: forms of messages have none."""
 
 
 def tell(author: Author) -> None:
-    _chat(author)
+    for channel in author.random.sample(sorted(CHANNELS), 2):
+        _chat(author, channel)
     _call(author)
 
 
@@ -18,66 +46,113 @@ def _callback(author: Author, path: str, event_id: str, **fields: str) -> None:
     author.tells(Webhook(f"/webhooks/twilio{path}", body, lambda url, b, _: signing.twilio(url, b)), "twilio", event_id)
 
 
-def _chat(author: Author) -> None:
-    ours, customer = "+33644601234", f"+336{author.random.randrange(10**8):08d}"
-    inbound, text = author.name("SM"), "Bonjour, c'est Zoé 👋 & co + 100%"
-    _callback(author, "/sms", inbound, MessageSid=inbound, SmsStatus="received", From=customer, To=ours, Body=text)
-    author.world.expect(
-        "messages",
-        ("twilio", inbound),
-        channel="sms",
-        direction="inbound",
-        sender=customer,
-        recipient=ours,
-        kind="text",
-        body=text,
-        status="received",
-        error_code=None,
-        sent_at=None,
-        occurred_at=None,
+def _stream(author: Author, events: list[tuple[str, str, datetime]]) -> None:
+    """A batch of (message, status, when). Its digest is in the URL, and the URL is what is signed."""
+    batch = [(author.name("EZ"), event) for event in events]
+    body = json.dumps([_cloud_event(event_id, *event) for event_id, event in batch]).encode()
+    path = f"/webhooks/twilio/stream?bodySHA256={hashlib.sha256(body).hexdigest()}"
+    author.tells(
+        Webhook(path, body, lambda url, _, __: signing.twilio_json(url)), "twilio", *(name for name, _ in batch)
     )
-    outbound = author.name("SM")
-    life = author.random.choice([["queued", "sent", "delivered"], ["sent", "undelivered"], ["failed"], ["sent"]])
-    failure = {"undelivered": "30007", "failed": "21614"}.get(life[-1])
-    for status in life:
-        extra = {"ErrorCode": failure} if failure and status == life[-1] else {}
-        _callback(
-            author,
-            "/sms",
-            f"{outbound}:{status}",
-            MessageSid=outbound,
-            MessageStatus=status,
-            SmsStatus=status,
-            From=ours,
-            To=customer,
-            **extra,
-        )
-    author.world.expect(
-        "messages",
-        ("twilio", outbound),
-        channel="sms",
-        direction="outbound",
-        sender=ours,
-        recipient=customer,
-        body=None,
-        status=life[-1],
-        error_code=failure,
-        delivered_at=None,
-    )
+
+
+def _cloud_event(event_id: str, message: str, status: str, when: datetime) -> Row:
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "type": f"com.twilio.messaging.message.{status}",
+        "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "data": {"messageSid": message, "messageStatus": status.upper(), "errorCode": FAILURES.get(status)},
+    }
+
+
+def _chat(author: Author, channel: str) -> None:
+    customer = f"+336{author.random.randrange(10**8):08d}"
+    _received(author, channel, customer)
+    first = _sent(author, channel, customer)
     author.world.expect(
         "conversations",
-        ("twilio", "sms", ours, customer),
+        ("twilio", channel, OURS, customer),
         inbound=1,
         outbound=1,
         last_inbound_at=None,
+        last_outbound_at=first,
     )
 
 
+def _received(author: Author, channel: str, customer: str) -> None:
+    sid, scheme = CHANNELS[channel]
+    message, text = author.name(sid), author.random.choice(["Bonjour, c'est Zoé 👋 & co + 100%", "ok", "STOP", ""])
+    media = {"NumMedia": "1", "MediaContentType0": "image/jpeg"} if channel == "mms" else {"NumMedia": "0"}
+    people = {"From": scheme + customer, "To": scheme + OURS}
+    _callback(author, "/sms", message, MessageSid=message, SmsStatus="received", Body=text, **media, **people)
+    author.world.expect(
+        "messages",
+        ("twilio", message),
+        provider="twilio",
+        channel=channel,
+        direction="inbound",
+        sender=customer,
+        recipient=OURS,
+        our_number=OURS,
+        peer_number=customer,
+        kind="image" if channel == "mms" else "text",
+        body=text or None,
+        status="received",
+        error_code=None,
+        error_message=None,
+        is_opt_out=text == "STOP",
+        sent_at=None,
+        delivered_at=None,
+        read_at=None,
+        failed_at=None,
+        occurred_at=None,
+    )
+
+
+def _sent(author: Author, channel: str, customer: str) -> datetime | None:
+    """Returns when it was first heard of, where that is known."""
+    sid, scheme = CHANNELS[channel]
+    message, now, life = author.name(sid), author.moment(), author.random.choice(LIVES)
+    people = {"From": scheme + OURS, "To": scheme + customer}
+    for status in life:
+        extra = {"ErrorCode": FAILURES[status]} if status in FAILURES else {}
+        said = {"MessageSid": message, "MessageStatus": status, "SmsStatus": status}
+        _callback(author, "/sms", f"{message}:{status}", **said, **people, **extra)
+    is_streamed = author.random.random() < 0.5
+    times = {status: at(now + offset) for offset, status in enumerate(life) if status in STREAMED and is_streamed}
+    if times:
+        _stream(author, [(message, status, when) for status, when in times.items()])
+    columns = {STREAMED[status]: when for status, when in times.items()}
+    author.world.expect(
+        "messages",
+        ("twilio", message),
+        provider="twilio",
+        channel=channel,
+        direction="outbound",
+        sender=OURS,
+        recipient=customer,
+        our_number=OURS,
+        peer_number=customer,
+        kind=None,
+        body=None,
+        status=life[-1],
+        error_code=FAILURES.get(life[-1]),
+        error_message=None,
+        is_opt_out=False,
+        **{column: columns.get(column) for column in STREAMED.values()},
+        occurred_at=min(times.values(), default=None),
+    )
+    return min(times.values(), default=None)
+
+
 def _call(author: Author) -> None:
-    call, now = author.name("CA"), author.moment()
-    ending = author.random.choice(["completed", "busy", "no-answer", None])
+    call, now, customer = author.name("CA"), author.moment(), f"+336{author.random.randrange(10**8):08d}"
+    is_inbound = author.random.random() < 0.3
+    direction, caller, callee = ("inbound", customer, OURS) if is_inbound else ("outbound", OURS, customer)
+    ending = author.random.choice(["completed", "completed", "busy", "no-answer", "failed", "canceled", None])
     seconds = author.random.randrange(1, 600)
-    steps = [("initiated", 0), ("ringing", 1)]
+    steps = [(author.random.choice(["queued", "initiated"]), 0), ("ringing", 1)]
     if ending == "completed":
         steps.append(("in-progress", 9))
     end = 9 + seconds
@@ -92,22 +167,27 @@ def _call(author: Author) -> None:
             f"{call}:{status}",
             CallSid=call,
             CallStatus=status,
-            Direction="outbound-api",
-            From="+33644601234",
-            To="+33612345678",
+            Direction=direction if is_inbound else "outbound-api",
+            From=caller,
+            To=callee,
             Timestamp=when,
             **extra,
         )
     author.world.expect(
         "calls",
         ("twilio", call),
-        direction="outbound",
-        caller="+33644601234",
-        callee="+33612345678",
+        provider="twilio",
+        direction=direction,
+        caller=caller,
+        callee=callee,
         status=ending or "ringing",
         started_at=at(now),
         answered_at=at(now + 9) if ending == "completed" else None,
         ended_at=at(now + end) if ending else None,
         duration_seconds=None if ending is None else seconds if ending == "completed" else 0,
         talk_seconds=seconds if ending == "completed" else None,
+        end_reason=None,
+        recording_url=None,
+        summary=None,
+        sentiment=None,
     )

@@ -18,6 +18,12 @@ EXPECTED: Expected = {
     "stripe/customer.subscription.updated.legacy_2024-06-20.json": [("subscriptions", {
         **SUB, **CUSTOMER, **PRO, "status": "active", "current_period_end": at(1750412400),
         "cancel_at_period_end": False, "event_created": at(1747734002)})],
+    "stripe/customer.subscription.updated.json": [("subscriptions", {
+        **SUB, **CUSTOMER, **PRO, "status": "active", "current_period_end": at(1750412400),
+        "cancel_at_period_end": False, "event_created": at(1747734002), "event_id": "evt_1RQ8vaLkdIwHu7ixT4y1PqUz"})],
+    "stripe/customer.subscription.updated.cancel_at_period_end.json": [("subscriptions", {
+        **SUB, **CUSTOMER, **PRO, "status": "active", "current_period_end": at(1753004400),
+        "cancel_at_period_end": True, "event_created": at(1750499001), "event_id": "evt_1RZqH2LkdIwHu7ixAq2Rj7Tn"})],
     "stripe/customer.subscription.deleted.json": [("subscriptions", {
         **SUB, **CUSTOMER, **PRO, "status": "canceled", "current_period_end": at(1753004400),
         "cancel_at_period_end": True, "event_created": at(1753004403)})],
@@ -25,6 +31,9 @@ EXPECTED: Expected = {
         **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixF4iLed01", "status": "open", "amount_paid": 0,
         "last_failed_at": at(1750416024)})],
     "stripe/invoice.paid.json": [("invoices", {
+        **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixW6bB2cYk", "status": "paid", "amount_paid": 5880,
+        "paid_at": at(1750416022)})],
+    "stripe/invoice.payment_succeeded.json": [("invoices", {
         **INVOICE, "invoice_id": "in_1RbNz3LkdIwHu7ixW6bB2cYk", "status": "paid", "amount_paid": 5880,
         "paid_at": at(1750416022)})],
     "stripe/invoice.payment_succeeded.legacy_2024-06-20.json": [("invoices", {

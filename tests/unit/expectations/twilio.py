@@ -21,6 +21,12 @@ EXPECTED: Expected = {
         "peer_number": "+33612345678", "kind": "text", "body": "Bonjour, c'est Zoé 👋 & co + 100%",
         "status": "received", "is_opt_out": False})],
     "twilio/mms.inbound.form": [("messages", {"channel": "mms", "kind": "image", "status": "received"})],
+    "twilio/sms.status.queued.form": [("messages", {
+        **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4099", "status": "queued", "sent_at": None})],
+    "twilio/sms.status.sent.form": [("messages", {
+        **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4099", "status": "sent", "sent_at": None})],
+    "twilio/sms.status.failed_21614.form": [("messages", {
+        **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4014", "status": "failed", "error_code": "21614"})],
     "twilio/sms.status.delivered.form": [("messages", {
         **TW_OUT, "message_id": "SM7b0e8ae6ade43cb3c0ce4525424e4099", "status": "delivered"})],
     "twilio/sms.status.undelivered_30007.form": [("messages", {
@@ -30,6 +36,7 @@ EXPECTED: Expected = {
         "delivered_at": datetime(2025, 6, 25, 13, 15, 44, tzinfo=UTC)})],
     "twilio/voice.status.initiated.form": [("calls", {
         **CALL, "call_id": "CA5ef8732a3c49700934481addd5ce1659", "status": "ringing", "started_at": at(1750929242)})],
+    "twilio/voice.status.ringing.form": [("calls", {**CALL, "status": "ringing", "started_at": at(1750929243)})],
     "twilio/voice.status.in-progress.form": [("calls", {**CALL, "status": "answered", "answered_at": at(1750929251)})],
     "twilio/voice.status.completed.form": [("calls", {
         **CALL, "status": "completed", "duration_seconds": Decimal("129.000"), "ended_at": at(1750929380)})],

@@ -1,0 +1,116 @@
+"""`GET /api/events` and `GET /api/events/{source}/{event_id}`. What is shown is decided in `replay.events`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg
+import orjson
+from aiohttp import web
+from multidict import MultiMapping
+
+from replay.events import Reveal, Search, UnknownEvent, list_events, require_text, show_event
+from replay.times import parse_time
+from replay.window import LogReader
+from schemas.errors import InvalidSelection
+
+REASON_HEADER: Final = "X-Reason"
+LIMIT: Final = 50
+MAX_LIMIT: Final = 500
+LOG_SECONDS: Final = 15.0
+
+_REVEAL: Final = frozenset({"reveal", "reason"})
+_LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | _REVEAL
+_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False, "": False}
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def event_routes(
+    pool: "asyncpg.Pool[asyncpg.Record]", open_log: Callable[[], LogReader], who: Callable[[web.Request], str]
+) -> list[web.RouteDef]:
+    """Routes for an application that has authenticated the request; `who` names the operator."""
+
+    async def list_route(request: web.Request) -> web.Response:
+        with _Problems():
+            query = _parameters(request.query, _LIST)
+            search = Search(
+                source=query.get("source"),
+                type_glob=query.get("type"),
+                status=query.get("status"),
+                from_ms=_time(query, "from"),
+                to_ms=_time(query, "to"),
+                q=query.get("q"),
+            )
+            limit, reveal = _limit(query), _reveal(request, query, who)
+            async with pool.acquire() as connection:
+                page = await list_events(connection, search, limit, query.get("cursor"), reveal)
+        return _json({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
+
+    async def show_route(request: web.Request) -> web.Response:
+        with _Problems():
+            reveal = _reveal(request, _parameters(request.query, _REVEAL), who)
+            source, event_id = request.match_info["source"], request.match_info["event_id"]
+            async with pool.acquire() as connection, asyncio.timeout(LOG_SECONDS):
+                return _json(await show_event(connection, open_log, source, event_id, reveal))
+
+    return [
+        web.get("/api/events", list_route),
+        # A dead record without an id of its own is indexed under its location, slashes and all.
+        web.get("/api/events/{source}/{event_id:.+}", show_route),
+    ]
+
+
+class _Problems:
+    """Our errors as the console's problems."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, InvalidSelection):
+            raise web.HTTPBadRequest(reason="invalid selection", text=str(error)) from error
+        if isinstance(error, UnknownEvent):
+            raise web.HTTPNotFound(reason="not found", text=str(error)) from error
+        if isinstance(error, TimeoutError):
+            text = f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s."
+            raise web.HTTPServiceUnavailable(reason="unavailable", text=text) from error
+
+
+def _parameters(query: MultiMapping[str], known: frozenset[str]) -> MultiMapping[str]:
+    """A misspelt filter would show everything, so it is refused."""
+    if unknown := sorted(set(query) - known):
+        raise InvalidSelection(f"{unknown[0][:40]!r} is no parameter; there are: {', '.join(sorted(known))}")
+    if twice := [name for name in known if len(query.getall(name, ())) > 1]:
+        raise InvalidSelection(f"{twice[0]!r} is given twice")
+    return query
+
+
+def _time(query: MultiMapping[str], name: str) -> int | None:
+    try:
+        return parse_time(query[name]) if name in query else None
+    except ValueError as error:
+        raise InvalidSelection(f"{name}: {error}") from error
+
+
+def _limit(query: MultiMapping[str]) -> int:
+    text = query.get("limit", str(LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
+        raise InvalidSelection(f"limit is a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:
+    """None unless it is asked for. Raises `InvalidSelection`."""
+    asked = _BOOLEANS.get(query.get("reveal", "").lower())
+    if asked is None:
+        raise InvalidSelection("reveal is true or false")
+    reason = query.get("reason") or request.headers.get(REASON_HEADER) or None
+    operator = who(request)
+    for text in (reason, operator):
+        require_text(text)
+    return Reveal(operator, reason) if asked else None
+
+
+def _json(document: Any) -> web.Response:
+    body = orjson.dumps(document, default=str)
+    return web.Response(body=body, content_type="application/json", headers=_HEADERS)

@@ -1,0 +1,27 @@
+"""Times as people write them: RFC 3339, or relative (`2h ago`, `yesterday 14:00`)."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+import dateparser
+
+_LOST_PLUS: Final = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:?\d\d)\Z")
+"""In the query of a URL an unescaped `+` of a time zone is a space."""
+
+
+def parse_time(text: str) -> int:
+    """A moment, as milliseconds since the epoch; without a zone, UTC. Raises ValueError."""
+    text = _LOST_PLUS.sub(r"\1+\2", text.strip())
+    moment: datetime | None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = dateparser.parse(
+            text, settings={"TIMEZONE": "UTC", "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past"}
+        )
+    if moment is None:
+        raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
