@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 
-from ingest.event_log import producer_factory
+from ingest.producer import producer_factory
 from replay.ports import Append
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
 from schemas.errors import Unavailable

@@ -5,23 +5,21 @@ record can come late but not twice; the delivery that waited for it may meanwhil
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest import metrics
+from ingest.producer import learn_partitions, stop_producer
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
 from schemas.errors import Unavailable
 from schemas.settings import Source
-from schemas.topics import MAX_RECORD_BYTES
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
-MAX_BATCH_BYTES: Final = 1024 * 1024
 LANES: Final = 2
 """Batches of a topic that may be on their way: one at the broker, and one at hand for when it answers."""
 
@@ -97,16 +95,16 @@ class EventLog:
         if self._producer is None:
             raise Unavailable("the log is not taking appends")
         wanted = [*self._topics, *topics]
-        await _learn_partitions(self._producer, wanted)
+        await learn_partitions(self._producer, wanted)
         self._topics = wanted
 
     async def _started_producer(self) -> AIOKafkaProducer:
         producer = self._make_producer()
         try:
             await producer.start()
-            await _learn_partitions(producer, self._topics)
+            await learn_partitions(producer, self._topics)
         except (KafkaError, Unavailable) as error:
-            await _stop_producer(producer)
+            await stop_producer(producer)
             raise Unavailable(f"Kafka does not answer: {error}") from error
         return producer
 
@@ -119,7 +117,7 @@ class EventLog:
         if self._renewal is not None:
             self._renewal.cancel()
         if self._producer is not None:
-            await _stop_producer(self._producer)
+            await stop_producer(self._producer)
 
     def is_taking(self, topic: str) -> bool:
         """False while the topic's oldest batch has waited longer than anybody would wait for its answer.
@@ -275,53 +273,10 @@ class EventLog:
         self._renewal = asyncio.create_task(self._renew(broken))
 
     async def _renew(self, broken: AIOKafkaProducer) -> None:
-        await _stop_producer(broken)
+        await stop_producer(broken)
         while self._producer is None:
             try:
                 self._producer = await self._started_producer()
             except Unavailable as error:
                 metrics.append_failed("*", error, 0)
                 await asyncio.sleep(1)
-
-
-async def _learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
-    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`.
-
-    `topics` is every topic: a client that is asked for one more by itself forgets those that it only knew of.
-    """
-    try:
-        await producer.client.set_topics(topics)
-        for topic in topics:
-            # One that is missing is its own source's trouble: `append` refuses it, and says why.
-            with contextlib.suppress(UnknownTopicOrPartitionError):
-                await producer.partitions_for(topic)
-    except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer: {error}") from error
-
-
-async def _stop_producer(producer: AIOKafkaProducer) -> None:
-    """`stop` flushes first, and a flush waits for ever while the broker is away."""
-    try:
-        await asyncio.wait_for(producer.stop(), timeout=5)
-    except (TimeoutError, KafkaError):
-        # There is no public way to stop the client without its flush.
-        if producer._sender.sender_task is not None:
-            producer._sender.sender_task.cancel()
-        # Whoever waits for a batch of this producer must hear that nothing will come of it any more.
-        producer._message_accumulator.fail_all(ProducerClosed())
-        await producer.client.close()
-
-
-def producer_factory(bootstrap_servers: str) -> Callable[[], AIOKafkaProducer]:
-    """Settings of the producer: every one of them is about not losing a record."""
-    return lambda: AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
-        client_id="redrive-ingest",
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES,
-        max_batch_size=MAX_BATCH_BYTES,
-        linger_ms=0,
-        request_timeout_ms=10_000,
-        metadata_max_age_ms=30_000,
-    )

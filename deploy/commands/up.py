@@ -1,17 +1,15 @@
 """`redrive up`: everything on this machine, in the foreground, with nothing left behind when it ends."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import aiohttp
 import click
@@ -23,6 +21,7 @@ from deploy.commands.send import post, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
 from deploy.output import err, out
+from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command
@@ -54,8 +53,8 @@ async def _up(settings: Settings, sample: bool) -> None:
     async with AsyncExitStack() as stack:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(_lock(data))
-        _require_ports(settings)
+        stack.enter_context(Lock(data / "up.lock"))
+        require_ports(settings)
         try:
             children = await _start(stack, settings, sample, stop)
             out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
@@ -177,50 +176,6 @@ def _service_command(name: str, data: Path) -> Command:
         environment={"REDRIVE_DATA": str(data.resolve()), "LOG_STDOUT_LEVEL": "ERROR"},
         stop_seconds=40,
     )
-
-
-class _Lock:
-    """One `redrive up` per data folder. The kernel drops the lock with its process, so it can't go stale."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip()
-            raise Unavailable(f"another `redrive up` (pid {holder}) runs on {self._path.parent}") from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _lock(data: Path) -> _Lock:
-    return _Lock(data / "up.lock")
-
-
-def _require_ports(settings: Settings) -> None:
-    """Before anything starts, so that nothing is half-started."""
-    wanted_ports = (
-        (settings.ingest_host, settings.ingest_port, "INGEST_PORT"),
-        (settings.console_host, settings.console_port, "CONSOLE_PORT"),
-        (settings.processors_host, settings.processors_port, "PROCESSORS_PORT"),
-    )
-    for host, port, variable in wanted_ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise Misconfigured(f"{host}:{port} can't be bound ({error.strerror}); set {variable}") from error
 
 
 def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> None:

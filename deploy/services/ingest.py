@@ -23,9 +23,10 @@ from deploy.topics import Topics
 from deploy.wiring import Runtime
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow, save_periodically
-from ingest.event_log import EventLog, producer_factory
+from ingest.event_log import EventLog
 from ingest.handler import Ingress
 from ingest.log_tail import KafkaLogTail
+from ingest.producer import producer_factory
 from ingest.quarantine import Quarantine
 from ingest.window_store import WindowStore
 from schemas.control import SourceState

@@ -16,9 +16,10 @@ from yarl import URL
 
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow
-from ingest.event_log import EventLog, producer_factory
+from ingest.event_log import EventLog
 from ingest.handler import Ingress
 from ingest.log_tail import KafkaLogTail
+from ingest.producer import producer_factory
 from ingest.quarantine import Quarantine
 from ingest.window_store import WindowStore
 from schemas.providers import PROVIDERS

@@ -1,0 +1,57 @@
+"""The Kafka producer: how it is made, and how it is stopped while the broker is away."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
+
+from schemas.errors import Unavailable
+from schemas.topics import MAX_RECORD_BYTES
+
+MAX_BATCH_BYTES: Final = 1024 * 1024
+
+
+async def learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
+    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`.
+
+    `topics` is every topic: a client that is asked for one more by itself forgets those that it only knew of.
+    """
+    try:
+        await producer.client.set_topics(topics)
+        for topic in topics:
+            # One that is missing is its own source's trouble: `append` refuses it, and says why.
+            with contextlib.suppress(UnknownTopicOrPartitionError):
+                await producer.partitions_for(topic)
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer: {error}") from error
+
+
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """`stop` flushes first, and a flush waits for ever while the broker is away."""
+    try:
+        await asyncio.wait_for(producer.stop(), timeout=5)
+    except (TimeoutError, KafkaError):
+        # There is no public way to stop the client without its flush.
+        if producer._sender.sender_task is not None:
+            producer._sender.sender_task.cancel()
+        # Whoever waits for a batch of this producer must hear that nothing will come of it any more.
+        producer._message_accumulator.fail_all(ProducerClosed())
+        await producer.client.close()
+
+
+def producer_factory(bootstrap_servers: str) -> Callable[[], AIOKafkaProducer]:
+    """Settings of the producer: every one of them is about not losing a record."""
+    return lambda: AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        client_id="redrive-ingest",
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        max_batch_size=MAX_BATCH_BYTES,
+        linger_ms=0,
+        request_timeout_ms=10_000,
+        metadata_max_age_ms=30_000,
+    )
