@@ -71,7 +71,11 @@ class Quarantine:
 
     def keep(self, source: Source, delivery: Delivery, rejection: str, answer: Callable[[bool], None]) -> None:
         """`answer` hears once whether the delivery is kept: now, or when the log has answered. Never raises."""
-        size = len(delivery.body) + len(delivery.query) + 1024
+        masked = conceal(source.provider, delivery, source.secrets)
+        record_id = body_record_id(masked.body)
+        headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)
+        # Whoever forges chooses the headers, too.
+        size = len(masked.body) + sum([len(name) + len(value) for name, value in headers])
         now = delivery.arrived_ms / 1000
         limits = self._limits.get(source.name)
         if limits is None:
@@ -80,9 +84,6 @@ class Quarantine:
             self._drop(source.name, delivery.arrived_ms)
             answer(False)
             return
-        masked = conceal(source.provider, delivery, source.secrets)
-        record_id = body_record_id(masked.body)
-        headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)
 
         def settled(location: Location | None) -> None:
             if location is None:

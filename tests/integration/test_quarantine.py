@@ -25,9 +25,10 @@ async def held_of(read_topic: ReadTopic, name: str) -> list[ConsumerRecord]:
     return [record for record in await read_topic(QUARANTINE) if dict(record.headers).get("ce_source") == wanted]
 
 
-async def post_forged(running: Any, name: str, number: int) -> int:
+async def post_forged(running: Any, name: str, number: int, padding: str = "") -> int:
     body = payment(number)
     headers = signing.stripe(body, int(time.time()), "whsec_forged")
+    headers["Stripe-Signature"] += f",v0={padding}"
     async with running.session.post(f"{running.url}/webhooks/{name}", data=body, headers=headers) as response:
         assert (await response.json())["code"] == "signature_mismatch"
         return int(response.status)
@@ -92,6 +93,16 @@ async def test_a_fast_flood_is_held_to_its_rate_and_large_ones_to_their_bytes(
         for number in range(6):
             await post_forged(running, source_name, number)
     assert len(await held_of(read_topic, source_name)) == 6, "and as much again after them"
+
+
+async def test_large_headers_count_like_large_bodies(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: ReadTopic
+) -> None:
+    sources = {source_name: source(source_name, "stripe")}
+    async with run_ingress(stack, sources, tmp_path, now_ms, quarantine=QuarantineConfig(bytes=20_000)) as running:
+        for number in range(8):
+            assert await post_forged(running, source_name, number, padding="0" * 6000) == 401
+    assert len(await held_of(read_topic, source_name)) == 2
 
 
 AIRCALL_BODY = {"event": "call.created", "timestamp": 1_750_000_000, "data": {"id": 7, "direction": "inbound"}}

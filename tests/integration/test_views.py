@@ -58,6 +58,9 @@ CASES: dict[str, Case] = {
         [subscription("sub_1", "active", NOW + 50), subscription("sub_2", "unpaid", NOW)], True, "subscription_unpaid", "active"),
     "of those that are left out the latest stands": (
         [subscription("sub_1", "canceled", NOW), subscription("sub_2", "incomplete_expired", NOW + 1)], False, None, "incomplete_expired"),
+    "one that expired incomplete does not count before a later canceled one": (
+        [subscription("sub_1", "incomplete_expired", NOW), subscription("sub_2", "canceled", NOW + 1)],
+        True, "subscription_canceled", "canceled"),
     "an open invoice with a failed payment is the first reason": (
         [subscription("sub_1", "unpaid"), invoice("in_1", "open", "payment_failed")], True, "invoice_payment_failed", "unpaid"),
     "a paid invoice freezes nobody": (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import Dead, Folded, combine, fold_record
 from schemas.facts import TABLES
 from tests.support.fixtures import READABLE, of_fixture
 from tests.support.records import FakeRecord, record, stripe_event
@@ -163,6 +163,16 @@ def test_what_says_nothing_of_any_row_is_ignored_with_an_error_and_not_dead(prov
     assert isinstance(folded, Folded)
     assert ([event.status for event in folded.events], folded.rows) == (["ignored"], ())
     assert folded.events[0].error
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_event_that_a_record_names_twice_shows_the_better_outcome(order: int) -> None:
+    ignored = {"event": "bounce", "timestamp": 1, "sg_event_id": "e"}
+    applied = {**ignored, "sg_message_id": "m.1"}
+    body = json.dumps([ignored, applied][::order]).encode()
+    folded = fold_record(record("webhooks.sendgrid", "sendgrid", body))
+    assert isinstance(folded, Folded)
+    assert [event.status for event in combine([folded]).events] == ["applied"]
 
 
 def test_a_bug_in_a_projection_kills_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
