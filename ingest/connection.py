@@ -114,6 +114,8 @@ def _is_whole_delivery(message: Any, payload: Any) -> bool:
         type(message) is RawRequestMessage
         and message.path.startswith(PREFIX)
         and message.version == HttpVersion11
+        # Its answer has no body, which aiohttp sees to.
+        and message.method != "HEAD"
         and not message.should_close
         and not message.upgrade
         and not message.compression

@@ -80,6 +80,19 @@ async def test_a_body_in_pieces_is_answered_like_a_whole_one(
             assert found[0] == found[1] == found[2]
 
 
+async def test_the_answer_to_head_has_no_body(stack: Stack, topic: str, source_name: str, tmp_path: Path) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
+        head = f"HEAD /webhooks/{source_name} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        writer.write(head)
+        status, _, _ = parse(await reader.readuntil(b"\r\n\r\n"))
+        assert status.split()[1] == b"405"
+        writer.write(request(source_name, payment(1)))
+        status, _, _ = parse(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10))
+        assert status.split()[1] == b"200", "nothing of the first answer is in the way"
+        writer.close()
+
+
 async def test_pipelined_requests_are_answered_in_their_order(
     stack: Stack, topic: str, source_name: str, tmp_path: Path
 ) -> None:
