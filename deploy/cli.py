@@ -4,7 +4,8 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
@@ -17,6 +18,7 @@ from rich.markup import escape
 from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
 from deploy.output import err, print_json
+from deploy.supervisor import MISCONFIGURED
 from deploy.wiring import load
 from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
 from schemas.masking import describe
@@ -24,7 +26,7 @@ from schemas.masking import describe
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNAVAILABLE: Final = 69
-EXIT_MISCONFIGURED: Final = 78
+EXIT_MISCONFIGURED: Final = MISCONFIGURED
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,12 +112,19 @@ def _commands() -> None:
 
 
 def main() -> None:
-    """Run, and turn our errors into exit codes and one line that says what to do."""
+    """Run what the arguments say."""
     # The client reports every try to connect; a command says it once, and what to do.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     _commands()
-    try:
+    with exit_codes():
         redrive.main(standalone_mode=False)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Our errors as exit codes, and one line that says what to do."""
+    try:
+        yield
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

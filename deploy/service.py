@@ -41,10 +41,12 @@ def _json(body: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
 
 
-async def listen(runner: web.BaseRunner, host: str, port: int, variable: str) -> int:
-    """Bind and return the port. Raises `Misconfigured`, naming the variable that moves it."""
+async def listen(runner: web.BaseRunner, host: str, port: int, variable: str, has_siblings: bool = False) -> int:
+    """Bind, with siblings to one port all together, and return it. Raises `Misconfigured`, naming the variable that
+    moves it.
+    """
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    site = web.TCPSite(runner, host, port, reuse_port=has_siblings)
     try:
         await site.start()
     except OSError as error:

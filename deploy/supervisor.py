@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
 RESTART_SECONDS: Final = 1.0
+MISCONFIGURED: Final = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Command:
     stop_seconds: float = 30.0
     user: str | None = None
     home: Path | None = None
+    descriptors: Sequence[int] = ()
+    """Open files that it gets."""
 
 
 class Child:
@@ -39,6 +42,8 @@ class Child:
         self._watch: asyncio.Task[None] | None = None
         self._is_stopping = False
         self.restarts = 0
+        self.gave_up = asyncio.Event()
+        """Set when it said that it can't work as it is configured: starting it again would not help."""
 
     @property
     def pid(self) -> int | None:
@@ -67,6 +72,7 @@ class Child:
                 env={**os.environ, **command.environment},
                 cwd=command.home,
                 start_new_session=True,
+                pass_fds=command.descriptors,
                 **as_user(command.user),
                 preexec_fn=_die_with_parent(command.stop_signal),
             )
@@ -78,6 +84,10 @@ class Child:
         while self._process is not None:
             code = await self._process.wait()
             if self._is_stopping:
+                return
+            if code == MISCONFIGURED:
+                self._announce(f"{self.command.name} can't work as it is configured; its log says why")
+                self.gave_up.set()
                 return
             self.restarts += 1
             self._announce(f"{self.command.name} ended with {code}; starting it again")

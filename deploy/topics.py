@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import Unavailable
 from schemas.settings import Source
-from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS
+from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def wanted(sources: Iterable[Source]) -> dict[str, dict[str, str]]:
 
 def partitions_of(topic: str, default: int) -> int:
     """Operators' topics are small, control is read whole, and the quarantine is bounded by its partition's bytes."""
-    return 1 if topic in (CONTROL, OPERATOR, QUARANTINE) else default
+    return 1 if topic in (CONTROL, OPERATOR, QUARANTINE, WINDOW) else default
 
 
 class Topics:

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from ingest import responses
+from ingest import metrics, responses
 from ingest.connection import PREFIX, Connection, Receive
 from ingest.handler import Ingress
+from ingest.limits import Limits
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 """Above every source's own limit; the source's is checked first where the length is known."""
@@ -15,22 +16,23 @@ MAX_BODY_BYTES = 5 * 1024 * 1024
 IDLE_SECONDS = 75.0
 """Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""
 
-Readiness = Callable[[], Awaitable[dict[str, bool]]]
+Readiness = Callable[[], Awaitable[tuple[bool, dict[str, bool]]]]
 
 
 class _Server(web.Server):
     """aiohttp's server, with our connections."""
 
-    def __init__(self, receive: Receive, *arguments: object, **settings: object) -> None:
+    def __init__(self, receive: Receive, limits: Limits, *arguments: object, **settings: object) -> None:
         super().__init__(*arguments, **settings)  # type: ignore[arg-type]
         self._receive = receive
+        self._limits = limits
 
     def __call__(self) -> Connection:
-        return Connection(self._receive, self, loop=self._loop, **self._kwargs)
+        return Connection(self._receive, self._limits, self, loop=self._loop, **self._kwargs)
 
 
-def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
-    """A server for `web.ServerRunner`. `readiness` names what it depends on, and whether each is there."""
+def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web.Server:
+    """A server for `web.ServerRunner`. `readiness` says whether it is ready, and what of its dependencies is there."""
 
     async def route(request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
@@ -42,11 +44,10 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
         if request.method not in ("GET", "HEAD"):
             return responses.problem("method_not_allowed", allow=("GET", "HEAD")).response()
         if path == "/metrics":
-            return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+            return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if path == "/healthz":
             return responses.document({"status": "ok"}).response()
-        checks = await readiness()
-        is_ready = all(checks.values())
+        is_ready, checks = await readiness()
         return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503).response()
 
     def make_request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
@@ -54,10 +55,14 @@ def create_server(ingress: Ingress, readiness: Readiness) -> web.Server:
 
     return _Server(
         ingress.receive,
+        limits,
         route,
         request_factory=make_request,
         # Bodies stay as they were signed: nothing may decompress them.
         auto_decompress=False,
         keepalive_timeout=IDLE_SECONDS,
+        max_headers=limits.config.headers,
+        max_field_size=limits.config.header_bytes,
+        max_line_size=limits.config.header_bytes,
         access_log=None,
     )

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from ingest import metrics, responses
+from ingest.limits import Limits
 from ingest.responses import Answer
 
 PREFIX: Final = "/webhooks/"
@@ -30,18 +32,42 @@ Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
 class Connection(RequestHandler):
     """One client. A request is taken up only when the one before it has been answered."""
 
-    __slots__ = ("_is_answering", "_receive", "_remote")
+    __slots__ = ("_head_deadline", "_is_answering", "_is_counted", "_limits", "_receive", "_remote")
 
-    def __init__(self, receive: Receive, manager: Any, **settings: Any) -> None:
+    def __init__(self, receive: Receive, limits: Limits, manager: Any, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._receive = receive
+        self._limits = limits
         self._is_answering = False
+        self._is_counted = False
+        self._head_deadline: asyncio.TimerHandle | None = None
         self._remote = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
+        self._is_counted = self._limits.connect(self._remote)
+        if not self._is_counted:
+            self._hang_up("overloaded", "limit")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._limits.disconnect(self._remote)
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _hang_up(self, rejection: str, reason: str) -> None:
+        metrics.connection_refused(reason)
+        if self.transport is not None:
+            self.transport.write(responses.problem(rejection).encoded(int(time.time())))
+            self.transport.close()
+
+    def _head_is_here(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
@@ -53,8 +79,16 @@ class Connection(RequestHandler):
         self._waiter = None
         super().data_received(data)
         self._waiter = waiter
-        if not self._messages or self._is_answering:
+        if self._is_answering:
             return
+        if not self._messages:
+            if self._head_deadline is None:
+                # Part of a head: whoever dribbles the rest holds a connection.
+                seconds = self._limits.config.header_seconds
+                self._head_deadline = self._loop.call_later(seconds, self._hang_up, "request_timeout", "slow")
+            return
+        if self._head_deadline is not None:
+            self._head_is_here()
         if len(self._messages) == 1 and not (self._reading_paused or self._buffer_paused or self._paused):
             message: Any
             message, payload = self._messages[0]
@@ -102,7 +136,10 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Malformed HTTP is a problem like every other, and no traceback is written about it."""
-        rejection = "bad_request" if 400 <= status < 500 else "internal_error"
+        if isinstance(exc, LineTooLong) or (exc is not None and "Too many" in str(exc)):
+            rejection, status = "headers_too_large", 431
+        else:
+            rejection = "bad_request" if 400 <= status < 500 else "internal_error"
         metrics.rejected(metrics.UNKNOWN, rejection, status)
         response = responses.problem(rejection).response()
         response.force_close()

@@ -1,200 +1,186 @@
-"""The dedupe window: which record ids are on the log, with which fingerprints, where. Must not append or answer.
+"""The dedupe window: which contents are on the log, and where; and who is appending what. Must not append or answer.
 
-The log is the truth and the window a cache of its tail: it is written behind (`window_store`), and after a restart it
-reads what it missed back from the log before the first answer. So nothing is fsynced on the hot path, and a crash can
-only cost reading, never an event.
+The log is the truth, and the window a cache of its tail (`window_keeper` loads and saves it). So nothing is fsynced on
+the hot path, and a crash can only cost reading, never an event. A claim makes a content one process's to append; it
+ends with the outcome, or with the process.
 """
 
-import asyncio
-import contextlib
 import hashlib
-import struct
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+import os
+from typing import Final, NamedTuple
 
-from ingest import metrics
-from ingest.window_store import Chunk, Partition, WindowStore
+from ingest.id_table import FINGERPRINT_BYTES, KEY_BYTES, Entry, IdTable
 from schemas.envelope import Location
-from schemas.topics import source_of, topic_of
+from schemas.topics import source_of
 
-_ENTRY: Final = struct.Struct(">16sIqq")
-"""Fingerprint (its first 16 bytes), partition, offset, arrival in ms."""
+CLAIM_MS: Final = 30_000
+"""Longer than an append can be in doubt: what is claimed for longer, its owner has lost."""
 
-KEY_BYTES: Final = 16
-ENTRY_BYTES: Final = KEY_BYTES + _ENTRY.size
-FLUSH_SECONDS: Final = 1.0
+CLAIMED: Final = -1
+SPOOLED: Final = -2
+VOID: Final = -3
+"""Nothing came of the claim: the next copy takes it over."""
+
+_OFFSET_BITS: Final = 48
 
 
-class Seen(NamedTuple):
-    """A record of the log, as the window needs it."""
+class Content(NamedTuple):
+    """What makes two deliveries one: source and record id, and the fingerprint of what was parsed."""
 
-    record_id: str
+    topic: str
+    key: bytes
     fingerprint: bytes
-    location: Location
+
+
+class Claim(NamedTuple):
+    """The right to append a content. `is_conflict`: its id is known with another content."""
+
+    content: Content
+    place: int
     arrived_ms: int
+    is_conflict: bool
 
 
-class LogTail(Protocol):
-    """The log, for reading back what the window missed."""
-
-    def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
-        """Every record from `positions`, or where there is none from arrival `since_ms`, to the end as of now."""
-        ...
-
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
-        """{partition: (log start, log end)}."""
-        ...
+class Held(NamedTuple):
+    """Another process is appending it."""
 
 
-def key_of(source: str, record_id: str) -> bytes:
-    return hashlib.blake2b(f"{source}\0{record_id}".encode(), digest_size=KEY_BYTES).digest()
+class Spooled(NamedTuple):
+    """It is durable here, and on its way to the log."""
+
+
+Found = Claim | Location | Held | Spooled
+HELD: Final = Held()
+IN_SPOOL: Final = Spooled()
+
+
+def content_of(topic: str, record_id: str, fingerprint: bytes) -> Content:
+    key = hashlib.blake2b(f"{source_of(topic)}\0{record_id}".encode(), digest_size=KEY_BYTES).digest()
+    return Content(topic, key, fingerprint[:FINGERPRINT_BYTES])
 
 
 class DedupeWindow:
-    """Record ids of the last `window_ms` (by arrival), at most `max_ids` of them; about 200 bytes of memory each."""
+    """Contents of the last `window_ms` (by arrival), as many as the table holds; one per process, on a shared table."""
 
-    def __init__(self, window_ms: int, max_ids: int) -> None:
-        self._window_ms = window_ms
-        self._max_ids = max_ids
-        self._entries: dict[bytes, bytes] = {}
-        self._order: deque[tuple[int, bytes]] = deque()
-        self._bounds: dict[Partition, tuple[int, int]] = {}
-        self._known_to: dict[Partition, int] = {}
-        self._saved_to: dict[Partition, int] = {}
-        self._unsaved: dict[str, list[bytes]] = {}
+    def __init__(self, table: IdTable, window_ms: int) -> None:
+        self._table = table
+        self.window_ms = window_ms
+        self._pid = os.getpid()
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def find(self, source: str, key: bytes, fingerprint: bytes, now_ms: int) -> Location | None:
-        """Where this very content is on the log already, if it came within the window."""
-        entries = self._entries.get(key)
-        if entries is None:
-            return None
-        wanted = fingerprint[:16]
-        for stored, partition, offset, arrived_ms in _ENTRY.iter_unpack(entries):
-            if stored == wanted and now_ms - arrived_ms <= self._window_ms:
-                topic = topic_of(source)
-                start, end = self._bounds.get((topic, partition), (0, 0))
-                # A record that the log has lost is not on the log: the provider's next copy must get in.
-                if start <= offset < end:
-                    return Location(topic, partition, offset)
-        return None
-
-    def remember(self, key: bytes, fingerprint: bytes, location: Location, arrived_ms: int) -> bool:
-        """Note a durable record. Returns whether the id was known with another content: a conflict."""
-        topic, partition, offset = location
-        value = _ENTRY.pack(fingerprint[:16], partition, offset, arrived_ms)
-        self._unsaved.setdefault(topic, []).append(key + value)
-        at = (topic, partition)
-        start, end = self._bounds.get(at, (0, 0))
-        if offset >= end:
-            self._bounds[at] = (start, offset + 1)
-        if self._known_to.get(at) == offset:
-            # A gap (another writer, an append in doubt) stays to be read from the log at the next start.
-            self._known_to[at] = offset + 1
-        return self._insert(key, value, arrived_ms)
-
-    def _insert(self, key: bytes, value: bytes, arrived_ms: int) -> bool:
-        known = self._entries.get(key, b"")
-        if known and value[:16] in {known[i : i + 16] for i in range(0, len(known), _ENTRY.size)}:
-            return False
-        self._entries[key] = known + value
-        self._order.append((arrived_ms, key))
-        while len(self._order) > self._max_ids:
-            self._evict()
-        return bool(known)
-
-    def expire(self, now_ms: int) -> None:
-        """Forget what left the window."""
-        while self._order and now_ms - self._order[0][0] > self._window_ms:
-            self._evict()
-        metrics.WINDOW_IDS.set(len(self._entries))
-
-    def _evict(self) -> None:
-        _, key = self._order.popleft()
-        remaining = self._entries.pop(key, b"")[_ENTRY.size :]
-        if remaining:
-            self._entries[key] = remaining
-
-    async def open(self, folder: Path, log: LogTail, now_ms: int) -> WindowStore:
-        """Load what is on disk, then read the log's tail. Raises what the log raises when it is away."""
-        started = time.monotonic()
-        since_ms = now_ms - self._window_ms
-        self._bounds = await log.bounds()
-        store = await asyncio.to_thread(WindowStore, folder)
-        saved, positions = await asyncio.to_thread(_load_all, store, since_ms)
-        # A stored position past the log's end: the topic was made anew, and what we know of the old one is void.
-        void = {at[0] for at, offset in positions.items() if offset > self._bounds.get(at, (0, 0))[1]}
-        for topic, entries in saved:
-            if topic not in void:
-                self._load(entries, since_ms)
-        kept = {at: offset for at, offset in positions.items() if at[0] not in void and at in self._bounds}
-        read = await self._read_tail(log, kept, since_ms)
-        self._known_to = {at: end for at, (_, end) in self._bounds.items()}
-        await self.save(store, now_ms)
-        metrics.window_caught_up(len(self), read, time.monotonic() - started)
-        return store
-
-    async def learn(self, log: LogTail, now_ms: int) -> None:
-        """Take in topics that were not followed until now; `log` has these alone. Raises what the log raises."""
-        bounds = await log.bounds()
-        self._bounds |= bounds
-        await self._read_tail(log, {}, now_ms - self._window_ms)
-        self._known_to |= {at: end for at, (_, end) in bounds.items()}
-
-    async def _read_tail(self, log: LogTail, positions: Mapping[Partition, int], since_ms: int) -> int:
-        read = 0
-        async for records in log.read_tail(positions, since_ms):
-            for seen in records:
-                key = key_of(source_of(seen.location.topic), seen.record_id)
-                self.remember(key, seen.fingerprint, seen.location, seen.arrived_ms)
-            read += len(records)
-        return read
-
-    def _load(self, entries: bytes, since_ms: int) -> None:
-        for at in range(0, len(entries), ENTRY_BYTES):
-            value = entries[at + KEY_BYTES : at + ENTRY_BYTES]
-            arrived_ms = _ENTRY.unpack(value)[3]
-            if arrived_ms >= since_ms:
-                self._insert(entries[at : at + KEY_BYTES], value, arrived_ms)
-
-    async def save(self, store: WindowStore, now_ms: int) -> None:
-        """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
-        if not self._unsaved and self._known_to == self._saved_to:
-            return
-        unsaved, self._unsaved = self._unsaved, {}
-        chunk = Chunk({topic: b"".join(entries) for topic, entries in unsaved.items()}, dict(self._known_to), now_ms)
+    def claim(self, content: Content, now_ms: int) -> Found:
+        """The claim, if the content is new here; else where it is. Raises `Unavailable`."""
+        topic, key, fingerprint = content
+        table = self._table
+        name = table.number_of(topic)
+        table.lock()
         try:
-            await asyncio.to_thread(store.append, chunk, now_ms - self._window_ms)
-        except OSError as error:
-            for topic, entries in self._unsaved.items():
-                unsaved.setdefault(topic, []).extend(entries)
-            self._unsaved = unsaved
-            metrics.window_not_saved(error)
-        else:
-            self._saved_to = chunk.positions
+            is_conflict = False
+            place: int | None = None
+            for at, entry in table.find(key):
+                if entry.fingerprint != fingerprint:
+                    is_conflict = is_conflict or entry.value != VOID
+                    continue
+                if entry.value >= 0:
+                    if now_ms - entry.arrived_ms <= self.window_ms:
+                        return _location(topic, entry.value)
+                elif entry.value == SPOOLED:
+                    return IN_SPOOL
+                elif entry.value == CLAIMED and not self._is_lost(entry, now_ms):
+                    return HELD
+                else:
+                    place = at
+            mine = Entry(key, fingerprint, now_ms, CLAIMED, self._pid, name)
+            if place is None or not table.replace(place, mine):
+                place = table.put(mine)
+            return Claim(content, place, now_ms, is_conflict)
+        finally:
+            table.unlock()
+
+    def find(self, content: Content) -> Location | None:
+        """Where it is on the log, as far as is known here. Raises `Unavailable`."""
+        topic, key, fingerprint = content
+        self._table.lock()
+        try:
+            for _, entry in self._table.find(key):
+                if entry.fingerprint == fingerprint and entry.value >= 0:
+                    return _location(topic, entry.value)
+            return None
+        finally:
+            self._table.unlock()
+
+    def _is_lost(self, entry: Entry, now_ms: int) -> bool:
+        """Whether nobody will bring this claim to an end."""
+        if now_ms - entry.arrived_ms > CLAIM_MS:
+            return True
+        try:
+            os.kill(entry.owner, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            # It lives, as somebody else.
+            pass
+        return False
+
+    def settle(self, claim: Claim, location: Location) -> None:
+        """It is on the log. Raises `Unavailable`."""
+        self._end(claim, _value(location))
+
+    def spooled(self, claim: Claim) -> None:
+        """It is in the spool. Raises `Unavailable`."""
+        self._end(claim, SPOOLED)
+
+    def release(self, claim: Claim) -> None:
+        """Nothing came of it: the next copy may try. Raises `Unavailable`."""
+        self._end(claim, VOID)
+
+    def _end(self, claim: Claim, value: int) -> None:
+        table = self._table
+        topic, key, fingerprint = claim.content
+        entry = Entry(key, fingerprint, claim.arrived_ms, value, self._pid, table.number_of(topic))
+        table.lock()
+        try:
+            if not table.replace(claim.place, entry) and value != VOID:
+                table.put(entry)
+        finally:
+            table.unlock()
+
+    def remember(self, content: Content, location: Location, arrived_ms: int, is_ours: bool = True) -> None:
+        """It is on the log, says the log, the spool or another host. Raises `Unavailable`."""
+        self._note(content, _value(location), arrived_ms, self._pid if is_ours else 0)
+
+    def remember_spooled(self, content: Content, arrived_ms: int) -> bool:
+        """A spool of an earlier process has it. Returns whether it still has to go to the log. Raises `Unavailable`."""
+        return self._note(content, SPOOLED, arrived_ms, self._pid)
+
+    def _note(self, content: Content, value: int, arrived_ms: int, owner: int) -> bool:
+        """False where the log is known to have it already."""
+        topic, key, fingerprint = content
+        table = self._table
+        name = table.number_of(topic)
+        table.lock()
+        try:
+            for place, entry in table.find(key):
+                if entry.fingerprint == fingerprint:
+                    if entry.value >= 0:
+                        return False
+                    if value == SPOOLED and entry.value == SPOOLED:
+                        return True
+                    # Its new entry comes last in the ring, where the keeper has not been yet.
+                    table.replace(place, entry._replace(value=VOID))
+            table.put(Entry(key, fingerprint, arrived_ms, value, owner, name))
+            return True
+        finally:
+            table.unlock()
 
 
-def _load_all(store: WindowStore, since_ms: int) -> tuple[list[tuple[str, bytes]], dict[Partition, int]]:
-    """Entries by topic, in the order of writing, and the last positions; one chunk's directory in memory at a time."""
-    entries: list[tuple[str, bytes]] = []
-    positions: dict[Partition, int] = {}
-    for chunk in store.load(since_ms):
-        entries += chunk.entries.items()
-        positions = chunk.positions
-    return entries, positions
+def _value(location: Location) -> int:
+    return location.partition << _OFFSET_BITS | location.offset
 
 
-async def save_periodically(
-    window: DedupeWindow, store: WindowStore, now_ms: Callable[[], int], stop: asyncio.Event
-) -> None:
-    """Once a second, and a last time when asked to stop: a write under way can't be cancelled, so none is."""
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)
-        window.expire(now_ms())
-        await window.save(store, now_ms())
+def _location(topic: str, value: int) -> Location:
+    return Location(topic, value >> _OFFSET_BITS, value & (1 << _OFFSET_BITS) - 1)
+
+
+def location_of(topic: str, entry: Entry) -> Location | None:
+    """Where an entry's record is on the log; None while it is not."""
+    return None if entry.value < 0 else _location(topic, entry.value)

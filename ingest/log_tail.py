@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from ingest.dedupe import Seen
+from ingest.window_keeper import Seen
 from ingest.window_store import Partition
 from schemas.envelope import Location, Record
 from schemas.errors import PoisonRecord, Unavailable

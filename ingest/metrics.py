@@ -5,13 +5,11 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable
-from itertools import accumulate
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from schemas.masking import describe, mask_id
 
@@ -22,62 +20,102 @@ UNKNOWN: Final = "unknown"
 """The `source` label of requests to no configured source: names off the wire must not become labels."""
 
 
-class Requests(Collector):
-    """What every delivery counts. Plain numbers of the one thread that counts them, read when they are scraped:
+_REQUESTS: Final = Counter("redrive_ingest_requests", "Deliveries by what became of them.", ["source", "outcome"])
+_MATCHES: Final = Counter(
+    "redrive_ingest_secret_matches",
+    "Verified deliveries by the position of the secret that matched, from 1: an old one is out of use at 0.",
+    ["source", "secret"],
+)
+_SECONDS: Final = Histogram("redrive_ingest_request_seconds", "Time to answer a delivery.", buckets=_BUCKETS)
+LAST_EVENT: Final = Gauge(
+    "redrive_source_last_event_timestamp_seconds",
+    "Arrival of the newest record of a source.",
+    ["source"],
+    multiprocess_mode="max",
+)
+
+
+class Requests:
+    """What every delivery counts. Plain numbers of the one thread that counts them, published when they are scraped:
     the library's counters take a lock each, which would be a twentieth of a delivery's cost.
     """
 
     def __init__(self) -> None:
-        self.outcomes: dict[tuple[str, str], int] = {}
-        self.matches: dict[tuple[str, int], int] = {}
+        self._outcomes: dict[tuple[str, str], int] = {}
+        self._matches: dict[tuple[str, int], int] = {}
         self._buckets = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
+        self._newest_ms: dict[str, int] = {}
+
+    def announce(self, source: str, secrets: int) -> None:
+        """A source's counters are there, at 0, before its first delivery."""
+        for outcome in ("accepted", "duplicate", "conflict", "spooled"):
+            self._outcomes.setdefault((source, outcome), 0)
+        for index in range(secrets):
+            self._matches.setdefault((source, index), 0)
+        self._newest_ms.setdefault(source, 0)
 
     def count(self, source: str, outcome: str) -> None:
         key = (source, outcome)
-        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        self._outcomes[key] = self._outcomes.get(key, 0) + 1
 
     def match(self, source: str, secret_index: int) -> None:
         key = (source, secret_index)
-        self.matches[key] = self.matches.get(key, 0) + 1
+        self._matches[key] = self._matches.get(key, 0) + 1
+
+    def arrived(self, source: str, arrived_ms: int) -> None:
+        self._newest_ms[source] = arrived_ms
 
     def observe(self, seconds: float) -> None:
         self._buckets[bisect_left(_BUCKETS, seconds)] += 1
         self._seconds += seconds
 
-    def collect(self) -> Iterable[Metric]:
-        requests = CounterMetricFamily(
-            "redrive_ingest_requests", "Deliveries by what became of them.", labels=["source", "outcome"]
-        )
-        for (source, outcome), count in list(self.outcomes.items()):
-            requests.add_metric([source, outcome], count)
-        yield requests
-        matches = CounterMetricFamily(
-            "redrive_ingest_secret_matches",
-            "Verified deliveries by the position of the secret that matched, from 1: an old one is out of use at 0.",
-            labels=["source", "secret"],
-        )
-        for (source, index), count in list(self.matches.items()):
-            matches.add_metric([source, str(index + 1)], count)
-        yield matches
-        seconds = HistogramMetricFamily("redrive_ingest_request_seconds", "Time to answer a delivery.")
-        totals = list(accumulate(self._buckets))
-        bounds = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
-        seconds.add_metric([], list(zip(bounds, totals, strict=True)), self._seconds)
-        yield seconds
+    def publish(self) -> None:
+        """Hand on what was counted since the last time."""
+        for (source, outcome), count in self._outcomes.items():
+            _REQUESTS.labels(source, outcome).inc(count)
+            self._outcomes[source, outcome] = 0
+        for (source, index), count in self._matches.items():
+            _MATCHES.labels(source, str(index + 1)).inc(count)
+            self._matches[source, index] = 0
+        # The library has no public way to add many observations at once.
+        for position, count in enumerate(self._buckets):
+            _SECONDS._buckets[position].inc(count)
+            self._buckets[position] = 0
+        _SECONDS._sum.inc(self._seconds)
+        self._seconds = 0.0
+        for source, newest_ms in self._newest_ms.items():
+            LAST_EVENT.labels(source).set(newest_ms / 1000)
 
 
 REQUESTS: Final = Requests()
-REGISTRY.register(REQUESTS)
 APPEND_SECONDS: Final = Histogram(
     "redrive_ingest_append_seconds", "Time for a batch of records to be durable on the log.", buckets=_BUCKETS
 )
-SPOOL_RECORDS: Final = Gauge("redrive_ingest_spool_records", "Deliveries waiting in the local spool.")
-LAST_EVENT: Final = Gauge(
-    "redrive_source_last_event_timestamp_seconds", "Arrival of the newest record of a source.", ["source"]
+SPOOL_RECORDS: Final = Gauge(
+    "redrive_ingest_spool_records", "Deliveries waiting in the local spool.", multiprocess_mode="sum"
+)
+SPOOL_BYTES: Final = Gauge(
+    "redrive_ingest_spool_bytes", "What the local spool takes on the disk.", multiprocess_mode="sum"
+)
+SPOOL_FULL: Final = Counter("redrive_ingest_spool_full", "Deliveries that the spool had no room for.")
+SPOOL_FAILURES: Final = Counter(
+    "redrive_ingest_spool_failures", "Times that the spool could not be written or read.", ["reason"]
+)
+SPOOL_DRAINED: Final = Counter("redrive_ingest_spool_drained", "Deliveries that left the spool for the log.")
+SPOOL_DAMAGED: Final = Counter("redrive_ingest_spool_damaged_bytes", "Bytes of the spool that no checksum vouches for.")
+SPOOL_SET_ASIDE: Final = Counter(
+    "redrive_ingest_spool_set_aside", "Spooled deliveries that the broker will never take."
 )
 REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
-WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.")
+WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.", multiprocess_mode="max")
+WINDOW_SHARE_FAILURES: Final = Counter(
+    "redrive_ingest_dedupe_share_failures", "Times that hosts could not tell each other what they appended."
+)
+CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", multiprocess_mode="livesum")
+CONNECTIONS_REFUSED: Final = Counter(
+    "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
+)
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
@@ -87,27 +125,41 @@ QUARANTINE_DROPPED: Final = Counter(
 APPEND_FAILURES: Final = Counter("redrive_ingest_append_failures", "Batches that the log refused.", ["reason"])
 
 
-class SourceMetrics:
-    """The counters of one source, looked up once: label look-ups are not for the hot path."""
+_registry = REGISTRY
 
-    def __init__(self, source: str, secrets: int) -> None:
-        self._source = source
-        for outcome in ("accepted", "duplicate", "conflict"):
-            REQUESTS.outcomes.setdefault((source, outcome), 0)
-        for index in range(secrets):
-            REQUESTS.matches.setdefault((source, index), 0)
-        self._newest_ms = 0
-        LAST_EVENT.labels(source).set_function(lambda: self._newest_ms / 1000)
 
-    def accepted(self, record_id: str, arrived_ms: int, is_conflict: bool) -> None:
-        """A conflict is accepted as well: the same id came with another content."""
-        REQUESTS.count(self._source, "conflict" if is_conflict else "accepted")
-        # The gauge asks for it when it is scraped.
-        self._newest_ms = arrived_ms
-        if is_conflict:
-            _log_append(logging.WARNING, "an id came again with another content", self._source, record_id, "conflict")
-        elif log.isEnabledFor(logging.DEBUG):
-            _log_append(logging.DEBUG, "accepted", self._source, record_id, "accepted")
+def share(folder: Path) -> None:
+    """Scrapes speak for all processes that count in this folder."""
+    global _registry
+    _registry = CollectorRegistry()
+    MultiProcessCollector(_registry, path=str(folder))  # type: ignore[no-untyped-call]
+
+
+def exposition() -> bytes:
+    """What a scrape gets."""
+    REQUESTS.publish()
+    return generate_latest(_registry)
+
+
+def accepted(source: str, record_id: str, arrived_ms: int, is_conflict: bool) -> None:
+    """A conflict is accepted as well: the same id came with another content."""
+    REQUESTS.count(source, "conflict" if is_conflict else "accepted")
+    REQUESTS.arrived(source, arrived_ms)
+    if is_conflict:
+        _log_append(logging.WARNING, "an id came again with another content", source, record_id, "conflict")
+    elif log.isEnabledFor(logging.DEBUG):
+        _log_append(logging.DEBUG, "accepted", source, record_id, "accepted")
+
+
+def spooled(source: str, record_id: str, arrived_ms: int) -> None:
+    REQUESTS.count(source, "spooled")
+    REQUESTS.arrived(source, arrived_ms)
+    if log.isEnabledFor(logging.DEBUG):
+        _log_append(logging.DEBUG, "spooled", source, record_id, "spooled")
+
+
+def connection_refused(reason: str) -> None:
+    CONNECTIONS_REFUSED.labels(reason).inc()
 
 
 def duplicate(source: str, record_id: str) -> None:
@@ -123,7 +175,7 @@ def _log_append(level: int, message: str, source: str, record_id: str, outcome: 
 
 
 def rejected(source: str, code: str, status: int) -> None:
-    outcome = "failed" if status >= 500 else "rejected"
+    outcome = "failed" if status >= 500 else "throttled" if status == 429 else "rejected"
     REQUESTS.count(source, outcome)
     REJECTIONS.labels(source, code).inc()
     level = logging.WARNING if status >= 500 else logging.INFO
@@ -176,3 +228,35 @@ def quarantine_overflowed(source: str, deliveries: int) -> None:
         deliveries,
         extra={"action": "quarantine", "source": source, "outcome": "dropped", "code": "quarantine_full"},
     )
+
+
+def spool_failed(error: BaseException, records: int) -> None:
+    SPOOL_FAILURES.labels(type(error).__name__).inc()
+    log.error(
+        "the spool could not be used: %s",
+        describe(error),
+        extra={"action": "spool", "outcome": "failed", "code": "spool_failed", "records": records},
+    )
+
+
+def spool_damaged(path: str, damaged: int) -> None:
+    SPOOL_DAMAGED.inc(damaged)
+    log.error(
+        "the spool is damaged: %d bytes have no valid checksum; the file is kept",
+        damaged,
+        extra={"action": "spool", "outcome": "damaged", "code": "spool_damaged", "path": path},
+    )
+
+
+def spool_set_aside(path: str, reason: str) -> None:
+    SPOOL_SET_ASIDE.inc()
+    log.error(
+        "a spooled delivery was set aside: %s",
+        reason,
+        extra={"action": "spool", "outcome": "set_aside", "code": "spool_set_aside", "path": path},
+    )
+
+
+def spool_drained(records: int) -> None:
+    SPOOL_DRAINED.inc(records)
+    log.info("drained", extra={"action": "spool", "outcome": "drained", "records": records})

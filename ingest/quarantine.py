@@ -11,6 +11,7 @@ from typing import Final
 
 from ingest import metrics
 from ingest.event_log import EventLog
+from ingest.record_batch import LogRecord
 from schemas.envelope import Delivery, Location, quarantine_headers
 from schemas.errors import Unavailable
 from schemas.providers import conceal
@@ -59,6 +60,24 @@ class _Limits:
         return True
 
 
+class _Kept:
+    """Hears once whether a record is kept; in doubt it is not, as far as anybody can say in time."""
+
+    def __init__(self, say: Callable[[bool], None]) -> None:
+        self._say: Callable[[bool], None] | None = say
+
+    def settled(self, location: Location | None) -> None:
+        self._answer(location is not None)
+
+    def overdue(self) -> None:
+        self._answer(False)
+
+    def _answer(self, is_kept: bool) -> None:
+        say, self._say = self._say, None
+        if say is not None:
+            say(is_kept)
+
+
 class Quarantine:
     """`now_ms` is the wall clock in milliseconds."""
 
@@ -85,17 +104,16 @@ class Quarantine:
             answer(False)
             return
 
-        def settled(location: Location | None) -> None:
-            if location is None:
+        def kept(is_kept: bool) -> None:
+            if not is_kept:
                 self._drop(source.name, delivery.arrived_ms)
-            answer(location is not None)
+            answer(is_kept)
 
+        record = LogRecord(QUARANTINE, record_id.encode(), masked.body, delivery.arrived_ms, headers)
         try:
-            self._log.append_record(
-                QUARANTINE, record_id.encode(), masked.body, delivery.arrived_ms, headers, lambda _: None, settled
-            )
+            self._log.append_aside(record, _Kept(kept))
         except Unavailable:
-            settled(None)
+            kept(False)
 
     def _drop(self, source: str, arrived_ms: int) -> None:
         metrics.QUARANTINE_DROPPED.labels(source).inc()
@@ -109,9 +127,8 @@ class Quarantine:
             dropped = Dropped(source, minute_ms, self._dropped[key])
             headers = [("ce_type", DROPPED_TYPE.encode()), ("ce_source", f"/webhooks/{source}".encode())]
             try:
-                self._log.append_record(
-                    QUARANTINE, source.encode(), dropped.encode(), minute_ms, headers, lambda _: None, lambda _: None
-                )
+                record = LogRecord(QUARANTINE, source.encode(), dropped.encode(), minute_ms, headers)
+                self._log.append_aside(record, _Kept(lambda _: None))
             except Unavailable:
                 return
             metrics.quarantine_overflowed(source, dropped.deliveries)

@@ -57,6 +57,15 @@ def stored(shape: str, status: str, record_id: str, location: Location) -> Answe
     return Answer(200, f"Content-Type: application/json\r\n{where}", body)
 
 
+def spooled(shape: str, record_id: str) -> Answer:
+    """200 for what is durable here and on its way to the log: where it will be there, nobody knows yet."""
+    if shape == "twiml":
+        return Answer(200, "Content-Type: text/xml; charset=utf-8\r\n", EMPTY_TWIML)
+    return Answer(
+        200, "Content-Type: application/json\r\n", orjson.dumps({"status": "spooled", "record_id": record_id})
+    )
+
+
 def challenge(text: str) -> Answer:
     """Meta's handshake: the challenge, bare. Plain text that no browser may take for a page."""
     return Answer(200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode())
@@ -68,7 +77,7 @@ def problem(rejection: str, allow: Collection[str] = ()) -> Answer:
     title = rejection.replace("_", " ").capitalize()
     body = {"type": "about:blank", "title": title, "status": status, "code": rejection, "detail": detail}
     headers = f"Content-Type: application/problem+json\r\n{_SAFE}"
-    if status == 503:
+    if status in (429, 503):
         headers += f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
     if allow:
         headers += f"Allow: {', '.join(sorted(allow))}\r\n"

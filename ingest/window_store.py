@@ -45,6 +45,11 @@ class Chunk:
         blob = b"".join(self.entries.values())
         return _HEAD.pack(_MAGIC, len(directory), len(blob), zlib.crc32(directory + blob)) + directory + blob
 
+    @staticmethod
+    def decode(data: bytes) -> "Chunk | None":
+        """None where it is not whole."""
+        return _decode(data, 0)[0]
+
 
 class WindowStore:
     """The segments of one folder. Used from one thread at a time."""
@@ -72,6 +77,13 @@ class WindowStore:
                 # An old chunk's entries have left the window; its positions may still be the last.
                 yield chunk if chunk.written_ms >= since_ms else Chunk({}, chunk.positions, chunk.written_ms)
                 at = end
+
+    def positions(self) -> dict[Partition, int]:
+        """Those of the last chunk."""
+        found: dict[Partition, int] = {}
+        for chunk in self.load(0):
+            found = chunk.positions
+        return found
 
     def append(self, chunk: Chunk, since_ms: int) -> None:
         """Make a chunk durable, and drop segments that hold nothing of the window. Raises OSError."""

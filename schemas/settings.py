@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import Misconfigured
+from schemas.limits import LimitsConfig, Network
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Provider, Secrets
 from schemas.quarantine import QuarantineConfig
@@ -55,7 +56,10 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, validation_alias="PUBLIC_URL")
     dedupe_window: Duration = Field(timedelta(days=7), validation_alias="DEDUPE_WINDOW")
     dedupe_max_ids: int = Field(5_000_000, validation_alias="DEDUPE_MAX_IDS", ge=1)
+    ingest_workers: int = Field(1, validation_alias="INGEST_WORKERS", ge=1, le=64)
     append_timeout_seconds: float = Field(5.0, validation_alias="APPEND_TIMEOUT_SECONDS", gt=0)
+    spool_max_bytes: ByteSize = Field(ByteSize(1024**3), validation_alias="SPOOL_MAX_BYTES", ge=0)
+    spool_after_seconds: float = Field(0.5, validation_alias="SPOOL_AFTER_SECONDS", gt=0)
     partitions: int = Field(12, validation_alias="TOPIC_PARTITIONS", ge=1)
     replication_factor: int = Field(1, validation_alias="TOPIC_REPLICATION_FACTOR", ge=1)
     sample: bool = Field(True, validation_alias="SAMPLE")
@@ -107,6 +111,9 @@ class SourceConfig(BaseModel):
     answer: Literal["json", "twiml"] | None = None
     signature_versions: frozenset[str] = frozenset()
     channel_ids: frozenset[str] = frozenset()
+    requests_per_second: float | None = Field(None, gt=0)
+    burst: int | None = Field(None, gt=0)
+    allow_from: tuple[Network, ...] = ()
 
     @model_validator(mode="after")
     def _known_provider(self) -> "SourceConfig":
@@ -132,6 +139,7 @@ class FileConfig(PluginConfig):
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     price_tiers: dict[str, str] = Field(default_factory=dict)
     quarantine: QuarantineConfig = QuarantineConfig()
+    limits: LimitsConfig = LimitsConfig()
 
     @model_validator(mode="after")
     def _source_names(self) -> "FileConfig":
@@ -152,6 +160,9 @@ class Source:
     answer: str = "json"
     signing_key: str | None = field(repr=False, default=None)
     """For samples, where the secrets are public keys."""
+    requests_per_second: float | None = None
+    burst: int | None = None
+    allow_from: tuple[Network, ...] = ()
 
     @property
     def topic(self) -> str:
@@ -197,5 +208,8 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
             ),
             config.max_body_bytes or provider.max_body_bytes,
             config.answer or provider.answer,
+            requests_per_second=config.requests_per_second,
+            burst=config.burst,
+            allow_from=config.allow_from,
         )
     return found

@@ -11,6 +11,8 @@ DEAD_LETTER: Final = "webhooks.dead-letter"
 QUARANTINE: Final = "webhooks.quarantine"
 OPERATOR: Final = "webhooks.operator"
 CONTROL: Final = "webhooks.control"
+WINDOW: Final = "redrive.window"
+"""What the hosts of one log tell each other of the dedupe window; no webhooks, and nothing that can't be lost."""
 
 DEFAULT_PARTITIONS: Final = 12
 MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
@@ -44,6 +46,12 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
     },
     OPERATOR: LOG_CONFIG,
     CONTROL: {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)},
+    WINDOW: {
+        "retention.ms": str(3600 * 1000),
+        "segment.bytes": str(32 * 1024 * 1024),
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    },
 }
 
 

@@ -23,12 +23,15 @@ def _configured(runtime: Runtime, service: str, **flags: Any) -> Runtime:
 @click.command()
 @option("--host", "INGEST_HOST", "Address to bind.")
 @option("--port", "INGEST_PORT", "Port to bind; default 8080.", type=int)
+@option("--workers", "INGEST_WORKERS", "Processes on that port; default 1.", type=click.IntRange(1, 64))
 @with_runtime
-def ingest(runtime: Runtime, host: str | None, port: int | None) -> None:
+def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | None) -> None:
     """Take webhooks in: HTTP to log. SIGHUP reads redrive.toml again."""
     from deploy.services.ingest import run_ingest
+    from deploy.services.ingest_host import run_ingest_host
 
-    run(run_ingest(_configured(runtime, "ingest", ingest_host=host, ingest_port=port)))
+    configured = _configured(runtime, "ingest", ingest_host=host, ingest_port=port, ingest_workers=workers)
+    run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
 
 
 @click.command()

@@ -57,12 +57,19 @@ async def _up(settings: Settings, sample: bool) -> None:
         require_ports(settings)
         try:
             children = await _start(stack, settings, sample, stop)
+            for child in children:
+                stack.callback(asyncio.create_task(_stop_when_hopeless(child, stop)).cancel)
             out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
             while await wait_for_signal(stop, reload):
                 await _reload(children)
         except Stopped:
             pass
         out.print("stopping …")
+
+
+async def _stop_when_hopeless(child: Child, stop: asyncio.Event) -> None:
+    await child.gave_up.wait()
+    stop.set()
 
 
 async def _reload(children: Sequence[Child]) -> None:

@@ -1,8 +1,9 @@
-"""The ingress as a process: HTTP in front, the log behind, and what operators say in between."""
+"""The ingress as a process: HTTP in front, the log behind, the spool beside, and what operators say in between."""
 
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -21,22 +22,31 @@ from deploy.service import (
 from deploy.services.checks import BrokerCheck
 from deploy.topics import Topics
 from deploy.wiring import Runtime
+from ingest import metrics
 from ingest.app import create_server
-from ingest.dedupe import DedupeWindow, save_periodically
+from ingest.dedupe import DedupeWindow
+from ingest.drain import Drain
 from ingest.event_log import EventLog
+from ingest.gossip import Gossip
 from ingest.handler import Ingress
+from ingest.id_table import IdTable
+from ingest.limits import Limits
 from ingest.log_tail import KafkaLogTail
 from ingest.producer import producer_factory
 from ingest.quarantine import Quarantine
-from ingest.window_store import WindowStore
+from ingest.spool import Spool
+from ingest.storing import Storing
+from ingest.window_keeper import WindowKeeper
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.topics import QUARANTINE
 
 DEPENDENCY_SECONDS: Final = 30.0
-"""How long a starting service waits for Kafka before it gives up with 69."""
+"""How long a starting service without a spool waits for Kafka before it gives up with 69."""
 
 DRAIN_SECONDS: Final = 20.0
+PUBLISH_SECONDS: Final = 1.0
+_TICK_RECORDS: Final = 500
 
 
 def _now_ms() -> int:
@@ -44,10 +54,16 @@ def _now_ms() -> int:
 
 
 async def run_ingest(runtime: Runtime) -> None:
-    """Until SIGTERM. SIGHUP reads the configuration again."""
+    """One process, until SIGTERM. SIGHUP reads the configuration again."""
+    table = IdTable(runtime.settings.dedupe_max_ids)
+    await run_ingest_process(runtime, table, number=0)
+
+
+async def run_ingest_process(runtime: Runtime, table: IdTable, number: int) -> None:
+    """The process of that number, from 0; the first one also keeps the dedupe window of the host."""
     if not runtime.sources:
         raise Misconfigured("no source is configured: set a provider's secret (STRIPE_WEBHOOK_SECRET, …)")
-    service = _IngestService(runtime, runtime.settings.require_kafka())
+    service = _IngestService(runtime, table, number)
     try:
         await service.start()
         await service.work()
@@ -58,35 +74,73 @@ async def run_ingest(runtime: Runtime) -> None:
 class _IngestService:
     """The parts, and the order in which they start and stop."""
 
-    def __init__(self, runtime: Runtime, servers: str) -> None:
+    def __init__(self, runtime: Runtime, table: IdTable, number: int) -> None:
         settings = runtime.settings
         self._settings = settings
-        self._servers = servers
+        self._number = number
+        self._table = table
+        self._servers = servers = settings.require_kafka()
         self._topics = [source.topic for source in runtime.sources.values()]
-        self._log = EventLog(producer_factory(servers), [*self._topics, QUARANTINE], settings.append_timeout_seconds)
-        self._window = DedupeWindow(int(settings.dedupe_window.total_seconds() * 1000), settings.dedupe_max_ids)
+        self._has_spool = settings.spool_max_bytes > 0
+        patience = settings.spool_after_seconds if self._has_spool else settings.append_timeout_seconds
+        self._log = EventLog(producer_factory(servers), [*self._topics, QUARANTINE], patience)
+        self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
+        self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers)
+        self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
+        self._storing.is_caught_up = lambda: table.is_complete
         self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms)
-        self._ingress = Ingress(runtime.sources, self._log, self._window, self._quarantine, settings.public_url)
+        limits = Limits(runtime.file.limits, table)
+        self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
         self._control = Control(servers)
         self._broker = BrokerCheck(servers)
         self._stop, self._reload, self._is_drained = stop_event(), reload_event(), asyncio.Event()
-        self._runner = web.ServerRunner(create_server(self._ingress, self._readiness), shutdown_timeout=DRAIN_SECONDS)
-        self._store: WindowStore | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._following: asyncio.Task[None] | None = None
+        server = create_server(self._ingress, limits, self._readiness)
+        self._runner = web.ServerRunner(server, shutdown_timeout=DRAIN_SECONDS)
+        self._keeper: WindowKeeper | None = None
+        if number == 0:
+            folder = settings.data / "dedupe"
+            self._keeper = WindowKeeper(table, self._window, folder, lambda topics: KafkaLogTail(servers, topics))
+        self._endless: list[asyncio.Task[None]] = []
+        self._saving: list[asyncio.Task[None]] = []
 
-    async def _readiness(self) -> dict[str, bool]:
-        return {
+    def _spool_folder(self, number: int) -> Path:
+        return self._settings.data / "spool" / str(number)
+
+    async def _readiness(self) -> tuple[bool, dict[str, bool]]:
+        """Without its broker it is ready while the spool has room: turning deliveries away would lose them."""
+        checks = {
             "broker": await self._broker.is_up(),
-            "dedupe": self._ingress.is_caught_up,
+            "dedupe": self._table.is_complete,
             "accepting": not self._stop.is_set(),
         }
+        is_ready = all(checks.values())
+        if self._has_spool:
+            checks["spool"] = self._spool.has_room
+            is_ready = is_ready or (checks["spool"] and checks["accepting"] and not checks["broker"])
+        return is_ready, checks
 
     async def start(self) -> None:
-        """Answer from the first moment, if only 503; deliveries are taken once all is read."""
-        await listen(self._runner, self._settings.ingest_host, self._settings.ingest_port, "INGEST_PORT")
-        for step in (self._log.start, self._hear_operators, self._catch_up):
-            await wait_for(step, DEPENDENCY_SECONDS, self._stop)
+        """Answer from the first moment. Until the log is there and its tail is read, deliveries go to the spool."""
+        await self._open_spool()
+        settings = self._settings
+        has_siblings = settings.ingest_workers > 1
+        await listen(self._runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT", has_siblings)
+        self._endless.append(asyncio.create_task(self._publish_periodically()))
+        seconds = float("inf") if self._has_spool else DEPENDENCY_SECONDS
+        steps = (self._log.start, self._hear_operators, self._catch_up)
+        for step in steps:
+            await wait_for(step, seconds, self._stop)
+
+    async def _open_spool(self) -> None:
+        if self._number == 0:
+            # Of processes that there were before, and are not any more.
+            for folder in sorted((self._settings.data / "spool").glob("[0-9]*")):
+                if int(folder.name) >= self._settings.ingest_workers:
+                    self._spool.adopt(folder)
+        for count, spooled in enumerate(self._spool.open(), 1):
+            self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
+            if count % _TICK_RECORDS == 0:
+                await asyncio.sleep(0)
 
     async def _hear_operators(self) -> None:
         await self._control.start()
@@ -96,18 +150,29 @@ class _IngestService:
         self._ingress.disable(in_state(states, "disabled"))
 
     async def _catch_up(self) -> None:
-        async with KafkaLogTail(self._servers, self._topics) as tail:
-            self._store = await self._window.open(self._settings.data / "dedupe", tail, _now_ms())
+        if self._keeper is not None:
+            await self._keeper.open(self._topics, _now_ms())
+        elif not self._table.is_complete:
+            raise Unavailable("the first process is still reading the dedupe window")
+
+    async def _publish_periodically(self) -> None:
+        """Scrapes reach one process, and speak for all."""
+        while True:
+            await asyncio.sleep(PUBLISH_SECONDS)
+            metrics.REQUESTS.publish()
 
     async def work(self) -> None:
-        if self._store is not None:
+        if not self._stop.is_set():
             tune_garbage_collection()
-            self._tasks = [
-                asyncio.create_task(save_periodically(self._window, self._store, _now_ms, self._is_drained)),
-                asyncio.create_task(self._quarantine.note_dropped_periodically(self._stop)),
+            self._endless += [
+                asyncio.create_task(self._control.follow(self._obey)),
+                asyncio.create_task(Drain(self._spool, self._log, self._window).run()),
             ]
-            self._following = asyncio.create_task(self._control.follow(self._obey))
-            self._ingress.is_caught_up = True
+            self._saving.append(asyncio.create_task(self._quarantine.note_dropped_periodically(self._stop)))
+            if self._keeper is not None:
+                gossip = Gossip(self._servers, self._keeper.heard)
+                self._endless.append(asyncio.create_task(gossip.run()))
+                self._saving.append(asyncio.create_task(self._keeper.keep(_now_ms, gossip.tell, self._is_drained)))
         while await wait_for_signal(self._stop, self._reload):
             await self._use_new_configuration()
 
@@ -121,8 +186,8 @@ class _IngestService:
             if new:
                 await self._require_topics(new)
                 await self._log.follow(new)
-                async with KafkaLogTail(self._servers, new) as tail:
-                    await self._window.learn(tail, _now_ms())
+                if self._keeper is not None:
+                    await self._keeper.learn(new, _now_ms())
         except (Misconfigured, Unavailable) as error:
             reload_refused(error)
             return
@@ -135,13 +200,16 @@ class _IngestService:
                 raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
 
     async def drain(self) -> None:
-        """No new connections, then the answers that are owed, then what the log still carries."""
+        """No new connections, then the answers that are owed, then what the log and the spool still carry."""
+        # Also when it was no signal that ended the work: others wait for this.
+        self._stop.set()
         await self._runner.cleanup()
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._endless:
+            task.cancel()
+        await asyncio.gather(*self._endless, return_exceptions=True)
         await self._log.stop()
+        await self._spool.stop()
         self._is_drained.set()
-        await asyncio.gather(*self._tasks)
-        if self._store is not None:
-            self._store.close()
+        await asyncio.gather(*self._saving)
         await self._control.stop()
+        metrics.REQUESTS.publish()

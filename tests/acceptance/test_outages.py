@@ -3,23 +3,19 @@
 import asyncio
 import signal
 import time
+from pathlib import Path
 
-import aiohttp
 import asyncpg
 
 from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.support.processes import Installation
 from tests.support.provider import Provider
+from tests.support.signing import SECRETS
 from tests.support.story import Author, write
 
 
-async def dead_letters(installation: Installation) -> int:
-    async with aiohttp.ClientSession() as session, session.get(f"{installation.url('processors')}/metrics") as response:
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in (await response.text()).splitlines()
-            if line.startswith("redrive_dead_letters_total")
-        )  # type: ignore[return-value]
+async def dead_letters(installation: Installation) -> float:
+    return await installation.metric("processors", "redrive_dead_letters_total")
 
 
 async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_arrives(
@@ -56,20 +52,58 @@ async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_ar
     assert await dead_letters(installation) == 0
 
 
-async def test_while_kafka_is_down_nothing_is_answered_2xx_and_afterwards_nothing_is_missing(
-    installation: Installation,
-) -> None:
-    world = write(Author(8, start=int(time.time()) - 200_000), 10)
+async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(installation: Installation) -> None:
+    """Stopped, not killed: the broker's connections hang rather than break, which is the harder half."""
+    world = write(Author(8, start=int(time.time()) - 200_000), 15)
     provider = Provider(installation.ingest_url)
-    half = len(world.webhooks) // 2
-    await provider.deliver_all(world.webhooks[:half])
-    await installation.kill("kafka")
-    sending = asyncio.create_task(provider.deliver_all(world.webhooks[half:]))
-    await installation.until(lambda: provider.done.retries > 5, "deliveries meet the outage")
-    await sending
+    third = len(world.webhooks) // 3
+    await provider.deliver_all(world.webhooks[:third])
+    kafka = installation.service("kafka")
+    kafka.suspend()
+    await provider.deliver_all(world.webhooks[third : 2 * third])
+    assert provider.done.retries == 0, "nobody had to send again"
+    assert provider.done.statuses["spooled"] > 0
+
+    await installation.kill("ingest")
+    # It starts again without its broker, and says that it is ready: turning deliveries away would lose them.
+    await provider.deliver_all(world.webhooks[2 * third :])
+    found = await installation.until_ready("ingest")
+    assert found["checks"] | {"broker": False, "dedupe": False, "spool": True} == found["checks"]
+
+    kafka.resume()
     connection = await asyncpg.connect(installation.address("DATABASE_URL"))
     try:
         await until_folded(installation, connection, world.events)
         await assert_tables_are_the_story(connection, world)
     finally:
         await connection.close()
+    assert await spooled(installation) == 0
+
+
+async def spooled(installation: Installation) -> float:
+    return await installation.metric("ingest", "redrive_ingest_spool_records")
+
+
+async def test_without_a_spool_nothing_is_answered_2xx_while_kafka_is_down_and_afterwards_nothing_is_missing(
+    tmp_path: Path,
+) -> None:
+    installation = Installation(tmp_path, **SECRETS, SPOOL_MAX_BYTES="0")
+    try:
+        await installation.up()
+        world = write(Author(8, start=int(time.time()) - 200_000), 10)
+        provider = Provider(installation.ingest_url)
+        half = len(world.webhooks) // 2
+        await provider.deliver_all(world.webhooks[:half])
+        await installation.kill("kafka")
+        sending = asyncio.create_task(provider.deliver_all(world.webhooks[half:]))
+        await installation.until(lambda: provider.done.retries > 5, "deliveries meet the outage")
+        await sending
+        assert provider.done.statuses["spooled"] == 0
+        connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+        try:
+            await until_folded(installation, connection, world.events)
+            await assert_tables_are_the_story(connection, world)
+        finally:
+            await connection.close()
+    finally:
+        await installation.stop()

@@ -1,5 +1,6 @@
 """Parts of the product, in this process, on the real Kafka and Postgres."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,12 +17,18 @@ from yarl import URL
 
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow
+from ingest.drain import Drain
 from ingest.event_log import EventLog
 from ingest.handler import Ingress
+from ingest.id_table import IdTable
+from ingest.limits import Limits
 from ingest.log_tail import KafkaLogTail
 from ingest.producer import producer_factory
 from ingest.quarantine import Quarantine
-from ingest.window_store import WindowStore
+from ingest.spool import Spool
+from ingest.storing import Storing
+from ingest.window_keeper import WindowKeeper
+from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from schemas.quarantine import QuarantineConfig
@@ -32,6 +39,7 @@ from tests.support import signing
 
 DAY_MS = 86_400_000
 DEFAULT_QUARANTINE = QuarantineConfig()
+DEFAULT_LIMITS = LimitsConfig()
 
 
 @dataclass
@@ -40,9 +48,10 @@ class RunningIngress:
 
     url: str
     ingress: Ingress
-    window: DedupeWindow
+    keeper: WindowKeeper
+    storing: Storing
     log: EventLog
-    store: WindowStore
+    spool: Spool
     quarantine: Quarantine
     session: aiohttp.ClientSession
 
@@ -67,31 +76,44 @@ async def run_ingress(
     stall_seconds: float = 5.0,
     public_url: str | None = None,
     quarantine: QuarantineConfig = DEFAULT_QUARANTINE,
+    spool_max_bytes: int = 0,
+    limits: LimitsConfig = DEFAULT_LIMITS,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
     async with AsyncExitStack() as closing:
         topics = [one.topic for one in sources.values()]
         log = EventLog(producer_factory(stack.servers), [*topics, QUARANTINE], stall_seconds)
         await log.start()
+        table = IdTable(100_000)
+        window = DedupeWindow(table, 7 * DAY_MS)
+        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.servers, wanted))
+        spool = Spool(folder / "spool", spool_max_bytes)
+        for found in spool.open():
+            window.remember_spooled(found.content, found.record.timestamp_ms)
+        storing = Storing(log, window, spool, stall_seconds)
+        storing.is_caught_up = lambda: table.is_complete
+        await keeper.open(topics, now_ms())
+        closing.push_async_callback(spool.stop)
         closing.push_async_callback(log.stop)
-        window = DedupeWindow(7 * DAY_MS, 100_000)
-        async with KafkaLogTail(stack.servers, topics) as tail:
-            store = await window.open(folder / "dedupe", tail, now_ms())
-        closing.callback(store.close)
+        draining = asyncio.create_task(Drain(spool, log, window).run())
+        closing.callback(draining.cancel)
         kept = Quarantine(log, quarantine, now_ms)
-        ingress = Ingress(sources, log, window, kept, public_url, now_ms)
-        ingress.is_caught_up = True
+        limited = Limits(limits, table)
+        ingress = Ingress(sources, storing, kept, limited, public_url, now_ms)
 
-        async def readiness() -> dict[str, bool]:
-            return {"broker": all(log.is_taking(topic) for topic in topics)}
+        async def readiness() -> tuple[bool, dict[str, bool]]:
+            is_up = all(log.is_taking(topic) for topic in topics)
+            return is_up, {"broker": is_up}
 
-        runner = web.ServerRunner(create_server(ingress, readiness))
+        runner = web.ServerRunner(create_server(ingress, limited, readiness))
         await runner.setup()
         closing.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         session = await closing.enter_async_context(aiohttp.ClientSession())
-        yield RunningIngress(f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, window, log, store, kept, session)
+        yield RunningIngress(
+            f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, keeper, storing, log, spool, kept, session
+        )
 
 
 async def post(running: RunningIngress, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any, str | None]:

@@ -206,7 +206,7 @@ async def test_while_the_window_is_being_read_nothing_is_appended(
     stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
 ) -> None:
     async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
-        running.ingress.is_caught_up = False
+        running.storing.is_caught_up = lambda: False
         status, answer, _ = await post_stripe(running, source_name, stripe_event("evt_early"))
         assert (status, answer["code"]) == (503, "log_unavailable")
         assert await read_topic(topic) == []

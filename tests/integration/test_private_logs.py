@@ -113,7 +113,7 @@ def test_a_traceback_says_where_and_quotes_nothing(lines: list[str]) -> None:
 
 
 def test_a_conflict_is_logged_by_a_masked_id(lines: list[str]) -> None:
-    ingest_metrics.SourceMetrics("private", 1).accepted(f"SM1:{EMAIL}", 0, True)
+    ingest_metrics.accepted("private", f"SM1:{EMAIL}", 0, is_conflict=True)
     ingest_metrics.duplicate("private", "%2B33698765432:sent")
     assert "SM1:z•••@example.com" in lines[0]
     assert "%2B33•••5432:sent" in lines[2]

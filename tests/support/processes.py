@@ -88,6 +88,15 @@ class Installation:
                 assert self.process is None or self.process.returncode is None, f"{what}: {self.output()}"
                 await asyncio.sleep(0.05)
 
+    async def metric(self, service: str, name: str, *labels: str) -> float:
+        """The sum of a metric's samples that have these labels (`outcome="accepted"`)."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url(service)}/metrics") as response:
+            return sum(
+                float(line.rpartition(" ")[2])
+                for line in (await response.text()).splitlines()
+                if line.partition("{")[0].partition(" ")[0] == name and all(label in line for label in labels)
+            )
+
     def output(self) -> str:
         return (self.folder / "up.log").read_text()
 

@@ -18,7 +18,6 @@ import processors.metrics  # noqa: F401 - declares its metrics
 import replay.metrics  # noqa: F401 - declares its metrics
 from deploy.local import KAFKA
 from deploy.services.ingest import DRAIN_SECONDS
-from ingest.metrics import REQUESTS, SourceMetrics
 from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, Settings
 from schemas.topics import MAX_RECORD_BYTES
@@ -58,9 +57,7 @@ def samples() -> dict[str, set[str]]:
     """Every sample name of our metrics -> its labels; as exposed, so with `_total`, `_bucket`, `_sum`, `_count`."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     ours = [metric for metric in REGISTRY._collector_to_names if getattr(metric, "_name", "").startswith("redrive_")]
-    SourceMetrics("stripe", secrets=1)
-    collected = {sample.name: set(sample.labels) for metric in REQUESTS.collect() for sample in metric.samples}
-    return collected | {
+    return {
         metric._name + suffix: set(metric._labelnames)
         for metric in ours
         if isinstance(metric, MetricWrapperBase)

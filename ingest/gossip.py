@@ -1,0 +1,88 @@
+"""What the hosts of one log tell each other: which contents they appended. Only a hint, so that a copy which reaches
+another host a second later is known there; what is not heard costs a record more. Must not be read as the truth.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from ingest import metrics
+from ingest.window_store import Chunk
+from schemas.errors import Unavailable
+from schemas.masking import describe
+from schemas.topics import MAX_RECORD_BYTES, WINDOW
+
+log: Final = logging.getLogger("redrive.ingest")
+_PARTITION: Final = TopicPartition(WINDOW, 0)
+_POLL_MS: Final = 1000
+RETRY_SECONDS: Final = 5.0
+MAX_WAITING: Final = 60
+"""Seconds of news that are kept while nobody takes them; what is older is left unsaid."""
+
+
+class Gossip:
+    """One per host. Hosts are told apart by a number that each draws for itself."""
+
+    def __init__(self, bootstrap_servers: str, heard: Callable[[Mapping[str, bytes]], None]) -> None:
+        self._servers = bootstrap_servers
+        self._heard = heard
+        self._host = os.urandom(8)
+        self._news: asyncio.Queue[dict[str, bytes]] = asyncio.Queue(MAX_WAITING)
+
+    def tell(self, blobs: dict[str, bytes]) -> None:
+        """Entries by topic, as `window_keeper` packs them."""
+        if self._news.full():
+            self._news.get_nowait()
+        self._news.put_nowait(blobs)
+
+    async def run(self) -> None:
+        """For ever; a broker that is away is asked again."""
+        while True:
+            try:
+                await self._exchange()
+            except (KafkaError, Unavailable) as error:
+                metrics.WINDOW_SHARE_FAILURES.inc()
+                log.warning("hosts can't share their windows: %s", describe(error), extra={"action": "share_window"})
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _exchange(self) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers, client_id="redrive-ingest-gossip", enable_auto_commit=False
+        )
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers, client_id="redrive-ingest-gossip", max_request_size=MAX_RECORD_BYTES
+        )
+        try:
+            await consumer.start()
+            await producer.start()
+            if WINDOW not in await consumer.topics():
+                raise Unavailable(f"the topic {WINDOW} is missing: `redrive topics --apply` creates it")
+            consumer.assign([_PARTITION])
+            await consumer.seek_to_end(_PARTITION)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(consumer))
+                group.create_task(self._speak(producer))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        finally:
+            await consumer.stop()
+            await producer.stop()
+
+    async def _listen(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            for records in (await consumer.getmany(_PARTITION, timeout_ms=_POLL_MS)).values():
+                for record in records:
+                    if record.key != self._host and record.value is not None:
+                        chunk = Chunk.decode(record.value)
+                        if chunk is not None:
+                            self._heard(chunk.entries)
+
+    async def _speak(self, producer: AIOKafkaProducer) -> None:
+        while True:
+            blobs = await self._news.get()
+            await producer.send_and_wait(WINDOW, Chunk(blobs, {}, 0).encode(), key=self._host, partition=0)

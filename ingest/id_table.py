@@ -1,0 +1,225 @@
+"""Record ids in memory that the processes of one host share. A plain table: what an entry means is `dedupe`'s to say.
+
+Entries lie in a ring in the order of their coming, so the oldest leaves first and the amount is fixed. An index of
+buckets finds them: a bucket holds short tags, which one search in C goes through, and their places in the ring. The
+index may point at what has been overwritten since; an entry counts only if it still has the key that was asked for.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from schemas.errors import Misconfigured, Unavailable
+
+KEY_BYTES: Final = 16
+FINGERPRINT_BYTES: Final = 16
+_ENTRY: Final = struct.Struct("<16s16sqqIHxx")
+_TAG: Final = struct.Struct("<I")
+_COUNT: Final = struct.Struct("<Q")
+_TOKENS: Final = struct.Struct("<dd")
+
+_SLOTS: Final = 64
+_SLOT_BYTES: Final = _TAG.size
+_PLACES: Final = _SLOTS * _SLOT_BYTES
+_BUCKET_BYTES: Final = 2 * _PLACES + 4
+_MEAN_LOAD: Final = 40
+"""Of 64 slots: one bucket in ten thousand then overflows when the ring is full, and forgets its oldest early."""
+
+_NAME_BYTES: Final = 64
+MAX_NAMES: Final = 1024
+_COLLECTED: Final = _COUNT.size
+_FLAG: Final = 2 * _COUNT.size
+_NAMES: Final = 64
+_METERS: Final = _NAMES + MAX_NAMES * _NAME_BYTES
+_INDEX: Final = _METERS + MAX_NAMES * _TOKENS.size
+
+LOCK_SECONDS: Final = 0.1
+"""Its holder works for microseconds; one that was stopped in the middle must not stop all others."""
+
+
+class Entry(NamedTuple):
+    """`value` and `owner` mean what `dedupe` makes of them; `name` is the number of a name."""
+
+    key: bytes
+    fingerprint: bytes
+    arrived_ms: int
+    value: int
+    owner: int
+    name: int
+
+
+class IdTable:
+    """At most `max_ids` entries, in memory of this process, or (`is_shared`) of every process that has `descriptor`."""
+
+    def __init__(self, max_ids: int, is_shared: bool = False, descriptor: int | None = None) -> None:
+        self.max_ids = max_ids
+        self._buckets = -(-max_ids // _MEAN_LOAD)
+        self._ring = _INDEX + self._buckets * _BUCKET_BYTES
+        size = self._ring + max_ids * _ENTRY.size
+        self.descriptor = descriptor
+        if is_shared and descriptor is None:
+            self.descriptor = os.memfd_create("redrive-ids")
+            os.ftruncate(self.descriptor, size)
+        # The kernel gives the pages when they are touched: an idle table of five million ids takes next to nothing.
+        self._memory = mmap.mmap(-1 if self.descriptor is None else self.descriptor, size)
+        self._names: dict[str, int] = {}
+        self._by_number: list[str] = []
+
+    def close(self) -> None:
+        self._memory.close()
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def lock(self) -> None:
+        """For as long as a few look-ups take. The kernel frees it when its holder dies. Raises `Unavailable`."""
+        if self.descriptor is None:
+            return
+        deadline = 0.0
+        while True:
+            try:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+                return
+            except OSError as error:
+                deadline = deadline or time.monotonic() + LOCK_SECONDS
+                if time.monotonic() > deadline:
+                    raise Unavailable("another process holds the dedupe window") from error
+                os.sched_yield()
+
+    def unlock(self) -> None:
+        if self.descriptor is not None:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1)
+
+    @property
+    def count(self) -> int:
+        """How many entries were ever put."""
+        return int(_COUNT.unpack_from(self._memory)[0])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether somebody has put into it all that was known before."""
+        return self._memory[_FLAG] != 0
+
+    def complete(self) -> None:
+        self._memory[_FLAG] = 1
+
+    @property
+    def collected(self) -> int:
+        """Up to which number its keeper has seen it; here, so that the next keeper goes on from there."""
+        return int(_COUNT.unpack_from(self._memory, _COLLECTED)[0])
+
+    @collected.setter
+    def collected(self, number: int) -> None:
+        _COUNT.pack_into(self._memory, _COLLECTED, number)
+
+    def find(self, key: bytes) -> list[tuple[int, Entry]]:
+        """Places and entries of this key; the caller holds the lock."""
+        memory = self._memory
+        base = _INDEX + int.from_bytes(key[:8], "little") % self._buckets * _BUCKET_BYTES
+        tags = memory[base : base + _PLACES]
+        tag = key[8:12]
+        at = tags.find(tag)
+        found: list[tuple[int, Entry]] = []
+        while at >= 0:
+            if not at % _SLOT_BYTES:
+                place = _TAG.unpack_from(memory, base + _PLACES + at)[0]
+                entry = _ENTRY.unpack_from(memory, self._ring + place * _ENTRY.size)
+                if entry[0] == key:
+                    found.append((place, Entry(*entry)))
+            at = tags.find(tag, at + 1)
+        return found
+
+    def put(self, entry: Entry) -> int:
+        """Add an entry, in the place of the oldest where the ring is full; the caller holds the lock."""
+        memory = self._memory
+        count = _COUNT.unpack_from(memory)[0]
+        place = count % self.max_ids
+        _ENTRY.pack_into(memory, self._ring + place * _ENTRY.size, *entry)
+        base = _INDEX + int.from_bytes(entry.key[:8], "little") % self._buckets * _BUCKET_BYTES
+        cursor = base + 2 * _PLACES
+        slot = memory[cursor]
+        memory[base + slot * 4 : base + slot * 4 + 4] = entry.key[8:12]
+        _TAG.pack_into(memory, base + _PLACES + slot * 4, place)
+        memory[cursor] = (slot + 1) % _SLOTS
+        # Last: whoever reads the ring in its order must not meet half an entry.
+        _COUNT.pack_into(memory, 0, count + 1)
+        return int(place)
+
+    def replace(self, place: int, entry: Entry) -> bool:
+        """Change an entry; False where it has been overwritten by another key. The caller holds the lock."""
+        at = self._ring + place * _ENTRY.size
+        if self._memory[at : at + KEY_BYTES] != entry.key:
+            return False
+        _ENTRY.pack_into(self._memory, at, *entry)
+        return True
+
+    def since(self, number: int) -> Iterator[tuple[int, Entry]]:
+        """Entries with their numbers, from the one that was put as that number (from 0), as far as they are there."""
+        end = self.count
+        for each in range(max(number, end - self.max_ids), end):
+            yield each, Entry(*_ENTRY.unpack_from(self._memory, self._ring + each % self.max_ids * _ENTRY.size))
+
+    def number_of(self, name: str) -> int:
+        """A small number for a name, the same in every process. Raises `Misconfigured` when there are too many."""
+        number = self._names.get(name)
+        if number is None:
+            with self._locked():
+                self._read_names()
+                number = self._names.get(name)
+                if number is None:
+                    number = self._add_name(name)
+        return number
+
+    def name_of(self, number: int) -> str:
+        if number >= len(self._by_number):
+            self._read_names()
+        return self._by_number[number]
+
+    def _read_names(self) -> None:
+        for number in range(len(self._names), MAX_NAMES):
+            at = _NAMES + number * _NAME_BYTES
+            name = self._memory[at : at + _NAME_BYTES].rstrip(b"\0").decode()
+            if not name:
+                return
+            self._names[name] = number
+            self._by_number.append(name)
+
+    def _add_name(self, name: str) -> int:
+        number = len(self._names)
+        encoded = name.encode()
+        if number == MAX_NAMES or len(encoded) > _NAME_BYTES:
+            raise Misconfigured(f"{name}: more than {MAX_NAMES} sources, or a name of more than {_NAME_BYTES} bytes")
+        at = _NAMES + number * _NAME_BYTES
+        self._memory[at : at + len(encoded)] = encoded
+        self._names[name] = number
+        self._by_number.append(name)
+        return number
+
+    def take_token(self, number: int, capacity: float, per_second: float, now: float) -> float:
+        """Take one token of a name's bucket, which all processes share. 0.0, or seconds until there is one.
+
+        `now` is seconds of a clock that all processes share.
+        """
+        at = _METERS + number * _TOKENS.size
+        self.lock()
+        try:
+            used, filled_at = _TOKENS.unpack_from(self._memory, at)
+            # What is stored is what has been used up, so that a new bucket, all zeroes, is a full one.
+            used = max(0.0, used - max(now - filled_at, 0.0) * per_second)
+            has_token = used + 1 <= capacity
+            _TOKENS.pack_into(self._memory, at, used + 1 if has_token else used, now)
+        finally:
+            self.unlock()
+        return 0.0 if has_token else (used + 1 - capacity) / per_second

@@ -1,0 +1,143 @@
+"""Invariant 4 across processes: copies that arrive at the same instant, anywhere on the host, are one record."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from replay.window import LogReader
+from tests.support import signing
+from tests.support.processes import Installation
+from tests.support.records import payment
+
+WORKERS = 3
+TOML = """
+[sources.limited]
+provider = "stripe"
+secrets = ["whsec_limited"]
+requests_per_second = 0.001
+burst = 20
+"""
+
+
+@pytest.fixture
+async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
+    """`redrive up` with several ingest processes."""
+    (tmp_path / "redrive.toml").write_text(TOML)
+    found = Installation(tmp_path, **signing.SECRETS, INGEST_WORKERS=str(WORKERS))
+    try:
+        await found.up()
+        yield found
+    finally:
+        await found.stop()
+
+
+def workers(installation: Installation) -> list[psutil.Process]:
+    found = []
+    for child in installation.children():
+        # One that has just been killed has no command line any more.
+        with contextlib.suppress(psutil.Error):
+            if "deploy.services.ingest_worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+async def post(session: aiohttp.ClientSession, url: str, body: bytes, secret: str | None = None) -> str:
+    """The status in the answer, or why there was none. Each on a connection of its own, so to any process."""
+    headers = signing.stripe(body, int(time.time()), *([secret] if secret else []))
+    try:
+        async with session.post(url, data=body, headers=headers) as response:
+            answer = await response.json()
+            return str(answer.get("code") or answer["status"])
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return type(error).__name__
+
+
+def client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True, limit=200), timeout=aiohttp.ClientTimeout(total=30)
+    )
+
+
+async def keys_on_the_log(installation: Installation, topic: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    async with LogReader(installation.address("KAFKA_BOOTSTRAP_SERVERS")) as reader:
+        async for _, records in reader.read(await reader.tails(topic, 2**62)):
+            found.update((record.key or b"").decode() for record in records)
+    return found
+
+
+async def test_copies_at_the_same_instant_are_one_record_whichever_process_they_reach(
+    installation: Installation,
+) -> None:
+    url = f"{installation.ingest_url}/webhooks/stripe"
+    assert len(workers(installation)) == WORKERS
+    answers: Counter[str] = Counter()
+    async with client() as session:
+        for number in range(40):
+            body = payment(number)
+            answers.update(await asyncio.gather(*(post(session, url, body) for _ in range(12))))
+    assert answers == {"accepted": 40, "duplicate": 40 * 11}
+    assert await keys_on_the_log(installation, "webhooks.stripe") == {f"evt_{n}": 1 for n in range(40)}
+    # Any process's page speaks for all of them.
+    async with asyncio.timeout(20):
+        for outcome, count in {"accepted": 40, "duplicate": 440}.items():
+            labels = ('source="stripe"', f'outcome="{outcome}"')
+            while await installation.metric("ingest", "redrive_ingest_requests_total", *labels) != count:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: Installation) -> None:
+    url = f"{installation.ingest_url}/webhooks/stripe"
+    numbers = list(range(600))
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    order = random.Random(seed)
+    killed: set[int] = set()
+
+    async def kill_some() -> None:
+        for _ in range(4):
+            victim = order.choice([one for one in workers(installation) if one.pid not in killed])
+            killed.add(victim.pid)
+            victim.kill()
+            async with asyncio.timeout(60):
+                while len([one for one in workers(installation) if one.pid not in killed]) < WORKERS:
+                    await asyncio.sleep(0.05)
+
+    async def deliver(session: aiohttp.ClientSession, slots: asyncio.Semaphore, number: int) -> None:
+        async with slots, asyncio.timeout(90):
+            while await post(session, url, payment(number)) not in ("accepted", "duplicate", "spooled"):
+                await asyncio.sleep(0.1)
+
+    async with client() as session:
+        killing = asyncio.create_task(kill_some())
+        slots = asyncio.Semaphore(16)
+        while not killing.done():
+            await asyncio.gather(*(deliver(session, slots, number) for number in numbers))
+        await killing
+    async with asyncio.timeout(60):
+        # What was appended slowly may be in a spool as well; the drain finds out.
+        while await installation.metric("ingest", "redrive_ingest_spool_records"):
+            await asyncio.sleep(0.1)
+    found = await keys_on_the_log(installation, "webhooks.stripe")
+    assert set(found) == {f"evt_{number}" for number in numbers}
+    # An append whose answer died with its process is in doubt, and may have been made again.
+    assert sum(found.values()) <= len(numbers) + 16 * len(killed)
+
+
+async def test_a_rate_holds_for_all_processes_together(installation: Installation) -> None:
+    url = f"{installation.ingest_url}/webhooks/limited"
+    async with client() as session:
+        answers = Counter(
+            await asyncio.gather(*(post(session, url, payment(number), "whsec_limited") for number in range(60)))
+        )
+        assert answers == {"accepted": 20, "too_many_requests": 40}
+        other = [await post(session, f"{installation.ingest_url}/webhooks/stripe", payment(n)) for n in range(10)]
+        assert other == ["accepted"] * 10

@@ -1,0 +1,221 @@
+"""Invariant 4: one claim to a content, until its outcome; the window is bounded, and the same for all processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
+from ingest.id_table import IdTable
+from ingest.window_keeper import Partition, Seen, WindowKeeper
+from schemas.envelope import Location
+
+TOPIC = "webhooks.stripe"
+WINDOW_MS = 10_000
+
+
+def content(number: int, fingerprint: bytes = b"f" * 32) -> Content:
+    return content_of(TOPIC, f"evt_{number}", fingerprint)
+
+
+def location(offset: int) -> Location:
+    return Location(TOPIC, 3, offset)
+
+
+def claimed(window: DedupeWindow, number: int, now_ms: int = 1000) -> Claim:
+    found = window.claim(content(number), now_ms)
+    assert isinstance(found, Claim)
+    return found
+
+
+@pytest.fixture
+def window() -> DedupeWindow:
+    return DedupeWindow(IdTable(1000), WINDOW_MS)
+
+
+def test_a_copy_hears_where_its_first_is(window: DedupeWindow) -> None:
+    claim = claimed(window, 1)
+    assert window.claim(content(1), 1001) is HELD
+    window.settle(claim, location(7))
+    assert window.claim(content(1), 1002) == location(7)
+
+
+def test_a_claim_that_came_to_nothing_is_the_next_copys(window: DedupeWindow) -> None:
+    window.release(claimed(window, 1))
+    assert isinstance(window.claim(content(1), 1001), Claim)
+
+
+def test_an_entry_leaves_with_its_window(window: DedupeWindow) -> None:
+    window.settle(claimed(window, 1), location(7))
+    assert window.claim(content(1), 1000 + WINDOW_MS) == location(7)
+    assert isinstance(window.claim(content(1), 1001 + WINDOW_MS), Claim)
+
+
+def test_the_same_id_with_another_content_is_a_conflict_and_gets_a_claim_of_its_own(window: DedupeWindow) -> None:
+    window.settle(claimed(window, 1), location(7))
+    other = window.claim(content(1, b"g" * 32), 1001)
+    assert isinstance(other, Claim)
+    assert other.is_conflict
+    window.settle(other, location(8))
+    assert window.claim(content(1), 1002) == location(7)
+    assert window.claim(content(1, b"g" * 32), 1002) == location(8)
+
+
+def test_what_is_in_the_spool_is_durable_and_later_on_the_log(window: DedupeWindow) -> None:
+    claim = claimed(window, 1)
+    window.spooled(claim)
+    assert window.claim(content(1), 1001) is IN_SPOOL
+    assert window.find(content(1)) is None
+    window.remember(content(1), location(9), 1000)
+    assert window.claim(content(1), 1002) == location(9)
+
+
+def test_the_oldest_leaves_first_and_no_more_than_the_bound_are_kept() -> None:
+    window = DedupeWindow(IdTable(3), WINDOW_MS)
+    for number in range(5):
+        window.settle(claimed(window, number), location(number))
+    found = [window.find(content(number)) for number in range(5)]
+    assert found == [None, None, location(2), location(3), location(4)]
+
+
+def test_a_full_table_finds_what_it_holds() -> None:
+    window = DedupeWindow(IdTable(2000), WINDOW_MS)
+    for number in range(7000):
+        window.settle(claimed(window, number), location(number))
+    assert [n for n in range(7000) if window.find(content(n)) != (location(n) if n >= 5000 else None)] == []
+
+
+def test_a_claim_ends_with_its_process() -> None:
+    """It died between its claim and the append: the next copy takes over, and nothing is eaten."""
+    table = IdTable(1000, is_shared=True)
+    window = DedupeWindow(table, WINDOW_MS)
+    script = f"""
+import os, signal, sys
+from ingest.dedupe import DedupeWindow, content_of
+from ingest.id_table import IdTable
+window = DedupeWindow(IdTable(1000, descriptor={table.descriptor}), {WINDOW_MS})
+window.claim(content_of({TOPIC!r}, "evt_1", b"f" * 32), 1000)
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[table.descriptor or 0],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"claimed\n"
+    assert window.claim(content(1), 1001) is HELD
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    taken = window.claim(content(1), 1002)
+    assert isinstance(taken, Claim)
+    window.settle(taken, location(1))
+    assert window.claim(content(1), 1003) == location(1)
+
+
+def test_a_claim_of_a_living_process_that_lost_it_expires(window: DedupeWindow) -> None:
+    claimed(window, 1)
+    assert window.claim(content(1), 1000 + CLAIM_MS) is HELD
+    assert isinstance(window.claim(content(1), 1001 + CLAIM_MS), Claim)
+
+
+class Tail:
+    """A log of one partition, as far as the keeper reads it."""
+
+    def __init__(self, start: int, seen: Sequence[Seen]) -> None:
+        self._start = start
+        self.seen = list(seen)
+
+    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+        first = positions.get((TOPIC, 3), 0)
+        self.read_from = first
+        yield [one for one in self.seen if one.location.offset >= first]
+
+    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+        return {(TOPIC, 3): (self._start, self._start + len(self.seen))}
+
+
+def seen(number: int) -> Seen:
+    return Seen(f"evt_{number}", b"f" * 32, location(number), 1000)
+
+
+def keeper(folder: Path, tail: Tail) -> tuple[WindowKeeper, DedupeWindow, IdTable]:
+    table = IdTable(1000)
+    window = DedupeWindow(table, WINDOW_MS)
+
+    @asynccontextmanager
+    async def open_tail(_: Sequence[str]) -> AsyncIterator[Tail]:
+        yield tail
+
+    return WindowKeeper(table, window, folder, open_tail), window, table
+
+
+async def test_a_restart_reads_only_what_it_does_not_know(tmp_path: Path) -> None:
+    tail = Tail(0, [seen(0), seen(1)])
+    first, window, _ = keeper(tmp_path, tail)
+    await first.open([TOPIC], 2000)
+    window.settle(claimed(window, 2), location(2))
+    tail.seen.append(seen(2))
+    await first.collect(2000)
+    await first.save(2000)
+    again, window, table = keeper(tmp_path, tail)
+    await again.open([TOPIC], 2000)
+    assert table.is_complete
+    assert tail.read_from == 3
+    assert [window.find(content(number)) for number in range(3)] == [location(number) for number in range(3)]
+
+
+async def test_what_nobody_here_appended_is_read_again_at_the_next_start(tmp_path: Path) -> None:
+    """A gap: offset 1 is another host's, or an append in doubt. What lies beyond it is known, and read all the same."""
+    tail = Tail(0, [seen(0)])
+    first, window, _ = keeper(tmp_path, tail)
+    await first.open([TOPIC], 2000)
+    window.settle(claimed(window, 2), location(2))
+    tail.seen += [seen(1), seen(2)]
+    await first.collect(2000)
+    await first.save(2000)
+    again, window, _ = keeper(tmp_path, tail)
+    await again.open([TOPIC], 2000)
+    assert tail.read_from == 1
+    assert window.find(content(1)) == location(1)
+
+
+async def test_what_the_log_has_lost_may_come_again(tmp_path: Path) -> None:
+    first, _, _ = keeper(tmp_path, Tail(0, [seen(0), seen(1)]))
+    await first.open([TOPIC], 2000)
+    again, window, _ = keeper(tmp_path, Tail(1, [seen(1)]))
+    await again.open([TOPIC], 2000)
+    assert [window.find(content(number)) for number in range(2)] == [None, location(1)]
+
+
+async def test_an_idle_window_writes_nothing(tmp_path: Path) -> None:
+    kept, window, _ = keeper(tmp_path, Tail(0, []))
+    await kept.open([TOPIC], 1000)
+    window.settle(claimed(window, 1), location(0))
+    await kept.collect(2000)
+    await kept.save(2000)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    for now_ms in range(3000, 9000, 1000):
+        await kept.collect(now_ms)
+        await kept.save(now_ms)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == size
+
+
+async def test_hosts_hear_of_what_others_appended_and_of_nothing_twice(tmp_path: Path) -> None:
+    ours, window, _ = keeper(tmp_path / "a", Tail(0, []))
+    theirs, other, _ = keeper(tmp_path / "b", Tail(0, []))
+    await ours.open([TOPIC], 1000)
+    await theirs.open([TOPIC], 1000)
+    window.settle(claimed(window, 1), location(0))
+    blobs = await ours.collect(2000)
+    theirs.heard(blobs)
+    assert other.find(content(1)) == location(0)
+    assert await theirs.collect(2000) == {}

@@ -1,0 +1,145 @@
+"""Invariant 1 while the log is away: what was said to be kept is there after a crash, and damage is found and told."""
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ingest import metrics
+from ingest import spool as spool_module
+from ingest.record_batch import LogRecord, VerifiedRecord
+from ingest.spool import Spool, SpooledRecord
+from schemas.errors import Misconfigured, Unavailable
+
+MEBIBYTE = 1024 * 1024
+
+
+def spooled(number: int, size: int = 100) -> SpooledRecord:
+    headers = [("ce_id", b"evt"), ("http_x", bytes(range(256)))]
+    record = LogRecord(
+        "webhooks.stripe", f"evt_{number}".encode(), os.urandom(size), 1_700_000_000_000 + number, headers
+    )
+    return SpooledRecord(VerifiedRecord(record), bytes([number % 256]) * 32)
+
+
+def opened(folder: Path, max_bytes: int = MEBIBYTE) -> tuple[Spool, list[SpooledRecord]]:
+    found = Spool(folder, max_bytes)
+    return found, list(found.open())
+
+
+async def kept(spool: Spool, *records: SpooledRecord) -> list[bool]:
+    loop = asyncio.get_running_loop()
+    outcomes = [loop.create_future() for _ in records]
+    for record, outcome in zip(records, outcomes, strict=True):
+        spool.put(record, outcome.set_result)
+    return list(await asyncio.gather(*outcomes))
+
+
+async def written(folder: Path, count: int) -> list[SpooledRecord]:
+    spool, _ = opened(folder)
+    records = [spooled(number) for number in range(count)]
+    assert await kept(spool, *records) == [True] * count
+    await spool.stop()
+    return records
+
+
+def segment(folder: Path) -> Path:
+    return next(folder.glob("segment-*.spool"))
+
+
+async def reopened(folder: Path) -> list[SpooledRecord]:
+    spool, records = opened(folder)
+    await spool.stop()
+    return records
+
+
+async def test_what_was_kept_is_there_after_a_restart_to_the_byte(tmp_path: Path) -> None:
+    assert await reopened(tmp_path) == []
+    assert await written(tmp_path, 5) == await reopened(tmp_path)
+
+
+async def test_a_torn_tail_costs_only_itself_and_is_told(tmp_path: Path) -> None:
+    records = await written(tmp_path, 3)
+    path = segment(tmp_path)
+    path.write_bytes(path.read_bytes()[:-7])
+    before = metrics.SPOOL_DAMAGED._value.get()
+    assert await reopened(tmp_path) == records[:2]
+    assert metrics.SPOOL_DAMAGED._value.get() > before
+    assert (tmp_path / "damaged" / path.name).exists()
+
+
+@pytest.mark.parametrize("at", [0, 5, 10, 60, 200])
+async def test_a_garbled_record_hides_no_other(tmp_path: Path, at: int) -> None:
+    records = await written(tmp_path, 3)
+    path = segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 + at] ^= 0xFF
+    path.write_bytes(bytes(data))
+    assert await reopened(tmp_path) == [records[0], records[2]]
+
+
+async def test_a_full_spool_takes_no_more_and_goes_on_once_it_is_drained(tmp_path: Path) -> None:
+    spool, _ = opened(tmp_path, 5000)
+    assert await kept(spool, spooled(1, 1500), spooled(2, 1500)) == [True, True]
+    with pytest.raises(Unavailable):
+        spool.put(spooled(3, 1500), lambda _: None)
+    for each in await spool.sealed():
+        spool.drop(each)
+    assert await kept(spool, spooled(3, 1500)) == [True]
+    await spool.stop()
+
+
+async def test_a_full_disk_is_said_and_costs_no_other_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, _ = opened(tmp_path)
+    first, lost, last = spooled(1), spooled(2), spooled(3)
+    assert await kept(spool, first) == [True]
+
+    def half(file: object, data: bytes) -> None:
+        file.write(data[: len(data) // 2])  # type: ignore[attr-defined]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_module, "_write_all", half)
+        assert await kept(spool, lost) == [False]
+    assert await kept(spool, last) == [True]
+    await spool.stop()
+    assert await reopened(tmp_path) == [first, last]
+
+
+async def test_two_processes_never_share_a_spool(tmp_path: Path) -> None:
+    spool, _ = opened(tmp_path)
+    with pytest.raises(Misconfigured, match="REDRIVE_DATA"):
+        opened(tmp_path)
+    await spool.stop()
+    await reopened(tmp_path)
+
+
+async def test_a_process_that_is_no_more_leaves_its_records_to_another(tmp_path: Path) -> None:
+    theirs = await written(tmp_path / "1", 3)
+    ours = await written(tmp_path / "0", 2)
+    spool = Spool(tmp_path / "0", MEBIBYTE)
+    spool.adopt(tmp_path / "1")
+    assert list(spool.open()) == ours + theirs
+    await spool.stop()
+    assert await reopened(tmp_path / "1") == []
+
+
+async def test_what_is_set_aside_can_be_put_back(tmp_path: Path) -> None:
+    spool, _ = opened(tmp_path)
+    one = spooled(1)
+    spool.set_aside(one, "too large")
+    await spool.stop()
+    aside = next((tmp_path / "set-aside").iterdir())
+    aside.rename(tmp_path / "segment-00000009.spool")
+    assert await reopened(tmp_path) == [one]
+
+
+async def test_a_spool_that_is_off_keeps_nothing_and_still_offers_what_is_there(tmp_path: Path) -> None:
+    records = await written(tmp_path, 2)
+    spool, found = opened(tmp_path, 0)
+    assert found == records
+    with pytest.raises(Unavailable):
+        spool.put(spooled(9), lambda _: None)
+    await spool.stop()
