@@ -6,9 +6,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ingest import metrics, responses
-from ingest.connection import PREFIX, Connection, Receive
+from ingest.connection import Connection, Receive
 from ingest.handler import Ingress
 from ingest.limits import Limits
+from ingest.whole_request import PREFIX
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 """Above every source's own limit; the source's is checked first where the length is known."""

@@ -1,28 +1,25 @@
 """A connection of the ingress: aiohttp's, with a short road for deliveries that arrive whole.
 
 aiohttp answers a request in a task of its own, behind a request object and a response writer; for a delivery of 1 KB
-that is most of the work. Here a whole delivery on an idle connection goes straight to the ingress, and its answer
-straight to the transport. Everything else (slow bodies, other paths, HTTP/1.0, pipelines) takes aiohttp's road.
-aiohttp's parser reads the bytes on both. The names with an underscore are aiohttp's: the version is pinned, and
-`tests/contract` holds both roads to the same answers.
+that is most of the work. Here a delivery that comes whole on an idle connection (`whole_request`) goes straight to the
+ingress, and its answer straight to the transport. Everything else (slow bodies, other paths, HTTP/1.0, pipelines) takes
+aiohttp's road. The names with an underscore are aiohttp's: the version is pinned, and `tests/contract` holds both roads
+to the same answers.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from ingest import metrics, responses
 from ingest.limits import Limits
 from ingest.responses import Answer
-
-PREFIX: Final = "/webhooks/"
+from ingest.whole_request import read_whole
 
 Reply = Callable[[Answer], None]
 Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
@@ -75,6 +72,14 @@ class Connection(RequestHandler):
             # The connection's task is at work: it will look for messages itself.
             super().data_received(data)
             return
+        if not (self._is_answering or self._messages or self._head_deadline or self._is_paused()):
+            config = self._limits.config
+            whole = read_whole(data, config.headers, config.header_bytes)
+            if whole is not None:
+                self._is_answering = self._request_in_progress = True
+                target, headers, body = whole
+                self._receive("POST", target, headers, body, self._remote, self._reply)
+                return
         # Without its waiter aiohttp only parses: whether the task must wake is decided here.
         self._waiter = None
         super().data_received(data)
@@ -87,20 +92,11 @@ class Connection(RequestHandler):
                 seconds = self._limits.config.header_seconds
                 self._head_deadline = self._loop.call_later(seconds, self._hang_up, "request_timeout", "slow")
             return
-        if self._head_deadline is not None:
-            self._head_is_here()
-        if len(self._messages) == 1 and not (self._reading_paused or self._buffer_paused or self._paused):
-            message: Any
-            message, payload = self._messages[0]
-            if _is_whole_delivery(message, payload) and self._parser is not None:
-                self._messages.clear()
-                self._parser.message_consumed()
-                self._is_answering = self._request_in_progress = True
-                # Not `payload.read_nowait()`, which would have the whole protocol resume a reading that never stopped.
-                body = b"".join(payload._buffer) if payload is not EMPTY_PAYLOAD else b""
-                self._receive(message.method, message.path, message.headers, body, self._remote, self._reply)
-                return
+        self._head_is_here()
         waiter.set_result(None)
+
+    def _is_paused(self) -> bool:
+        return bool(self._reading_paused or self._buffer_paused or self._paused)
 
     def _reply(self, answer: Answer) -> None:
         self._is_answering = self._request_in_progress = False
@@ -144,19 +140,3 @@ class Connection(RequestHandler):
         response = responses.problem(rejection).response()
         response.force_close()
         return response
-
-
-def _is_whole_delivery(message: Any, payload: Any) -> bool:
-    return (
-        type(message) is RawRequestMessage
-        and message.path.startswith(PREFIX)
-        and message.version == HttpVersion11
-        # Its answer has no body, which aiohttp sees to.
-        and message.method != "HEAD"
-        and not message.should_close
-        and not message.upgrade
-        and not message.compression
-        and payload.is_eof()
-        and payload.exception() is None
-        and "Expect" not in message.headers
-    )

@@ -89,7 +89,7 @@ class DedupeWindow:
                     return HELD
                 else:
                     place = at
-            mine = Entry(key, fingerprint, now_ms, CLAIMED, self._pid, name)
+            mine = (key, fingerprint, now_ms, CLAIMED, self._pid, name)
             if place is None or not table.replace(place, mine):
                 place = table.put(mine)
             return Claim(content, place, now_ms, is_conflict)
@@ -136,7 +136,7 @@ class DedupeWindow:
     def _end(self, claim: Claim, value: int) -> None:
         table = self._table
         topic, key, fingerprint = claim.content
-        entry = Entry(key, fingerprint, claim.arrived_ms, value, self._pid, table.number_of(topic))
+        entry = (key, fingerprint, claim.arrived_ms, value, self._pid, table.number_of(topic))
         table.lock()
         try:
             if not table.replace(claim.place, entry) and value != VOID:
@@ -167,7 +167,7 @@ class DedupeWindow:
                         return True
                     # Its new entry comes last in the ring, where the keeper has not been yet.
                     table.replace(place, entry._replace(value=VOID))
-            table.put(Entry(key, fingerprint, arrived_ms, value, owner, name))
+            table.put((key, fingerprint, arrived_ms, value, owner, name))
             return True
         finally:
             table.unlock()

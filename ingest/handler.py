@@ -8,11 +8,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 
 from ingest import metrics, responses
-from ingest.connection import PREFIX, Reply
+from ingest.connection import Reply
 from ingest.limits import Limits
 from ingest.quarantine import Quarantine
 from ingest.responses import Answer
 from ingest.storing import Exchange, Storing
+from ingest.whole_request import PREFIX
 from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
@@ -111,7 +112,7 @@ class Ingress:
                 return
             exchange.hold(self._limits, len(body))
             now_ms = self._now_ms()
-            url = called_url(self._public_url, headers.get("Host", ""), target) if source.provider.signs_url else ""
+            url = called_url(self._public_url, headers.get("host", ""), target) if source.provider.signs_url else ""
             delivery = Delivery(label, method, url, path, query, headers, body, peer, now_ms)
             try:
                 verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
@@ -180,7 +181,7 @@ def _refuse(label: str, rejection: RejectedDelivery) -> Answer:
 
 def require_readable(headers: Mapping[str, str], length: int, limit: int) -> None:
     """Raises `unsupported_media_type` or `body_too_large`."""
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise RejectedDelivery("unsupported_media_type")
     if length > limit:
         raise RejectedDelivery("body_too_large")

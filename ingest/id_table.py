@@ -19,14 +19,19 @@ from schemas.errors import Misconfigured, Unavailable
 KEY_BYTES: Final = 16
 FINGERPRINT_BYTES: Final = 16
 _ENTRY: Final = struct.Struct("<16s16sqqIHxx")
+_ENTRY_BYTES: Final = _ENTRY.size
 _TAG: Final = struct.Struct("<I")
 _COUNT: Final = struct.Struct("<Q")
+_HASHES: Final = struct.Struct("<Q4s4x")
+"""What of a key names its bucket, and its tag there."""
+
 _TOKENS: Final = struct.Struct("<dd")
 
 _SLOTS: Final = 64
 _SLOT_BYTES: Final = _TAG.size
 _PLACES: Final = _SLOTS * _SLOT_BYTES
-_BUCKET_BYTES: Final = 2 * _PLACES + 4
+_CURSOR: Final = 2 * _PLACES
+_BUCKET_BYTES: Final = _CURSOR + 4
 _MEAN_LOAD: Final = 40
 """Of 64 slots: one bucket in ten thousand then overflows when the ring is full, and forgets its oldest early."""
 
@@ -53,6 +58,10 @@ class Entry(NamedTuple):
     name: int
 
 
+EntryFields = Entry | tuple[bytes, bytes, int, int, int, int]
+"""On the hot path a plain tuple will do."""
+
+
 class IdTable:
     """At most `max_ids` entries, in memory of this process, or (`is_shared`) of every process that has `descriptor`."""
 
@@ -60,7 +69,7 @@ class IdTable:
         self.max_ids = max_ids
         self._buckets = -(-max_ids // _MEAN_LOAD)
         self._ring = _INDEX + self._buckets * _BUCKET_BYTES
-        size = self._ring + max_ids * _ENTRY.size
+        size = self._ring + max_ids * _ENTRY_BYTES
         self.descriptor = descriptor
         if is_shared and descriptor is None:
             self.descriptor = os.memfd_create("redrive-ids")
@@ -127,40 +136,41 @@ class IdTable:
     def find(self, key: bytes) -> list[tuple[int, Entry]]:
         """Places and entries of this key; the caller holds the lock."""
         memory = self._memory
-        base = _INDEX + int.from_bytes(key[:8], "little") % self._buckets * _BUCKET_BYTES
+        bucket, tag = _HASHES.unpack(key)
+        base = _INDEX + bucket % self._buckets * _BUCKET_BYTES
         tags = memory[base : base + _PLACES]
-        tag = key[8:12]
         at = tags.find(tag)
         found: list[tuple[int, Entry]] = []
         while at >= 0:
             if not at % _SLOT_BYTES:
                 place = _TAG.unpack_from(memory, base + _PLACES + at)[0]
-                entry = _ENTRY.unpack_from(memory, self._ring + place * _ENTRY.size)
+                entry = _ENTRY.unpack_from(memory, self._ring + place * _ENTRY_BYTES)
                 if entry[0] == key:
                     found.append((place, Entry(*entry)))
             at = tags.find(tag, at + 1)
         return found
 
-    def put(self, entry: Entry) -> int:
+    def put(self, entry: EntryFields) -> int:
         """Add an entry, in the place of the oldest where the ring is full; the caller holds the lock."""
         memory = self._memory
-        count = _COUNT.unpack_from(memory)[0]
+        count: int = _COUNT.unpack_from(memory)[0]
         place = count % self.max_ids
-        _ENTRY.pack_into(memory, self._ring + place * _ENTRY.size, *entry)
-        base = _INDEX + int.from_bytes(entry.key[:8], "little") % self._buckets * _BUCKET_BYTES
-        cursor = base + 2 * _PLACES
-        slot = memory[cursor]
-        memory[base + slot * 4 : base + slot * 4 + 4] = entry.key[8:12]
-        _TAG.pack_into(memory, base + _PLACES + slot * 4, place)
-        memory[cursor] = (slot + 1) % _SLOTS
+        _ENTRY.pack_into(memory, self._ring + place * _ENTRY_BYTES, *entry)
+        bucket, tag = _HASHES.unpack(entry[0])
+        base = _INDEX + bucket % self._buckets * _BUCKET_BYTES
+        slot = memory[base + _CURSOR]
+        at = base + slot * _SLOT_BYTES
+        memory[at : at + _SLOT_BYTES] = tag
+        _TAG.pack_into(memory, at + _PLACES, place)
+        memory[base + _CURSOR] = (slot + 1) % _SLOTS
         # Last: whoever reads the ring in its order must not meet half an entry.
         _COUNT.pack_into(memory, 0, count + 1)
-        return int(place)
+        return place
 
-    def replace(self, place: int, entry: Entry) -> bool:
+    def replace(self, place: int, entry: EntryFields) -> bool:
         """Change an entry; False where it has been overwritten by another key. The caller holds the lock."""
-        at = self._ring + place * _ENTRY.size
-        if self._memory[at : at + KEY_BYTES] != entry.key:
+        at = self._ring + place * _ENTRY_BYTES
+        if self._memory[at : at + KEY_BYTES] != entry[0]:
             return False
         _ENTRY.pack_into(self._memory, at, *entry)
         return True
@@ -169,7 +179,7 @@ class IdTable:
         """Entries with their numbers, from the one that was put as that number (from 0), as far as they are there."""
         end = self.count
         for each in range(max(number, end - self.max_ids), end):
-            yield each, Entry(*_ENTRY.unpack_from(self._memory, self._ring + each % self.max_ids * _ENTRY.size))
+            yield each, Entry(*_ENTRY.unpack_from(self._memory, self._ring + each % self.max_ids * _ENTRY_BYTES))
 
     def number_of(self, name: str) -> int:
         """A small number for a name, the same in every process. Raises `Misconfigured` when there are too many."""

@@ -12,7 +12,7 @@ from schemas.errors import RejectedDelivery, Unavailable
 from schemas.limits import LimitsConfig, Network
 from schemas.settings import Source
 
-FORWARDED_FOR: Final = "X-Forwarded-For"
+FORWARDED_FOR: Final = "x-forwarded-for"
 
 
 class Limits:

@@ -5,7 +5,6 @@ behind it, in another by asking again; nobody waits without bound.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -199,8 +198,10 @@ class _Append:
     @staticmethod
     def _note(said: Callable[..., None], *arguments: object) -> None:
         # The window is a cache: a claim that nobody ends is taken over by a later copy.
-        with contextlib.suppress(Unavailable):
+        try:
             said(*arguments)
+        except Unavailable:
+            return
 
     def _answer_accepted(self, location: Location) -> None:
         shape = self._source.answer
