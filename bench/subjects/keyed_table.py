@@ -34,7 +34,10 @@ class KeyedTable:
         rows: dict[int, tuple[int, str]] = {}
         for record in records:
             event = orjson.loads(record.value or b"")
-            rows[event["key"]] = (event["value"], event["type"])
+            key, value = event["key"], event["value"]
+            # Records of several partitions are in no order, so the statement's guard must hold within a batch, too.
+            if key not in rows or value >= rows[key][0]:
+                rows[key] = (value, event["type"])
         keys = sorted(rows)
         advance: Callable[[], Awaitable[None]] = advance_all(self._connection, self._generation, spans)
         async with self._connection.transaction():
