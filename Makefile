@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+PEERS_INGRESS := build/peers/ingress
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench fuzz down clean
+.PHONY: help up test check fmt bench bench-peers fuzz down clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,7 +41,20 @@ fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## Measure against no-op, plain loop and stock Faust; writes docs/reference/benchmarks.md (needs wrk)
-	$(BIN)/python -m bench all
+	$(BIN)/python -m bench all $(BENCH_OPTIONS)
+
+$(PEERS_STAMP): bench/peers/requirements.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(PEERS_INGRESS): $(wildcard bench/peers/ingress/*)
+	@command -v go >/dev/null || \
+		{ echo "go is missing: https://go.dev/dl, or your system's package of it" >&2; exit 69; }
+	go build -C bench/peers/ingress -o $(CURDIR)/$@ .
+
+bench-peers: $(STAMP) $(PEERS_STAMP) $(PEERS_INGRESS) ## Measure against other programs; writes docs/reference/benchmarks-peers.md (needs wrk and go)
+	$(BIN)/python -m bench peers $(BENCH_OPTIONS)
 
 fuzz: $(STAMP) ## Fuzz every verify and parse (FUZZ_EXAMPLES=200000 each), tell stories in any order (STORY_EXAMPLES=1000)
 	$(BIN)/python -m tests.fuzz
@@ -50,4 +66,4 @@ down: ## Stop a `make up` that runs elsewhere on this folder
 		kill $$(cat .redrive/up.lock) && echo "stopping"; else echo "nothing runs here"; fi
 
 clean: down ## Remove the environment and all local data
-	rm -rf $(VENV) .redrive build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .redrive build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -123,10 +123,23 @@ def logged(body: bytes, now: int) -> Logged:
     return Logged(identity.record_id.encode(), body, kafka_headers, now * 1000)
 
 
+SMALL_TYPE: Final = "counter.set"
+
+
+def small_key(number: int) -> int:
+    """7919 is prime to `KEYS`, so any `KEYS` events in a row have a key each."""
+    return number * 7919 % KEYS
+
+
 def small_event(number: int) -> Logged:
     """A record with little in it and no headers: an id, one of `KEYS` keys, a value."""
-    body = orjson.dumps({"id": f"evt_{number}", "key": number * 7919 % KEYS, "type": "counter.set", "value": number})
+    body = orjson.dumps({"id": f"evt_{number}", "key": small_key(number), "type": SMALL_TYPE, "value": number})
     return Logged(None, body, [], time.time_ns() // 1_000_000)
+
+
+def keyed_rows(count: int) -> list[tuple[int, int, str]]:
+    """What `count` small events come to, by key: each key's greatest value."""
+    return sorted((small_key(number), number, SMALL_TYPE) for number in range(max(count - KEYS, 0), count))
 
 
 async def fill_topic(servers: str, count: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +33,13 @@ class Load(NamedTuple):
 def require_wrk() -> None:
     if shutil.which("wrk") is None:
         raise Unavailable("wrk is missing: `apt-get install wrk` (or your system's package of it)")
+
+
+def wrk_version() -> str:
+    """Its first words; it prints them with its usage, and fails."""
+    require_wrk()
+    done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    return " ".join(done.stdout.split()[:2])
 
 
 async def run_load(port: int, connections: int, seconds: int, requests: RequestFile, skip: int) -> Load:

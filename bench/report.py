@@ -1,7 +1,8 @@
 """Findings as Markdown. A run replaces the sections of the suites that it ran, and leaves the others as they were."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -10,23 +11,42 @@ from bench.machine import Machine
 from bench.results import Findings, spread
 
 MIN_ROUNDS: Final = 3
-SUITES: Final = ("ingest", "processors", "replay")
-_HEADER: Final = """# Benchmarks
-
-Written by `python -m bench` (see `bench/`). Everything (load generator, broker, database, subject) shares one machine,
-so only ratios carry over to another one. Subjects take turns in rounds; a ratio is taken within a round, and the
-medians over the rounds are shown with their extremes. CPU is that of the subject's process alone: not the broker's, nor
-that of Postgres.
+_HEADER: Final = """\
+Everything (load generator, broker, database, subject) shares one machine, so only ratios carry over to another one.
+Subjects take turns in rounds; a ratio is taken within a round, and the medians over the rounds are shown with their
+extremes. CPU is that of all processes of the subject: not the broker's, nor that of Postgres.
 """
 
 
-def write(path: Path, machine: Machine, findings: Iterable[Findings]) -> None:
-    known = _sections(path.read_text()) if path.exists() else {}
-    for found in findings:
-        known[found.name] = section(found, machine)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts = [_fenced(name, known[name]) for name in SUITES if name in known]
-    path.write_text("\n".join([_HEADER, *parts]))
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where the sections of some suites stand, in this order, below an introduction."""
+
+    path: Path
+    introduction: str
+    suites: tuple[str, ...]
+
+
+CEILINGS: Final = Page(
+    Path("docs/reference/benchmarks.md"),
+    "# Benchmarks\n\nWritten by `make bench` (see `bench/`). [Other people's programs](benchmarks-peers.md) have a page"
+    " of their own.\n",
+    ("ingest", "processors", "replay"),
+)
+PEERS: Final = Page(
+    Path("docs/reference/benchmarks-peers.md"),
+    "# Benchmarks: peers\n\nredrive beside programs that do a part of its work. Written by `make bench-peers` (see"
+    " `bench/peers/`), which needs\nGo and wrk; `make bench-peers BENCH_OPTIONS='--rounds 5 --seconds 20'` measures for"
+    " longer.\n",
+    ("peers-ingest", "peers-fold", "peers-copy"),
+)
+
+
+def write(page: Page, sections: Mapping[str, str]) -> None:
+    known = {**(_sections(page.path.read_text()) if page.path.exists() else {}), **sections}
+    page.path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [_fenced(name, known[name]) for name in page.suites if name in known]
+    page.path.write_text("\n".join([page.introduction, _HEADER, *parts]))
 
 
 def _fenced(name: str, text: str) -> str:
@@ -34,11 +54,12 @@ def _fenced(name: str, text: str) -> str:
 
 
 def _sections(text: str) -> dict[str, str]:
-    found = re.finditer(r"<!-- bench:(\w+) -->\n(.*?)<!-- /bench:\1 -->", text, re.DOTALL)
+    found = re.finditer(r"<!-- bench:([\w-]+) -->\n(.*?)<!-- /bench:\1 -->", text, re.DOTALL)
     return {match[1]: match[2] for match in found}
 
 
-def section(found: Findings, machine: Machine) -> str:
+def section(found: Findings, machine: Machine, command: str) -> str:
+    """`command` measures the same again."""
     rounds = f"{found.rounds} rounds."
     if found.rounds < MIN_ROUNDS:
         rounds = f"**{found.rounds} round(s): a smoke run, no result.**"
@@ -48,13 +69,14 @@ def section(found: Findings, machine: Machine) -> str:
         _samples_table(found),
         _ratios_table(found),
         *(f"- {note}" for note in found.notes),
+        f"- Again: `{command}`",
     ]
     return "\n".join(parts) + "\n"
 
 
 def _samples_table(found: Findings) -> str:
     details = list(dict.fromkeys(name for sample in found.samples for name in sample.details))
-    head = ["case", "subject", f"{found.unit}/s", "min–max", f"CPU s per 1k {found.unit}", *details]
+    head = ["case", "subject", f"{found.unit}/s", "min–max", f"CPU s per {found.cpu_thousands}k {found.unit}", *details]
     rows = []
     for case in found.cases:
         for subject in found.subjects:
@@ -62,7 +84,7 @@ def _samples_table(found: Findings) -> str:
             if not samples:
                 continue
             rate = spread([sample.per_second for sample in samples])
-            cpu = median(sample.cpu_per_1k for sample in samples)
+            cpu = median(sample.cpu_per_1k for sample in samples) * found.cpu_thousands
             extra = [
                 _number(median(values)) if (values := [s.details[name] for s in samples if name in s.details]) else ""
                 for name in details
@@ -73,6 +95,8 @@ def _samples_table(found: Findings) -> str:
 
 
 def _ratios_table(found: Findings) -> str:
+    if not found.comparisons:
+        return ""
     rows = []
     for comparison in found.comparisons:
         for case in found.cases:

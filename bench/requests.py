@@ -27,8 +27,8 @@ class RequestFile(NamedTuple):
     size: int
 
 
-def write_requests(path: Path, count: int, series: int) -> RequestFile:
-    """Sign `count` requests with the time of now: they hold for five minutes. `series` keeps ids of runs apart."""
+def write_requests(path: Path, count: int, series: str) -> RequestFile:
+    """Sign `count` requests with the time of now: they hold for five minutes. Event ids follow from `series`."""
     now = int(time.time())
     kind, data = list(story(0, now))[-1]
     before, after = padded(event(kind, data, 0, now)).split(_PLACEHOLDER)

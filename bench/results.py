@@ -40,7 +40,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a suite found. `unit` is that of `per_second`, and the thing that `cpu_per_1k` counts."""
+    """What a suite found. `unit` is that of `per_second`, and the thing that `cpu_per_1k` counts.
+
+    CPU is shown per `cpu_thousands` thousand of them, so that a figure has digits that matter.
+    """
 
     name: str
     title: str
@@ -48,6 +51,7 @@ class Findings:
     samples: tuple[Sample, ...]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
+    cpu_thousands: int = 1
 
     @property
     def cases(self) -> list[str]:

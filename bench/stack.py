@@ -4,7 +4,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -99,32 +100,42 @@ class Stack:
     async def drop_database(self, name: str) -> None:
         await self._administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    async def fresh_topic(self) -> None:
-        """The source's topic, empty, beside those that every service expects."""
-        await self.drop_topic()
+    async def fresh_topic(self, name: str = TOPIC, partitions: int = DEFAULT_PARTITIONS) -> None:
+        """A topic as sources have it, empty, beside those that every service expects."""
+        await self.drop_topic(name)
         async with Topics(self.servers) as topics:
-            await topics.create({TOPIC: LOG_CONFIG, **SIDE_CONFIG}, DEFAULT_PARTITIONS, 1)
+            await topics.create({name: LOG_CONFIG, **SIDE_CONFIG}, partitions, 1)
 
-    async def drop_topic(self) -> None:
+    async def drop_topic(self, name: str = TOPIC) -> None:
         client = AIOKafkaAdminClient(bootstrap_servers=self.servers)
         await client.start()
         try:
             deadline = time.monotonic() + TOPIC_SECONDS
-            while TOPIC in await client.list_topics():
+            while name in await client.list_topics():
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"Kafka did not delete {TOPIC}")
-                await client.delete_topics([TOPIC])
+                    raise Unavailable(f"Kafka did not delete {name}")
+                await client.delete_topics([name])
                 # Deletion is asynchronous: the name is free when it is no longer listed.
                 await asyncio.sleep(0.2)
         finally:
             await client.close()
 
-    async def log_end(self) -> int:
-        """Records ever appended to the source's topic, as it is now."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers)
+    async def log_end(self, name: str = TOPIC) -> int:
+        """Records ever appended to a topic, as it is now."""
+        async with self.watching(name) as end:
+            return await end()
+
+    @asynccontextmanager
+    async def watching(self, name: str = TOPIC) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+        """What to ask for the topic's end, again and again."""
+        consumer = AIOKafkaConsumer(name, bootstrap_servers=self.servers)
         await consumer.start()
         try:
-            partitions = [TopicPartition(TOPIC, number) for number in range(DEFAULT_PARTITIONS)]
-            return sum((await consumer.end_offsets(partitions)).values())
+            partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
+
+            async def end() -> int:
+                return sum((await consumer.end_offsets(partitions)).values())
+
+            yield end
         finally:
             await consumer.stop()

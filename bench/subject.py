@@ -4,8 +4,9 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -58,24 +59,36 @@ class Subject:
         used = [one.cpu_times() for one in (process, *process.children(recursive=True))]
         return sum(times.user + times.system for times in used)
 
+    def listeners(self, port: int) -> int:
+        """How many of its processes take connections on `port`."""
+        process = psutil.Process(self._child.pid)
+        return sum(_listens(one, port) for one in (process, *process.children(recursive=True)))
+
     def require_alive(self) -> None:
         """A subject that was started again measured something else."""
         if self._child.has_exited or self._child.restarts:
-            raise Unavailable(f"{self.name} ended early; the end of its log:\n{self._log_tail()}")
+            raise Unavailable(f"{self.name} ended early; the end of its log:\n{self.log_tail()}")
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
         """The log's folder goes with the run, so what matters of it travels in the error."""
         log = self._child.command.log
         return log.read_text(errors="replace")[-TAIL_CHARACTERS:] if log is not None else ""
 
 
+def _listens(process: psutil.Process, port: int) -> bool:
+    sockets = process.net_connections("tcp")
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
+
+def module(name: str, *arguments: str, python: Path | str = sys.executable) -> list[str]:
+    """`python -m name …`, in this environment or in another."""
+    return [str(python), "-m", name, *arguments]
+
+
 @asynccontextmanager
-async def running(
-    stack: Stack, name: str, module: str, *arguments: str, env: Mapping[str, str]
-) -> "AsyncIterator[Subject]":
-    """`python -m module …`, with a working folder in which no `.env` lies."""
+async def running(stack: Stack, name: str, argv: Sequence[str], env: Mapping[str, str]) -> "AsyncIterator[Subject]":
+    """A subject, with a working folder in which no `.env` lies."""
     log = stack.folder / "logs" / f"{name}.log"
-    argv = [sys.executable, "-m", module, *arguments]
     child = Child(Command(name, argv, log=log, environment=env, home=stack.folder), say)
     await child.start()
     try:
@@ -84,17 +97,20 @@ async def running(
         await child.stop()
 
 
-async def wait_until_ready(subject: Subject, url: str) -> None:
-    """Wait for a 200."""
+async def wait_until_ready(subject: Subject, port: int, processes: int) -> None:
+    """Wait for a 200, and for every process that shall share the port."""
+    listeners = 0
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession() as session:
         while time.monotonic() < deadline:
             subject.require_alive()
             try:
-                async with session.get(url) as response:
-                    if response.status == 200:
+                async with session.get(f"http://127.0.0.1:{port}/readyz") as response:
+                    listeners = subject.listeners(port) if response.status == 200 else 0
+                    if listeners >= processes:
                         return
             except aiohttp.ClientConnectionError:
                 pass
             await asyncio.sleep(0.1)
-    raise Unavailable(f"{subject.name} was not ready after {READY_SECONDS:.0f} s")
+    told = f"{listeners} of {processes} processes ready"
+    raise Unavailable(f"{subject.name}: {told} after {READY_SECONDS:.0f} s; the end of its log:\n{subject.log_tail()}")

@@ -1,7 +1,9 @@
 """The ceiling of the ingress: an aiohttp application that reads the body and answers 200, and does nothing else."""
 
 import asyncio
-import sys
+import multiprocessing
+import os
+import signal
 
 import uvloop
 from aiohttp import web
@@ -12,14 +14,24 @@ async def answer(request: web.Request) -> web.Response:
     return web.Response(body=b"{}", headers={"Content-Type": "application/json"})
 
 
-async def main(port: int) -> None:
+async def main() -> None:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await asyncio.Event().wait()
+    host, port = os.environ["INGEST_HOST"], int(os.environ["INGEST_PORT"])
+    await web.TCPSite(runner, host, port, reuse_port=True).start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+
+
+def serve() -> None:
+    uvloop.run(main())
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    # Daemons: they are stopped when this process is.
+    for _ in range(int(os.environ["INGEST_WORKERS"]) - 1):
+        multiprocessing.Process(target=serve, daemon=True).start()
+    serve()
