@@ -1,5 +1,6 @@
 """The Faust app: which topics it reads, and the one agent that folds them."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from aiokafka.errors import KafkaError
 
 from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
+from processors.lanes import Lanes
+from processors.reading import Batch
 from processors.worker import Worker
 from schemas.masking import describe
 from schemas.topics import MAX_RECORD_BYTES
@@ -36,8 +39,6 @@ def create_app(
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_RECORD_BYTES,
-        # One event is a batch of megabytes: two waiting are enough to keep the fold busy.
-        stream_buffer_maxsize=2,
         # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
         stream_wait_empty=False,
         broker_session_timeout=10.0,
@@ -49,9 +50,13 @@ def create_app(
     async def fold(stream: Any) -> None:
         # Faust acknowledges what an agent raises on; without automatic acknowledgements it can't.
         events: AsyncIterator[Any] = stream.noack().events()
-        async for event in events:
-            await worker.handle(event.value, app.batches.rewind, reseek)
-            event.ack()
+        async with asyncio.TaskGroup() as group:
+            lanes = Lanes(fold_batch, group)
+            async for event in events:
+                lanes.put(event)
+
+    async def fold_batch(batch: Batch) -> None:
+        await worker.handle(batch, app.batches.rewind, reseek)
 
     def reseek() -> None:
         app.seek_in_background(set(app.batches.assignment()))

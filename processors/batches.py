@@ -1,14 +1,14 @@
 """Faust's transport, in batches: one event is what one fetch brought of one partition. Must not look into records.
 
-Faust stays in charge of groups, rebalances, commits and supervision. Three things are ours: a fetch is handed on whole,
-reading starts from the positions in Postgres rather than from Kafka's group offsets, and every batch says where the
-reading stood before it, so that a batch lost on the way shows as a gap instead of passing for progress.
+Faust stays in charge of groups, rebalances, commits and supervision. Four things are ours: a fetch is handed on whole,
+reading starts from the positions in Postgres rather than from Kafka's group offsets, every batch says where the reading
+stood before it, so that a batch lost on the way shows as a gap instead of passing for progress, and a partition is
+fetched from only while there is room for what it brings.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import faust
@@ -17,7 +17,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from processors.fold import RawRecord
+from processors.reading import Batch, Readings
 from schemas.masking import describe
 
 
@@ -36,29 +36,19 @@ IDLE_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one partition, read without a break from `start` to `end` (exclusive)."""
-
-    tp: TP
-    start: int
-    end: int
-    records: list[RawRecord]
-
-
 class BatchConsumerThread(AIOKafkaConsumerThread):
-    """Reads, in the consumer's own thread. `_reading` is touched by that thread's loop alone."""
+    """Reads, in the consumer's own thread."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._reading: dict[TP, int] = {}
+        self._readings = Readings()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self._reading.clear()
+        self._readings.end_all()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._reading.clear()
+        self._readings.end_all()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
@@ -81,7 +71,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         for tp, offset in positions.items():
             if tp in assigned:
                 consumer.seek(tp, offset)
-                self._reading[tp] = offset
+                self._readings.begin(tp, offset)
 
     async def _fetch_records(
         self,
@@ -90,24 +80,25 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[TP, list[Batch]]:
-        # A partition that was not sought yet would be read from the group's offset: leave it in the fetcher.
         resting = cast(BatchApp, self.app).resting
-        ready = {tp for tp in active_partitions if tp in self._reading and tp.topic not in resting}
+        wanted = {tp for tp in active_partitions if tp.topic not in resting}
+        ready = self._readings.ready(wanted)
         if not ready:
             await asyncio.sleep(IDLE_SECONDS)
             return {}
+        if len(ready) < len(wanted):
+            # Nothing wakes this wait when a partition that is full now has room again.
+            timeout = IDLE_SECONDS
         fetched = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
-        # Nothing else of this loop ran since the fetcher moved its position, so `_reading` is still what it was.
+        # Nothing else of this loop ran since the fetcher moved its position, so the readings are still what they were.
         batches: dict[TP, list[Batch]] = {}
         holes: list[TP] = []
         for key, records in fetched.items():
             tp = TP(key.topic, key.partition)
-            start = self._reading.get(tp)
-            if start is not None and records:
-                end = records[-1].offset + 1
-                self._reading[tp] = end
-                batches[tp] = [Batch(tp, start, end, records)]
-                if records[0].offset > start:
+            reading = self._readings.get(tp)
+            if reading is not None and records:
+                batches[tp] = [batch] = [reading.hand_on(tp, records)]
+                if records[0].offset > batch.start:
                     holes.append(tp)
         if holes:
             await self._drop_what_jumped(consumer, batches, holes)
@@ -125,8 +116,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             if log_starts[tp] > batch.start:
                 has_lost = True
                 del batches[tp]
-                if self._reading.get(tp) == batch.end:
-                    del self._reading[tp]
+                if self._readings.get(tp) is batch.reading:
+                    self._readings.end(tp)
         if has_lost:
             app = cast(BatchApp, self.app)
             app.loop.call_soon_threadsafe(lambda: app.seek_in_background(set(app.batches.assignment())))
@@ -195,6 +186,12 @@ class BatchConsumer(Consumer):
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
         return await self._thread.bounds(partitions)
+
+    def ack(self, message: Any) -> bool:
+        """Whatever became of a batch: there is room for the next one."""
+        batch: Batch = message.value
+        batch.reading.finish(batch)
+        return bool(super().ack(message))
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Faust expects one acknowledgement per offset and would fill the holes inside our batches."""

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from processors.projections import project
 from schemas.envelope import KafkaHeaders, Location, Record
@@ -38,9 +38,8 @@ class RawRecord(Protocol):
     headers: KafkaHeaders
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """A row of the event index, in the order of `store.INDEX_COLUMNS`."""
+class Indexed(NamedTuple):
+    """A row of the event index, in the order of `store.INDEX_COLUMNS`. A tuple: one is made for every event."""
 
     source: str
     event_id: str
@@ -61,8 +60,7 @@ class Indexed:
         return (self.source, self.event_id, self.topic, self.partition, self.record_offset)
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """What one record means: its events, and its rows by table."""
 
     raw: RawRecord
@@ -119,13 +117,13 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
         if not events:
             raise PoisonRecord("unparsable", "the record announces no event")
         # A fact's row can be refused as well: a number with no canonical JSON is as unreadable as a wrong type.
-        rows = tuple((TABLE_OF[type(fact)], _row(fact)) for event in events for fact in event.facts)
+        rows = tuple([_row(fact) for event in events for fact in event.facts])
     except PoisonRecord as poison:
         return dead_record(raw, poison, record)
     except Exception as error:  # noqa: BLE001 - outermost per record: a projection's bug must not stop the rest
         return dead_record(raw, PoisonRecord("projection_failed", describe(error)), record)
     received_at = _time(raw.timestamp)
-    indexed = tuple(
+    indexed = [
         Indexed(
             record.source,
             event.event_id,
@@ -143,13 +141,14 @@ def fold_record(raw: RawRecord) -> Folded | Dead:
             event.error and mask_text(event.error),
         )
         for event in events
-    )
-    return Folded(raw, record.source, indexed, rows)
+    ]
+    return Folded(raw, record.source, tuple(indexed), rows)
 
 
-def _row(fact: Any) -> Row:
+def _row(fact: Any) -> tuple[Table[Any], Row]:
+    table = TABLE_OF[type(fact)]
     try:
-        return TABLE_OF[type(fact)].row(fact)
+        return table, table.row(fact)
     except (TypeError, ValueError, OverflowError) as error:
         raise PoisonRecord("invalid_payload", str(error)) from error
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
+from faust.types import TP
 from prometheus_client import Counter, Gauge, Histogram
 
 from processors.fold import Dead, Folded
@@ -33,7 +34,7 @@ def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: flo
     counts: dict[tuple[str, str], int] = {}
     for one in folded:
         if one.raw.offset not in refused:
-            outcome = "applied" if any(event.status == "applied" for event in one.events) else "ignored"
+            outcome = "applied" if "applied" in [event.status for event in one.events] else "ignored"
             key = (one.source, outcome)
             counts[key] = counts.get(key, 0) + 1
     for (source, outcome), count in counts.items():
@@ -59,12 +60,17 @@ def record_dead(letter: Dead) -> None:
     )
 
 
-def database_failed(error: BaseException) -> None:
+def database_failed(error: BaseException, tp: TP | None) -> None:
     RETRIES.labels(type(error).__name__).inc()
     log.warning(
         "the database did not take a batch; trying again: %s",
         describe(error),
-        extra={"action": "fold", "outcome": "retry", "code": "database_unavailable"},
+        extra={
+            "action": "fold",
+            "outcome": "retry",
+            "code": "database_unavailable",
+            "location": f"{tp.topic}/{tp.partition}" if tp else None,
+        },
     )
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, Protocol, TypeAlias
+from typing import Final, LiteralString, Protocol, TypeAlias
 
 import asyncpg
 
 from processors.failures import verdict_of
-from processors.fold import Changes, Dead, Folded, Indexed, combine, dead_record
+from processors.fold import Changes, Dead, Folded, combine, dead_record
 from schemas.errors import PoisonRecord, RedriveError
 from schemas.facts import TABLES
 from schemas.masking import describe
@@ -15,6 +15,9 @@ from schemas.masking import describe
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 ADVANCE: Final[LiteralString] = "SELECT live, stored, is_advanced FROM redrive.advance($1, $2, $3, $4, $5)"
+
+GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
+"""Who waits for a row that somebody holds occupies a connection that other partitions need."""
 
 INDEX_COLUMNS: Final = {
     "source": "text[]",
@@ -110,6 +113,7 @@ class Store:
         """
 
         async def advance() -> None:
+            await connection.execute(GIVE_UP_WAITING)
             row = await connection.fetchrow(ADVANCE, self.generation, span.topic, span.partition, span.start, span.end)
             if row is None or row["live"] != self.generation:
                 raise GenerationMoved
@@ -187,11 +191,7 @@ class Store:
                 raise
             changed += int(status.rpartition(" ")[2])
         if changes.events:
-            await connection.execute(UPSERT_INDEX, *_index_arrays(changes.events))
+            await connection.execute(UPSERT_INDEX, *zip(*changes.events, strict=True))
         if changes.revived:
             await connection.execute(REVIVE, *zip(*changes.revived, strict=True))
         return changed
-
-
-def _index_arrays(events: Sequence[Indexed]) -> list[list[Any]]:
-    return [[getattr(event, name) for event in events] for name in INDEX_COLUMNS]

@@ -1,11 +1,12 @@
 """The fold of live batches: decode, commit with the position, rewind on a gap, retry while the database is away.
 
-Acknowledges nothing itself: the caller acknowledges a batch when `handle` returns.
+Several partitions are folded at once: while Postgres works on one batch, the next is decoded. Acknowledges nothing
+itself: the caller acknowledges a batch when `handle` returns.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, LiteralString
 
 import asyncpg
@@ -13,10 +14,10 @@ from faust.types import TP
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from processors import metrics
-from processors.batches import Batch
 from processors.failures import RETRYABLE
-from processors.fold import Dead, Folded, fold_record
-from processors.store import DeadLetters, GenerationMoved, PositionGap, Span, Store
+from processors.fold import Dead, Folded, RawRecord, fold_record
+from processors.reading import Batch
+from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store
 from schemas.errors import Unavailable
 
 LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
@@ -38,18 +39,23 @@ LOSE_RANGE: Final[LiteralString] = """
 """
 
 FAILURE_SECONDS: Final = 1.0
+PORTION_RECORDS: Final = 64
+HOLDS_UP_ONE: Final = (Unavailable, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+"""Failures of one batch: the database itself answers."""
 
 # The log ends before the position: it lost its tail, or the topic was made anew. Which offsets are new can't be told,
 # so all of it is folded again: merges make that harmless, and nothing is skipped.
 RESET: Final[LiteralString] = """
-    WITH lost AS (
-        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    WITH moved AS (
+        UPDATE redrive.positions SET next_offset = $6
+        WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
+        RETURNING generation, topic, partition
     )
-    UPDATE redrive.positions SET next_offset = $6
-    WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
+    INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+    SELECT generation, topic, partition, $4, $5 FROM moved
+    ON CONFLICT (generation, topic, partition, first_offset)
+    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    RETURNING end_offset
 """
 
 Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
@@ -63,9 +69,13 @@ class Worker:
         self._dead_letters = dead_letters
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
-        self._rewinding: dict[TP, int] = {}
-        self._is_folding = False
+        self._folding: set[TP] = set()
         self._seen: dict[TP, int] = {}
+        # A batch is decoded once it may be written, so that decoded ones, which are large, are never many. One
+        # connection is left for the positions.
+        self._slots = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
+        # Decoding is the event loop's own work: two batches at once would only end later, both of them.
+        self._decoding = asyncio.Lock()
         self.is_database_up = True
 
     async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
@@ -79,14 +89,12 @@ class Worker:
                 positions = await self._read_positions(bounds, is_confirmed)
         self.is_database_up = True
         self._expected.update(positions)
-        for tp in positions:
-            self._rewinding.pop(tp, None)
         self.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
         return positions
 
     def forget(self) -> None:
         """On a new assignment: what was read under the old one says nothing any more."""
-        self._expected, self._rewinding = {}, {}
+        self._expected = {}
 
     async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> dict[TP, int]:
         async with self._pool.acquire() as connection:
@@ -107,7 +115,10 @@ class Worker:
                     if not is_confirmed:
                         # Another worker may have moved on since the log's end was asked.
                         continue
-                    await connection.execute(RESET, generation, tp.topic, tp.partition, log_end, position, log_start)
+                    lost = (generation, tp.topic, tp.partition, log_end, position)
+                    if await connection.fetchval(RESET, *lost, log_start) is None:
+                        # Somebody else moved it meanwhile: what it is now is to be asked again.
+                        continue
                     metrics.range_lost(tp.topic, tp.partition, log_end, position)
                     position = log_start
                 positions[tp] = position
@@ -129,10 +140,10 @@ class Worker:
         partition, no gap ever shows.
         """
         seen, self._seen = self._seen, dict(self._expected)
-        return not self._is_folding and any(
+        return any(
             self._expected[tp] < log_end and seen.get(tp) == self._expected[tp]
             for tp, log_end in log_ends.items()
-            if tp in self._expected
+            if tp in self._expected and tp not in self._folding
         )
 
     async def has_fallen_back(self) -> bool:
@@ -148,14 +159,13 @@ class Worker:
     async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
         """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
         expected = self._expected.get(batch.tp)
-        if expected is None:
-            # Fetched before the positions were known; the same records come again.
+        if expected is None or batch.reading.is_over:
+            # Fetched before the positions were known, or before a rewind; the same records come again.
             return
         if batch.start > expected:
             await self._rewind_to(batch, expected, rewind)
             return
-        self._rewinding.pop(batch.tp, None)
-        self._is_folding = True
+        self._folding.add(batch.tp)
         try:
             await self._fold(batch)
         except PositionGap as gap:
@@ -168,56 +178,60 @@ class Worker:
             await asyncio.sleep(FAILURE_SECONDS)
             await self._rewind_to(batch, expected, rewind)
         finally:
-            self._is_folding = False
+            self._folding.discard(batch.tp)
+            batch.reading.is_held = False
 
     async def _fold(self, batch: Batch) -> None:
+        """For ever, with back-off, until it is written or somebody else's: an outage never gives a record up."""
+        async for attempt in self._attempts(batch):
+            with attempt:
+                if batch.reading.is_over:
+                    return
+                async with self._slots, self._pool.acquire() as connection:
+                    await self._fold_on(connection, batch)
+        self.is_database_up = True
+
+    async def _fold_on(self, connection: Connection, batch: Batch) -> None:
+        if self._store is None:
+            raise GenerationMoved
         started = time.perf_counter()
-        folded: list[Folded] = []
-        dead: list[Dead] = []
-        for record in batch.records:
-            one = fold_record(record)
-            folded.append(one) if isinstance(one, Folded) else dead.append(one)
-        letters = await self._commit(batch, folded, dead)
+        folded, dead = await self._decode(batch.records)
+        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end)
+        letters = await self._store.commit_batch(connection, span, folded, dead)
         self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
         for letter in letters:
             metrics.record_dead(letter)
 
+    async def _decode(self, records: Sequence[RawRecord]) -> tuple[list[Folded], list[Dead]]:
+        folded: list[Folded] = []
+        dead: list[Dead] = []
+        async with self._decoding:
+            for first in range(0, len(records), PORTION_RECORDS):
+                for record in records[first : first + PORTION_RECORDS]:
+                    one = fold_record(record)
+                    folded.append(one) if isinstance(one, Folded) else dead.append(one)
+                # Let the transactions under way hear Postgres's answers.
+                await asyncio.sleep(0)
+        return folded, dead
+
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
-        """Read a partition again from where its rows stand; once for all batches fetched before.
-
-        Those follow one another without a break. A batch that doesn't is of the new reading, and one before it got
-        lost on the way: once more.
-        """
+        """Read a partition again from where its rows stand; what was fetched before is of a reading that is over."""
         self._expected[batch.tp] = stored
-        is_old_reading = self._rewinding.get(batch.tp) == batch.start
-        self._rewinding[batch.tp] = batch.end
-        if not is_old_reading:
-            metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
-            await rewind({batch.tp: stored})
+        metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
+        await rewind({batch.tp: stored})
 
-    async def _commit(self, batch: Batch, folded: list[Folded], dead: list[Dead]) -> list[Dead]:
-        if self._store is None:
-            raise GenerationMoved
-        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end)
-        letters: list[Dead] = []
-        async for attempt in self._attempts():
-            with attempt:
-                async with self._pool.acquire() as connection:
-                    letters = await self._store.commit_batch(connection, span, folded, dead)
-        self.is_database_up = True
-        return letters
+    def _attempts(self, batch: Batch | None = None) -> AsyncRetrying:
+        def note_failure(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if error is not None:
+                self.is_database_up = isinstance(error, HOLDS_UP_ONE)
+                if batch is not None:
+                    batch.reading.is_held = self.is_database_up
+                metrics.database_failed(error, batch.tp if batch else None)
 
-    def _attempts(self) -> AsyncRetrying:
-        """For ever, with back-off: an outage pauses the fold, it never gives a record up."""
         return AsyncRetrying(
             retry=retry_if_exception_type((*RETRYABLE, Unavailable)),
             wait=wait_random_exponential(multiplier=0.1, max=5),
-            before_sleep=self._note_failure,
+            before_sleep=note_failure,
         )
-
-    def _note_failure(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if error is not None:
-            self.is_database_up = isinstance(error, Unavailable)
-            metrics.database_failed(error)

@@ -4,7 +4,6 @@ Must not parse or change bodies: the bytes that the provider signed are the byte
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, Protocol
@@ -185,8 +184,7 @@ def _constant_headers(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of a `webhooks.<source>` topic. `headers` are its Kafka headers by name."""
 
     location: Location

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from deploy.control import Control, in_state
 from deploy.service import (
@@ -76,21 +75,17 @@ class _ProcessorsService:
 
     async def run(self) -> None:
         pool = await open_pool(self._runtime.settings, size=4)
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+        dead_letters = KafkaDeadLetters(
+            lambda: AIOKafkaProducer(
+                bootstrap_servers=self._servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+            )
         )
         self._database = DatabaseCheck(pool)
-        self._worker = Worker(pool, KafkaDeadLetters(producer))
-
-        async def start_producer() -> None:
-            try:
-                await producer.start()
-            except KafkaError as error:
-                raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+        self._worker = Worker(pool, dead_letters)
 
         following: asyncio.Task[None] | None = None
         try:
-            for step in (start_producer, self._hear_operators, self._look_for_topics):
+            for step in (dead_letters.start, self._hear_operators, self._look_for_topics):
                 await wait_for(step, DEPENDENCY_SECONDS, self._stop)
             following = asyncio.create_task(self._control.follow(self._obey))
             while not self._stop.is_set():
@@ -99,8 +94,7 @@ class _ProcessorsService:
             with _last_resort():
                 if following is not None:
                     following.cancel()
-                with contextlib.suppress(TimeoutError, KafkaError):
-                    await asyncio.wait_for(producer.stop(), DRAIN_SECONDS / 4)
+                await dead_letters.stop()
                 await self._control.stop()
                 pool.terminate()
 

@@ -21,15 +21,20 @@ from tests.support.records import FakeRecord, payment, produce, record
 PARTITIONS = 3
 
 
+def dead_letters_of(stack: Stack) -> KafkaDeadLetters:
+    return KafkaDeadLetters(
+        lambda: AIOKafkaProducer(bootstrap_servers=stack.servers, acks="all", enable_idempotence=True)
+    )
+
+
 @asynccontextmanager
 async def run_worker(
     stack: Stack, url: str, topic: str, group: str, folder: Path
 ) -> AsyncIterator[tuple[Worker, BatchApp]]:
     """One worker, as `redrive processors` makes it."""
-    pool = await asyncpg.create_pool(url, min_size=0, max_size=2, timeout=5)
-    producer = AIOKafkaProducer(bootstrap_servers=stack.servers, acks="all", enable_idempotence=True)
-    await producer.start()
-    worker = Worker(pool, KafkaDeadLetters(producer))
+    pool = await asyncpg.create_pool(url, min_size=0, max_size=4, timeout=5)
+    dead_letters = dead_letters_of(stack)
+    worker = Worker(pool, dead_letters)
     data = folder / secrets.token_hex(4)
     data.mkdir()
     app = create_app(stack.servers, [topic], worker, data, group)
@@ -38,7 +43,7 @@ async def run_worker(
         yield worker, app
     finally:
         await app.stop()
-        await producer.stop()
+        await dead_letters.stop()
         pool.terminate()
 
 
@@ -278,7 +283,7 @@ async def test_faust_acknowledges_nothing_that_did_not_commit(
     """An agent that raises is restarted; its batch comes again."""
     await produce(stack.servers, batch(topic, range(90)))
     async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, _):
-        original, failures = worker._commit, []
+        original, failures = worker._fold_on, []
 
         async def fail_at_first(*arguments: Any) -> Any:
             if len(failures) < 2:
@@ -286,7 +291,7 @@ async def test_faust_acknowledges_nothing_that_did_not_commit(
                 raise RuntimeError("a bug of ours")
             return await original(*arguments)
 
-        worker._commit = fail_at_first  # type: ignore[method-assign]
+        worker._fold_on = fail_at_first  # type: ignore[method-assign]
         await produce(stack.servers, batch(topic, range(90, 180)))
         await until(folded(connection, 180), "all of it, in spite of the bug")
     await assert_folded_once(connection, 180)
