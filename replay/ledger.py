@@ -29,16 +29,17 @@ _ADVANCE: Final[LiteralString] = """
     WHERE id = $1
 """
 _FINISH: Final[LiteralString] = """
-    UPDATE redrive.replays SET state = $2, error = $3, finished_at = now() WHERE id = $1
+    UPDATE redrive.replays SET state = $2, error = $3, slowed_by = NULL, finished_at = now() WHERE id = $1
 """
+_SLOW: Final[LiteralString] = "UPDATE redrive.replays SET slowed_by = $2 WHERE id = $1"
 _LIST: Final[LiteralString] = """
-    SELECT id, state, selection, operator, reason, records, events, rows_changed, dead, total, error, created_at,
-           finished_at
+    SELECT id, state, slowed_by, selection, operator, reason, records, events, rows_changed, dead, total, error,
+           created_at, finished_at
     FROM redrive.replays ORDER BY created_at DESC LIMIT $1
 """
 _SHOW: Final[LiteralString] = """
-    SELECT id, state, selection, operator, reason, records, events, rows_changed, dead, total, error, created_at,
-           finished_at
+    SELECT id, state, slowed_by, selection, operator, reason, records, events, rows_changed, dead, total, error,
+           created_at, finished_at
     FROM redrive.replays WHERE id = $1
 """
 
@@ -47,7 +48,7 @@ _SHOW: Final[LiteralString] = """
 _HOLD: Final[LiteralString] = "SELECT pg_advisory_lock_shared(hashtext('redrive.replay'), hashtext($1::text))"
 _CLOSE_INTERRUPTED: Final[LiteralString] = """
     UPDATE redrive.replays
-    SET state = 'failed', finished_at = now(),
+    SET state = 'failed', slowed_by = NULL, finished_at = now(),
         error = 'interrupted: its process was killed; run it again, which changes nothing that was done'
     WHERE state = 'running' AND created_at < now() - interval '10 seconds'
       AND pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext(id::text))
@@ -88,6 +89,10 @@ class Ledger:
             outcome.rows_changed,
             outcome.dead,
         )
+
+    async def slow(self, reason: str | None) -> None:
+        """Say why it is slow; None: it no longer is."""
+        await self._connection.execute(_SLOW, self.id, reason)
 
     async def finish(self, state: str, error: str | None = None) -> None:
         await self._connection.execute(_FINISH, self.id, state, error)

@@ -1,6 +1,6 @@
 """Runs a plan: the selected records through the same projections and store, next to live traffic.
 
-Never writes positions, and never folds an offset at or above the live position.
+Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import asyncpg
 
 from replay import metrics
 from replay.ledger import Ledger
+from replay.live_traffic import Lag, LiveTraffic
 from replay.plan import Plan, is_selected
 from replay.ports import Connection, Folding, Outcome
 from replay.selection import Range
@@ -85,9 +86,12 @@ class Runner:
         done = 0
         if not plan.ranges:
             return
+        live = LiveTraffic(Lag(self._connection, reader.ends).read, self._ledger.slow)
         async for fetched, records in reader.read(plan.ranges):
             selected = [record for record in records if is_selected(plan.selection, record, self._folding.fold)]
-            for part, portion in portions(fetched, selected, self._rate.portion):
+            size = min((one for one in (self._rate.portion, live.portion) if one is not None), default=None)
+            for part, portion in portions(fetched, selected, size):
+                await live.give_way()
                 await self._rate.take(len(portion))
                 outcome = await self._commit(part, [self._folding.fold(record) for record in portion])
                 done += len(part)

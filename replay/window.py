@@ -69,6 +69,16 @@ class LogReader:
                 ranges.append(Range(tp.topic, tp.partition, max(found.offset, starts[tp]), ends[tp]))
         return [r for r in ranges if len(r)]
 
+    async def ends(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The log's end of each; without those that are gone or have no leader, which must not hold up the rest."""
+        for topic in {topic for topic, _ in partitions}:
+            await self._consumer._client.add_topic(topic)
+        cluster = self._consumer._client.cluster
+        known = [TopicPartition(*tp) for tp in partitions]
+        led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
+        found = await self._consumer.end_offsets(led) if led else {}
+        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
     async def record(self, at: Range) -> Any | None:
         """The record at one offset; None where the log does not hold it, or never did. Raises `Unavailable`."""
         partition = TopicPartition(at.topic, at.partition)

@@ -1,0 +1,127 @@
+"""Live traffic as a replay sees it: how far behind it is, and how long a replay pauses for it. Must not move positions.
+
+Invariant 11: a replay slows down while live lag grows. It never stands still: live traffic may be behind for reasons
+that no pause mends.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, LiteralString
+
+from replay.ports import Connection
+
+LOOK_SECONDS: Final = 1.0
+TOLERATED_RECORDS: Final = 1000
+"""Live workers commit in batches: this much behind is none."""
+
+STILL_SECONDS: Final = 10.0
+"""So long without a commit, and nobody is taken to fold a topic."""
+
+MAX_WEIGHT: Final = 16
+MAX_PAUSE_SECONDS: Final = 5.0
+PORTION_RECORDS: Final = 500
+"""Of a replay that is slowed down: its transactions are short, so that live ones wait for no row for long."""
+
+_POSITIONS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset FROM redrive.positions
+    WHERE generation = (SELECT live FROM redrive.generation)
+"""
+
+Partition = tuple[str, int]
+LogEnds = Callable[[set[Partition]], Awaitable[Mapping[Partition, int]]]
+"""Partitions -> their ends, without those that have none to tell."""
+
+
+class Lag:
+    """How many records live traffic is behind, in the topics that somebody folds.
+
+    Where no position moves, workers are stopped, or the source is paused: a replay that waits helps nobody.
+    """
+
+    def __init__(self, connection: Connection, log_ends: LogEnds, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connection = connection
+        self._log_ends = log_ends
+        self._clock = clock
+        self._positions: dict[Partition, int] | None = None
+        self._moved_at: dict[str, float] = {}
+
+    async def read(self) -> int:
+        rows = await self._connection.fetch(_POSITIONS)
+        found = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        before, self._positions = self._positions, found
+        now = self._clock()
+        if before is not None:
+            self._moved_at.update({tp[0]: now for tp, position in found.items() if position > before.get(tp, 0)})
+        folded = {topic for topic, moved_at in self._moved_at.items() if now - moved_at < STILL_SECONDS}
+        ends = await self._log_ends({tp for tp in found if tp[0] in folded})
+        return sum(max(end - found[tp], 0) for tp, end in ends.items())
+
+
+class Pace:
+    """How much of its time a replay leaves to live traffic. Pure."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+        """A replay pauses so many times as long as it works."""
+        self.lag = 0
+
+    def observe(self, lag: int) -> None:
+        grows, self.lag = lag > self.lag, lag
+        if lag <= TOLERATED_RECORDS:
+            self.weight = 0
+        elif grows:
+            self.weight = min(max(2 * self.weight, 1), MAX_WEIGHT)
+        else:
+            self.weight //= 2
+
+    @property
+    def reason(self) -> str | None:
+        """For the ledger; None at full pace."""
+        if not self.weight:
+            return None
+        return f"live traffic is {self.lag} records behind; running 1/{self.weight + 1} of the time"
+
+
+class LiveTraffic:
+    """Pauses a replay before each portion, and notes why; looks at the lag at most once a second."""
+
+    def __init__(
+        self,
+        read_lag: Callable[[], Awaitable[int]],
+        note: Callable[[str | None], Awaitable[None]],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_lag = read_lag
+        self._note = note
+        self._sleep = sleep
+        self._clock = clock
+        self._pace = Pace()
+        self._noted: str | None = None
+        self._looked_at = -LOOK_SECONDS
+        self._resumed_at: float | None = None
+
+    @property
+    def portion(self) -> int | None:
+        """How many records may go at once; None: all that are there."""
+        return PORTION_RECORDS if self._pace.weight else None
+
+    async def give_way(self) -> None:
+        """Pause in proportion to the time since the last pause, for as long as there is a reason to."""
+        now = self._clock()
+        worked = now - self._resumed_at if self._resumed_at is not None else 0.0
+        await self._look()
+        while (left := now + min(worked * self._pace.weight, MAX_PAUSE_SECONDS) - self._clock()) > 0:
+            await self._sleep(min(left, LOOK_SECONDS))
+            await self._look()
+        self._resumed_at = self._clock()
+
+    async def _look(self) -> None:
+        if self._clock() - self._looked_at < LOOK_SECONDS:
+            return
+        self._pace.observe(await self._read_lag())
+        self._looked_at = self._clock()
+        if self._pace.reason != self._noted:
+            self._noted = self._pace.reason
+            await self._note(self._noted)

@@ -1,0 +1,88 @@
+"""Invariant 11 on the real log and database: a replay gives way while live traffic falls behind, and the ledger says so."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from deploy.folding import LiveFolding
+from replay.ledger import Ledger, show_replay
+from replay.live_traffic import TOLERATED_RECORDS, Lag
+from replay.runner import RateLimit, Runner
+from replay.window import LogReader
+from tests.conftest import Stack
+from tests.integration.test_replay import everything, planned
+from tests.integration.test_worker import batch, folded, run_worker, until
+from tests.support.records import produce
+
+FIRST = 900
+
+
+async def test_a_replay_slows_down_while_live_lag_grows_and_says_why(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    holder = await asyncpg.connect(database_url)
+    observer = await asyncpg.connect(database_url)
+    number = FIRST
+    try:
+        async with run_worker(stack, database_url, topic, topic, tmp_path):
+            await produce(stack.servers, batch(topic, range(FIRST)))
+            await until(folded(connection, FIRST), "what is to be replayed")
+            plan = await planned(stack, connection, everything(topic))
+            folding, ledger = await LiveFolding.open(connection), Ledger(connection)
+            await ledger.create(plan, folding.generation, "tester", "because")
+            # Who folds partition 0 waits for this row; the others go on, so that somebody is seen to fold.
+            held = holder.transaction()
+            await held.start()
+            await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
+            async with LogReader(stack.servers) as reader, asyncio.TaskGroup() as group:
+                runner = Runner(connection, folding, ledger, RateLimit(100))
+                running = group.create_task(runner.run(reader, plan, lambda _: None))
+                entry = await entry_of(observer, ledger)
+                while entry["slowed_by"] is None:
+                    assert not running.done(), "it went on as if nothing were"
+                    await produce(stack.servers, batch(topic, range(number, number + 600)))
+                    number += 600
+                    entry = await entry_of(observer, ledger)
+                assert entry["state"] == "running"
+                assert entry["slowed_by"].startswith("live traffic is ")
+                await held.rollback()
+                await until(folded(observer, number), "live traffic has caught up")
+                await until(lambda: full_pace(observer, ledger), "the replay goes on at its own pace")
+        entry = await entry_of(observer, ledger)
+        assert (entry["state"], entry["records"], entry["slowed_by"]) == ("done", FIRST, None)
+    finally:
+        await holder.close()
+        await observer.close()
+
+
+async def entry_of(connection: Any, ledger: Ledger) -> dict[str, Any]:
+    entry = await show_replay(connection, ledger.id)
+    assert entry is not None
+    return entry
+
+
+async def full_pace(connection: Any, ledger: Ledger) -> bool:
+    return (await entry_of(connection, ledger))["slowed_by"] is None
+
+
+async def test_a_source_that_nobody_folds_holds_up_no_replay(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    """It is paused, or all workers are stopped: its lag grows for as long as they are."""
+    await produce(stack.servers, batch(topic, range(30)))
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, 30), "the fold")
+    async with LogReader(stack.servers) as reader:
+        lag = Lag(connection, reader.ends)
+        assert await lag.read() == 0
+        await produce(stack.servers, batch(topic, range(30, 30 + 2 * TOLERATED_RECORDS)))
+        assert await lag.read() == 0
+        await connection.execute("UPDATE redrive.positions SET next_offset = 11 WHERE partition = 0")
+        assert await lag.read() == 2 * TOLERATED_RECORDS - 1
+
+
+async def test_the_ends_of_partitions_that_are_gone_are_left_out(stack: Stack, topic: str) -> None:
+    async with LogReader(stack.servers) as reader:
+        assert await reader.ends({(topic, 0), (topic, 99), ("webhooks.gone", 0)}) == {(topic, 0): 0}
