@@ -70,7 +70,7 @@ class Worker:
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
         self._folding: set[TP] = set()
-        self._seen: dict[TP, int] = {}
+        self._seen: dict[TP, tuple[int, int]] = {}
         # A batch is decoded once it may be written, so that decoded ones, which are large, are never many. One
         # connection is left for the positions.
         self._slots = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
@@ -134,16 +134,17 @@ class Worker:
                 metrics.LAG.labels(tp.topic, tp.partition).set(max(log_end - self._expected[tp], 0))
 
     def has_stalled(self, log_ends: Mapping[TP, int]) -> bool:
-        """Whether a partition has records to fold and got none since this was last asked, with nothing under way.
+        """Whether a partition had records to fold when this was last asked, and got none since, with nothing under way.
 
         Faust drops what it has fetched when partitions are paused or dealt out anew; if nothing follows on the
         partition, no gap ever shows.
         """
-        seen, self._seen = self._seen, dict(self._expected)
+        before = self._seen
+        self._seen = {tp: (self._expected[tp], end) for tp, end in log_ends.items() if tp in self._expected}
         return any(
-            self._expected[tp] < log_end and seen.get(tp) == self._expected[tp]
-            for tp, log_end in log_ends.items()
-            if tp in self._expected and tp not in self._folding
+            before[tp][0] == position < before[tp][1]
+            for tp, (position, _) in self._seen.items()
+            if tp in before and tp not in self._folding
         )
 
     async def has_fallen_back(self) -> bool:

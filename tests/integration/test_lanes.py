@@ -43,6 +43,7 @@ async def test_a_row_that_another_session_holds_stops_its_partition_alone(
         async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, app):
             await produce(stack.servers, batch(topic, range(30)))
             await until(folded(connection, 30), "before")
+            seek = app._seek
             transaction = holder.transaction()
             await transaction.start()
             await holder.execute("SELECT FROM gen_1.payments WHERE payment_intent_id = 'pi_0' FOR UPDATE")
@@ -60,6 +61,7 @@ async def test_a_row_that_another_session_holds_stops_its_partition_alone(
                 assert (await positions(connection))[0] == 10
             await until(lambda: gave_up_waiting() >= 1, "the lock is given up, so that the connection is free")
             assert worker.is_database_up
+            assert app._seek is seek, "the others were not held up until they were sought again"
             waiting = app.batches._thread._readings.get(TP(topic, 0))
             assert waiting is not None
             assert waiting.handed - waiting.done <= BATCHES_PER_PARTITION
