@@ -11,7 +11,7 @@ from processors.fold import RawRecord
 BATCHES_PER_PARTITION: Final = 2
 """One is folded, one waits."""
 
-MAX_WAITING_BYTES: Final = 32 * 2**20
+MAX_WAITING_BYTES: Final = 16 * 2**20
 """Over all partitions. What is fetched at once is bounded by the client: one answer of the broker, 50 MiB."""
 
 
