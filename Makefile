@@ -56,7 +56,8 @@ $(PEERS_INGRESS): $(wildcard bench/peers/ingress/*)
 bench-peers: $(STAMP) $(PEERS_STAMP) $(PEERS_INGRESS) ## Measure against other programs; writes docs/reference/benchmarks-peers.md (needs wrk and go)
 	$(BIN)/python -m bench peers $(BENCH_OPTIONS)
 
-fuzz: $(STAMP) ## Fuzz every verify and parse (FUZZ_EXAMPLES=200000 each), tell stories in any order (STORY_EXAMPLES=1000)
+fuzz: $(STAMP) ## Fuzz every verify, parse and fold (FUZZ_RUNS=100000 each), tell stories in any order (STORY_EXAMPLES=1000)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz
 	STORY_EXAMPLES=$${STORY_EXAMPLES:-1000} $(BIN)/python -m pytest --timeout 0 tests/property/test_stories.py
 

@@ -5,11 +5,11 @@ import tomllib
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from dotenv import dotenv_values
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from deploy import plugins
 from schemas.errors import Misconfigured, Unavailable
@@ -80,17 +80,40 @@ def load_file(path: Path) -> FileConfig:
     Its plug-ins are loaded on the way. Raises `Misconfigured`.
     """
     try:
-        parsed = tomllib.loads(path.read_text())
+        raw = path.read_bytes()
     except FileNotFoundError:
         return FileConfig()
-    except (tomllib.TOMLDecodeError, OSError) as error:
+    except OSError as error:
         raise Misconfigured(f"{path}: {error}") from error
-    expanded = _expand(parsed, str(path))
+    parsed = parse_toml(raw, str(path))
+    # Plug-ins first: the rest of the file may name a provider of theirs.
+    plugins.load(_validated(PluginConfig, parsed, str(path)).plugins, path.parent.resolve())
+    return file_config(parsed, str(path))
+
+
+def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
+    """The file as it is, with `${NAME}` replaced. Raises `Misconfigured`."""
     try:
-        plugins.load(PluginConfig.model_validate(expanded).plugins, path.parent.resolve())
-        return FileConfig.model_validate(expanded)
+        expanded: dict[str, Any] = _expand(tomllib.loads(raw.decode()), where)
+    except (ValueError, RecursionError) as error:
+        # Not only what is no TOML: what is no UTF-8, a number of five thousand digits, nesting without end.
+        raise Misconfigured(f"{where}: {error}") from error
+    return expanded
+
+
+def file_config(parsed: dict[str, Any], where: str) -> FileConfig:
+    """Raises `Misconfigured`."""
+    return _validated(FileConfig, parsed, where)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _validated(model: type[M], parsed: dict[str, Any], where: str) -> M:
+    try:
+        return model.model_validate(parsed)
     except ValidationError as error:
-        raise Misconfigured(_faults(error, str(path))) from error
+        raise Misconfigured(_faults(error, where)) from error
 
 
 def _expand(value: Any, where: str) -> Any:

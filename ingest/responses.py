@@ -67,8 +67,11 @@ def spooled(shape: str, record_id: str) -> Answer:
 
 
 def challenge(text: str) -> Answer:
-    """Meta's handshake: the challenge, bare. Plain text that no browser may take for a page."""
-    return Answer(200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode())
+    """Meta's handshake: the challenge, bare. Plain text that no browser may take for a page.
+
+    The bytes go back as they came, also those that are no UTF-8.
+    """
+    return Answer(200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode("utf-8", "surrogateescape"))
 
 
 def problem(rejection: str, allow: Collection[str] = ()) -> Answer:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from processors.projections import project
-from schemas.envelope import KafkaHeaders, Location, Record
+from schemas.envelope import LAST_MS, KafkaHeaders, Location, Record
 from schemas.errors import PoisonRecord
 from schemas.facts import TABLE_OF, TABLES
 from schemas.lattice import Row, Table
@@ -15,9 +15,6 @@ from schemas.masking import describe, mask_text
 from schemas.topics import source_of
 
 STATUS_RANKS: Final = {"dead": 0, "ignored": 1, "applied": 2}
-_LAST_MS: Final = 253_402_300_799_000
-"""The end of the year 9999: Kafka takes any timestamp, and a datetime does not."""
-
 MAX_ID_BYTES: Final = 1000
 """Longer ids than this don't fit into a Postgres index; a dead letter is indexed under a hash of them."""
 
@@ -192,7 +189,7 @@ def _safe_id(text: str) -> str:
 
 
 def _time(timestamp_ms: int) -> datetime:
-    return datetime.fromtimestamp(min(max(timestamp_ms, 0), _LAST_MS) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(timestamp_ms, 0), LAST_MS) / 1000, UTC)
 
 
 def combine(folded: Iterable[Folded], dead: Sequence[Dead] = ()) -> Changes:

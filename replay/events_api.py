@@ -32,18 +32,10 @@ def event_routes(
 
     async def list_route(request: web.Request) -> web.Response:
         with _Problems():
-            query = _parameters(request.query, _LIST)
-            search = Search(
-                source=query.get("source"),
-                type_glob=query.get("type"),
-                status=query.get("status"),
-                from_ms=_time(query, "from"),
-                to_ms=_time(query, "to"),
-                q=query.get("q"),
-            )
-            limit, reveal = _limit(query), _reveal(request, query, who)
+            search, limit, cursor = parse_search(request.query)
+            reveal = _reveal(request, request.query, who)
             async with pool.acquire() as connection:
-                page = await list_events(connection, search, limit, query.get("cursor"), reveal)
+                page = await list_events(connection, search, limit, cursor, reveal)
         return _json({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
 
     async def show_route(request: web.Request) -> web.Response:
@@ -74,6 +66,20 @@ class _Problems:
         if isinstance(error, TimeoutError):
             text = f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s."
             raise web.HTTPServiceUnavailable(reason="unavailable", text=text) from error
+
+
+def parse_search(query: MultiMapping[str]) -> tuple[Search, int, str | None]:
+    """(search, limit, cursor) of a list's parameters. Raises `InvalidSelection`."""
+    _parameters(query, _LIST)
+    search = Search(
+        source=query.get("source"),
+        type_glob=query.get("type"),
+        status=query.get("status"),
+        from_ms=_time(query, "from"),
+        to_ms=_time(query, "to"),
+        q=query.get("q"),
+    )
+    return search, _limit(query), query.get("cursor")
 
 
 def _parameters(query: MultiMapping[str], known: frozenset[str]) -> MultiMapping[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final, LiteralString
 from replay.ports import Append, Connection
 from replay.selection import iso_of
 from replay.window import LogReader
-from schemas.envelope import Delivery, Identity, VerifiedDelivery, delivery_of
+from schemas.envelope import LAST_MS, Delivery, Identity, VerifiedDelivery, delivery_of
 from schemas.errors import RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.quarantine import DROPPED_TYPE, Dropped
@@ -191,7 +191,8 @@ class Quarantine:
         try:
             if dict(record.headers).get("ce_type") == DROPPED_TYPE.encode():
                 return Dropped.decode(record.value)
-            delivery = delivery_of(record.headers, record.value, record.timestamp, self._public_url)
+            arrived_ms = min(max(record.timestamp, 0), LAST_MS)
+            delivery = delivery_of(record.headers, record.value, arrived_ms, self._public_url)
         except (KeyError, ValueError, TypeError):
             return None
         return Held(record.partition, record.offset, delivery)

@@ -9,7 +9,9 @@ from typing import Any, Final
 from schemas.errors import InvalidSelection
 from schemas.topics import topic_of
 
-_OFFSETS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d+):(?P<first>\d+)-(?P<last>\d+)\Z")
+_OFFSETS: Final = re.compile(
+    r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<last>\d{1,18})\Z", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

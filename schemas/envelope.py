@@ -15,6 +15,9 @@ KafkaHeaders = Sequence[tuple[str, bytes]]
 
 SPEC_VERSION: Final = b"1.0"
 REJECTION: Final = "redrive_rejection"
+LAST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: Kafka takes any timestamp, and a datetime does not."""
+
 TOKEN_DIGEST: Final = "redrive_token_digest"  # noqa: S105 - a header's name
 
 

@@ -6,6 +6,8 @@ from typing import Final
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.envelope import LAST_MS
+
 DROPPED_TYPE: Final = "redrive.quarantine.dropped"
 
 
@@ -37,4 +39,7 @@ class Dropped:
     def decode(cls, value: bytes | None) -> "Dropped":
         """Raises ValueError, KeyError or TypeError."""
         said = orjson.loads(value or b"")
-        return cls(str(said["source"]), int(said["minute_ms"]), int(said["deliveries"]))
+        minute_ms, deliveries = int(said["minute_ms"]), int(said["deliveries"])
+        if not (0 <= minute_ms <= LAST_MS and 0 <= deliveries < 2**53):
+            raise ValueError("no minute of the calendar, or no number of deliveries")
+        return cls(str(said["source"]), minute_ms, deliveries)

@@ -19,7 +19,7 @@ from schemas.providers.base import Provider, Secrets
 from schemas.quarantine import QuarantineConfig
 from schemas.topics import is_source_name, topic_of
 
-_DURATION: Final = re.compile(r"(\d+)\s*(s|m|h|d)\Z")
+_DURATION: Final = re.compile(r"(\d{1,8})\s*(s|m|h|d)\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import click
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deploy.cli import json_option
 from deploy.output import out
 from deploy.wiring import load
-from schemas.envelope import Delivery
+from schemas.envelope import LAST_MS, Delivery
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
 from schemas.providers import PROVIDERS, verify
 from schemas.providers.base import Provider, Secrets
@@ -29,13 +29,19 @@ class CapturedRequest(BaseModel):
     url: str = "http://localhost/"
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
-    now: float | None = None
+    now: float | None = Field(None, ge=0, lt=LAST_MS / 1000)
     secret: str | None = None
     auth_token: str | None = None
     public_key: str | None = None
     verify_token: str | None = None
     channel_id: str | None = None
     scheme: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _readable_url(cls, url: str) -> str:
+        urlsplit(url)
+        return url
 
     @property
     def given_secret(self) -> str | None:
@@ -58,13 +64,7 @@ def verify_request(source: str, file: Path, as_json: bool) -> None:
 
     SOURCE is a configured source, or the name of a provider when the request brings its own secret.
     """
-    try:
-        request = CapturedRequest.model_validate_json(
-            sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidSelection(f"{file}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error
+    request = read_request(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes(), str(file))
     verdict = judge(request, *_provider_and_secrets(source, request))
     if as_json or not sys.stdout.isatty():
         print(orjson.dumps(verdict).decode())
@@ -73,6 +73,15 @@ def verify_request(source: str, file: Path, as_json: bool) -> None:
     else:
         out.print(f"[red]not verified[/]: {verdict['code']}")
     sys.exit(0 if verdict["verified"] else 1)
+
+
+def read_request(raw: bytes, where: str) -> CapturedRequest:
+    """Raises `InvalidSelection`, naming the first fault."""
+    try:
+        return CapturedRequest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSelection(f"{where}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error
 
 
 def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provider, Secrets]:

@@ -46,7 +46,12 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         # Other callbacks (recordings, conferences) are well-formed: stored, indexed, read by nobody.
         if not fields:
             raise
-        yield Event(body_record_id(record.body or record.query.encode()), "twilio.other", None, error=str(error))
+        yield Event(
+            body_record_id(record.body or record.query.encode("utf-8", "surrogateescape")),
+            "twilio.other",
+            None,
+            error=str(error),
+        )
         return
     rule = _call if kind.startswith("call.") else _message
     yield rule(record.source, name, f"twilio.{kind}", fields)

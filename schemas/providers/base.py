@@ -166,7 +166,7 @@ def match_token(token: str, delivery: Delivery, secrets: Secrets) -> Signature:
     An empty secret is no secret: what presents nothing must not match it.
     """
     if delivery.token_digest:
-        presented = delivery.token_digest.encode()
+        presented = delivery.token_digest.encode("utf-8", "surrogateescape")
         wanted = [token_digest(secrets.digest_key, secret).encode() for secret in secrets.values]
     else:
         presented = token.encode("utf-8", "surrogateescape")

@@ -58,8 +58,10 @@ def whatsapp(body: bytes, secret: str = WHATSAPP) -> dict[str, str]:
 
 
 def twilio(url: str, body: bytes, secret: str = TWILIO) -> dict[str, str]:
-    signed = url + "".join(k + v for k, v in sorted(parse_qsl(body.decode(), keep_blank_values=True)))
-    digest = hmac.new(secret.encode(), signed.encode(), hashlib.sha1).digest()
+    # Latin-1 keeps every byte of what is no UTF-8; of a parameter that comes twice with one value, one is signed.
+    pairs = set(parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1"))
+    parameters = "".join(name + value for name, value in sorted(pairs)).encode("latin-1")
+    digest = hmac.new(secret.encode(), url.encode("utf-8", "surrogateescape") + parameters, hashlib.sha1).digest()
     return {
         "X-Twilio-Signature": base64.b64encode(digest).decode(),
         "Content-Type": "application/x-www-form-urlencoded",
@@ -68,13 +70,13 @@ def twilio(url: str, body: bytes, secret: str = TWILIO) -> dict[str, str]:
 
 def twilio_json(url: str, secret: str = TWILIO) -> dict[str, str]:
     """Of JSON only the URL is signed, which carries the body's digest."""
-    digest = hmac.new(secret.encode(), url.encode(), hashlib.sha1).digest()
+    digest = hmac.new(secret.encode(), url.encode("utf-8", "surrogateescape"), hashlib.sha1).digest()
     return {"X-Twilio-Signature": base64.b64encode(digest).decode(), "Content-Type": "application/json"}
 
 
 def standard(message_id: str, body: bytes, now: int, secret: str = STANDARD) -> dict[str, str]:
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    digest = hmac.new(key, f"{message_id}.{now}.".encode() + body, hashlib.sha256).digest()
+    digest = hmac.new(key, f"{message_id}.{now}.".encode("utf-8", "surrogateescape") + body, hashlib.sha256).digest()
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(now),
