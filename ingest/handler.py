@@ -181,7 +181,9 @@ def _refuse(label: str, rejection: RejectedDelivery) -> Answer:
 
 def require_readable(headers: Mapping[str, str], length: int, limit: int) -> None:
     """Raises `unsupported_media_type` or `body_too_large`."""
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    # A transfer coding beside `chunked` is a compression, too.
+    codings = headers.get("content-encoding", "identity"), headers.get("transfer-encoding", "chunked")
+    if codings[0].lower() != "identity" or codings[1].lower() != "chunked":
         raise RejectedDelivery("unsupported_media_type")
     if length > limit:
         raise RejectedDelivery("body_too_large")
