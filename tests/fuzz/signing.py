@@ -34,13 +34,13 @@ SECRETS = {
 _TOKEN = re.compile(rb'"token"\s*:\s*"[^"]*"')
 
 
-def signed(name: str, request: Request) -> Request:
-    """The request, as the provider would have signed it."""
+def signed(name: str, request: Request, source: str | None = None) -> Request:
+    """The request, as the provider would have signed it at `NOW`; to a source of its own name where none is given."""
     # The signed URL is the public one, and there is no other signature: those are for the unsigned. Google's headers are
     # the payload.
     others = {"host", *(() if name == "google_calendar" else PROVIDERS[name].kept_headers)}
     headers = {header: value for header, value in request.headers.items() if header not in others}
-    return _SIGNERS[name](Request("POST", f"/webhooks/{name}", headers, request.body), request)
+    return _SIGNERS[name](Request("POST", f"/webhooks/{source or name}", headers, request.body), request)
 
 
 def _by_body(sign: Callable[[bytes], dict[str, str]]) -> Callable[[Request, Request], Request]:
@@ -83,7 +83,7 @@ _SIGNERS: dict[str, Callable[[Request, Request], Request]] = {
     "whatsapp": _by_body(signing.whatsapp),
     "twilio": _twilio,
     "aircall": _aircall,
-    "hubspot": _by_body(lambda body: signing_hubspot.hubspot(f"{PUBLIC_URL}/webhooks/hubspot", body, NOW)),
+    "hubspot": lambda plain, _: plain.with_headers(signing_hubspot.hubspot(PUBLIC_URL + plain.target, plain.body, NOW)),
     "retell": _by_body(lambda body: signing_retell.retell(body, NOW)),
     "telnyx": _by_body(lambda body: signing_telnyx.telnyx(body, NOW)),
     "sendgrid": _by_body(lambda body: signing_sendgrid.sendgrid(body, NOW)),

@@ -14,7 +14,7 @@ from processors.app import create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
 from processors.worker import Worker
-from schemas.topics import DEAD_LETTER
+from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES
 from tests.conftest import Stack
 from tests.support.records import FakeRecord, payment, produce, record
 
@@ -23,7 +23,9 @@ PARTITIONS = 3
 
 def dead_letters_of(stack: Stack) -> KafkaDeadLetters:
     return KafkaDeadLetters(
-        lambda: AIOKafkaProducer(bootstrap_servers=stack.servers, acks="all", enable_idempotence=True)
+        lambda: AIOKafkaProducer(
+            bootstrap_servers=stack.servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+        )
     )
 
 
