@@ -1,6 +1,7 @@
 """The ingress as a server: aiohttp's low-level server, without router and middlewares, in front of `Ingress`."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -9,6 +10,7 @@ from ingest import metrics, responses
 from ingest.connection import Connection, Receive
 from ingest.handler import Ingress
 from ingest.limits import Limits
+from ingest.openapi import description
 from ingest.whole_request import PREFIX
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
@@ -16,6 +18,8 @@ MAX_BODY_BYTES = 5 * 1024 * 1024
 
 IDLE_SECONDS = 75.0
 """Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""
+
+PAGES: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 Readiness = Callable[[], Awaitable[tuple[bool, dict[str, bool]]]]
 
@@ -40,12 +44,14 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
         if path.startswith(PREFIX):
             return (await ingress.answer(request)).response()
         path = path.partition("?")[0]
-        if path not in ("/healthz", "/readyz", "/metrics"):
+        if path not in PAGES:
             return responses.problem("not_found").response()
         if request.method not in ("GET", "HEAD"):
             return responses.problem("method_not_allowed", allow=("GET", "HEAD")).response()
         if path == "/metrics":
             return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        if path == "/openapi.json":
+            return responses.document(description()).response()
         if path == "/healthz":
             return responses.document({"status": "ok"}).response()
         is_ready, checks = await readiness()

@@ -10,8 +10,9 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from replay.console.page import render_login, render_overview
+from replay.openapi import description
 from replay.operations import Operations
-from schemas.errors import InvalidTransition, Unavailable
+from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 
 KEY_HEADER: Final = "X-Admin-API-Key"
 COOKIE: Final = "redrive_session"
@@ -50,6 +51,8 @@ def create_console(
         except web.HTTPException as error:
             code, generic = (error.reason or "error").lower().replace(" ", "_"), f"{error.status}: {error.reason}"
             return _problem(error.status, code, (error.reason if error.text == generic else error.text) or "")
+        except InvalidSelection as error:
+            return _problem(400, error.code, str(error))
         except InvalidTransition as error:
             return _problem(409, error.code, str(error))
         except Unavailable as error:
@@ -84,8 +87,12 @@ def create_console(
         async with pool.acquire() as connection:
             return await connection.fetch(_COUNTS), await connection.fetch(_POSITIONS)
 
+    async def describe(_: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(description(KEY_HEADER)), content_type="application/json")
+
     app = web.Application(middlewares=[authenticate])
     app.add_routes([web.get("/", overview), web.post("/login", login), web.get("/api/sources", list_sources)])
+    app.add_routes([web.get("/openapi.json", describe)])
     app.add_routes(operations.routes())
     return app
 

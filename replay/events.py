@@ -12,7 +12,7 @@ import asyncpg
 
 from replay import audit
 from replay.ports import Connection
-from replay.selection import Range
+from replay.selection import Range, require_text
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, RedriveError, Unavailable
 from schemas.masking import MASK, mask_id, mask_text
@@ -21,7 +21,6 @@ from schemas.topics import is_source_name
 
 ACTION: Final = "events.reveal"
 STATUSES: Final = ("applied", "ignored", "dead")
-MAX_TEXT: Final = 1000
 MAX_LOOKALIKES: Final = 100
 QUERY_SECONDS: Final = 10
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,7 +145,7 @@ async def show_event(
     at = Range(entry["topic"], entry["partition"], entry["record_offset"], entry["record_offset"] + 1)
     async with open_log() as reader:
         record = await reader.record(at)
-    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers} if record else None
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers} if record else None
     body = (record.value or b"") if record else None
     if reveal is None:
         entry = _redacted_entry(entry)
@@ -220,12 +219,6 @@ def _position(cursor: str | None) -> tuple[Any, ...]:
 
 def _cursor(row: asyncpg.Record) -> str:
     return f"{(row['received_at'] - _EPOCH) // timedelta(microseconds=1)}.{row['tie']}"
-
-
-def require_text(text: str | None) -> None:
-    """What Postgres could not take as text names nothing. Raises `InvalidSelection`."""
-    if text is not None and (len(text) > MAX_TEXT or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
-        raise InvalidSelection(f"a text is longer than {MAX_TEXT} characters, or holds what is no text")
 
 
 def _moment(moment_ms: int | None) -> datetime | None:

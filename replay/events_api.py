@@ -9,14 +9,13 @@ import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
-from replay.events import Reveal, Search, UnknownEvent, list_events, require_text, show_event
+from replay.events import Reveal, Search, UnknownEvent, list_events, show_event
+from replay.selection import page_limit, require_text
 from replay.times import parse_time
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
 REASON_HEADER: Final = "X-Reason"
-LIMIT: Final = 50
-MAX_LIMIT: Final = 500
 LOG_SECONDS: Final = 15.0
 
 _REVEAL: Final = frozenset({"reveal", "reason"})
@@ -79,7 +78,7 @@ def parse_search(query: MultiMapping[str]) -> tuple[Search, int, str | None]:
         to_ms=_time(query, "to"),
         q=query.get("q"),
     )
-    return search, _limit(query), query.get("cursor")
+    return search, page_limit(query.get("limit")), query.get("cursor")
 
 
 def _parameters(query: MultiMapping[str], known: frozenset[str]) -> MultiMapping[str]:
@@ -96,13 +95,6 @@ def _time(query: MultiMapping[str], name: str) -> int | None:
         return parse_time(query[name]) if name in query else None
     except ValueError as error:
         raise InvalidSelection(f"{name}: {error}") from error
-
-
-def _limit(query: MultiMapping[str]) -> int:
-    text = query.get("limit", str(LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
-        raise InvalidSelection(f"limit is a number from 1 to {MAX_LIMIT}")
-    return int(text)
 
 
 def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:

@@ -11,7 +11,9 @@ from aiohttp import web
 from replay import audit
 from replay.ports import Connection
 from replay.quarantine import Holdings, Release
+from replay.selection import page_limit, parse_number
 from replay.sources import VERBS, ControlTopic, change, describe
+from schemas.errors import InvalidSelection
 from schemas.settings import Source
 
 OPERATOR_HEADER: Final = "X-Operator"
@@ -19,8 +21,6 @@ _AUDIT: Final[LiteralString] = """
     SELECT id, at, operator, action, reason, details FROM redrive.audit
     WHERE ($1::bigint IS NULL OR id < $1) ORDER BY id DESC LIMIT $2
 """
-_PAGE: Final = 50
-_MAX_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,16 @@ class Operations:
         return _json({**asdict(done), "dry_run": is_dry})
 
     async def _list_audit(self, request: web.Request) -> web.Response:
-        try:
-            limit = min(int(request.query.get("limit", _PAGE)), _MAX_PAGE)
-            cursor = int(request.query["cursor"]) if "cursor" in request.query else None
-        except ValueError as error:
-            raise web.HTTPBadRequest(reason="invalid selection", text="limit and cursor are numbers") from error
-        rows = await self.pool.fetch(_AUDIT, cursor, max(limit, 1))
+        limit, text = page_limit(request.query.get("limit")), request.query.get("cursor")
+        cursor = None if text is None else parse_number(text, 2**63 - 1)
+        if text is not None and cursor is None:
+            raise InvalidSelection("that is no cursor: give back the one that the page before came with")
+        rows = await self.pool.fetch(_AUDIT, cursor, limit)
         found = [{**row, "details": orjson.loads(row["details"])} for row in rows]
         return _json({"audit": found, "cursor": found[-1]["id"] if len(found) == limit else None})
 
     def _require_source(self, name: Any) -> None:
-        if name not in self.sources():
+        if not isinstance(name, str) or name not in self.sources():
             raise web.HTTPNotFound(reason="unknown source", text=f"No source is called {name!r}.")
 
 

@@ -9,6 +9,9 @@ from typing import Any, Final
 from schemas.errors import InvalidSelection
 from schemas.topics import topic_of
 
+MAX_TEXT: Final = 1000
+MAX_PAGE: Final = 500
+_PAGE: Final = 50
 _OFFSETS: Final = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<last>\d{1,18})\Z", re.ASCII
 )
@@ -78,3 +81,23 @@ def parse_offsets(text: str) -> Range:
 
 def iso_of(moment_ms: int | None) -> str | None:
     return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat()
+
+
+def require_text(text: str | None) -> None:
+    """What Postgres could not take as text names nothing. Raises `InvalidSelection`."""
+    if text is not None and (len(text) > MAX_TEXT or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
+        raise InvalidSelection(f"a text is longer than {MAX_TEXT} characters, or holds what is no text")
+
+
+def page_limit(text: str | None) -> int:
+    """How many rows of a list are asked for. Raises `InvalidSelection`."""
+    found = parse_number(text or str(_PAGE), MAX_PAGE)
+    if not found:
+        raise InvalidSelection(f"limit is a number from 1 to {MAX_PAGE}")
+    return found
+
+
+def parse_number(text: str, last: int) -> int | None:
+    """Digits, up to `last`: `int()` would also take signs, underscores and other scripts' numerals."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(last))
+    return int(text) if is_number and int(text) <= last else None

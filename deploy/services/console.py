@@ -1,12 +1,15 @@
 """The operators' service as a process."""
 
+from collections.abc import Callable
 from typing import Final
 
+import asyncpg
 from aiohttp import web
+from pydantic import SecretStr
 
 from deploy.appending import appending
 from deploy.control import control_topic
-from deploy.service import health_routes, listen, read_again, reload_event, stop_event, wait_for_signal
+from deploy.service import Readiness, health_routes, listen, read_again, reload_event, stop_event, wait_for_signal
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.wiring import Runtime, open_pool
 from replay.api import create_console
@@ -47,9 +50,7 @@ async def run_console(runtime: Runtime) -> None:
     operations = Operations(
         pool, lambda: current[0].sources, control_topic(servers), holdings, release, runtime.operator
     )
-    app = create_console(pool, settings.admin_api_key, operations)
-    app.add_routes(event_routes(pool, lambda: LogReader(servers), operations.who))
-    app.add_routes(health_routes(readiness))
+    app = create_app(pool, settings.admin_api_key, operations, lambda: LogReader(servers), readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
@@ -60,6 +61,20 @@ async def run_console(runtime: Runtime) -> None:
     finally:
         await runner.cleanup()
         pool.terminate()
+
+
+def create_app(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    admin_api_key: SecretStr | None,
+    operations: Operations,
+    open_log: Callable[[], LogReader],
+    readiness: Readiness,
+) -> web.Application:
+    """Every route of the service."""
+    app = create_console(pool, admin_api_key, operations)
+    app.add_routes(event_routes(pool, open_log, operations.who))
+    app.add_routes(health_routes(readiness))
+    return app
 
 
 def _unheard(_: int) -> None:

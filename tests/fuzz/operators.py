@@ -12,7 +12,7 @@ from deploy.wiring import file_config, parse_toml
 from ingest.responses import challenge
 from replay import events, events_api
 from replay.quarantine import Held, Holdings, Quarantine
-from replay.selection import parse_offsets
+from replay.selection import MAX_PAGE, parse_offsets
 from replay.times import parse_time
 from schemas.control import STATES, SourceState
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
@@ -157,7 +157,7 @@ def check_search(data: bytes) -> None:
         query = MultiDict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
         search, limit, cursor = events_api.parse_search(query)
         clauses, values = events._clauses(search, cursor)
-        assert 1 <= limit <= events_api.MAX_LIMIT
+        assert 1 <= limit <= MAX_PAGE
         assert len(values) >= len(clauses)
         for value in values:
             assert not isinstance(value, str) or value.encode().find(b"\0") < 0, "Postgres takes it as text"

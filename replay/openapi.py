@@ -1,0 +1,242 @@
+"""What the operators' service says of itself at `/openapi.json`. Must not route: a test holds it to the routes."""
+
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from replay.events import STATUSES
+from replay.selection import MAX_PAGE, MAX_TEXT
+from replay.sources import VERBS
+from schemas.control import State
+from schemas.errors import OPERATOR_PROBLEMS
+from schemas.openapi import HEALTH, Answer, Description, Document, Operation, Parameter, describe
+
+EventStatus = Literal["applied", "ignored", "dead"]
+
+
+class SourceEntry(Document):
+    """A source and its state; `events` counts by status. One that is no longer configured has only events."""
+
+    source: str
+    provider: str | None = None
+    topic: str | None = None
+    secrets: int | None = None
+    state: State | None = None
+    since: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    events: dict[EventStatus, int]
+
+
+class Sources(Document):
+    sources: list[SourceEntry]
+
+
+class Changed(Document):
+    source: str
+    state: State
+    was: State
+
+
+class Reason(BaseModel):
+    """May be left out, the whole body too."""
+
+    reason: str | None = None
+
+
+class Held(Document):
+    """Times are arrivals; `dropped` counts by minute."""
+
+    held: int
+    released: int
+    verify_now: int
+    first_arrival: datetime | None
+    last_arrival: datetime | None
+    dropped: dict[str, int]
+
+
+class QuarantineList(Document):
+    sources: dict[str, Held]
+
+
+class ReleaseOrder(BaseModel):
+    source: str | list[str]
+    dry_run: bool = False
+    reason: str | None = None
+
+
+class Released(Document):
+    released: int
+    duplicates: int
+    still_failing: int
+    released_before: int
+    dry_run: bool
+
+
+class Event(Document):
+    """An entry of the index."""
+
+    source: str
+    event_id: str
+    provider: str
+    type: str
+    occurred_at: datetime | None
+    received_at: datetime
+    topic: str
+    partition: int
+    record_offset: int
+    status: EventStatus
+    error: str | None
+    repeats: int
+    conflicts: int
+
+
+class Events(Document):
+    redacted: bool
+    events: list[Event]
+    cursor: str | None
+
+
+class EventLocation(Document):
+    topic: str
+    partition: int
+    record_offset: int
+    received_at: datetime
+    status: EventStatus
+    error: str | None
+
+
+class Body(Document):
+    """Redacted: `format` and `shape`. Revealed: `text`, or `base64` where it is no UTF-8."""
+
+    bytes: int
+    sha256: str
+    format: Literal["json", "form", "opaque", "empty"] | None = None
+    shape: Any = None
+    text: str | None = None
+    base64: str | None = None
+
+
+class ShownEvent(Event):
+    """Headers and body are null where the log no longer holds the record."""
+
+    redacted: bool
+    locations: list[EventLocation]
+    headers: dict[str, str] | None
+    body: Body | None
+
+
+class AuditEntry(Document):
+    id: int
+    at: datetime
+    operator: str
+    action: str
+    reason: str | None
+    details: dict[str, Any]
+
+
+class Audit(Document):
+    audit: list[AuditEntry]
+    cursor: int | None
+
+
+_ALWAYS: Final = ("unauthorized", "database_unavailable", "unavailable")
+_PAGE: Final = Answer("A page for people.", media_type="text/html")
+_SOURCE: Final = Parameter("source", "The name of a source.", "path")
+_LIMIT: Final = Parameter("limit", "Rows of a page.", schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
+_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
+_REVEAL: Final = (
+    Parameter("reveal", "Show the whole, once it is in the audit.", schema={"enum": ["true", "false", "1", "0", ""]}),
+    Parameter("reason", "Why it is revealed.", schema=_TEXT),
+)
+_SEARCH: Final = (
+    Parameter("source", "One source.", schema=_TEXT),
+    Parameter("type", "A glob: `stripe.invoice.*`.", schema=_TEXT),
+    Parameter("status", "The outcome.", schema={"enum": list(STATUSES)}),
+    Parameter("from", "Arrival from here on: RFC 3339, or relative like `2h ago`."),
+    Parameter("to", "Arrival before this."),
+    Parameter("q", "Contained in the event id, the type or the error.", schema=_TEXT),
+    _LIMIT,
+    Parameter("cursor", "What follows the page that came with it."),
+)
+
+
+def _asked(
+    method: Literal["get", "post"], path: str, summary: str, answer: type[BaseModel], *problems: str, **more: Any
+) -> Operation:
+    """An operation that asks for the key."""
+    return Operation(
+        method, path, summary, {200: [Answer(summary, answer)]}, (*_ALWAYS, *problems), is_open=False, **more
+    )
+
+
+OPERATIONS: Final = (
+    Operation("get", "/", "The console", {200: [_PAGE], 401: [_PAGE]}, _ALWAYS, is_open=False),
+    Operation(
+        "post",
+        "/login",
+        "The key for a cookie",
+        {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE]},
+        ("request_entity_too_large",),
+        body=("application/x-www-form-urlencoded",),
+    ),
+    _asked("get", "/api/sources", "Every source and its state", Sources),
+    _asked(
+        "post",
+        "/api/sources/{source}/{verb}",
+        "Pause, resume, disable or enable a source",
+        Changed,
+        "invalid_selection",
+        "invalid_transition",
+        "unknown_source",
+        "not_found",
+        "request_entity_too_large",
+        parameters=(_SOURCE, Parameter("verb", "What to do.", "path", {"enum": list(VERBS)})),
+        body=Reason,
+    ),
+    _asked(
+        "get",
+        "/api/quarantine",
+        "What the quarantine holds",
+        QuarantineList,
+        parameters=(Parameter("source", "Of one source only."),),
+    ),
+    _asked(
+        "post",
+        "/api/quarantine/release",
+        "Bring back what verifies now",
+        Released,
+        "invalid_selection",
+        "unknown_source",
+        "request_entity_too_large",
+        body=ReleaseOrder,
+    ),
+    _asked("get", "/api/events", "Search the index", Events, "invalid_selection", parameters=(*_SEARCH, *_REVEAL)),
+    _asked(
+        "get",
+        "/api/events/{source}/{event_id}",
+        "One event, with its record",
+        ShownEvent,
+        "invalid_selection",
+        "not_found",
+        parameters=(_SOURCE, Parameter("event_id", "Its `%` is `%25` in a URL.", "path"), *_REVEAL),
+    ),
+    _asked(
+        "get",
+        "/api/audit",
+        "What operators did",
+        Audit,
+        "invalid_selection",
+        parameters=(
+            _LIMIT,
+            Parameter("cursor", "What follows the page that came with it.", schema={"type": "integer"}),
+        ),
+    ),
+    _asked("get", "/openapi.json", "This description", Description),
+    *HEALTH,
+)
+
+
+def description(key_header: str) -> dict[str, Any]:
+    return describe("redrive: operators", OPERATIONS, OPERATOR_PROBLEMS, key_header)

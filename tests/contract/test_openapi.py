@@ -1,0 +1,66 @@
+"""What `/openapi.json` says is what the services route: no more, no less, and every problem is in the taxonomy."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from deploy.services.console import create_app
+from ingest import openapi as ingest_openapi
+from ingest.app import PAGES
+from ingest.whole_request import PREFIX
+from replay import openapi as operator_openapi
+from replay.operations import Operations
+from schemas.errors import OPERATOR_PROBLEMS, REJECTIONS
+
+INGRESS = ingest_openapi.description()
+OPERATORS = operator_openapi.description("X-Admin-API-Key")
+
+
+async def ready() -> dict[str, bool]:
+    return {}
+
+
+def test_every_route_of_the_operators_is_described_and_nothing_else() -> None:
+    nothing: Any = SimpleNamespace()
+    operations = Operations(nothing, dict, nothing, nothing, nothing, "ines")
+    app = create_app(nothing, SecretStr("key"), operations, nothing, ready)
+    routed = {(route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.resource}
+    described = {(method, path) for path, methods in OPERATORS["paths"].items() for method in methods}
+    assert {(method, path) for method, path in routed if method != "head"} == described
+
+
+def test_every_page_of_the_ingress_is_described_and_nothing_else() -> None:
+    described = set(INGRESS["paths"])
+    assert {path for path in described if not path.startswith(PREFIX)} == set(PAGES)
+    assert {path for path in described if path.startswith(PREFIX)} == {
+        "/webhooks/{source}",
+        "/webhooks/{source}/{rest}",
+    }
+
+
+def problems(document: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                problem = response["content"].get("application/problem+json")
+                for code in problem["schema"]["allOf"][1]["properties"]["code"]["enum"] if problem else ():
+                    yield int(status), code
+
+
+@pytest.mark.parametrize(
+    ("document", "table", "elsewhere"),
+    [
+        (INGRESS, REJECTIONS, {"not_found"}),
+        # Other methods than a path's own are not described.
+        (OPERATORS, OPERATOR_PROBLEMS, {"method_not_allowed"}),
+    ],
+    ids=["ingress", "operators"],
+)
+def test_every_problem_is_of_the_taxonomy(
+    document: Any, table: dict[str, tuple[int, str]], elsewhere: set[str]
+) -> None:
+    found = set(problems(document))
+    assert found == {(status, code) for code, (status, _) in table.items() if code not in elsewhere}
