@@ -20,7 +20,7 @@ from schemas.providers import PROVIDERS
 from tests.support.processes import Installation
 
 SEED = 20261121
-EXAMPLES = 15
+EXAMPLES = 12
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
