@@ -1,5 +1,6 @@
 """What the ingress says of itself at `/openapi.json`. Must not route: `tests/contract` holds it to the routes."""
 
+from functools import cache
 from typing import Any, Final, Literal
 
 from schemas.errors import REJECTIONS
@@ -54,5 +55,6 @@ OPERATIONS: Final = (
 )
 
 
+@cache
 def description() -> dict[str, Any]:
     return describe("redrive: ingress", OPERATIONS, REJECTIONS)

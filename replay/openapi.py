@@ -1,6 +1,7 @@
 """What the operators' service says of itself at `/openapi.json`. Must not route: a test holds it to the routes."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
@@ -238,5 +239,6 @@ OPERATIONS: Final = (
 )
 
 
+@cache
 def description(key_header: str) -> dict[str, Any]:
     return describe("redrive: operators", OPERATIONS, OPERATOR_PROBLEMS, key_header)
