@@ -67,4 +67,4 @@ down: ## Stop a `make up` that runs elsewhere on this folder
 		kill $$(cat .redrive/up.lock) && echo "stopping"; else echo "nothing runs here"; fi
 
 clean: down ## Remove the environment and all local data
-	rm -rf $(VENV) $(PEERS) .redrive build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .redrive .fuzz build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
