@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from deploy.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.migrate import migrate
 from deploy.topics import Topics
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import DEFAULT_PARTITIONS, LOG_CONFIG, SIDE_CONFIG, topic_of
 
@@ -103,7 +104,7 @@ class Stack:
     async def fresh_topic(self, name: str = TOPIC, partitions: int = DEFAULT_PARTITIONS) -> None:
         """A topic as sources have it, empty, beside those that every service expects."""
         await self.drop_topic(name)
-        async with Topics(self.servers) as topics:
+        async with Topics(Cluster(self.servers)) as topics:
             await topics.create({name: LOG_CONFIG, **SIDE_CONFIG}, partitions, 1)
 
     async def drop_topic(self, name: str = TOPIC) -> None:

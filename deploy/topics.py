@@ -7,6 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.settings import Source
 from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WINDOW
@@ -37,16 +38,16 @@ def partitions_of(topic: str, default: int) -> int:
 class Topics:
     """The admin client's part that redrive needs. Use as an async context manager; raises `Unavailable`."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
-        self._client: AIOKafkaAdminClient = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._client: AIOKafkaAdminClient = AIOKafkaAdminClient(**cluster.client_options())
 
     async def __aenter__(self) -> "Topics":
         try:
             await self._client.start()
         except KafkaError as error:
             await self._client.close()
-            raise Unavailable(f"Kafka does not answer at {self._bootstrap_servers}: {error}") from error
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,17 +1,21 @@
 """Settings from the environment and the files, and what is built from them: the one place that reads `os.environ`."""
 
 import os
+import ssl
 import tomllib
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from deploy import plugins
+from deploy.kafka import cluster_of
+from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
 from schemas.settings import FileConfig, PluginConfig, Settings, Source, sources_of
 
@@ -25,6 +29,10 @@ class Runtime:
     settings: Settings
     file: FileConfig
     sources: dict[str, Source]
+
+    def cluster(self) -> Cluster:
+        """Reads the files that TLS needs. Raises `Misconfigured`."""
+        return cluster_of(self.settings)
 
     @property
     def operator(self) -> str:
@@ -148,12 +156,24 @@ def _require_production(settings: Settings, sources: dict[str, Source]) -> None:
 
 
 async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection for a command. Raises `Unavailable`."""
+    """One connection for a command. Raises `Unavailable`, or `Misconfigured` where asking again can't help."""
     url = settings.require_database()
+    _require_files(url)
     try:
         return await asyncpg.connect(url, timeout=10)
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError, ssl.SSLError) as error:
+        raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {error}") from error
     except (OSError, asyncpg.PostgresError, TimeoutError, asyncpg.InterfaceError) as error:
         raise Unavailable(f"Postgres does not answer at {hide_password(url)}: {error}") from error
+
+
+def _require_files(url: str) -> None:
+    """The client says that a file is missing, and not which."""
+    query = parse_qs(urlsplit(url).query)
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        for path in query.get(name, ()):
+            if not os.access(path, os.R_OK):
+                raise Misconfigured(f"DATABASE_URL: {name}={path} can't be read")
 
 
 async def open_pool(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.Record]":

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from ingest import metrics
 from ingest.window_store import Chunk
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.masking import describe
 from schemas.topics import MAX_RECORD_BYTES, WINDOW
@@ -28,8 +29,8 @@ MAX_WAITING: Final = 60
 class Gossip:
     """One per host. Hosts are told apart by a number that each draws for itself."""
 
-    def __init__(self, bootstrap_servers: str, heard: Callable[[Mapping[str, bytes]], None]) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, cluster: Cluster, heard: Callable[[Mapping[str, bytes]], None]) -> None:
+        self._cluster = cluster
         self._heard = heard
         self._host = os.urandom(8)
         self._news: asyncio.Queue[dict[str, bytes]] = asyncio.Queue(MAX_WAITING)
@@ -52,10 +53,10 @@ class Gossip:
 
     async def _exchange(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers, client_id="redrive-ingest-gossip", enable_auto_commit=False
+            **self._cluster.client_options(), client_id="redrive-ingest-gossip", enable_auto_commit=False
         )
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, client_id="redrive-ingest-gossip", max_request_size=MAX_RECORD_BYTES
+            **self._cluster.client_options(), client_id="redrive-ingest-gossip", max_request_size=MAX_RECORD_BYTES
         )
         try:
             await consumer.start()

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.window_keeper import Seen
 from ingest.window_store import Partition
+from schemas.cluster import Cluster
 from schemas.envelope import Location, Record
 from schemas.errors import PoisonRecord, Unavailable
 from schemas.providers import fingerprint_of
@@ -22,14 +23,14 @@ _POLL_MS: Final = 1000
 class KafkaLogTail:
     """Reads the topics of the configured sources."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str]) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        self._cluster = cluster
         self._topics = topics
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> "KafkaLogTail":
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._cluster.client_options(),
             client_id="redrive-ingest-window",
             enable_auto_commit=False,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,

@@ -8,6 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
 
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -42,10 +43,10 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
         await producer.client.close()
 
 
-def producer_factory(bootstrap_servers: str) -> Callable[[], AIOKafkaProducer]:
+def producer_factory(cluster: Cluster) -> Callable[[], AIOKafkaProducer]:
     """Settings of the producer: every one of them is about not losing a record."""
     return lambda: AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
+        **cluster.client_options(),
         client_id="redrive-ingest",
         acks="all",
         enable_idempotence=True,

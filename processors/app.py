@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
 from processors.lanes import Lanes
 from processors.reading import Batch
 from processors.worker import Worker
+from schemas.cluster import Cluster
 from schemas.masking import describe
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -21,16 +23,15 @@ GROUP: Final = "redrive-processors"
 WATCH_SECONDS: Final = 5.0
 
 
-def create_app(
-    bootstrap_servers: str, topics: Sequence[str], worker: Worker, data: Path, group: str = GROUP
-) -> BatchApp:
+def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, data: Path, group: str = GROUP) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
         group,
         # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
         env_prefix="REDRIVE_FAUST_",
         positions=worker,
-        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        broker=[f"kafka://{server.strip()}" for server in cluster.servers.split(",")],
+        broker_credentials=_credentials(cluster),
         # Faust makes this folder at start; nothing is kept in it.
         datadir=data / "faust",
         store="memory://",
@@ -82,3 +83,15 @@ def create_app(
     app.agent(topic, name="fold")(fold)
     app.timer(WATCH_SECONDS)(watch)
     return app
+
+
+def _credentials(cluster: Cluster) -> Credentials | None:
+    """`Cluster.client_options` in Faust's words, which it turns back into the client's."""
+    if cluster.login is not None:
+        return SASLCredentials(
+            username=cluster.login.username,
+            password=cluster.login.password.get_secret_value(),
+            mechanism=cluster.login.mechanism,
+            ssl_context=cluster.ssl_context,
+        )
+    return SSLCredentials(cluster.ssl_context) if cluster.ssl_context else None

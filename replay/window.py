@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from replay.selection import Range, Selection
+from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.topics import MAX_RECORD_BYTES, topic_of
 
@@ -16,10 +17,10 @@ _POLL_MS: Final = 1000
 class LogReader:
     """A consumer without a group: reading for a replay moves nobody's offsets. Use as an async context manager."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+            **cluster.client_options(),
             client_id="redrive-replay",
             enable_auto_commit=False,
             # A range that the log no longer holds fails the replay; the default would jump to the end and call it done.
@@ -32,7 +33,7 @@ class LogReader:
             await self._consumer.start()
         except KafkaError as error:
             await self._consumer.stop()
-            raise Unavailable(f"Kafka does not answer at {self._servers}: {error}") from error
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
         except BaseException:
             # Who asked has gone, or gave up waiting.
             await self._consumer.stop()

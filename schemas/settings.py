@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.cluster import SaslMechanism, SecurityProtocol
 from schemas.errors import Misconfigured
 from schemas.limits import LimitsConfig, Network
 from schemas.providers import PROVIDERS
@@ -42,6 +43,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias="LOG_LEVEL")
     log_stdout_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("DEBUG", validation_alias="LOG_STDOUT_LEVEL")
     kafka_bootstrap_servers: str | None = Field(None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    kafka_security_protocol: SecurityProtocol = Field("PLAINTEXT", validation_alias="KAFKA_SECURITY_PROTOCOL")
+    kafka_sasl_mechanism: SaslMechanism | None = Field(None, validation_alias="KAFKA_SASL_MECHANISM")
+    kafka_sasl_username: str | None = Field(None, validation_alias="KAFKA_SASL_USERNAME")
+    kafka_sasl_password: SecretStr | None = Field(None, validation_alias="KAFKA_SASL_PASSWORD")
+    kafka_ssl_cafile: Path | None = Field(None, validation_alias="KAFKA_SSL_CAFILE")
+    kafka_ssl_certfile: Path | None = Field(None, validation_alias="KAFKA_SSL_CERTFILE")
+    kafka_ssl_keyfile: Path | None = Field(None, validation_alias="KAFKA_SSL_KEYFILE")
+    kafka_ssl_key_password: SecretStr | None = Field(None, validation_alias="KAFKA_SSL_KEY_PASSWORD")
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     admin_api_key: SecretStr | None = Field(None, validation_alias="ADMIN_API_KEY")
     ingest_host: str = Field("0.0.0.0", validation_alias="INGEST_HOST")  # noqa: S104 - providers call from outside
@@ -77,11 +86,6 @@ class Settings(BaseSettings):
     sendgrid_public_key: SecretStr | None = Field(None, validation_alias="SENDGRID_PUBLIC_KEY")
     sendgrid_private_key: SecretStr | None = Field(None, validation_alias="SENDGRID_PRIVATE_KEY")
     google_calendar_channel_token: SecretStr | None = Field(None, validation_alias="GOOGLE_CALENDAR_CHANNEL_TOKEN")
-
-    def require_kafka(self) -> str:
-        if not self.kafka_bootstrap_servers:
-            raise Misconfigured("KAFKA_BOOTSTRAP_SERVERS is not set (`redrive up` starts an embedded Kafka)")
-        return self.kafka_bootstrap_servers
 
     def require_database(self) -> str:
         if self.database_url is None:

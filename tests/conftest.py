@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from deploy import migrate
 from deploy.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.topics import Topics
+from schemas.cluster import Cluster
 from schemas.topics import LOG_CONFIG, SIDE_CONFIG
 
 settings.register_profile(
@@ -44,6 +45,10 @@ class Stack:
     def servers(self) -> str:
         return self.kafka.bootstrap_servers
 
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.servers)
+
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
@@ -53,7 +58,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     try:
         await postgres.start()
         await kafka.start()
-        async with Topics(kafka.bootstrap_servers) as topics:
+        async with Topics(Cluster(kafka.bootstrap_servers)) as topics:
             await topics.create(SIDE_CONFIG, partitions=2, replication=1)
         yield Stack(kafka, postgres)
     finally:
@@ -130,6 +135,6 @@ async def pool(database_url: str) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]
 async def topic(stack: Stack) -> str:
     """A log topic of the test's own, with three partitions; its source is its name without the prefix."""
     name = f"webhooks.t{next(_numbers)}{secrets.token_hex(3)}"
-    async with Topics(stack.servers) as topics:
+    async with Topics(stack.cluster) as topics:
         await topics.create({name: LOG_CONFIG}, partitions=3, replication=1)
     return name

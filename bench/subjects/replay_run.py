@@ -15,6 +15,7 @@ from replay.plan import make_plan
 from replay.runner import RateLimit, Runner
 from replay.selection import Selection
 from replay.window import LogReader
+from schemas.cluster import Cluster
 
 
 async def main() -> None:
@@ -22,14 +23,14 @@ async def main() -> None:
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     folding = await LiveFolding.open(connection)
     selection = Selection(sources=(SOURCE,), from_ms=0)
-    async with LogReader(servers) as reader:
+    async with LogReader(Cluster(servers)) as reader:
         planning = _Clock()
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)
         planned = planning.read("plan")
     ledger = Ledger(connection)
     await ledger.create(plan, folding.generation, "bench", "benchmark")
     runner = Runner(connection, folding, ledger, RateLimit(None))
-    async with LogReader(servers) as reader:
+    async with LogReader(Cluster(servers)) as reader:
         running = _Clock()
         await runner.run(reader, plan, lambda offsets: None)
         ran = running.read("run")

@@ -1,11 +1,14 @@
 """`redrive check | migrate | topics`: is the configuration sound, is the database ours, are the topics safe."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
+import asyncpg
 import click
 import orjson
+from rich.markup import escape
 from rich.text import Text
 
 from deploy import migrate as migrations
@@ -14,12 +17,17 @@ from deploy.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connect, given_environment
 from replay.window import LogReader
+from schemas.cluster import Cluster
 from schemas.errors import Misconfigured
 from schemas.settings import VARIABLES, Source
 
 _SAMPLE_RECORDS: Final = 200
 """How far back each partition is read for test-mode events."""
 
+_SESSION: Final[LiteralString] = """
+    SELECT current_user AS name, inet_server_addr() IS NOT NULL AS is_remote, version AS tls
+    FROM pg_stat_ssl WHERE pid = pg_backend_pid()
+"""
 _NEAR: Final = 0.85
 _FOREIGN: Final = frozenset({"STRIPE_SECRET_KEY", "STRIPE_API_KEY", "TWILIO_ACCOUNT_SID"})
 """Names of the providers' other tools that merely look like ours."""
@@ -33,6 +41,26 @@ def near_misses(environment: Sequence[str]) -> list[str]:
         if close:
             warnings.append(f"{name} is not a variable of redrive; did you mean {close[0]}?")
     return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How we speak with Kafka and Postgres, and as whom; `clear` warns of what a network between could read."""
+
+    kafka: str
+    database: str
+    clear: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cluster: Cluster, session: asyncpg.Record) -> "Connections":
+        clear = []
+        if cluster.ssl_context is None:
+            clear.append("Kafka is spoken with in the clear; KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL encrypts")
+        if session["is_remote"] and not session["tls"]:
+            clear.append("Postgres is spoken with in the clear; sslmode=verify-full in DATABASE_URL encrypts")
+        login = f", as {cluster.login.username} by {cluster.login.mechanism}" if cluster.login else ""
+        way = session["tls"] or ("without TLS" if session["is_remote"] else "by Unix socket")
+        return cls(f"{cluster.servers}, {cluster.protocol}{login}", f"as {session['name']}, {way}", tuple(clear))
 
 
 @click.command()
@@ -53,8 +81,10 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
             faults.append(f"source {source.name} has no secret: it answers 503 misconfigured")
         if source.provider.signs_url and runtime.settings.public_url is None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
+    cluster = runtime.cluster()
     connection = await connect(runtime.settings)
     try:
+        connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
         pending = await migrations.plan(connection)
     except Misconfigured as error:
         pending = []
@@ -63,13 +93,13 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         await connection.close()
     if pending:
         faults.append(f"the schema is behind: {', '.join(pending)}; run `redrive migrate --apply`")
-    servers = runtime.settings.require_kafka()
-    async with Topics(servers) as topics:
+    async with Topics(cluster) as topics:
         states = await topics.states(wanted(runtime.sources.values()))
     faults += [f"topic {s.name} is missing; run `redrive topics --apply`" for s in states if not s.exists]
     if runtime.settings.app_env == "production":
-        warnings += await _production_warnings(servers, runtime, states)
-    _report(as_json, warnings, faults, states)
+        warnings += connections.clear
+        warnings += await _production_warnings(cluster, runtime, states)
+    _report(as_json, warnings, faults, states, connections)
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         out.print("[green]ok[/] settings, database and topics are sound")
@@ -77,7 +107,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         raise Reported(EXIT_MISCONFIGURED)
 
 
-async def _production_warnings(servers: str, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:
+async def _production_warnings(cluster: Cluster, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:
     warnings = [
         f"topic {state.name}: replication {state.replication}, min.insync.replicas {state.min_insync_replicas};"
         " one lost disk loses the log"
@@ -87,15 +117,15 @@ async def _production_warnings(servers: str, runtime: Runtime, states: Sequence[
     present = {state.name for state in states if state.exists}
     for source in runtime.sources.values():
         if source.provider.name == "stripe" and source.topic in present:
-            found = await _test_mode_events(servers, source)
+            found = await _test_mode_events(cluster, source)
             if found:
                 warnings.append(f"source {source.name}: {found} of its recent events are Stripe test mode")
     return warnings
 
 
-async def _test_mode_events(servers: str, source: Source) -> int:
+async def _test_mode_events(cluster: Cluster, source: Source) -> int:
     found = 0
-    async with LogReader(servers) as reader:
+    async with LogReader(cluster) as reader:
         tails = await reader.tails(source.topic, _SAMPLE_RECORDS)
         async for _, records in reader.read(tails):
             found += sum(_is_test_mode(record.value) for record in records)
@@ -110,10 +140,19 @@ def _is_test_mode(body: bytes | None) -> bool:
     return isinstance(event, dict) and event.get("livemode") is False
 
 
-def _report(as_json: bool, warnings: list[str], faults: list[str], states: Sequence[TopicState]) -> None:
+def _report(
+    as_json: bool,
+    warnings: list[str],
+    faults: list[str],
+    states: Sequence[TopicState],
+    connections: Connections | None = None,
+) -> None:
     if as_json:
-        print_json({"faults": faults, "warnings": warnings, "topics": [_state(state) for state in states]})
+        found = {"kafka": connections.kafka, "database": connections.database} if connections else {}
+        print_json({"faults": faults, "warnings": warnings, **found, "topics": [_state(state) for state in states]})
         return
+    if connections is not None:
+        out.print(f"kafka     {escape(connections.kafka)}\ndatabase  {escape(connections.database)}\n")
     print_table(
         ("topic", "partitions", "replication", "min.insync.replicas", ""),
         [
@@ -176,7 +215,7 @@ def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
 
     async def work() -> tuple[list[str], list[TopicState]]:
         needed = wanted(runtime.sources.values())
-        async with Topics(runtime.settings.require_kafka()) as admin:
+        async with Topics(runtime.cluster()) as admin:
             created: list[str] = []
             if apply:
                 created = await admin.create(needed, runtime.settings.partitions, runtime.settings.replication_factor)

@@ -95,10 +95,10 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
     asked = _reveal(runtime, reveal, reason)
 
     async def read() -> dict[str, Any]:
-        servers = runtime.settings.require_kafka()
+        cluster = runtime.cluster()
         connection = await connect(runtime.settings)
         try:
-            return await read_event(connection, lambda: LogReader(servers), source, event_id, asked)
+            return await read_event(connection, lambda: LogReader(cluster), source, event_id, asked)
         except UnknownEvent as error:
             raise Failed(str(error)) from error
         finally:

@@ -29,7 +29,7 @@ def quarantine() -> None:
 async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Quarantine, Any]]:
     connection = await connect(runtime.settings)
     try:
-        async with LogReader(runtime.settings.require_kafka()) as reader:
+        async with LogReader(runtime.cluster()) as reader:
             yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url), connection
     finally:
         await connection.close()
@@ -105,7 +105,7 @@ async def _release(runtime: Runtime, sources: Sequence[str], dry_run: bool, reas
 
             if dry_run:
                 return await opened.release(sources, None, advance)
-            async with appending(runtime.settings.require_kafka()) as append:
+            async with appending(runtime.cluster()) as append:
                 done = await opened.release(sources, append, advance)
         await audit.note(
             connection, runtime.operator, "quarantine.release", reason, sources=list(sources), **asdict(done)

@@ -59,7 +59,7 @@ def plan(runtime: Runtime, as_json: bool, **selection: Any) -> None:
     async def work() -> Plan:
         connection = await connect(runtime.settings)
         try:
-            async with LogReader(runtime.settings.require_kafka()) as reader:
+            async with LogReader(runtime.cluster()) as reader:
                 return await _planned(reader, connection, wanted)
         finally:
             await connection.close()
@@ -117,13 +117,13 @@ def run_replay(runtime: Runtime, reason: str, rate: float | None, as_json: bool,
 async def _run(runtime: Runtime, selection: Selection, reason: str, rate: float | None) -> dict[str, Any]:
     connection = await connect(runtime.settings)
     try:
-        async with LogReader(runtime.settings.require_kafka()) as reader:
+        async with LogReader(runtime.cluster()) as reader:
             made = await _planned(reader, connection, selection)
         folding = await LiveFolding.open(connection)
         ledger = Ledger(connection)
         await ledger.create(made, folding.generation, runtime.operator, reason)
         runner = Runner(connection, folding, ledger, RateLimit(rate))
-        async with LogReader(runtime.settings.require_kafka()) as reader:
+        async with LogReader(runtime.cluster()) as reader:
             with progress() as bar:
                 task = bar.add_task("re-driving", total=made.offsets)
                 await runner.run(reader, made, lambda offsets: bar.advance(task, offsets))

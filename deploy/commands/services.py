@@ -1,6 +1,7 @@
 """`redrive ingest | processors | console`: each service alone, in the foreground, drained on SIGTERM."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -8,7 +9,9 @@ import click
 
 from deploy import logs
 from deploy.cli import option, run, with_runtime
-from deploy.wiring import Runtime
+from deploy.kafka import require_kafka
+from deploy.wiring import Runtime, connect
+from schemas.errors import Unavailable
 
 
 def _configured(runtime: Runtime, service: str, **flags: Any) -> Runtime:
@@ -17,6 +20,24 @@ def _configured(runtime: Runtime, service: str, **flags: Any) -> Runtime:
     settings = runtime.settings.model_copy(update=given)
     logs.configure(service, settings.data, settings.log_level, settings.log_stdout_level)
     return replace(runtime, settings=settings)
+
+
+async def _serve(
+    service: Callable[[Runtime], Awaitable[None]], runtime: Runtime, *doors: Callable[[Runtime], Awaitable[None]]
+) -> None:
+    """Who refuses us now refuses us later, so that ends here; who is away may come back, and the service waits."""
+    for enter in doors:
+        with contextlib.suppress(Unavailable):
+            await enter(runtime)
+    await service(runtime)
+
+
+async def _kafka(runtime: Runtime) -> None:
+    await require_kafka(runtime.cluster())
+
+
+async def _database(runtime: Runtime) -> None:
+    await (await connect(runtime.settings)).close()
 
 
 # Each imports its service when it is called: a short command need not wait for Faust.
@@ -31,7 +52,7 @@ def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | 
     from deploy.services.ingest_host import run_ingest_host
 
     configured = _configured(runtime, "ingest", ingest_host=host, ingest_port=port, ingest_workers=workers)
-    run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
+    run(_serve(run_ingest if configured.settings.ingest_workers == 1 else run_ingest_host, configured, _kafka))
 
 
 @click.command()
@@ -42,7 +63,8 @@ def processors(runtime: Runtime, host: str | None, port: int | None) -> None:
     """Fold the log into Postgres. SIGHUP looks for new topics."""
     from deploy.services.processors import run_processors
 
-    run(run_processors(_configured(runtime, "processors", processors_host=host, processors_port=port)))
+    configured = _configured(runtime, "processors", processors_host=host, processors_port=port)
+    run(_serve(run_processors, configured, _kafka, _database))
 
 
 @click.command()
@@ -53,7 +75,8 @@ def console(runtime: Runtime, host: str | None, port: int | None) -> None:
     """Serve operators: health, metrics, and what the tables hold."""
     from deploy.services.console import run_console
 
-    run(run_console(_configured(runtime, "console", console_host=host, console_port=port)))
+    configured = _configured(runtime, "console", console_host=host, console_port=port)
+    run(_serve(run_console, configured, _kafka, _database))
 
 
 COMMANDS: Final[Sequence[click.Command]] = (ingest, processors, console)

@@ -25,7 +25,7 @@ def list_sources(runtime: Runtime, as_json: bool) -> None:
     """Every source, its topic, how many secrets it has, and its state."""
 
     async def read() -> list[dict[str, Any]]:
-        states = await control_topic(runtime.settings.require_kafka()).states()
+        states = await control_topic(runtime.cluster()).states()
         return [describe(source, states.get(source.name)) for source in runtime.sources.values()]
 
     rows = run(read())
@@ -57,7 +57,7 @@ def _command(verb: str, text: str) -> click.Command:
 async def _change(runtime: Runtime, source: str, verb: str, reason: str | None) -> dict[str, Any]:
     connection = await connect(runtime.settings)
     try:
-        control = control_topic(runtime.settings.require_kafka())
+        control = control_topic(runtime.cluster())
         return await change(connection, control, source, verb, runtime.operator, reason)
     finally:
         await connection.close()

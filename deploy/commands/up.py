@@ -87,7 +87,7 @@ async def _reload(children: Sequence[Child]) -> None:
 
 async def _create_topics(runtime: Runtime) -> None:
     settings = runtime.settings
-    async with Topics(settings.require_kafka()) as topics:
+    async with Topics(runtime.cluster()) as topics:
         await topics.create(wanted(runtime.sources.values()), settings.partitions, settings.replication_factor)
 
 
@@ -137,6 +137,8 @@ async def _backends(data: Path, stop: asyncio.Event) -> AsyncIterator[dict[str, 
         return
     if found:
         raise Misconfigured(f"{next(iter(found))} is set, but {next(n for n in names if n not in found)} is not")
+    if given.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT") != "PLAINTEXT":
+        raise Misconfigured("the embedded Kafka has no TLS and no login: unset KAFKA_SECURITY_PROTOCOL")
     require_space(data)
     postgres = EmbeddedPostgres(data / "postgres", data / "logs" / "postgres.log", _announce)
     kafka = EmbeddedKafka(data / "kafka", data / "logs" / "kafka.log", _announce)
@@ -227,7 +229,7 @@ async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asy
 
 
 async def _log_is_empty(runtime: Runtime) -> bool:
-    async with LogReader(runtime.settings.require_kafka()) as reader:
+    async with LogReader(runtime.cluster()) as reader:
         return not any([await reader.tails(source.topic, 1) for source in runtime.sources.values()])
 
 

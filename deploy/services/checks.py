@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from deploy import migrate
 from deploy.service import Readiness, health_routes, listen
 from processors.failures import RETRYABLE
+from schemas.cluster import Cluster
 from schemas.errors import Misconfigured
 
 CHECK_SECONDS: Final = 3.0
@@ -19,15 +20,15 @@ CHECK_SECONDS: Final = 3.0
 class BrokerCheck:
     """Whether a broker answers, asked at most once a second."""
 
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._asked = 0.0
         self._is_up = False
 
     async def is_up(self) -> bool:
         if time.monotonic() - self._asked > 1:
             self._asked = time.monotonic()
-            client = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=2000)
+            client = AIOKafkaAdminClient(**self._cluster.client_options(), request_timeout_ms=2000)
             try:
                 await asyncio.wait_for(client.start(), 3)
                 self._is_up = True

@@ -27,8 +27,8 @@ async def run_console(runtime: Runtime) -> None:
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
     pool = await open_pool(settings, size=4)
-    servers = settings.require_kafka()
-    broker, checks = BrokerCheck(servers), DatabaseCheck(pool)
+    cluster = runtime.cluster()
+    broker, checks = BrokerCheck(cluster), DatabaseCheck(pool)
     current = [runtime]
 
     async def readiness() -> dict[str, bool]:
@@ -36,21 +36,21 @@ async def run_console(runtime: Runtime) -> None:
         return {"broker": await broker.is_up(), "database": database, "schema": schema}
 
     async def holdings() -> dict[str, Holdings]:
-        async with LogReader(servers) as reader, pool.acquire() as connection:
+        async with LogReader(cluster) as reader, pool.acquire() as connection:
             return await Quarantine(reader, connection, current[0].sources, settings.public_url).holdings(_unheard)
 
     async def release(connection: Connection, names: list[str], is_dry: bool) -> Release:
-        async with LogReader(servers) as reader:
+        async with LogReader(cluster) as reader:
             quarantine = Quarantine(reader, connection, current[0].sources, settings.public_url)
             if is_dry:
                 return await quarantine.release(names, None, _unheard)
-            async with appending(servers) as append:
+            async with appending(cluster) as append:
                 return await quarantine.release(names, append, _unheard)
 
     operations = Operations(
-        pool, lambda: current[0].sources, control_topic(servers), holdings, release, runtime.operator
+        pool, lambda: current[0].sources, control_topic(cluster), holdings, release, runtime.operator
     )
-    app = create_app(pool, settings.admin_api_key, operations, lambda: LogReader(servers), readiness)
+    app = create_app(pool, settings.admin_api_key, operations, lambda: LogReader(cluster), readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")

@@ -79,11 +79,11 @@ class _IngestService:
         self._settings = settings
         self._number = number
         self._table = table
-        self._servers = servers = settings.require_kafka()
+        self._cluster = cluster = runtime.cluster()
         self._topics = [source.topic for source in runtime.sources.values()]
         self._has_spool = settings.spool_max_bytes > 0
         patience = settings.spool_after_seconds if self._has_spool else settings.append_timeout_seconds
-        self._log = EventLog(producer_factory(servers), [*self._topics, QUARANTINE], patience)
+        self._log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience)
         self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
         self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers)
         self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
@@ -91,15 +91,15 @@ class _IngestService:
         self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms)
         limits = Limits(runtime.file.limits, table)
         self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
-        self._control = Control(servers)
-        self._broker = BrokerCheck(servers)
+        self._control = Control(cluster)
+        self._broker = BrokerCheck(cluster)
         self._stop, self._reload, self._is_drained = stop_event(), reload_event(), asyncio.Event()
         server = create_server(self._ingress, limits, self._readiness)
         self._runner = web.ServerRunner(server, shutdown_timeout=DRAIN_SECONDS)
         self._keeper: WindowKeeper | None = None
         if number == 0:
             folder = settings.data / "dedupe"
-            self._keeper = WindowKeeper(table, self._window, folder, lambda topics: KafkaLogTail(servers, topics))
+            self._keeper = WindowKeeper(table, self._window, folder, lambda topics: KafkaLogTail(cluster, topics))
         self._endless: list[asyncio.Task[None]] = []
         self._saving: list[asyncio.Task[None]] = []
 
@@ -170,7 +170,7 @@ class _IngestService:
             ]
             self._saving.append(asyncio.create_task(self._quarantine.note_dropped_periodically(self._stop)))
             if self._keeper is not None:
-                gossip = Gossip(self._servers, self._keeper.heard)
+                gossip = Gossip(self._cluster, self._keeper.heard)
                 self._endless.append(asyncio.create_task(gossip.run()))
                 self._saving.append(asyncio.create_task(self._keeper.keep(_now_ms, gossip.tell, self._is_drained)))
         while await wait_for_signal(self._stop, self._reload):
@@ -195,7 +195,7 @@ class _IngestService:
         self._ingress.use(runtime.sources)
 
     async def _require_topics(self, wanted: list[str]) -> None:
-        async with Topics(self._servers) as topics:
+        async with Topics(self._cluster) as topics:
             if missing := sorted(set(wanted) - await topics.names()):
                 raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
 

@@ -22,7 +22,6 @@ STOP_SECONDS: Final = DRAIN_SECONDS + 15
 async def run_ingest_host(runtime: Runtime) -> None:
     """Until SIGTERM. SIGHUP has every process read the configuration again; one that dies is started again."""
     settings = runtime.settings
-    settings.require_kafka()
     stop, reload = stop_event(), reload_event()
     async with AsyncExitStack() as stack:
         # Held, not listened on: nobody else gets the port, and all processes get the same one.

@@ -26,6 +26,7 @@ from processors.app import create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
 from processors.worker import Worker
+from schemas.cluster import Cluster
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
@@ -40,7 +41,7 @@ EXIT_UNDRAINED: Final = 1
 async def run_processors(runtime: Runtime) -> None:
     """Until SIGTERM. SIGHUP reads the configuration again, and with it which topics there are."""
     settings = runtime.settings
-    service = _ProcessorsService(runtime, settings.require_kafka())
+    service = _ProcessorsService(runtime, runtime.cluster())
     runner = await serve_health(
         service.readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT"
     )
@@ -53,15 +54,15 @@ async def run_processors(runtime: Runtime) -> None:
 class _ProcessorsService:
     """One worker, and the Faust app that it works in: a new app for every new set of topics."""
 
-    def __init__(self, runtime: Runtime, servers: str) -> None:
+    def __init__(self, runtime: Runtime, cluster: Cluster) -> None:
         self._runtime = runtime
-        self._servers = servers
+        self._cluster = cluster
         self._stop, self._reload = stop_event(), reload_event()
-        self._broker = BrokerCheck(servers)
+        self._broker = BrokerCheck(cluster)
         self._database: DatabaseCheck | None = None
         self._worker: Worker | None = None
         self._app: BatchApp | None = None
-        self._control = Control(servers)
+        self._control = Control(cluster)
         self._topics: list[str] = []
 
     async def readiness(self) -> dict[str, bool]:
@@ -77,7 +78,7 @@ class _ProcessorsService:
         pool = await open_pool(self._runtime.settings, size=4)
         dead_letters = KafkaDeadLetters(
             lambda: AIOKafkaProducer(
-                bootstrap_servers=self._servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
+                **self._cluster.client_options(), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
             )
         )
         self._database = DatabaseCheck(pool)
@@ -103,7 +104,7 @@ class _ProcessorsService:
         await self._control.catch_up()
 
     async def _look_for_topics(self) -> None:
-        self._topics = await _topics_to_fold(self._servers, self._runtime)
+        self._topics = await _topics_to_fold(self._cluster, self._runtime)
 
     def _obey(self, states: Mapping[str, SourceState]) -> None:
         if self._app is not None:
@@ -113,7 +114,7 @@ class _ProcessorsService:
         """One app, until it is time to stop or to look for the topics again."""
         if self._worker is None:
             raise RuntimeError("run makes the worker first")
-        app = self._app = create_app(self._servers, self._topics, self._worker, self._runtime.settings.data)
+        app = self._app = create_app(self._cluster, self._topics, self._worker, self._runtime.settings.data)
         self._obey(self._control.states)
         try:
             await app.start()
@@ -141,7 +142,7 @@ class _ProcessorsService:
         if runtime is None:
             return False
         try:
-            topics = await _topics_to_fold(self._servers, runtime)
+            topics = await _topics_to_fold(self._cluster, runtime)
         except (Misconfigured, Unavailable) as error:
             reload_refused(error)
             return False
@@ -165,9 +166,9 @@ def _last_resort() -> Iterator[None]:
         watchdog.cancel()
 
 
-async def _topics_to_fold(servers: str, runtime: Runtime) -> list[str]:
+async def _topics_to_fold(cluster: Cluster, runtime: Runtime) -> list[str]:
     """Those of the configured sources, and those that a source no longer configured left behind."""
-    async with Topics(servers) as topics:
+    async with Topics(cluster) as topics:
         names = {name for name in await topics.names() if name.startswith(PREFIX) and name not in SIDE_CONFIG}
     wanted = {source.topic for source in runtime.sources.values()}
     if missing := sorted(wanted - names):

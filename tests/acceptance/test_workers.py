@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from replay.window import LogReader
+from schemas.cluster import Cluster
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.records import payment
@@ -68,7 +69,7 @@ def client() -> aiohttp.ClientSession:
 
 async def keys_on_the_log(installation: Installation, topic: str) -> Counter[str]:
     found: Counter[str] = Counter()
-    async with LogReader(installation.address("KAFKA_BOOTSTRAP_SERVERS")) as reader:
+    async with LogReader(Cluster(installation.address("KAFKA_BOOTSTRAP_SERVERS"))) as reader:
         async for _, records in reader.read(await reader.tails(topic, 2**62)):
             found.update((record.key or b"").decode() for record in records)
     return found

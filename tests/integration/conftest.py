@@ -82,11 +82,11 @@ async def run_ingress(
     """Start, catch up from the log as a restart does, and serve."""
     async with AsyncExitStack() as closing:
         topics = [one.topic for one in sources.values()]
-        log = EventLog(producer_factory(stack.servers), [*topics, QUARANTINE], stall_seconds)
+        log = EventLog(producer_factory(stack.cluster), [*topics, QUARANTINE], stall_seconds)
         await log.start()
         table = IdTable(100_000)
         window = DedupeWindow(table, 7 * DAY_MS)
-        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.servers, wanted))
+        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted))
         spool = Spool(folder / "spool", spool_max_bytes)
         for found in spool.open():
             window.remember_spooled(found.content, found.record.timestamp_ms)

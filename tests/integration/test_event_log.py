@@ -21,7 +21,7 @@ SMALL = "refuses-large-records"
 @pytest.fixture
 async def running(stack: Stack, topic: str, source_name: str, tmp_path: Path) -> AsyncIterator[RunningIngress]:
     """Two sources; the topic of one takes no record of more than 2 KB."""
-    async with Topics(stack.servers) as topics:
+    async with Topics(stack.cluster) as topics:
         await topics.create({topic_of(SMALL): {**LOG_CONFIG, "max.message.bytes": "2000"}}, 1, 1)
     sources = {name: source(name, "stripe") for name in (SMALL, source_name)}
     async with run_ingress(stack, sources, tmp_path, now_ms, stall_seconds=3) as found:

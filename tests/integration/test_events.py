@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from replay.api import create_console
 from replay.events_api import event_routes
 from replay.window import LogReader
+from schemas.cluster import Cluster
 from tests.conftest import Stack
 from tests.integration.test_worker import folded, run_worker, until
 from tests.support.planting import EMAIL, PHONE, TOKEN, traces
@@ -34,10 +35,10 @@ Get = Callable[..., Any]
 
 
 @asynccontextmanager
-async def run_console(pool: Any, servers: str) -> AsyncIterator[str]:
+async def run_console(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
     operations: Any = SimpleNamespace(routes=list)
     app = create_console(pool, SecretStr("admin"), operations)
-    app.add_routes(event_routes(pool, lambda: LogReader(servers), lambda r: r.headers.get("X-Operator", "the-host")))
+    app.add_routes(event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host")))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -50,7 +51,7 @@ async def run_console(pool: Any, servers: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def get(stack: Stack, pool: Any) -> AsyncIterator[Get]:
     """GET of a path -> (status, document, text)."""
-    async with run_console(pool, stack.servers) as url, aiohttp.ClientSession() as session:
+    async with run_console(pool, stack.cluster) as url, aiohttp.ClientSession() as session:
 
         async def fetch(path: str, headers: dict[str, str] = KEY, **query: Any) -> tuple[int, Any, str]:
             async with session.get(url + path, params=query, headers=headers) as response:

@@ -41,7 +41,7 @@ QUERIES = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_cha
 async def hostile(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One ingress for many requests; nothing of them may reach the log, so it may have topics that are not there."""
     sources = {f"hostile-{name}": source(f"hostile-{name}", name) for name in signing.PROVIDERS}
-    async with Topics(stack.servers) as topics:
+    async with Topics(stack.cluster) as topics:
         await topics.create({one.topic: LOG_CONFIG for one in sources.values()}, 1, 1)
     async with run_ingress(stack, sources, tmp_path_factory.mktemp("hostile"), now_ms) as running:
         yield running

@@ -31,7 +31,7 @@ async def folded_topic(stack: Stack, topic: str, database_url: str, connection: 
 
 
 async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         folding = await LiveFolding.open(connection)
         return await make_plan(reader, connection, selection, folding.fold, lambda *_: None)
 
@@ -41,7 +41,7 @@ async def rerun(stack: Stack, connection: Any, selection: Selection, rate: float
     folding = await LiveFolding.open(connection)
     ledger = Ledger(connection)
     await ledger.create(plan, folding.generation, "tester", "because")
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         await Runner(connection, folding, ledger, RateLimit(rate)).run(reader, plan, lambda _: None)
     entry = await show_replay(connection, ledger.id)
     assert entry is not None
@@ -153,7 +153,7 @@ async def test_a_replay_of_another_generation_is_refused_and_the_ledger_says_so(
     ledger = Ledger(connection)
     await ledger.create(plan, folding.generation, "tester", "because")
     await connection.execute("UPDATE redrive.generation SET live = 2")
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         with pytest.raises(Unavailable):
             await Runner(connection, folding, ledger, RateLimit(None)).run(reader, plan, lambda _: None)
     entry = await show_replay(connection, ledger.id)
@@ -213,7 +213,7 @@ async def test_a_rate_limit_cuts_what_one_fetch_brought(stack: Stack, folded_top
     folding = await LiveFolding.open(connection)
     ledger = Ledger(connection)
     await ledger.create(plan, folding.generation, "tester", "because")
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         await Runner(connection, folding, ledger, RateLimit(1000)).run(reader, plan, steps.append)
     assert sum(steps) == plan.offsets == RECORDS
     assert max(steps) <= 100

@@ -27,7 +27,7 @@ async def deliver(running: RunningIngress, name: str, number: int, padding: int 
 
 
 async def create(stack: Stack, name: str, **config: str) -> None:
-    async with Topics(stack.servers) as topics:
+    async with Topics(stack.cluster) as topics:
         await topics.create({topic_of(name): {**LOG_CONFIG, **config}}, 2, 1)
 
 

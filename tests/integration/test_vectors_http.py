@@ -32,7 +32,7 @@ class Clocked:
 
 @pytest.fixture(scope="module")
 async def clocked(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clocked]:
-    async with Topics(stack.servers) as topics:
+    async with Topics(stack.cluster) as topics:
         await topics.create({topic_of(name): LOG_CONFIG for name in PROVIDERS}, partitions=1, replication=1)
     found = Clocked(0, {name: source(name, name) for name in PROVIDERS}, int(time.time() * 1000))
     folder = tmp_path_factory.mktemp("vectors")

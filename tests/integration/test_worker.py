@@ -39,7 +39,7 @@ async def run_worker(
     worker = Worker(pool, dead_letters)
     data = folder / secrets.token_hex(4)
     data.mkdir()
-    app = create_app(stack.servers, [topic], worker, data, group)
+    app = create_app(stack.cluster, [topic], worker, data, group)
     await app.start()
     try:
         yield worker, app

@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,17 @@ class Installation:
         # `up` prints its addresses once it has seen the same.
         await self.until(lambda: "redrive is up" in self.output(), "redrive up says so")
 
-    async def until_ready(self, service: str, expect: bool = True) -> dict[str, Any]:
+    def _is_up_alive(self) -> bool:
+        return self.process is None or self.process.returncode is None
+
+    async def until_ready(
+        self, service: str, expect: bool = True, alive: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             async with asyncio.timeout(READY_SECONDS):
                 while True:
-                    assert self.process is None or self.process.returncode is None, self.output()
+                    assert (alive or self._is_up_alive)(), self.output()
                     try:
                         async with session.get(f"{self.url(service)}/readyz") as response:
                             found = await response.json()
@@ -85,7 +91,7 @@ class Installation:
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         async with asyncio.timeout(READY_SECONDS):
             while not condition():
-                assert self.process is None or self.process.returncode is None, f"{what}: {self.output()}"
+                assert self._is_up_alive(), f"{what}: {self.output()}"
                 await asyncio.sleep(0.05)
 
     async def metric(self, service: str, name: str, *labels: str) -> float:
@@ -96,6 +102,28 @@ class Installation:
                 for line in (await response.text()).splitlines()
                 if line.partition("{")[0].partition(" ")[0] == name and all(label in line for label in labels)
             )
+
+    @asynccontextmanager
+    async def serving(self, service: str, **environment: str) -> AsyncIterator[None]:
+        """One service alone, ready, on servers that are there; `environment` is its own."""
+        output = (self.folder / "up.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "deploy",
+            service,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            await self.until_ready(service, alive=lambda: process.returncode is None)
+            yield
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(process.wait(), 60)
 
     def output(self) -> str:
         return (self.folder / "up.log").read_text()
