@@ -9,6 +9,7 @@ from typing import Final, LiteralString, TypeAlias
 import asyncpg
 import yoyo
 
+from deploy import roles
 from deploy.wiring import user_name
 from schemas.errors import Misconfigured
 from schemas.facts import PLUGGED_IN, TABLES
@@ -63,6 +64,7 @@ async def migrate(connection: Connection, url: str) -> list[str]:
                 await connection.execute("INSERT INTO redrive.generation (live) VALUES ($1)", live)
             await create_generation(connection, live)
             await point_views(connection, live)
+            await roles.grant(connection)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", LOCK)
     return names
@@ -96,6 +98,7 @@ async def create_generation(connection: Connection, generation: int) -> None:
             await connection.execute(
                 f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table.column_ddl(column)}"
             )
+    await roles.grant_facts(connection, schema)
 
 
 async def point_views(connection: Connection, generation: int) -> None:

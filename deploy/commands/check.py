@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from deploy import migrate as migrations
+from deploy import roles
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
@@ -181,16 +182,21 @@ def _state(state: TopicState) -> dict[str, Any]:
 
 @click.command()
 @click.option("--apply", is_flag=True, help="Apply what is pending; without it, say what would be applied.")
+@click.option("--roles", "with_roles", is_flag=True, help="Also the roles of least privilege, without logins.")
 @json_option
 @with_runtime
-def migrate(runtime: Runtime, apply: bool, as_json: bool) -> None:
+def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> None:
     """Bring the database to this version's schema: plan, or --apply."""
 
     async def work() -> tuple[list[str], bool]:
         connection = await connect(runtime.settings)
         try:
             pending = await migrations.plan(connection)
+            if with_roles:
+                pending += [f"role {name}" for name in await roles.missing(connection)]
             if apply:
+                if with_roles:
+                    await roles.create(connection)
                 await migrations.migrate(connection, runtime.settings.require_database())
                 await migrations.store_price_tiers(connection, runtime.file.price_tiers)
             return pending, apply

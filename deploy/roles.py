@@ -1,0 +1,136 @@
+"""Roles of least privilege in Postgres: what each part of redrive may do there. Must not make logins or passwords.
+
+They are groups without a login; whoever connects is made a member. What they may do is granted anew by every
+`redrive migrate --apply`, so a table of a later version, or a later generation, needs no person.
+"""
+
+import re
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Final, LiteralString, TypeAlias
+
+import asyncpg
+
+from schemas.errors import Misconfigured
+from schemas.facts import PLUGGED_IN
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+_READ: Final = "SELECT"
+_APPEND: Final = "SELECT, INSERT"
+_MERGE: Final = "SELECT, INSERT, UPDATE"
+_REPLACE: Final = "SELECT, INSERT, UPDATE, DELETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`facts`: on the tables of every generation; `tables`: on those of the schema `redrive`."""
+
+    name: str
+    facts: str = ""
+    tables: dict[str, str] = field(default_factory=dict)
+    reads_views: bool = False
+
+
+ROLES: Final = (
+    Role(
+        "redrive_processors",
+        facts=_MERGE,
+        tables={
+            "generation": _READ,
+            "migration_checksum": _READ,
+            "positions": _MERGE,
+            "lost_ranges": _MERGE,
+            # An event that was dead is indexed under another name once it can be read.
+            "event_index": _REPLACE,
+        },
+    ),
+    Role(
+        "redrive_console",
+        # A replay adds what is missing.
+        facts=_MERGE,
+        tables={
+            "generation": _READ,
+            "migration_checksum": _READ,
+            # Those belong to the live workers.
+            "positions": _READ,
+            "lost_ranges": _READ,
+            "price_tiers": _READ,
+            "event_index": _REPLACE,
+            "replays": _MERGE,
+            "replay_progress": _MERGE,
+            "releases": _APPEND,
+            # Who did something can't undo that it was written down.
+            "audit": _APPEND,
+        },
+        reads_views=True,
+    ),
+    Role("redrive_dashboard", reads_views=True),
+)
+_EXISTING: Final[LiteralString] = "SELECT rolname FROM pg_roles WHERE rolname = ANY($1::text[])"
+_GENERATIONS: Final[LiteralString] = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^gen_[0-9]+$' ORDER BY nspname"
+
+
+def public_views() -> list[str]:
+    """Ours and the plug-ins', in the schema `public`."""
+    ours = re.findall(r"CREATE OR REPLACE VIEW public\.(\w+)", files("schemas").joinpath("views.sql").read_text())
+    return [*ours, *(table.name for table in PLUGGED_IN)]
+
+
+async def missing(connection: Connection) -> list[str]:
+    """Names of roles that the server does not have."""
+    found = {role.name for role in await _existing(connection)}
+    return [role.name for role in ROLES if role.name not in found]
+
+
+async def create(connection: Connection) -> list[str]:
+    """Make those that are missing. Raises `Misconfigured`, with what a user that may has to run."""
+    names = await missing(connection)
+    statements = [f"CREATE ROLE {name} NOLOGIN" for name in names]
+    try:
+        async with connection.transaction():
+            for statement in statements:
+                await connection.execute(statement)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Misconfigured(
+            f"the user of DATABASE_URL may not create roles; let one that may run `{'; '.join(statements)}`,"
+            " then try again"
+        ) from error
+    return names
+
+
+async def grant(connection: Connection) -> None:
+    """What each role may do, and nothing else: to those that exist, in one transaction."""
+    generations = [row["nspname"] for row in await connection.fetch(_GENERATIONS)]
+    async with connection.transaction():
+        for role in await _existing(connection):
+            await _revoke(connection, role, ["redrive", *generations])
+            if role.tables:
+                await connection.execute(f"GRANT USAGE ON SCHEMA redrive TO {role.name}")
+            for table, privileges in role.tables.items():
+                await connection.execute(f"GRANT {privileges} ON redrive.{table} TO {role.name}")
+            if role.reads_views:
+                names = ", ".join(f"public.{name}" for name in public_views())
+                await connection.execute(f"GRANT SELECT ON {names} TO {role.name}")
+        for schema in generations:
+            await grant_facts(connection, schema)
+
+
+async def grant_facts(connection: Connection, schema: str) -> None:
+    """On the fact tables of one generation."""
+    for role in await _existing(connection):
+        if role.facts:
+            await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role.name}")
+            await connection.execute(f"GRANT {role.facts} ON ALL TABLES IN SCHEMA {schema} TO {role.name}")
+
+
+async def _revoke(connection: Connection, role: Role, schemas: list[str]) -> None:
+    """A privilege that an earlier version gave, or somebody by hand."""
+    for schema in schemas:
+        await connection.execute(f"REVOKE ALL ON SCHEMA {schema} FROM {role.name}")
+        await connection.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role.name}")
+
+
+async def _existing(connection: Connection) -> list[Role]:
+    rows: list[Any] = await connection.fetch(_EXISTING, [role.name for role in ROLES])
+    found = {row["rolname"] for row in rows}
+    return [role for role in ROLES if role.name in found]
