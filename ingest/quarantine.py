@@ -18,29 +18,13 @@ from schemas.providers import conceal
 from schemas.providers.base import body_record_id
 from schemas.quarantine import DROPPED_TYPE, Dropped, QuarantineConfig
 from schemas.settings import Source
+from schemas.token_bucket import TokenBucket
 from schemas.topics import QUARANTINE, SIDE_CONFIG
 
 RETENTION_SECONDS: Final = int(SIDE_CONFIG[QUARANTINE]["retention.ms"]) / 1000
 BURST_SECONDS: Final = 10.0
 FLUSH_SECONDS: Final = 5.0
 _MINUTE_MS: Final = 60_000
-
-
-class TokenBucket:
-    """`capacity` tokens that fill up again at `per_second`. Times are seconds of any one clock."""
-
-    def __init__(self, capacity: float, per_second: float, now: float) -> None:
-        self._capacity = self._tokens = capacity
-        self._per_second = per_second
-        self._filled_at = now
-
-    def has(self, tokens: float, now: float) -> bool:
-        self._tokens = min(self._capacity, self._tokens + max(now - self._filled_at, 0.0) * self._per_second)
-        self._filled_at = now
-        return self._tokens >= tokens
-
-    def take(self, tokens: float) -> None:
-        self._tokens -= tokens
 
 
 class _Limits:

@@ -1,7 +1,5 @@
 """The operators' HTTP service. This first cut shows what the tables hold; the key guards everything but health."""
 
-import hmac
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, LiteralString
 
 import asyncpg
@@ -9,13 +7,14 @@ import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
+from replay.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
 from replay.console.page import render_login, render_overview
+from replay.headers import page, protect
 from replay.openapi import description
 from replay.operations import Operations
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 
-KEY_HEADER: Final = "X-Admin-API-Key"
-COOKIE: Final = "redrive_session"
+MAX_BODY_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _COUNTS: Final[LiteralString] = """
     SELECT source, provider, type, status, count(*) AS events, max(received_at) AS last_received_at
@@ -25,7 +24,6 @@ _POSITIONS: Final[LiteralString] = """
     SELECT topic, sum(next_offset)::bigint AS records
     FROM redrive.positions WHERE generation = (SELECT live FROM redrive.generation) GROUP BY topic ORDER BY topic
 """
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_console(
@@ -33,18 +31,21 @@ def create_console(
 ) -> web.Application:
     """Everything but the routes of single events. Without a key no operator API runs: all but health answers 401."""
 
-    key = admin_api_key.get_secret_value() if admin_api_key else ""
-    session = hmac.digest(key.encode(), b"redrive console session", "sha256").hex()
+    authentication = Authentication(admin_api_key)
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in _OPEN:
             return await handler(request)
-        presented = (request.headers.get(KEY_HEADER, ""), request.cookies.get(COOKIE, ""))
-        is_known = bool(key) and (_equal(presented[0], key) or _equal(presented[1], session))
-        if not is_known and request.path == "/" and key:
-            return web.Response(text=render_login(False), content_type="text/html", status=401, headers=_PAGE_HEADERS)
-        if not is_known and request.path != "/login":
+        try:
+            is_known = request.path == "/login" or authentication.knows(request)
+        except Throttled:
+            return _too_many_keys()
+        except CrossSite:
+            return _problem(403, "cross_site", "Another site sent this request with the session of your browser.")
+        if not is_known:
+            if request.path == "/" and authentication.is_open:
+                return page(render_login(), 401)
             return _problem(401, "unauthorized", f"Send the ADMIN_API_KEY in {KEY_HEADER}, or log in at /.")
         try:
             return await handler(request)
@@ -61,18 +62,20 @@ def create_console(
             return _problem(503, "database_unavailable", "Postgres does not answer.")
 
     async def login(request: web.Request) -> web.Response:
-        """The key for a cookie that is derived from it, so that no session has to be kept."""
+        """The key for a session."""
         form = await request.post()
-        if not key or not _equal(str(form.get("key", "")), key):
-            return web.Response(text=render_login(True), content_type="text/html", status=401, headers=_PAGE_HEADERS)
+        try:
+            if not authentication.is_key(request, str(form.get("key", ""))):
+                return page(render_login("That is not the key."), 401)
+        except Throttled:
+            return _too_many_keys(page(render_login("Too many wrong keys: wait a minute."), 429))
         response = web.Response(status=303, headers={"Location": "/"})
-        response.set_cookie(COOKIE, session, httponly=True, samesite="Strict", max_age=12 * 3600)
+        authentication.start_session(request, response)
         return response
 
     async def overview(_: web.Request) -> web.Response:
         counts, positions = await _read()
-        page = render_overview(sorted(operations.sources()), counts, positions)
-        return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
+        return page(render_overview(sorted(operations.sources()), counts, positions))
 
     async def list_sources(_: web.Request) -> web.Response:
         counts, _positions = await _read()
@@ -90,25 +93,18 @@ def create_console(
     async def describe(_: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(description(KEY_HEADER)), content_type="application/json")
 
-    app = web.Application(middlewares=[authenticate])
+    app = web.Application(middlewares=[authenticate], client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(protect)
     app.add_routes([web.get("/", overview), web.post("/login", login), web.get("/api/sources", list_sources)])
     app.add_routes([web.get("/openapi.json", describe)])
     app.add_routes(operations.routes())
     return app
 
 
-_PAGE_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-
-
-def _equal(presented: str, expected: str) -> bool:
-    return hmac.compare_digest(presented.encode("utf-8", "replace"), expected.encode())
+def _too_many_keys(response: web.Response | None = None) -> web.Response:
+    response = response or _problem(429, "too_many_requests", "Too many wrong keys came from this address.")
+    response.headers["Retry-After"] = str(SECONDS_PER_KEY)
+    return response
 
 
 def _problem(status: int, code: str, detail: str) -> web.Response:

@@ -21,7 +21,6 @@ LOG_SECONDS: Final = 15.0
 _REVEAL: Final = frozenset({"reveal", "reason"})
 _LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | _REVEAL
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False, "": False}
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def event_routes(
@@ -111,4 +110,4 @@ def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.R
 
 def _json(document: Any) -> web.Response:
     body = orjson.dumps(document, default=str)
-    return web.Response(body=body, content_type="application/json", headers=_HEADERS)
+    return web.Response(body=body, content_type="application/json")

@@ -142,7 +142,7 @@ class Audit(Document):
     cursor: int | None
 
 
-_ALWAYS: Final = ("unauthorized", "database_unavailable", "unavailable")
+_ALWAYS: Final = ("unauthorized", "cross_site", "too_many_requests", "database_unavailable", "unavailable")
 _PAGE: Final = Answer("A page for people.", media_type="text/html")
 _SOURCE: Final = Parameter("source", "The name of a source.", "path")
 _LIMIT: Final = Parameter("limit", "Rows of a page.", schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
@@ -178,7 +178,7 @@ OPERATIONS: Final = (
         "post",
         "/login",
         "The key for a cookie",
-        {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE]},
+        {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE], 429: [_PAGE]},
         ("request_entity_too_large",),
         body=("application/x-www-form-urlencoded",),
     ),

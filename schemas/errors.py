@@ -43,11 +43,13 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
 OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_selection": (400, "What is asked for names nothing, or can't be read."),
     "unauthorized": (401, "The admin key, or the cookie of a login, is missing or wrong."),
+    "cross_site": (403, "Another site sent this request with the session of a browser."),
     "not_found": (404, "There is nothing here."),
     "unknown_source": (404, "No source of that name is configured."),
     "method_not_allowed": (405, "There is something here, but not by that method."),
     "invalid_transition": (409, "What is asked can't follow from the current state."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
+    "too_many_requests": (429, "Too many wrong keys came from this address."),
     "database_unavailable": (503, "Postgres does not answer."),
     "unavailable": (503, "A dependency is away, or did not answer in time."),
 }

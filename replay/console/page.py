@@ -43,8 +43,8 @@ input, button { font: inherit; padding: .4rem .6rem; width: 100%; box-sizing: bo
 """
 
 
-def render_login(is_wrong: bool) -> str:
-    return _LOGIN.replace("$note", '<p class="wrong">That is not the key.</p>' if is_wrong else "")
+def render_login(note: str = "") -> str:
+    return _LOGIN.replace("$note", f'<p class="wrong">{escape(note)}</p>' if note else "")
 
 
 def render_overview(
