@@ -30,11 +30,12 @@ up: $(STAMP) ## Start Kafka, Postgres and all services here; Ctrl-C stops them
 test: check ## Run every test, on a real Kafka and Postgres that it starts itself
 	$(BIN)/python -m pytest
 
-check: $(STAMP) ## Lint, types, import rules
+check: $(STAMP) ## Lint, types, import rules, vulnerable dependencies
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.audit
 
 fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff format .
