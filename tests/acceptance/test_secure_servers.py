@@ -79,7 +79,11 @@ async def test_a_signed_delivery_becomes_rows_over_tls_and_logins(secure: Secure
     assert found["kafka"].endswith("SASL_SSL, as redrive by SCRAM-SHA-512")
     assert found["database"] == "as redrive, TLSv1.3"
     world = write(Author(21, start=1_750_000_000), 3)
-    async with installation.serving("ingest"), installation.serving("processors"), installation.serving("console"):
+    async with (
+        installation.serving("ingest", INGEST_WORKERS="2"),
+        installation.serving("processors"),
+        installation.serving("console"),
+    ):
         await Provider(installation.ingest_url).deliver_all(world.webhooks)
         connection = await asyncpg.connect(secure.postgres.url())
         try:
