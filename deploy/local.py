@@ -135,8 +135,7 @@ class EmbeddedKafka:
     def _format(self, java: Path, class_path: str, properties: Path) -> None:
         cluster = uuid.uuid4().hex[:22]
         argv = [str(java), "-cp", class_path, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-        argv += self._first_users()
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run([*argv, *self._first_users()], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-500:]}")
 
@@ -180,11 +179,10 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         await asyncio.to_thread(self._prepare)
-        program = self._programs() / "postgres"
         options = [part for name, value in self._settings().items() for part in ("-c", f"{name}={value}")]
         command = Command(
             "postgres",
-            [str(program), "-D", str(self._folder), *options],
+            [str(self._programs() / "postgres"), "-D", str(self._folder), *options],
             log=self._log,
             # SIGINT is the fast shutdown: SIGTERM would wait for every client to leave.
             stop_signal=signal.SIGINT,
