@@ -1,7 +1,7 @@
-"""`redrive check | migrate | topics`: is the configuration sound, is the database ours, are the topics safe."""
+"""`redrive check | migrate | topics`: is the configuration sound, is the database ours, are topics and spool safe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, Final, LiteralString
 
@@ -15,6 +15,7 @@ from deploy import migrate as migrations
 from deploy import roles
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
+from deploy.spool_folder import SpoolState, spool_state
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connect, given_environment
 from replay.window import LogReader
@@ -64,11 +65,28 @@ class Connections:
         return cls(f"{cluster.servers}, {cluster.protocol}{login}", f"as {session['name']}, {way}", tuple(clear))
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found beside the topics."""
+
+    connections: Connections
+    workers: int
+    spool: SpoolState
+
+    def as_document(self) -> dict[str, Any]:
+        ingest = {"workers": self.workers, "spool": asdict(self.spool)}
+        return {"kafka": self.connections.kafka, "database": self.connections.database, "ingest": ingest}
+
+    def __str__(self) -> str:
+        ingest = f"{self.workers} process{'es' if self.workers > 1 else ''}; spool {self.spool}"
+        return f"kafka     {self.connections.kafka}\ndatabase  {self.connections.database}\ningest    {ingest}"
+
+
 @click.command()
 @json_option
 @with_runtime
 def check(runtime: Runtime, as_json: bool) -> None:
-    """Check settings, database, topics, and recent events; exit 78 for what cannot work."""
+    """Check settings, database, topics, spool, and recent events; exit 78 for what cannot work."""
     run(_check(runtime, as_json))
 
 
@@ -100,7 +118,9 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     if runtime.settings.app_env == "production":
         warnings += connections.clear
         warnings += await _production_warnings(cluster, runtime, states)
-    _report(as_json, warnings, faults, states, connections)
+    spool = spool_state(runtime.settings)
+    warnings += spool.warnings
+    _report(as_json, warnings, faults, states, Facts(connections, runtime.settings.ingest_workers, spool))
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         out.print("[green]ok[/] settings, database and topics are sound")
@@ -146,14 +166,14 @@ def _report(
     warnings: list[str],
     faults: list[str],
     states: Sequence[TopicState],
-    connections: Connections | None = None,
+    facts: Facts | None = None,
 ) -> None:
     if as_json:
-        found = {"kafka": connections.kafka, "database": connections.database} if connections else {}
+        found = facts.as_document() if facts else {}
         print_json({"faults": faults, "warnings": warnings, **found, "topics": [_state(state) for state in states]})
         return
-    if connections is not None:
-        out.print(f"kafka     {escape(connections.kafka)}\ndatabase  {escape(connections.database)}\n")
+    if facts is not None:
+        out.print(f"{escape(str(facts))}\n")
     print_table(
         ("topic", "partitions", "replication", "min.insync.replicas", ""),
         [
@@ -167,6 +187,9 @@ def _report(
             for s in states
         ],
     )
+
+
+def _print_findings(warnings: list[str], faults: list[str], states: Sequence[TopicState]) -> None:
     for text in warnings:
         out.print(f"[yellow]warning[/] {text}")
     for text in faults:

@@ -93,6 +93,13 @@ def test_every_variable_given_to_a_service_is_one_that_settings_read(service: st
 
 
 @pytest.mark.parametrize("service", OURS)
+def test_every_setting_of_a_server_can_be_given_in_the_environment(service: str) -> None:
+    """Those that are not: for development, and signing keys of samples."""
+    elsewhere = {"SAMPLE", "TELNYX_PRIVATE_KEY", "SENDGRID_PRIVATE_KEY"}
+    assert set(VARIABLES) - set(OURS[service]["environment"]) == elsewhere
+
+
+@pytest.mark.parametrize("service", OURS)
 def test_every_providers_secret_reaches_every_service(service: str) -> None:
     wanted = {provider.secret_variable for provider in PROVIDERS.values()} | {"WHATSAPP_VERIFY_TOKEN"}
     assert wanted - set(OURS[service]["environment"]) == set()
@@ -155,6 +162,26 @@ def test_a_service_can_write_to_its_data_folder_and_nowhere_else(service: str) -
     data = SERVICES[service]["environment"]["REDRIVE_DATA"]
     targets = [volume.split(":")[1] for volume in SERVICES[service]["volumes"] if isinstance(volume, str)]
     assert (SERVICES[service]["read_only"], targets) == (True, [data])
+
+
+def test_the_spool_is_on_a_volume_of_its_own_that_outlives_the_container() -> None:
+    data = SERVICES["ingest"]["environment"]["REDRIVE_DATA"]
+    mounts = {
+        name: {v.split(":")[1]: v.split(":")[0] for v in SERVICES[name]["volumes"] if isinstance(v, str)}
+        for name in LISTENING
+    }
+    volume = mounts["ingest"][data]
+    assert volume in COMPOSE["volumes"]
+    assert [name for name, found in mounts.items() if volume in found.values()] == ["ingest"]
+    image = (ROOT / "deploy/docker/Dockerfile").read_text().splitlines()
+    assert f"VOLUME {data}" in image
+    assert any(line.strip() == f"REDRIVE_DATA={data}" for line in image)
+
+
+def test_every_runbook_that_an_alert_names_is_there() -> None:
+    named = set(re.findall(r"docs/[\w/-]+\.md", ALERTS.read_text()))
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_kafka_is_the_embedded_one_and_takes_our_largest_record() -> None:
