@@ -3,6 +3,7 @@
 Ours stand under their provider; a plug-in's comes in through `register`, also for a single type that ours leave alone.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from pydantic import ValidationError
@@ -23,7 +24,7 @@ from processors.projections.base import Event, Projection
 from schemas.envelope import Record
 from schemas.errors import Misconfigured, PoisonRecord
 from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
-from schemas.providers.base import WRONG_SHAPE, wrong_shape
+from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, wrong_shape
 
 PROJECTIONS: Final[dict[str, Projection]] = {
     "stripe": stripe.project,
@@ -79,13 +80,20 @@ def project(record: Record) -> tuple[list[Event], bytes]:
     provider, payload = read_payload(record)
     try:
         projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
-        events = list(projection(record, payload))
+        events = [_bounded(event) for event in projection(record, payload)]
         return events, provider.fingerprint(payload)
     except ValidationError as error:
         raise PoisonRecord("invalid_payload", _fault(error)) from error
     except WRONG_SHAPE as error:
         reason = "unparsable" if record.type.endswith("." + UNPARSABLE) else "invalid_payload"
         raise PoisonRecord(reason, wrong_shape(error)) from error
+
+
+def _bounded(event: Event) -> Event:
+    """A plug-in's id, where it was not made with `event_id`, as `identify` names its record."""
+    if len(event.event_id) <= MAX_ID_CHARACTERS:
+        return event
+    return replace(event, event_id=bounded_id(event.event_id))
 
 
 _OPEN: Final = frozenset({"metadata"})

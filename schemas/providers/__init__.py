@@ -20,11 +20,13 @@ from schemas.providers import (
     whatsapp,
 )
 from schemas.providers.base import (
+    MAX_ID_CHARACTERS,
     WRONG_SHAPE,
     Payload,
     Provider,
     Secrets,
     body_record_id,
+    bounded_id,
     digest_of,
     token_digest,
     wrong_shape,
@@ -67,6 +69,16 @@ def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float)
     return VerifiedDelivery(conceal(provider, delivery, secrets), held.provenance, held.secret_index, held.signed_id)
 
 
+def check_secret(provider: Provider, secret: str) -> None:
+    """Raises `Misconfigured` for a secret that could never verify anything."""
+    try:
+        secret.encode()
+    except UnicodeEncodeError as error:
+        raise Misconfigured(f"a secret of {provider.name} is not UTF-8") from error
+    if provider.check_secret is not None:
+        provider.check_secret(secret)
+
+
 def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Delivery:
     """The delivery as a topic may keep it: a shared token masked, with a digest in its place (invariant 2)."""
     if provider.mask_token is None or delivery.token_digest:
@@ -81,10 +93,14 @@ def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:
     delivery = verified.delivery
     try:
         payload = provider.parse(delivery)
-        return provider.identify(payload, verified.signed_id)
+        identity = provider.identify(payload, verified.signed_id)
     except WRONG_SHAPE:
         whole = delivery.body or delivery.query.encode("utf-8", "surrogateescape")
         return Identity(body_record_id(whole), f"{provider.name}.{UNPARSABLE}", None, digest_of(body_record_id(whole)))
+    if len(identity.record_id) > MAX_ID_CHARACTERS:
+        # A plug-in's, which did not make it with `event_id`.
+        return identity._replace(record_id=bounded_id(identity.record_id))
+    return identity
 
 
 def read_payload(record: Record) -> tuple[Provider, Payload]:

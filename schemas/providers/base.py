@@ -34,7 +34,10 @@ Payload = Any
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a source verifies with. Several values stand side by side while one is rotated out."""
+    """What a source verifies with. Several values stand side by side while one is rotated out.
+
+    Blank ones are dropped: anybody can sign with an empty key, so a source that has no other has none.
+    """
 
     values: tuple[str, ...] = field(repr=False, default=())
     verify_token: str | None = field(repr=False, default=None)
@@ -44,6 +47,9 @@ class Secrets:
     """The installation's key for digests of shared tokens."""
     channel_ids: frozenset[str] = frozenset()
     """Google: the channels that are ours; empty means that the token alone decides."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(value for value in self.values if value.strip()))
 
 
 class Signature(NamedTuple):
@@ -194,11 +200,22 @@ def digest_of(value: Any) -> bytes:
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]*\Z", re.ASCII)
 
 
+MAX_ID_CHARACTERS: Final = 512
+"""Five times the longest id that a provider sends, and a fifth of what an index of Postgres takes."""
+
+
 def event_id(*parts: str) -> str:
     """Join the parts of an event id, percent-encoded, so that no part can imitate a separator."""
     if len(parts) == 1:
-        return parts[0] if _UNRESERVED.match(parts[0]) else quote(parts[0], safe="")
-    return ":".join([part if _UNRESERVED.match(part) else quote(part, safe="") for part in parts])
+        name = parts[0] if _UNRESERVED.match(parts[0]) else quote(parts[0], safe="")
+    else:
+        name = ":".join([part if _UNRESERVED.match(part) else quote(part, safe="") for part in parts])
+    return name if len(name) <= MAX_ID_CHARACTERS else bounded_id(name)
+
+
+def bounded_id(name: str) -> str:
+    """What stands for an id that is too long: made from the id alone, because the body may differ in a retry."""
+    return "id-sha256:" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def batch_record_id(event_ids: set[str]) -> str:
