@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from deploy.wiring import Runtime, load
 from schemas.errors import Misconfigured, Unavailable
+from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.service")
 RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a changed configuration could not be used.")
@@ -80,10 +81,40 @@ def reload_event() -> asyncio.Event:
     return event
 
 
+_sources_of_file: Final[set[str]] = set()
+"""Those that this process took from redrive.toml when it last read it."""
+
+
+def remember(runtime: Runtime) -> None:
+    """What the process was started with, so that a reload sees what would be lost."""
+    _sources_of_file.clear()
+    _sources_of_file.update(runtime.file.sources)
+
+
+def load_again() -> Runtime:
+    """The configuration as it is now. Raises `Misconfigured`, and nothing else: no file may end a running service.
+
+    A file that is gone or empty is refused where sources came from it: that is how one looks while it is written.
+    """
+    try:
+        runtime = load()
+    except Misconfigured:
+        raise
+    except Exception as error:
+        raise Misconfigured(f"the configuration can't be read: {describe(error)}") from error
+    if not runtime.sources:
+        raise Misconfigured("it would leave no source at all")
+    if _sources_of_file and not runtime.file.model_fields_set:
+        lost = ", ".join(sorted(_sources_of_file))
+        raise Misconfigured(f"{runtime.settings.config} is empty, or is not there; to do without {lost}, restart")
+    remember(runtime)
+    return runtime
+
+
 def read_again() -> Runtime | None:
     """The configuration as it is now; None where it can't work, and the old one stays."""
     try:
-        runtime = load()
+        runtime = load_again()
     except Misconfigured as error:
         reload_refused(error)
         return None

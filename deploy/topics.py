@@ -1,6 +1,7 @@
 """Topics: create those that are missing, and compare those that are there with what the log needs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -44,30 +45,37 @@ class Topics:
 
     async def __aenter__(self) -> "Topics":
         try:
-            await self._client.start()
-        except KafkaError as error:
+            with self._answering():
+                await self._client.start()
+        except Unavailable:
             await self._client.close()
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+
     async def names(self) -> set[str]:
-        return set(await self._client.list_topics())
+        with self._answering():
+            return set(await self._client.list_topics())
 
     async def create(self, topics: dict[str, dict[str, str]], partitions: int, replication: int) -> list[str]:
         """Create what is missing; returns the new names."""
         existing = await self.names()
         missing = {name: config for name, config in topics.items() if name not in existing}
-        response = await self._client.create_topics(
-            [
-                NewTopic(
-                    name, partitions_of(name, partitions), replication, topic_configs={**config, **TIMESTAMP_LIMITS}
-                )
-                for name, config in missing.items()
-            ]
-        )
+        new = [
+            NewTopic(name, partitions_of(name, partitions), replication, topic_configs={**config, **TIMESTAMP_LIMITS})
+            for name, config in missing.items()
+        ]
+        with self._answering():
+            response = await self._client.create_topics(new)
         for name, code, *rest in response.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
@@ -78,8 +86,9 @@ class Topics:
         """Every wanted topic as it is."""
         existing = await self.names()
         names = [name for name in topics if name in existing]
-        described = {item["topic"]: item for item in await self._client.describe_topics(names)} if names else {}
-        configs = await self._configs(names)
+        with self._answering():
+            described = {item["topic"]: item for item in await self._client.describe_topics(names)} if names else {}
+            configs = await self._configs(names)
         states = []
         for name, needed in topics.items():
             if name not in described:

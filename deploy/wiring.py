@@ -17,6 +17,7 @@ from deploy import plugins
 from deploy.kafka import cluster_of
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
+from schemas.providers import check_secret
 from schemas.settings import FileConfig, PluginConfig, Settings, Source, sources_of
 
 ENV_FILE: Final = Path(".env")
@@ -40,9 +41,19 @@ class Runtime:
 
 
 def given_environment() -> dict[str, str]:
-    """What the user set: `.env`, and above it the environment. Empty values count as not set."""
-    merged = {**dotenv_values(ENV_FILE), **os.environ}
+    """What the user set: `.env`, and above it the environment. Empty values count as not set.
+
+    Raises `Misconfigured`.
+    """
+    merged = {**_env_file(ENV_FILE), **os.environ}
     return {name: value for name, value in merged.items() if value}
+
+
+def _env_file(path: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(path)
+    except (UnicodeDecodeError, OSError) as error:
+        raise Misconfigured(f"{path} can't be read: {error}") from error
 
 
 def user_name() -> str:
@@ -60,18 +71,20 @@ def generated_env(data: Path) -> Path:
 
 def load() -> Runtime:
     """Read settings and `redrive.toml`. Raises `Misconfigured` with every fault in one message."""
+    # First: pydantic would not say which file it could not read.
+    _env_file(ENV_FILE)
     try:
         # The data folder names the generated file, so it is read first.
         data = Settings(_env_file=ENV_FILE).data
+        _env_file(generated_env(data))
         settings = Settings(_env_file=(generated_env(data), ENV_FILE))
     except ValidationError as error:
         raise Misconfigured(_faults(error, "a setting")) from error
     file = load_file(settings.config)
     sources = sources_of(settings, file)
     for source in sources.values():
-        if source.provider.check_secret is not None:
-            for secret in source.secrets.values:
-                source.provider.check_secret(secret)
+        for secret in source.secrets.values:
+            check_secret(source.provider, secret)
         if source.provider.mask_token is not None and not source.secrets.digest_key:
             raise Misconfigured(
                 f"source {source.name}: TOKEN_DIGEST_KEY is not set; the log keeps a digest of the token instead of the"

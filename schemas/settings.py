@@ -9,7 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.cluster import SaslMechanism, SecurityProtocol
@@ -104,13 +113,23 @@ VARIABLES: Final[dict[str, str]] = {
 """Environment variable -> field, for `redrive check` and near misses."""
 
 
+def _not_blank(secret: SecretStr) -> SecretStr:
+    """Anybody can sign with an empty key."""
+    if not secret.get_secret_value().strip():
+        raise ValueError("is blank")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+
+
 class SourceConfig(BaseModel):
     """`[sources.<name>]` of redrive.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     provider: str
-    secrets: tuple[SecretStr, ...] = ()
-    verify_token: SecretStr | None = None
+    secrets: tuple[Secret, ...] = ()
+    verify_token: Secret | None = None
     max_body_bytes: int | None = Field(None, gt=0, le=5 * 1024 * 1024)
     answer: Literal["json", "twiml"] | None = None
     signature_versions: frozenset[str] = frozenset()
@@ -181,11 +200,17 @@ def split_secrets(secret: SecretStr | None) -> tuple[str, ...]:
 
 
 def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
-    """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml."""
+    """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml.
+
+    Raises `Misconfigured` for a secret that is set and blank.
+    """
     found: dict[str, Source] = {}
     digest_key = settings.token_digest_key.get_secret_value().encode() if settings.token_digest_key else b""
     for provider in PROVIDERS.values():
-        values = split_secrets(settings.variable(provider.secret_variable))
+        variable = settings.variable(provider.secret_variable)
+        values = split_secrets(variable)
+        if variable is not None and not values:
+            raise Misconfigured(f"{provider.secret_variable} is blank")
         if values:
             token = settings.variable(provider.verify_token_variable)
             secrets = Secrets(values, token.get_secret_value() if token else None, digest_key=digest_key)

@@ -10,6 +10,7 @@ import click
 from deploy import logs
 from deploy.cli import option, run, with_runtime
 from deploy.kafka import require_kafka
+from deploy.service import remember
 from deploy.wiring import Runtime, connect
 from schemas.errors import Unavailable
 
@@ -19,6 +20,7 @@ def _configured(runtime: Runtime, service: str, **flags: Any) -> Runtime:
     given = {name: value for name, value in flags.items() if value is not None}
     settings = runtime.settings.model_copy(update=given)
     logs.configure(service, settings.data, settings.log_level, settings.log_stdout_level)
+    remember(runtime)
     return replace(runtime, settings=settings)
 
 

@@ -23,7 +23,7 @@ from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, req
 from deploy.output import err, out
 from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
-from deploy.service import reload_event, stop_event, wait_for_signal
+from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command
 from deploy.topics import Topics, wanted
 from deploy.wiring import Runtime, connect, export_line, generated_env, given_environment, load
@@ -75,7 +75,7 @@ async def _stop_when_hopeless(child: Child, stop: asyncio.Event) -> None:
 async def _reload(children: Sequence[Child]) -> None:
     """SIGHUP: the topics of new sources, then every service reads redrive.toml again."""
     try:
-        runtime = load()
+        runtime = load_again()
         await _create_topics(runtime)
     except (Misconfigured, Unavailable) as error:
         _announce(f"redrive.toml was not read again, and the old configuration stays: {error}")
@@ -98,6 +98,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     _write_env(data, settings, addresses)
     os.environ.update(addresses)
     runtime = load()
+    remember(runtime)
     connection = await connect(runtime.settings)
     try:
         await migrate.migrate(connection, runtime.settings.require_database())

@@ -13,6 +13,7 @@ from pathlib import Path  # noqa: E402
 
 from deploy import logs  # noqa: E402
 from deploy.cli import exit_codes, run  # noqa: E402
+from deploy.service import remember  # noqa: E402
 from deploy.services.ingest import run_ingest_process  # noqa: E402
 from deploy.wiring import load  # noqa: E402
 from ingest import metrics  # noqa: E402
@@ -24,6 +25,7 @@ def main() -> None:
         runtime = load()
         settings = runtime.settings
         logs.configure(f"ingest-{_NUMBER}", settings.data, settings.log_level, settings.log_stdout_level)
+        remember(runtime)
         metrics.share(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
         table = IdTable(settings.dedupe_max_ids, descriptor=_DESCRIPTOR)
         run(run_ingest_process(runtime, table, _NUMBER))

@@ -86,9 +86,12 @@ def _verifies(key: Ed25519PublicKey, signed: bytes, signature: str) -> bool:
 def _key(secret: str) -> bytes:
     text = secret.removeprefix("whsec_")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError as error:
         raise Misconfigured("a Standard Webhooks secret is not base64 (it looks like whsec_MfKQ9r8G…)") from error
+    if not key:
+        raise Misconfigured("a Standard Webhooks secret holds no key (it looks like whsec_MfKQ9r8G…)")
+    return key
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,105 @@
+"""Configuration that can't work is refused in one sentence, when a service starts and when it reads it again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import service
+from deploy.wiring import load
+from schemas.errors import Misconfigured
+from schemas.providers import PROVIDERS
+from schemas.providers.base import Secrets
+from tests.support.registries import put_back_afterwards
+
+GOOD = '[sources.shop]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n'
+BROKEN_TOML = {
+    "not UTF-8": GOOD.encode() + b"# caf\xe9\n",
+    "a secret that is no ASCII": '[sources.s]\nprovider = "standardwebhooks"\nsecrets = ["whsec_é"]\n'.encode(),
+    "a secret without a key": b'[sources.s]\nprovider = "standardwebhooks"\nsecrets = ["whsec_"]\n',
+    "an empty secret": b'[sources.s]\nprovider = "stripe"\nsecrets = [""]\n',
+    "a blank secret beside a good one": b'[sources.s]\nprovider = "stripe"\nsecrets = ["whsec_1", " \\t"]\n',
+    "a blank verify token": b'[sources.s]\nprovider = "whatsapp"\nsecrets = ["s"]\nverify_token = ""\n',
+}
+BROKEN_ENV = {
+    "not UTF-8": b"STRIPE_WEBHOOK_SECRET=caf\xe9\n",
+    "a blank secret": b'STRIPE_WEBHOOK_SECRET=" , "\n',
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with one source in redrive.toml, in which the process started; nothing of ours in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for provider in PROVIDERS.values():
+        monkeypatch.delenv(provider.secret_variable, raising=False)
+    for name in ("REDRIVE_DATA", "REDRIVE_CONFIG", "APP_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "redrive.toml").write_text(GOOD)
+    service.remember(load())
+    with put_back_afterwards():
+        yield tmp_path
+
+
+def assert_refused(said: str | None = None) -> None:
+    """The configuration as it is now is none, for a start and for a reload; and no exception ends the service."""
+    before = service.RELOAD_FAILURES._value.get()
+    assert service.read_again() is None
+    assert service.RELOAD_FAILURES._value.get() == before + 1
+    with pytest.raises(Misconfigured, match=said):
+        service.load_again()
+
+
+@pytest.mark.parametrize("fault", BROKEN_TOML)
+def test_a_redrive_toml_that_can_not_work_is_refused(folder: Path, fault: str) -> None:
+    (folder / "redrive.toml").write_bytes(BROKEN_TOML[fault])
+    assert_refused()
+    with pytest.raises(Misconfigured):
+        load()
+
+
+@pytest.mark.parametrize("fault", BROKEN_ENV)
+@pytest.mark.parametrize("file", [".env", ".redrive/env"])
+def test_an_env_file_that_can_not_work_is_refused(folder: Path, file: str, fault: str) -> None:
+    (folder / ".redrive").mkdir()
+    (folder / file).write_bytes(BROKEN_ENV[fault])
+    assert_refused()
+    with pytest.raises(Misconfigured):
+        load()
+
+
+def test_whatever_a_plug_in_raises_a_reload_refuses_it(folder: Path) -> None:
+    (folder / "boom.py").write_text(
+        "from dataclasses import replace\n"
+        "from schemas.providers import PROVIDERS as OURS\n"
+        "def check(secret): raise RuntimeError(secret)\n"
+        'PROVIDERS = (replace(OURS["stripe"], name="boom", secret_variable="BOOM_SECRET", check_secret=check),)\n'
+        'PROJECTIONS = {"boom": lambda record, payload: ()}\n'
+    )
+    (folder / "redrive.toml").write_text('plugins = ["boom"]\n' + GOOD.replace('"stripe"', '"boom"'))
+    assert_refused("the configuration can't be read: RuntimeError at .*boom.py")
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing yet\n", None])
+def test_a_file_that_is_being_written_does_not_drop_the_sources_that_it_gave(folder: Path, text: str | None) -> None:
+    (folder / ".env").write_text("STRIPE_WEBHOOK_SECRET=whsec_1\n")
+    file = folder / "redrive.toml"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    assert_refused("to do without shop, restart")
+    assert set(load().sources) == {"stripe"}, "a start takes it"
+    file.write_text(GOOD.replace("shop", "other"))
+    found = service.read_again()
+    assert found is not None
+    assert set(found.sources) == {"stripe", "other"}, "a source can be taken out, one by one"
+
+
+def test_a_reload_that_leaves_no_source_is_refused(folder: Path) -> None:
+    (folder / "redrive.toml").write_text('[price_tiers]\nprice_1 = "pro"\n')
+    assert_refused("no source at all")
+
+
+def test_blank_secrets_are_none() -> None:
+    assert Secrets(("", " ", "whsec_1", "\n")).values == ("whsec_1",)
