@@ -83,6 +83,10 @@ class Control:
         has_changed = False
         for records in (await self._started.getmany(timeout_ms=_POLL_MS)).values():
             for record in records:
+                if record.value is None:
+                    # Compaction drops it with all that was said before: so nothing was said.
+                    has_changed |= self.states.pop((record.key or b"").decode("utf-8", "replace"), None) is not None
+                    continue
                 state = SourceState.decode(record.key, record.value)
                 if state is not None:
                     self.states[state.source] = state

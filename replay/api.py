@@ -7,11 +7,13 @@ import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
+from replay import metrics
 from replay.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
 from replay.console.page import render_login, render_overview
 from replay.headers import page, protect
 from replay.openapi import description
 from replay.operations import Operations
+from replay.sources import UnknownSource
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -52,12 +54,16 @@ def create_console(
         except web.HTTPException as error:
             code, generic = (error.reason or "error").lower().replace(" ", "_"), f"{error.status}: {error.reason}"
             return _problem(error.status, code, (error.reason if error.text == generic else error.text) or "")
+        except UnknownSource as error:
+            return _problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
             return _problem(400, error.code, str(error))
         except InvalidTransition as error:
             return _problem(409, error.code, str(error))
         except Unavailable as error:
             return _problem(503, error.code, str(error))
+        except asyncpg.DataError as error:
+            return _problem(400, "invalid_selection", describe(error))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             return _problem(503, "database_unavailable", "Postgres does not answer.")
 
@@ -90,13 +96,13 @@ def create_console(
         async with pool.acquire() as connection:
             return await connection.fetch(_COUNTS), await connection.fetch(_POSITIONS)
 
-    async def describe(_: web.Request) -> web.Response:
+    async def describe_api(_: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(description(KEY_HEADER)), content_type="application/json")
 
-    app = web.Application(middlewares=[authenticate], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_answer_failures, authenticate], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(protect)
     app.add_routes([web.get("/", overview), web.post("/login", login), web.get("/api/sources", list_sources)])
-    app.add_routes([web.get("/openapi.json", describe)])
+    app.add_routes([web.get("/openapi.json", describe_api)])
     app.add_routes(operations.routes())
     return app
 
@@ -105,6 +111,18 @@ def _too_many_keys(response: web.Response | None = None) -> web.Response:
     response = response or _problem(429, "too_many_requests", "Too many wrong keys came from this address.")
     response.headers["Retry-After"] = str(SECONDS_PER_KEY)
     return response
+
+
+@web.middleware
+async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost of a request: what nobody expected is counted, logged and answered."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception:  # noqa: BLE001
+        metrics.request_failed(request.method)
+        return _problem(500, "internal_error", "An error of ours; the console's log says more.")
 
 
 def _problem(status: int, code: str, detail: str) -> web.Response:

@@ -1,6 +1,6 @@
 """The one way into `redrive.audit` (invariant 10): who, when, why, what."""
 
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, NamedTuple
 
 import orjson
 
@@ -10,6 +10,13 @@ from replay.selection import require_text
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, $2, $3, $4::jsonb)
 """
+
+
+class Author(NamedTuple):
+    """Who wants a change, and why."""
+
+    operator: str
+    reason: str | None
 
 
 async def note(connection: Connection, operator: str, action: str, reason: str | None, **details: Any) -> None:

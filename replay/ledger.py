@@ -65,12 +65,12 @@ class Ledger:
     async def create(self, plan: Plan, generation: int, operator: str, reason: str) -> None:
         document = orjson.dumps(plan.selection.as_document()).decode()
         async with self._connection.transaction():
+            await audit.note(
+                self._connection, operator, "replay.run", reason, replay=str(self.id), records=plan.records
+            )
             await self._connection.execute(_CREATE, self.id, document, generation, operator, reason, plan.records)
             await self._connection.executemany(
                 _PART, [(self.id, part.topic, part.partition, part.start, part.end) for part in plan.ranges]
-            )
-            await audit.note(
-                self._connection, operator, "replay.run", reason, replay=str(self.id), records=plan.records
             )
 
     async def hold(self) -> None:

@@ -142,7 +142,14 @@ class Audit(Document):
     cursor: int | None
 
 
-_ALWAYS: Final = ("unauthorized", "cross_site", "too_many_requests", "database_unavailable", "unavailable")
+_ALWAYS: Final = (
+    "unauthorized",
+    "cross_site",
+    "too_many_requests",
+    "internal_error",
+    "database_unavailable",
+    "unavailable",
+)
 _PAGE: Final = Answer("A page for people.", media_type="text/html")
 _SOURCE: Final = Parameter("source", "The name of a source.", "path")
 _LIMIT: Final = Parameter("limit", "Rows of a page.", schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE})

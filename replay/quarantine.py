@@ -5,9 +5,11 @@ time of a signed timestamp is compared with the arrival: it was fresh then, or i
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, LiteralString
 
+from replay import audit
+from replay.audit import Author
 from replay.ports import Append, Connection
 from replay.selection import iso_of
 from replay.window import LogReader
@@ -18,6 +20,7 @@ from schemas.quarantine import DROPPED_TYPE, Dropped
 from schemas.settings import Source
 from schemas.topics import QUARANTINE
 
+ACTION: Final = "quarantine.release"
 _LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.quarantine'))"
 _UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.quarantine'))"
 _RELEASED: Final[LiteralString] = "SELECT partition, record_offset FROM redrive.releases"
@@ -67,6 +70,14 @@ class Holdings:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a release needs to be one, and not a dry run: who wants it and why, and how to append."""
+
+    author: Author
+    append: Append
+
+
 @dataclass(slots=True)
 class Release:
     """What a release did, or in a dry run would do."""
@@ -107,17 +118,42 @@ class Quarantine:
                 entry.last_ms = max(arrived_ms, arrived_ms if entry.last_ms is None else entry.last_ms)
         return found
 
-    async def release(self, names: Sequence[str], append: Append | None, advance: Callable[[int], None]) -> Release:
-        """Append what verifies now. Without `append` nothing is written: a dry run. Raises `Unavailable`."""
+    async def release(self, names: Sequence[str], order: Order | None, advance: Callable[[int], None]) -> Release:
+        """Append what verifies now, on record from before the first append. Without an order nothing is written.
+
+        Raises `Unavailable`, and `InvalidSelection` for an operator or a reason that the audit can't take.
+        """
         if not await self._connection.fetchval(_LOCK):
             raise Unavailable("another release of the quarantine is under way; wait for its end")
         try:
-            return await self._release(frozenset(names), append, advance)
+            done = Release()
+            if order is None:
+                await self._release(frozenset(names), None, advance, done)
+            else:
+                await self._release_on_record(names, order, advance, done)
+            return done
         finally:
             await self._connection.execute(_UNLOCK)
 
-    async def _release(self, names: frozenset[str], append: Append | None, advance: Callable[[int], None]) -> Release:
-        done, seen = Release(), set[Content]()
+    async def _release_on_record(
+        self, names: Sequence[str], order: Order, advance: Callable[[int], None], done: Release
+    ) -> None:
+        async def note(outcome: str, **counts: int) -> None:
+            operator, reason = order.author
+            await audit.note(self._connection, operator, ACTION, reason, sources=list(names), outcome=outcome, **counts)
+
+        await note("begun")
+        outcome = "failed"
+        try:
+            await self._release(frozenset(names), order.append, advance, done)
+            outcome = "done"
+        finally:
+            await note(outcome, **asdict(done))
+
+    async def _release(
+        self, names: frozenset[str], append: Append | None, advance: Callable[[int], None], done: Release
+    ) -> None:
+        seen = set[Content]()
         released = await self._released()
         async for part in self._read(advance):
             passing: list[tuple[Held, VerifiedDelivery, Identity]] = []
@@ -133,7 +169,6 @@ class Quarantine:
                     continue
                 passing.append((one, verified, identify(self._sources[one.delivery.source].provider, verified)))
             await self._append_new(passing, seen, append, done)
-        return done
 
     async def _append_new(
         self,
@@ -150,15 +185,15 @@ class Quarantine:
         rows: list[tuple[int, int, str, str, bytes, str | None]] = []
         for (one, verified, identity), content in zip(passing, contents, strict=True):
             if content in seen:
-                done.duplicates += 1
                 rows.append((one.partition, one.offset, *content, None))
             else:
-                done.released += 1
                 seen.add(content)
                 new.append((one, content, (self._sources[one.delivery.source], verified, identity)))
+        locations = await append([record for _, _, record in new]) if append is not None else []
+        done.duplicates += len(rows)
+        done.released += len(new)
         if append is None:
             return
-        locations = await append([record for _, _, record in new])
         rows += [
             (one.partition, one.offset, *content, str(location))
             for (one, content, _), location in zip(new, locations, strict=True)
@@ -193,6 +228,6 @@ class Quarantine:
                 return Dropped.decode(record.value)
             arrived_ms = min(max(record.timestamp, 0), LAST_MS)
             delivery = delivery_of(record.headers, record.value, arrived_ms, self._public_url)
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, AttributeError):
             return None
         return Held(record.partition, record.offset, delivery)

@@ -1,15 +1,20 @@
 """What operators say of a source: pause, resume, disable, enable. On record before it is in force (invariant 10)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 
 from replay import audit
+from replay.audit import Author
 from replay.ports import Connection
 from schemas.control import SourceState, State
-from schemas.errors import InvalidTransition
+from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.settings import Source
+from schemas.topics import topic_of
+
+_LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.control'))"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.control'))"
 
 
 class Verb(NamedTuple):
@@ -40,33 +45,69 @@ class ControlTopic:
     say: Callable[[SourceState], Awaitable[None]]
 
 
+class UnknownSource(InvalidSelection):
+    """No source of that name is configured."""
+
+
+class Change(NamedTuple):
+    """What an operator says of a source; `verb` is one of `VERBS`."""
+
+    source: str
+    verb: str
+    author: Author
+
+
 async def change(
-    connection: Connection, control: ControlTopic, source: str, verb: str, operator: str, reason: str | None
+    connection: Connection, control: ControlTopic, configured: Mapping[str, Source], wanted: Change
 ) -> dict[str, Any]:
     """Returns `{"source", "state", "was"}`; to say again what is so already is harmless.
 
-    Raises `InvalidTransition`, and `Unavailable`.
+    One at a time: what is said rests on what was said before. Raises `UnknownSource`, `InvalidTransition`,
+    `Unavailable`, and `InvalidSelection` for an author that the audit can't take.
     """
+    await connection.execute(_LOCK)
+    try:
+        said = (await control.states()).get(wanted.source)
+        if wanted.source not in configured and (said is None or VERBS[wanted.verb].state != "active"):
+            known = ", ".join(configured)
+            raise UnknownSource(f"no source is called {wanted.source!r}; there are: {known}")
+        return await _say(connection, control, wanted, said.state if said else "active")
+    finally:
+        await connection.execute(_UNLOCK)
+
+
+async def _say(connection: Connection, control: ControlTopic, wanted: Change, before: State) -> dict[str, Any]:
+    source, verb, (operator, reason) = wanted
     state, allowed_from, _ = VERBS[verb]
-    said = (await control.states()).get(source)
-    before: State = said.state if said else "active"
     if before != state and before not in allowed_from:
         raise InvalidTransition(f"{source} is {before}: it can't {verb} from there")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # The audit first, and undone if the topic does not take the word: nothing happens that is not on record.
-    async with connection.transaction():
-        await audit.note(connection, operator, f"source.{verb}", reason, source=source, was=before)
+    # Committed before the topic hears it: nothing happens that is not on record.
+    await audit.note(connection, operator, f"source.{verb}", reason, source=source, was=before)
+    is_said = False
+    try:
         await control.say(SourceState(source, state, operator, reason or "", now))
+        is_said = True
+    finally:
+        if not is_said:
+            doubt = {"source": source, "was": before, "outcome": "in doubt: Kafka did not confirm it"}
+            await audit.note(connection, operator, f"source.{verb}", reason, **doubt)
     return {"source": source, "state": state, "was": before}
 
 
-def describe(source: Source, said: SourceState | None) -> dict[str, Any]:
+def describe_all(sources: Mapping[str, Source], states: Mapping[str, SourceState]) -> Sequence[dict[str, Any]]:
+    """The configured sources, then those that are not configured any more and were left paused or disabled."""
+    left = sorted(name for name, said in states.items() if name not in sources and said.state != "active")
+    return [_describe(name, sources.get(name), states.get(name)) for name in (*sources, *left)]
+
+
+def _describe(name: str, source: Source | None, said: SourceState | None) -> dict[str, Any]:
     """A source for a list: its topic, how many secrets it has, and its state."""
     return {
-        "source": source.name,
-        "provider": source.provider.name,
-        "topic": source.topic,
-        "secrets": len(source.secrets.values),
+        "source": name,
+        "provider": source.provider.name if source else None,
+        "topic": topic_of(name),
+        "secrets": len(source.secrets.values) if source else 0,
         "state": said.state if said else "active",
         "since": said.at if said else None,
         "by": said.operator if said else None,

@@ -5,6 +5,8 @@ from typing import Final, Literal, get_args
 
 import orjson
 
+from schemas.topics import is_source_name
+
 State = Literal["active", "paused", "disabled"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 
@@ -33,7 +35,7 @@ class SourceState:
         try:
             said = orjson.loads(value or b"")
             source = (key or b"").decode()
-            if not source or said["state"] not in STATES:
+            if not is_source_name(source) or said["state"] not in STATES:
                 return None
             return cls(source, said["state"], str(said["operator"]), str(said["reason"]), str(said["at"]))
         except (ValueError, KeyError, TypeError):

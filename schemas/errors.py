@@ -50,6 +50,7 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_transition": (409, "What is asked can't follow from the current state."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
+    "internal_error": (500, "An error of ours; the console's log says more."),
     "database_unavailable": (503, "Postgres does not answer."),
     "unavailable": (503, "A dependency is away, or did not answer in time."),
 }

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -11,8 +11,8 @@ from deploy.appending import appending
 from deploy.cli import json_option, run, with_runtime
 from deploy.output import out, print_json, print_table, progress
 from deploy.wiring import Runtime, connect
-from replay import audit
-from replay.quarantine import Holdings, Quarantine, Release
+from replay.audit import Author
+from replay.quarantine import Holdings, Order, Quarantine, Release
 from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
@@ -26,11 +26,11 @@ def quarantine() -> None:
 
 
 @asynccontextmanager
-async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Quarantine, Any]]:
+async def _opened(runtime: Runtime) -> AsyncIterator[Quarantine]:
     connection = await connect(runtime.settings)
     try:
         async with LogReader(runtime.cluster()) as reader:
-            yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url), connection
+            yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url)
     finally:
         await connection.close()
 
@@ -43,7 +43,7 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
     """What is held, by source: how many would verify with today's secrets, and what the limits kept out."""
 
     async def read() -> dict[str, Holdings]:
-        async with _opened(runtime) as (opened, _):
+        async with _opened(runtime) as opened:
             with progress() as bar:
                 task = bar.add_task("reading the quarantine", total=None)
                 return await opened.holdings(lambda offsets: bar.advance(task, offsets))
@@ -96,7 +96,7 @@ def release(runtime: Runtime, sources: tuple[str, ...], dry_run: bool, reason: s
 
 
 async def _release(runtime: Runtime, sources: Sequence[str], dry_run: bool, reason: str | None) -> Release:
-    async with _opened(runtime) as (opened, connection):
+    async with _opened(runtime) as opened:
         with progress() as bar:
             task = bar.add_task("verifying again", total=None)
 
@@ -106,11 +106,7 @@ async def _release(runtime: Runtime, sources: Sequence[str], dry_run: bool, reas
             if dry_run:
                 return await opened.release(sources, None, advance)
             async with appending(runtime.cluster()) as append:
-                done = await opened.release(sources, append, advance)
-        await audit.note(
-            connection, runtime.operator, "quarantine.release", reason, sources=list(sources), **asdict(done)
-        )
-        return done
+                return await opened.release(sources, Order(Author(runtime.operator, reason), append), advance)
 
 
 COMMANDS: Final[Sequence[click.Command]] = (quarantine,)

@@ -9,8 +9,8 @@ from deploy.cli import json_option, run, with_runtime
 from deploy.control import control_topic
 from deploy.output import out, print_json, print_table
 from deploy.wiring import Runtime, connect
-from replay.sources import VERBS, change, describe
-from schemas.errors import InvalidSelection
+from replay.audit import Author
+from replay.sources import VERBS, Change, change, describe_all
 
 
 @click.group()
@@ -22,11 +22,10 @@ def sources() -> None:
 @json_option
 @with_runtime
 def list_sources(runtime: Runtime, as_json: bool) -> None:
-    """Every source, its topic, how many secrets it has, and its state."""
+    """Every source, its topic, how many secrets it has, and its state; also one left paused and not configured."""
 
-    async def read() -> list[dict[str, Any]]:
-        states = await control_topic(runtime.cluster()).states()
-        return [describe(source, states.get(source.name)) for source in runtime.sources.values()]
+    async def read() -> Sequence[dict[str, Any]]:
+        return describe_all(runtime.sources, await control_topic(runtime.cluster()).states())
 
     rows = run(read())
     if as_json:
@@ -42,9 +41,7 @@ def _command(verb: str, text: str) -> click.Command:
     @json_option
     @with_runtime
     def say(runtime: Runtime, source: str, reason: str | None, as_json: bool) -> None:
-        if source not in runtime.sources:
-            raise InvalidSelection(f"no source is called {source!r}; there are: {', '.join(runtime.sources)}")
-        done = run(_change(runtime, source, verb, reason))
+        done = run(_change(runtime, Change(source, verb, Author(runtime.operator, reason))))
         if as_json:
             print_json(done)
         else:
@@ -54,11 +51,11 @@ def _command(verb: str, text: str) -> click.Command:
     return say
 
 
-async def _change(runtime: Runtime, source: str, verb: str, reason: str | None) -> dict[str, Any]:
+async def _change(runtime: Runtime, wanted: Change) -> dict[str, Any]:
     connection = await connect(runtime.settings)
     try:
         control = control_topic(runtime.cluster())
-        return await change(connection, control, source, verb, runtime.operator, reason)
+        return await change(connection, control, runtime.sources, wanted)
     finally:
         await connection.close()
 

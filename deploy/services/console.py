@@ -13,10 +13,11 @@ from deploy.service import Readiness, health_routes, listen, read_again, reload_
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.wiring import Runtime, open_pool
 from replay.api import create_console
+from replay.audit import Author
 from replay.events_api import event_routes
 from replay.operations import Operations
 from replay.ports import Connection
-from replay.quarantine import Holdings, Quarantine, Release
+from replay.quarantine import Holdings, Order, Quarantine, Release
 from replay.window import LogReader
 
 DRAIN_SECONDS: Final = 20.0
@@ -39,13 +40,13 @@ async def run_console(runtime: Runtime) -> None:
         async with LogReader(cluster) as reader, pool.acquire() as connection:
             return await Quarantine(reader, connection, current[0].sources, settings.public_url).holdings(_unheard)
 
-    async def release(connection: Connection, names: list[str], is_dry: bool) -> Release:
+    async def release(connection: Connection, names: list[str], author: Author | None) -> Release:
         async with LogReader(cluster) as reader:
             quarantine = Quarantine(reader, connection, current[0].sources, settings.public_url)
-            if is_dry:
+            if author is None:
                 return await quarantine.release(names, None, _unheard)
             async with appending(cluster) as append:
-                return await quarantine.release(names, append, _unheard)
+                return await quarantine.release(names, Order(author, append), _unheard)
 
     operations = Operations(
         pool, lambda: current[0].sources, control_topic(cluster), holdings, release, runtime.operator

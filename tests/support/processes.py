@@ -187,3 +187,19 @@ class Installation:
     async def redrive_json(self, *arguments: str) -> Any:
         _, out = await self.redrive(*arguments, "--json")
         return json.loads(out)
+
+
+async def metric(installation: Installation, service: str, name: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{installation.url(service)}/metrics") as response:
+        text = await response.text()
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+async def refuse_reload(installation: Installation, service: str, failures: int) -> None:
+    """SIGHUP, and wait until so many have been refused; the process is the same."""
+    pid = installation.service(service).pid
+    installation.service(service).send_signal(signal.SIGHUP)
+    async with asyncio.timeout(60):
+        while await metric(installation, service, "redrive_reload_failures_total") != failures:
+            await asyncio.sleep(0.1)
+    assert installation.service(service).pid == pid

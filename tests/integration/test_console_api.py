@@ -1,0 +1,152 @@
+"""The operators' API: what is asked wrongly is told to who asks, and what is our fault is counted and logged."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from replay import metrics
+from replay.api import create_console
+from tests.conftest import Stack
+from tests.integration.test_operations import audited
+from tests.support import signing
+from tests.support.processes import READY_SECONDS, free_ports
+
+KEY = {"X-Admin-API-Key": "admin"}
+Call = Callable[..., Awaitable[tuple[int, Any]]]
+
+
+@pytest.fixture
+async def console(stack: Stack, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    (port,) = free_ports(1)
+    environment = {
+        "PATH": "",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "KAFKA_BOOTSTRAP_SERVERS": stack.servers,
+        "DATABASE_URL": database_url,
+        "ADMIN_API_KEY": "admin",
+        "CONSOLE_PORT": str(port),
+        "STRIPE_WEBHOOK_SECRET": signing.STRIPE,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploy", "console", cwd=tmp_path, env=environment
+    )
+    try:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_SECONDS):
+            while True:
+                assert process.returncode is None
+                try:
+                    async with session.get(f"http://127.0.0.1:{port}/readyz") as response:
+                        if response.status == 200:
+                            break
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.fixture
+async def call(console: str) -> AsyncIterator[Call]:
+    """(method, path, JSON) -> (status, document)."""
+    async with aiohttp.ClientSession(console, headers=KEY) as session:
+
+        async def send(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+            async with session.request(method, path, json=body) as response:
+                return response.status, await response.json(content_type=None)
+
+        yield send
+
+
+async def test_what_is_asked_wrongly_is_a_problem_of_who_asks_and_changes_nothing(
+    call: Call, console: str, connection: Any
+) -> None:
+    release, pause, audit = "/api/quarantine/release", "/api/sources/stripe/pause", "/api/audit"
+    cases: list[tuple[str, str, Any]] = [
+        ("POST", release, {"source": [{}]}),
+        ("POST", release, {"source": [["stripe"]]}),
+        ("POST", release, {"source": []}),
+        ("POST", release, {"source": "stripe", "dry_run": 1}),
+        ("POST", release, {"source": "stripe", "reason": "a\0b"}),
+        ("POST", release, {"source": "stripe", "reason": "x" * 1001}),
+        ("POST", pause, {"reason": "a\0b"}),
+        ("POST", pause, {"reason": 7}),
+        ("POST", pause, [1]),
+        *(("GET", f"{audit}?limit={limit}", None) for limit in ("0", "-1", "501", "x", "%C2%B2", "1_0")),
+        *(("GET", f"{audit}?cursor={cursor}", None) for cursor in ("9" * 23, str(2**63), "-1", "x")),
+    ]
+    for method, path, body in cases:
+        status, problem = await call(method, path, body)
+        assert (status, problem["code"]) == (400, "invalid_selection"), (path, body, problem)
+    status, problem = await call("POST", "/api/sources/nobody/resume")
+    assert (status, problem["code"]) == (404, "unknown_source")
+    status, problem = await call("POST", release, {"source": "nobody"})
+    assert (status, problem["code"]) == (404, "unknown_source")
+
+    # A client that sends what no client library would.
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(console.rpartition(":")[2]))
+    writer.write(
+        f"POST {pause} HTTP/1.1\r\nHost: x\r\nX-Admin-API-Key: admin\r\nConnection: close\r\n".encode()
+        + b"X-Operator: \xff\r\nContent-Length: 0\r\n\r\n"
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"invalid_selection"' in answer
+    assert await audited(connection) == []
+
+
+async def test_the_audit_is_read_page_by_page_to_its_end(call: Call, connection: Any) -> None:
+    for number in range(4):
+        await connection.execute(
+            "INSERT INTO redrive.audit (operator, action, reason, details) VALUES ('ada', $1, NULL, '{}')",
+            f"a.{number}",
+        )
+    pages, cursor = [], ""
+    for _ in range(2):
+        status, page = await call("GET", f"/api/audit?limit=2{cursor}")
+        assert status == 200
+        pages.append([one["action"] for one in page["audit"]])
+        cursor = f"&cursor={page['cursor']}"
+    assert pages == [["a.3", "a.2"], ["a.1", "a.0"]]
+    assert page["cursor"] is None, "a page that ends with the last row has none after it"
+
+
+async def test_what_nobody_expected_is_counted_logged_and_answered_and_bad_data_is_not(
+    pool: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def boom(_: web.Request) -> web.Response:
+        raise LookupError("a bug of ours")
+
+    async def no_number(_: web.Request) -> web.Response:
+        await pool.fetch("SELECT $1::bigint", 2**80)
+        return web.Response()
+
+    operations: Any = SimpleNamespace(routes=lambda: [web.get("/boom", boom), web.get("/no-number", no_number)])
+    runner = web.AppRunner(create_console(pool, SecretStr("admin"), operations), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    before = metrics.FAILURES._value.get()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", headers=KEY) as session:
+            for path, status, code in (("/boom", 500, "internal_error"), ("/no-number", 400, "invalid_selection")):
+                async with session.get(path) as response:
+                    assert response.content_type == "application/problem+json"
+                    problem = json.loads(await response.text())
+                    assert (response.status, problem["status"], problem["code"]) == (status, status, code)
+    finally:
+        await runner.cleanup()
+    assert metrics.FAILURES._value.get() == before + 1
+    (logged,) = [one for one in caplog.records if one.name == "redrive.console"]
+    assert logged.exc_info is not None
+    assert isinstance(logged.exc_info[1], LookupError)
