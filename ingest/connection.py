@@ -1,16 +1,16 @@
 """A connection of the ingress: aiohttp's, with a short road for deliveries that arrive whole.
 
 aiohttp answers a request in a task of its own, behind a request object and a response writer; for a delivery of 1 KB
-that is most of the work. Here a delivery that comes whole on an idle connection (`whole_request`) goes straight to the
-ingress, and its answer straight to the transport. Everything else (slow bodies, other paths, HTTP/1.0, pipelines) takes
-aiohttp's road. The names with an underscore are aiohttp's: the version is pinned, and `tests/contract` holds both roads
-to the same answers.
+that is most of the work. Here deliveries that come whole, one after the other (`whole_request`), go straight to the
+ingress, and their answers straight to the transport. With the first other thing (a slow body, another path, HTTP/1.0, a
+pipeline) the connection takes aiohttp's road for good. The names with an underscore are aiohttp's: the version is
+pinned, and `tests/contract` holds both roads to the same answers.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -26,10 +26,23 @@ Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
 """(method, target, headers, body, remote address, reply): see `ingest.handler.Ingress.receive`."""
 
 
+MAX_HELD_BYTES: Final = 64 * 1024
+"""Of requests that came before the last one was answered."""
+
+
 class Connection(RequestHandler):
     """One client. A request is taken up only when the one before it has been answered."""
 
-    __slots__ = ("_head_deadline", "_is_answering", "_is_counted", "_limits", "_receive", "_remote")
+    __slots__ = (
+        "_head_deadline",
+        "_held",
+        "_is_answering",
+        "_is_counted",
+        "_is_plain",
+        "_limits",
+        "_receive",
+        "_remote",
+    )
 
     def __init__(self, receive: Receive, limits: Limits, manager: Any, **settings: Any) -> None:
         super().__init__(manager, **settings)
@@ -37,6 +50,9 @@ class Connection(RequestHandler):
         self._limits = limits
         self._is_answering = False
         self._is_counted = False
+        self._is_plain = True
+        """Whether all that came were whole deliveries, so that aiohttp's parser has seen nothing."""
+        self._held = b""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._remote = ""
 
@@ -45,7 +61,10 @@ class Connection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
         self._is_counted = self._limits.connect(self._remote)
-        if not self._is_counted:
+        if self._is_counted:
+            # Whoever says nothing, or dribbles, holds a connection.
+            self._expect_head()
+        else:
             self._hang_up("overloaded", "limit")
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -61,42 +80,44 @@ class Connection(RequestHandler):
             self.transport.write(responses.problem(rejection).encoded(int(time.time())))
             self.transport.close()
 
+    def _expect_head(self) -> None:
+        if self._head_deadline is None:
+            seconds = self._limits.config.header_seconds
+            self._head_deadline = self._loop.call_later(seconds, self._hang_up, "request_timeout", "slow")
+
     def _head_is_here(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
 
     def data_received(self, data: bytes) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            # The connection's task is at work: it will look for messages itself.
-            super().data_received(data)
+        if self._is_answering:
+            self._hold(data)
             return
-        if not (self._is_answering or self._messages or self._head_deadline or self._is_paused()):
+        if self._is_plain and not (self._paused or self._close or self._force_close):
             config = self._limits.config
             whole = read_whole(data, config.headers, config.header_bytes)
             if whole is not None:
+                if self._head_deadline is not None:
+                    self._head_is_here()
                 self._is_answering = self._request_in_progress = True
                 target, headers, body = whole
                 self._receive("POST", target, headers, body, self._remote, self._reply)
                 return
-        # Without its waiter aiohttp only parses: whether the task must wake is decided here.
-        self._waiter = None
+        # From here on only aiohttp knows where a request ends, so it reads the rest of the connection.
+        self._is_plain = False
         super().data_received(data)
-        self._waiter = waiter
-        if self._is_answering:
-            return
-        if not self._messages:
-            if self._head_deadline is None:
-                # Part of a head: whoever dribbles the rest holds a connection.
-                seconds = self._limits.config.header_seconds
-                self._head_deadline = self._loop.call_later(seconds, self._hang_up, "request_timeout", "slow")
-            return
-        self._head_is_here()
-        waiter.set_result(None)
+        if self._messages:
+            self._head_is_here()
+        elif self._waiter is not None and not self._waiter.done():
+            # Its task waits for a request, and this was a part of a head.
+            self._expect_head()
 
-    def _is_paused(self) -> bool:
-        return bool(self._reading_paused or self._buffer_paused or self._paused)
+    def _hold(self, data: bytes) -> None:
+        """Its turn comes with the answer to the request before."""
+        self._held += data
+        if len(self._held) > MAX_HELD_BYTES and self.transport is not None:
+            self.transport.pause_reading()
 
     def _reply(self, answer: Answer) -> None:
         self._is_answering = self._request_in_progress = False
@@ -107,8 +128,10 @@ class Connection(RequestHandler):
             return
         self.transport.write(answer.encoded(int(time.time())))
         self._keep_alive_until()
-        if self._messages and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._held:
+            held, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(held)
 
     def _keep_alive_until(self) -> None:
         """As aiohttp does after an answer of its own."""

@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
@@ -28,6 +28,7 @@ _HEAD: Final = struct.Struct(">4sIII")
 """Magic, bytes of the directory, bytes of the body, CRC-32 of both."""
 
 _MAGIC: Final = b"RDS1"
+_SEGMENTS: Final = "segment-*.spool"
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Not yet on the disk: a disk that hangs must not fill the memory."""
@@ -113,35 +114,29 @@ class Spool:
         self.topics: set[str] = set()
         """Of all that is there."""
 
-    def open(self) -> Iterator[SpooledRecord]:
-        """Take the folder, and read what an earlier process left. Raises `Misconfigured` where another one has it."""
+    def open(self, abandoned: Iterable[Path] = ()) -> Iterator[SpooledRecord]:
+        """Take the folder, and those of processes that are no more; read what they left. Raises `Misconfigured` where
+        a living process has one of them.
+        """
         if not self._max_bytes and not self._folder.exists():
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._folder / "lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Misconfigured(f"another process uses {self._folder}: set REDRIVE_DATA") from error
-        for path in sorted(self._folder.glob("segment-*.spool")):
+        self._lock = _lock(self._folder)
+        known = [int(path.stem.rpartition("-")[2]) for path in self._folder.glob(_SEGMENTS)]
+        self._number = max(known, default=0)
+        for folder in abandoned:
+            with _lock(folder):
+                for path in sorted(folder.glob(_SEGMENTS)):
+                    self._number += 1
+                    path.rename(self._path(self._number))
+        for path in sorted(self._folder.glob(_SEGMENTS)):
             segment = Segment(path)
             segment.bytes = path.stat().st_size
-            self._number = max(self._number, int(path.stem.rpartition("-")[2]))
             for record in segment.read():
                 segment.records += 1
                 self.topics.add(record.record.topic)
                 yield record
             self._sealed.append(segment)
         self._report()
-
-    def adopt(self, folder: Path) -> None:
-        """Take over the segments of a process that is no more, before `open`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        known = [int(path.stem.rpartition("-")[2]) for path in self._folder.glob("segment-*.spool")]
-        number = max(known, default=0)
-        for path in sorted(folder.glob("segment-*.spool")):
-            number += 1
-            path.rename(self._path(number))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"segment-{number:08d}.spool"
@@ -267,6 +262,18 @@ class Spool:
         self._seal()
         if self._lock is not None:
             self._lock.close()
+
+
+def _lock(folder: Path) -> BinaryIO:
+    """The kernel frees it with its process. Raises `Misconfigured` where a living one has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise Misconfigured(f"another process uses {folder}: set REDRIVE_DATA") from error
+    return lock
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

@@ -15,6 +15,7 @@ from replay.openapi import description
 from replay.operations import Operations
 from replay.sources import UnknownSource
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
+from schemas.masking import describe
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})

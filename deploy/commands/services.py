@@ -54,7 +54,7 @@ def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | 
     from deploy.services.ingest_host import run_ingest_host
 
     configured = _configured(runtime, "ingest", ingest_host=host, ingest_port=port, ingest_workers=workers)
-    run(_serve(run_ingest if configured.settings.ingest_workers == 1 else run_ingest_host, configured, _kafka))
+    run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from deploy.control import Control, in_state
+from deploy.kafka import require_kafka
 from deploy.service import (
     listen,
     read_again,
@@ -127,20 +128,22 @@ class _IngestService:
         await listen(self._runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT", has_siblings)
         self._endless.append(asyncio.create_task(self._publish_periodically()))
         seconds = float("inf") if self._has_spool else DEPENDENCY_SECONDS
-        steps = (self._log.start, self._hear_operators, self._catch_up)
+        steps = (self._enter, self._log.start, self._hear_operators, self._catch_up)
         for step in steps:
             await wait_for(step, seconds, self._stop)
 
     async def _open_spool(self) -> None:
-        if self._number == 0:
-            # Of processes that there were before, and are not any more.
-            for folder in sorted((self._settings.data / "spool").glob("[0-9]*")):
-                if int(folder.name) >= self._settings.ingest_workers:
-                    self._spool.adopt(folder)
-        for count, spooled in enumerate(self._spool.open(), 1):
+        folders = (self._settings.data / "spool").glob("[0-9]*") if self._number == 0 else ()
+        # Of processes that there were before, and are not any more.
+        abandoned = [folder for folder in sorted(folders) if int(folder.name) >= self._settings.ingest_workers]
+        for count, spooled in enumerate(self._spool.open(abandoned), 1):
             self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
             if count % _TICK_RECORDS == 0:
                 await asyncio.sleep(0)
+
+    async def _enter(self) -> None:
+        """A broker that refuses us now refuses us later: raises `Misconfigured`."""
+        await require_kafka(self._cluster)
 
     async def _hear_operators(self) -> None:
         await self._control.start()

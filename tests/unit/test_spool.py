@@ -120,10 +120,18 @@ async def test_a_process_that_is_no_more_leaves_its_records_to_another(tmp_path:
     theirs = await written(tmp_path / "1", 3)
     ours = await written(tmp_path / "0", 2)
     spool = Spool(tmp_path / "0", MEBIBYTE)
-    spool.adopt(tmp_path / "1")
-    assert list(spool.open()) == ours + theirs
+    assert list(spool.open([tmp_path / "1"])) == ours + theirs
     await spool.stop()
     assert await reopened(tmp_path / "1") == []
+
+
+async def test_a_living_process_keeps_its_records(tmp_path: Path) -> None:
+    theirs, _ = opened(tmp_path / "1")
+    assert await kept(theirs, spooled(1)) == [True]
+    with pytest.raises(Misconfigured, match="REDRIVE_DATA"):
+        list(Spool(tmp_path / "0", MEBIBYTE).open([tmp_path / "1"]))
+    assert segment(tmp_path / "1").exists()
+    await theirs.stop()
 
 
 async def test_what_is_set_aside_can_be_put_back(tmp_path: Path) -> None:
