@@ -20,17 +20,19 @@ KEY_BYTES: Final = 16
 FINGERPRINT_BYTES: Final = 16
 _ENTRY: Final = struct.Struct("<16s16sqqIHxx")
 _ENTRY_BYTES: Final = _ENTRY.size
-_TAG: Final = struct.Struct("<I")
+_PLACE: Final = struct.Struct("<I")
 _COUNT: Final = struct.Struct("<Q")
-_HASHES: Final = struct.Struct("<Q4s4x")
+_HASHES: Final = struct.Struct("<Q2s6x")
 """What of a key names its bucket, and its tag there."""
 
 _TOKENS: Final = struct.Struct("<dd")
 
 _SLOTS: Final = 64
-_SLOT_BYTES: Final = _TAG.size
-_PLACES: Final = _SLOTS * _SLOT_BYTES
-_CURSOR: Final = 2 * _PLACES
+_TAG_BYTES: Final = 2
+"""One look-up in a thousand meets a tag that is another key's, and looks at that entry in vain."""
+
+_PLACES: Final = _SLOTS * _TAG_BYTES
+_CURSOR: Final = _PLACES + _SLOTS * _PLACE.size
 _BUCKET_BYTES: Final = _CURSOR + 4
 _MEAN_LOAD: Final = 40
 """Of 64 slots: one bucket in ten thousand then overflows when the ring is full, and forgets its oldest early."""
@@ -142,8 +144,8 @@ class IdTable:
         at = tags.find(tag)
         found: list[tuple[int, Entry]] = []
         while at >= 0:
-            if not at % _SLOT_BYTES:
-                place = _TAG.unpack_from(memory, base + _PLACES + at)[0]
+            if not at % _TAG_BYTES:
+                place = _PLACE.unpack_from(memory, base + _PLACES + at // _TAG_BYTES * _PLACE.size)[0]
                 entry = _ENTRY.unpack_from(memory, self._ring + place * _ENTRY_BYTES)
                 if entry[0] == key:
                     found.append((place, Entry(*entry)))
@@ -159,9 +161,9 @@ class IdTable:
         bucket, tag = _HASHES.unpack(entry[0])
         base = _INDEX + bucket % self._buckets * _BUCKET_BYTES
         slot = memory[base + _CURSOR]
-        at = base + slot * _SLOT_BYTES
-        memory[at : at + _SLOT_BYTES] = tag
-        _TAG.pack_into(memory, at + _PLACES, place)
+        at = base + slot * _TAG_BYTES
+        memory[at : at + _TAG_BYTES] = tag
+        _PLACE.pack_into(memory, base + _PLACES + slot * _PLACE.size, place)
         memory[base + _CURSOR] = (slot + 1) % _SLOTS
         # Last: whoever reads the ring in its order must not meet half an entry.
         _COUNT.pack_into(memory, 0, count + 1)
