@@ -67,9 +67,10 @@ class Storing:
         if first is not None:
             first.wait(exchange)
             return
+        # Before the claim: whatever can fail must not leave a claim behind.
+        record = record_of(source.topic, verified, identity, source.provider.kept_headers)
         found = self.window.claim(content, verified.delivery.arrived_ms)
         if type(found) is Claim:
-            record = record_of(source.topic, verified, identity, source.provider.kept_headers)
             append = _Append(self, source, identity.record_id, (found, record), exchange)
             self.in_flight[content] = append
             append.begin()
@@ -170,6 +171,9 @@ class _Append:
         try:
             self._to.spool.put(SpooledRecord(self._record, self._claim.content.fingerprint), self._spooled)
         except Unavailable:
+            self._spooled(False)
+        except Exception:  # noqa: BLE001 - those who wait must hear of it all the same
+            metrics.handler_failed(self._source.name)
             self._spooled(False)
 
     def _spooled(self, is_kept: bool) -> None:

@@ -26,7 +26,10 @@ _ENTRY: Final = struct.Struct(">16s16sIqq")
 
 SAVE_SECONDS: Final = 1.0
 GAP_SECONDS: Final = 60.0
+MAX_BEYOND_GAP: Final = 50_000
 _TICK_ENTRIES: Final = 500
+_UNFOLLOWED: Final = 2**63
+"""Of a partition that is another host's alone, nothing needs to be known."""
 
 
 class Seen(NamedTuple):
@@ -235,8 +238,7 @@ class _Known:
 
     def add(self, location: Location) -> None:
         at = (location.topic, location.partition)
-        known = self.to.get(at, 0)
-        if location.offset < known:
+        if location.offset < self.to.get(at, _UNFOLLOWED):
             return
         beyond = self._beyond.setdefault(at, set())
         beyond.add(location.offset)
@@ -255,5 +257,5 @@ class _Known:
             self._gap_since[at] = time.monotonic()
 
     def gaps(self, before: float) -> list[Partition]:
-        """Those that have stood since before then."""
-        return [at for at, since in self._gap_since.items() if since < before]
+        """Those that have stood since before then, or have much beyond them."""
+        return [at for at, since in self._gap_since.items() if since < before or len(self._beyond[at]) > MAX_BEYOND_GAP]
