@@ -87,7 +87,7 @@ async def test_a_killed_service_is_started_again(installation: Installation) -> 
 async def test_commands_exit_with_what_is_wrong(installation: Installation, tmp_path: Path) -> None:
     _, out = await installation.redrive("check")
     assert "sound" in out
-    assert "ingest: 1 process; spool" in out
+    assert "1 process; spool" in out
     found = (await installation.redrive_json("check"))["ingest"]
     assert (found["workers"], found["spool"]["held_bytes"]) == (1, 0)
     assert Path(found["spool"]["folder"]).is_dir()
