@@ -251,7 +251,8 @@ class Spool:
             self.has_records.set()
         else:
             self.has_records.clear()
-            if not self._waiting:
+            # A group that is being written counts nowhere yet, and its topics must not be forgotten.
+            if self._writing is None:
                 self.topics.clear()
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,24 @@ async def test_a_full_spool_takes_no_more_and_goes_on_once_it_is_drained(tmp_pat
     for each in await spool.sealed():
         spool.drop(each)
     assert await kept(spool, spooled(3, 1500)) == [True]
+    await spool.stop()
+
+
+async def test_what_is_being_written_while_the_last_of_the_rest_is_drained_is_drained_as_well(tmp_path: Path) -> None:
+    """The drain asks the log about the topics that are there: a topic that it does not hear of waits for ever."""
+    spool, _ = opened(tmp_path)
+    assert await kept(spool, spooled(1)) == [True]
+    (segment,) = await spool.sealed()
+    disk_is_free = threading.Event()
+    spool._thread.submit(disk_is_free.wait)
+    writing = asyncio.create_task(kept(spool, spooled(2)))
+    while spool._waiting or spool._writing is None:
+        await asyncio.sleep(0)
+    spool.drop(segment)
+    disk_is_free.set()
+    assert await writing == [True]
+    assert spool.has_records.is_set()
+    assert spool.topics == {"webhooks.stripe"}
     await spool.stop()
 
 
