@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PEERS_INGRESS := build/peers/ingress
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-peers fuzz soak down clean
+.PHONY: help up test check fmt bench bench-peers fuzz simulate soak down clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ fuzz: $(STAMP) ## Fuzz every verify, parse and fold (FUZZ_RUNS=100000 each), tel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz
 	STORY_EXAMPLES=$${STORY_EXAMPLES:-1000} $(BIN)/python -m pytest --timeout 0 tests/property/test_stories.py
+
+simulate: $(STAMP) ## Simulate thousands of histories of crashes, delays and lost answers (SIM_SEEDS=5000); a failing seed reproduces
+	$(BIN)/python -m tests.simulation
 
 soak: $(STAMP) ## Kill everything at random under load, then hold the tables to the story (SOAK='kills', 'outage', 'memory')
 	$(BIN)/python -m tests.soak $${SOAK:-kills}
