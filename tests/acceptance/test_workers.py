@@ -133,6 +133,33 @@ async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: In
     assert sum(found.values()) <= len(numbers) + 16 * len(killed)
 
 
+async def test_orphans_finish_before_their_parents_successor_starts_others(installation: Installation) -> None:
+    """While the log is away they take their time, and hold the port and their spools: it must wait, not give up."""
+    url = f"{installation.ingest_url}/webhooks/stripe"
+    kafka = installation.service("kafka")
+    kafka.suspend()
+    try:
+        async with client() as session, asyncio.timeout(90):
+            assert await post(session, url, payment(0)) == "spooled"
+            orphans = workers(installation)
+            await installation.kill("ingest")
+            while len([one for one in workers(installation) if one not in orphans]) < WORKERS:
+                await asyncio.sleep(0.05)
+            assert not any(is_at_work(orphan) for orphan in orphans)
+            while await post(session, url, payment(1)) != "spooled":
+                await asyncio.sleep(0.05)
+    finally:
+        kafka.resume()
+    async with asyncio.timeout(60):
+        while await keys_on_the_log(installation, "webhooks.stripe") != {"evt_0": 1, "evt_1": 1}:
+            await asyncio.sleep(0.1)
+
+
+def is_at_work(process: psutil.Process) -> bool:
+    """One that has ended may still be in the list of processes, for a parent that does not ask."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 async def test_a_rate_holds_for_all_processes_together(installation: Installation) -> None:
     url = f"{installation.ingest_url}/webhooks/limited"
     async with client() as session:
