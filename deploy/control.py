@@ -47,9 +47,16 @@ class Control:
             raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
 
     async def stop(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        try:
+            await consumer.stop()
+        except asyncio.CancelledError:
+            # A fetch that waits for its broker ends the client's `stop` with its own cancellation.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
     @property
     def _started(self) -> AIOKafkaConsumer:

@@ -21,6 +21,8 @@ class Scheduler:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.now = 0.0
+        self.wall_offset_ms = 0
+        """By how much the wall clock has jumped."""
         self.steps = 0
         self.current: Node | None = None
         self.errors: list[str] = []
@@ -30,7 +32,7 @@ class Scheduler:
 
     @property
     def now_ms(self) -> int:
-        return START_MS + int(self.now * 1000)
+        return START_MS + int(self.now * 1000) + self.wall_offset_ms
 
     def next_pid(self) -> int:
         self._pids += 1

@@ -144,6 +144,8 @@ class World:
             "rebalance": self.processors.rebalance,
             "replay": self.processors.replay,
         }
+        if self.order.random() < 0.2:
+            kinds["clock jump"] = self._jump
         for name, happens in kinds.items():
             for _ in range(self.order.choice([0, 1, 2, 5])):
                 self.broker.node.call_later(self.order.random() * FAULT_SECONDS, self._happen, name, happens)
@@ -160,6 +162,11 @@ class World:
 
     def _start_broker(self) -> None:
         self.broker.is_up = True
+
+    def _jump(self) -> None:
+        """The wall clock alone, either way. A claim seems lost then, and what was under way may be appended again."""
+        self.scheduler.wall_offset_ms += self.order.choice([-3_600_000, -1000, 1000, 3_600_000])
+        self.broker.in_doubt |= self.by_content.keys() - set(self.broker.contents())
 
     def _hurt_disk(self) -> None:
         self.host.system.fault_share = self.order.choice([0.1, 0.5, 1.0])

@@ -3,6 +3,7 @@
 A seed decides what is told and who is killed when (counted in deliveries); what the machine makes of it is its own.
 """
 
+import asyncio
 import json
 import os
 import secrets
@@ -10,19 +11,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 
+from deploy.local import EmbeddedPostgres
+from deploy.supervisor import Child
 from tests.soak import scenarios
 from tests.soak.load import Journal
 from tests.soak.scenarios import Run
 from tests.soak.tale import Tale
 from tests.soak.verdict import SHOWN, judge, until_settled
+from tests.support.brokers import Brokers
 from tests.support.processes import Installation
 from tests.support.signing import SECRETS
 
@@ -64,6 +68,15 @@ def kills(options: Options, deliveries: int, count: int) -> None:
 
 
 @main.command()
+@click.option("--deliveries", type=int, default=60_000, show_default=True)
+@click.option("--count", type=int, default=10, show_default=True, help="Kills.")
+@click.pass_obj
+def brokers(options: Options, deliveries: int, count: int) -> None:
+    """Three brokers, every record on three of them, two needed (min.insync.replicas); kill -9 for one at a time."""
+    _report(options, lambda run: scenarios.broker_kills(run, deliveries, count), backends=cluster)
+
+
+@main.command()
 @click.option("--seconds", type=float, default=300.0, show_default=True, help="How long the broker is away.")
 @click.option("--around", type=float, default=20.0, show_default=True, help="Seconds of load before and after.")
 @click.pass_obj
@@ -81,9 +94,35 @@ def memory(options: Options, minutes: float, max_ids: int) -> None:
     _report(options, lambda run: scenarios.memory(run, minutes * 60), DEDUPE_MAX_IDS=str(max_ids))
 
 
-def _report(options: Options, scenario: Callable[[Run], Awaitable[None]], **environment: str) -> None:
+Backends = Callable[[Path], AbstractAsyncContextManager[tuple[dict[str, str], Sequence[Child]]]]
+"""Environment of the services, and the brokers that the run may hurt by itself."""
+
+
+@asynccontextmanager
+async def embedded(_: Path) -> AsyncIterator[tuple[dict[str, str], Sequence[Child]]]:
+    """`redrive up` brings its own."""
+    yield {}, ()
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[dict[str, str], Sequence[Child]]]:
+    found = Brokers(folder / "brokers", 3)
+    postgres = EmbeddedPostgres(folder / "postgres", folder / "postgres.log", print)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(found.stop)
+        await found.start()
+        stack.push_async_callback(postgres.stop)
+        await postgres.start()
+        addresses = {"KAFKA_BOOTSTRAP_SERVERS": found.servers, "DATABASE_URL": postgres.url()}
+        yield {**addresses, "TOPIC_REPLICATION_FACTOR": "3"}, found.children
+
+
+def _report(
+    options: Options, scenario: Callable[[Run], Awaitable[None]], backends: Backends = embedded, **environment: str
+) -> None:
     click.echo(f"seed {options.seed}", err=True)
-    found = uvloop.run(_soak(options, scenario, environment))
+    # The standard loop: uvloop starts no children as another user, and Postgres is one.
+    found = asyncio.run(_soak(options, scenario, backends, environment))
     document = json.dumps(found, indent=2)
     click.echo(document)
     if options.out is not None:
@@ -92,15 +131,18 @@ def _report(options: Options, scenario: Callable[[Run], Awaitable[None]], **envi
 
 
 async def _soak(
-    options: Options, scenario: Callable[[Run], Awaitable[None]], environment: dict[str, str]
+    options: Options, scenario: Callable[[Run], Awaitable[None]], backends: Backends, environment: dict[str, str]
 ) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="redrive-soak-"))
     click.echo(f"folder {folder}", err=True)
-    installation = Installation(folder, **SECRETS, INGEST_WORKERS=str(options.workers), **environment)
     tale = Tale(options.seed, start=int(time.time()) - 200_000)
-    run = Run(installation, options.seed, options.rate, options.connections, tale)
     load_before = os.getloadavg()[0]
-    try:
+    async with AsyncExitStack() as stack:
+        addresses, brokers = await stack.enter_async_context(backends(folder))
+        workers = {"INGEST_WORKERS": str(options.workers)}
+        installation = Installation(folder, **SECRETS, **workers, **addresses, **environment)
+        run = Run(installation, options.seed, options.rate, options.connections, tale, brokers)
+        stack.push_async_callback(installation.stop)
         await installation.up()
         started = time.monotonic()
         await scenario(run)
@@ -109,8 +151,6 @@ async def _soak(
             await until_settled(installation, SETTLE_SECONDS)
         settled = time.monotonic()
         verdict = await judge(installation, tale, run.journal)
-    finally:
-        await installation.stop()
     is_good = verdict.is_good and not run.journal.surprises
     if is_good and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)

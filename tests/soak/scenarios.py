@@ -5,12 +5,13 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import psutil
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from deploy.supervisor import Child
 from tests.soak.census import Census, by_role
 from tests.soak.load import Journal, Load
 from tests.soak.tale import Tale
@@ -31,6 +32,8 @@ class Run:
     rate: float
     connections: int
     tale: Tale
+    brokers: Sequence[Child] = ()
+    """Where the run has a cluster of its own."""
     journal: Journal = field(default_factory=Journal)
     kills: Counter[str] = field(default_factory=Counter)
     most_spooled: float = 0
@@ -109,6 +112,23 @@ async def _kill_one(installation: Installation, order: random.Random) -> str:
                 victim.kill()
                 return role
         await asyncio.sleep(0.05)
+
+
+async def broker_kills(run: Run, deliveries: int, count: int) -> None:
+    """`count` times kill -9 for one of the cluster's brokers; now and then for another before it is back."""
+    order = random.Random(run.seed)
+    moments = sorted(order.randrange(deliveries // 50, deliveries * 98 // 100) for _ in range(count))
+
+    async def kill() -> None:
+        for moment in moments:
+            while run.journal.deliveries < moment:
+                await asyncio.sleep(0.01)
+            victim = order.choice([child for child in run.brokers if not child.has_exited] or run.brokers)
+            victim.signal(signal.SIGKILL)
+            run.kills[victim.command.name] += 1
+
+    async with watched(run, "broker kills", deliveries, lambda: run.journal.deliveries):
+        await _until_first_fails(run.load.run(run.tale.deliveries(deliveries)), kill())
 
 
 async def outage(run: Run, seconds: float, around: float) -> None:

@@ -29,7 +29,7 @@ class Proxy:
     def cut(self) -> None:
         """Connections break, and new ones break at once."""
         self._is_cut = True
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.transport.abort()
 
     def heal(self) -> None:
@@ -38,21 +38,22 @@ class Proxy:
         self._passes.set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, both ways."""
-        with contextlib.suppress(OSError):
+        """One connection, both ways. Where nobody answers at the other end, it breaks."""
+        ends = {writer}
+        self._writers |= ends
+        try:
             await self._passes.wait()
-            if self._is_cut:
-                writer.transport.abort()
-                return
-            far_reader, far_writer = await self._connect()
-            ends = {writer, far_writer}
-            self._writers |= ends
-            try:
+            if not self._is_cut:
+                far_reader, far_writer = await self._connect()
+                ends.add(far_writer)
+                self._writers |= ends
                 await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-            finally:
-                self._writers -= ends
-                for end in ends:
-                    end.close()
+        except OSError:
+            pass
+        finally:
+            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
