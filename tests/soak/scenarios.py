@@ -5,7 +5,7 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -93,13 +93,9 @@ async def kills(run: Run, deliveries: int, count: int) -> None:
     async with watched(run, "kills", deliveries, lambda: run.journal.deliveries):
         killing = asyncio.create_task(kill())
         try:
-            await _until_first_fails(run.load.run(run.tale.deliveries(deliveries)), killing)
+            await asyncio.gather(run.load.run(run.tale.deliveries(deliveries)), killing)
         finally:
             killing.cancel()
-
-
-async def _until_first_fails(*work: Awaitable[None]) -> None:
-    await asyncio.gather(*work)
 
 
 async def _kill_one(installation: Installation, order: random.Random) -> str:
@@ -128,7 +124,7 @@ async def broker_kills(run: Run, deliveries: int, count: int) -> None:
             run.kills[victim.command.name] += 1
 
     async with watched(run, "broker kills", deliveries, lambda: run.journal.deliveries):
-        await _until_first_fails(run.load.run(run.tale.deliveries(deliveries)), kill())
+        await asyncio.gather(run.load.run(run.tale.deliveries(deliveries)), kill())
 
 
 async def outage(run: Run, seconds: float, around: float) -> None:
@@ -148,7 +144,7 @@ async def outage(run: Run, seconds: float, around: float) -> None:
                 kafka.send_signal(signal.SIGCONT)
             run.journal.phase = "after"
 
-        await _until_first_fails(run.load.run(run.tale.deliveries(round(total))), stop_broker())
+        await asyncio.gather(run.load.run(run.tale.deliveries(round(total))), stop_broker())
 
 
 async def memory(run: Run, seconds: float) -> None:

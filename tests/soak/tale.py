@@ -12,17 +12,15 @@ BUFFER = 4000
 """So many deliveries are out of order with one another."""
 
 COPIES = 0.1
-DAY = 86_400
 
 
 class Tale:
-    """`world` grows with the telling; where nothing is expected (`is_kept` is false) it stays empty."""
+    """`world` grows with the telling."""
 
-    def __init__(self, seed: int, start: int, is_kept: bool = True) -> None:
+    def __init__(self, seed: int, start: int) -> None:
         self.world = World()
         self._random = random.Random(seed)
         self._start = start
-        self._is_kept = is_kept
 
     def deliveries(self, count: int) -> Iterator[tuple[int, Webhook]]:
         """At least `count`, each with the number of its webhook: the stories that were begun are told to their end."""
@@ -50,9 +48,8 @@ class Tale:
             world = author.world
             if not any(rows.keys() & self.world.tables.get(table, {}).keys() for table, rows in world.tables.items()):
                 break
-        if self._is_kept:
-            self.world.webhooks += world.webhooks
-            self.world.announced += world.announced
-            for table, rows in world.tables.items():
-                self.world.tables.setdefault(table, {}).update(rows)
+        self.world.webhooks += world.webhooks
+        self.world.announced += world.announced
+        for table, rows in world.tables.items():
+            self.world.tables.setdefault(table, {}).update(rows)
         return world
