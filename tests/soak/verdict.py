@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from replay.window import LogReader
+from schemas.cluster import Cluster
 from tests.soak.load import Journal
 from tests.soak.tale import Tale
 from tests.support.processes import Installation
@@ -54,7 +55,7 @@ async def until_settled(installation: Installation, seconds: float) -> None:
 
 
 async def _is_folded(installation: Installation) -> bool:
-    async with LogReader(installation.address("KAFKA_BOOTSTRAP_SERVERS")) as reader:
+    async with LogReader(Cluster(installation.address("KAFKA_BOOTSTRAP_SERVERS"))) as reader:
         ends = {
             (part.topic, part.partition): part.end
             for source in SOURCES
@@ -103,7 +104,7 @@ def _digest(body: bytes) -> str:
 async def _on_log(installation: Installation, names: dict[Name, int]) -> "Counter[int]":
     """Webhook -> its records. What nobody sent would be a KeyError."""
     found: Counter[int] = Counter()
-    async with LogReader(installation.address("KAFKA_BOOTSTRAP_SERVERS")) as reader:
+    async with LogReader(Cluster(installation.address("KAFKA_BOOTSTRAP_SERVERS"))) as reader:
         for source in SOURCES:
             async for _, records in reader.read(await reader.tails(f"webhooks.{source}", 2**62)):
                 for record in records:
