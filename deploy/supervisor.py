@@ -94,7 +94,17 @@ class Child:
             await asyncio.sleep(RESTART_SECONDS)
             if self._is_stopping:
                 return
-            await self._spawn()
+            await self._spawn_until_it_works()
+
+    async def _spawn_until_it_works(self) -> None:
+        """A machine without memory or processes to give has some again in a while."""
+        while not self._is_stopping:
+            try:
+                await self._spawn()
+                return
+            except OSError as error:
+                self._announce(f"{self.command.name} could not be started: {error}")
+                await asyncio.sleep(RESTART_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -18,8 +18,8 @@ CLAIM_MS: Final = 30_000
 
 CLAIMED: Final = -1
 SPOOLED: Final = -2
-VOID: Final = -3
-"""Nothing came of the claim: the next copy takes it over."""
+VOID: Final = 0
+"""Nothing came of the claim: the next copy takes it over. Also what half an entry says."""
 
 _OFFSET_BITS: Final = 48
 
@@ -80,7 +80,7 @@ class DedupeWindow:
                 if entry.fingerprint != fingerprint:
                     is_conflict = is_conflict or entry.value != VOID
                     continue
-                if entry.value >= 0:
+                if entry.value > VOID:
                     if now_ms - entry.arrived_ms <= self.window_ms:
                         return _location(topic, entry.value)
                 elif entry.value == SPOOLED:
@@ -102,7 +102,7 @@ class DedupeWindow:
         self._table.lock()
         try:
             for _, entry in self._table.find(key):
-                if entry.fingerprint == fingerprint and entry.value >= 0:
+                if entry.fingerprint == fingerprint and entry.value > VOID:
                     return _location(topic, entry.value)
             return None
         finally:
@@ -130,8 +130,18 @@ class DedupeWindow:
         self._end(claim, SPOOLED)
 
     def release(self, claim: Claim) -> None:
-        """Nothing came of it: the next copy may try. Raises `Unavailable`."""
-        self._end(claim, VOID)
+        """Nothing came of it: the next copy may try, unless somebody has taken it over. Raises `Unavailable`."""
+        table = self._table
+        _, key, fingerprint = claim.content
+        table.lock()
+        try:
+            for place, entry in table.find(key):
+                if (place, entry.fingerprint, entry.value) == (claim.place, fingerprint, CLAIMED) and (
+                    (entry.owner, entry.arrived_ms) == (self._pid, claim.arrived_ms)
+                ):
+                    table.replace(place, entry._replace(value=VOID))
+        finally:
+            table.unlock()
 
     def _end(self, claim: Claim, value: int) -> None:
         table = self._table
@@ -139,7 +149,7 @@ class DedupeWindow:
         entry = (key, fingerprint, claim.arrived_ms, value, self._pid, table.number_of(topic))
         table.lock()
         try:
-            if not table.replace(claim.place, entry) and value != VOID:
+            if not table.replace(claim.place, entry):
                 table.put(entry)
         finally:
             table.unlock()
@@ -161,7 +171,7 @@ class DedupeWindow:
         try:
             for place, entry in table.find(key):
                 if entry.fingerprint == fingerprint:
-                    if entry.value >= 0:
+                    if entry.value > VOID:
                         return False
                     if value == SPOOLED and entry.value == SPOOLED:
                         return True
@@ -174,13 +184,14 @@ class DedupeWindow:
 
 
 def _value(location: Location) -> int:
-    return location.partition << _OFFSET_BITS | location.offset
+    """From 1 on, so that no state and nothing half-written looks like a location."""
+    return (location.partition << _OFFSET_BITS | location.offset) + 1
 
 
 def _location(topic: str, value: int) -> Location:
-    return Location(topic, value >> _OFFSET_BITS, value & (1 << _OFFSET_BITS) - 1)
+    return Location(topic, value - 1 >> _OFFSET_BITS, value - 1 & (1 << _OFFSET_BITS) - 1)
 
 
 def location_of(topic: str, entry: Entry) -> Location | None:
     """Where an entry's record is on the log; None while it is not."""
-    return None if entry.value < 0 else _location(topic, entry.value)
+    return _location(topic, entry.value) if entry.value > VOID else None

@@ -12,7 +12,9 @@ from typing import Final
 from ingest import metrics
 from ingest.dedupe import Content, DedupeWindow
 from ingest.event_log import EventLog, Refused
-from ingest.spool import Segment, Spool, SpooledRecord
+from ingest.segment import Segment, SpooledRecord
+from ingest.spool import Spool
+from schemas.envelope import Location
 from schemas.errors import Unavailable
 
 CHUNK_RECORDS: Final = 500
@@ -31,6 +33,8 @@ class Drain:
         self._window = window
         self._suspects: set[Content] = set()
         self._refused: set[Content] = set()
+        self._landed: dict[Content, tuple[Location, int]] = {}
+        """On the log, and not known to the window yet."""
 
     async def run(self) -> None:
         """For ever; a log that is away is asked again."""
@@ -38,7 +42,7 @@ class Drain:
             await self._spool.has_records.wait()
             try:
                 is_done = any(map(self._log.is_taking, self._spool.topics)) and await self._drain_all()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - a drain that ends would leave what was acknowledged behind
                 metrics.spool_failed(error, 0)
                 is_done = False
             if not is_done:
@@ -54,6 +58,7 @@ class Drain:
         away = set()
         for chunk in _chunks(records):
             try:
+                self._remember_landed()
                 rest = [one for one in chunk if not self._is_done(one.content)]
                 while rest and rest[0].record.topic not in away:
                     rest = rest[await self._append(rest) :]
@@ -85,8 +90,15 @@ class Drain:
             self._refused.add(together[0].content)
             return 1
         for one, location in zip(together, locations, strict=False):
-            self._window.remember(one.content, location, one.record.timestamp_ms)
+            self._landed[one.content] = (location, one.record.timestamp_ms)
+        self._remember_landed()
         return len(locations)
+
+    def _remember_landed(self) -> None:
+        """Raises `Unavailable`, and then what the window has not heard is kept for the next time."""
+        for content, (location, arrived_ms) in list(self._landed.items()):
+            self._window.remember(content, location, arrived_ms)
+            del self._landed[content]
 
 
 def _chunks(records: Sequence[SpooledRecord]) -> Iterator[list[SpooledRecord]]:

@@ -150,6 +150,8 @@ class EventLog:
             metrics.append_failed(topic, error, count)
             self._renew_producer(producer)
             raise _failure(error) from error
+        if metadata.offset < 0:
+            raise Unavailable("the broker does not say where the batch is")
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
 
     def _open_batch(self, topic: str) -> Batch:
@@ -192,6 +194,9 @@ class EventLog:
         try:
             sent = await producer.send_batch(batch.builder, topic, partition=batch.partition)
             metadata = await sent
+            if metadata.offset < 0:
+                # The broker knew the batch from an earlier try, and does not say where it is: in doubt.
+                raise Unavailable("the broker does not say where the batch is")
         except Exception as error:  # noqa: BLE001 - a producer that is being renewed may fail in any way
             metrics.append_failed(topic, error, len(batch.waiters))
             self._finish(topic, batch)
@@ -237,7 +242,7 @@ class EventLog:
         while self._producer is None:
             try:
                 self._producer = await self._started_producer()
-            except Unavailable as error:
+            except Exception as error:  # noqa: BLE001 - without a producer nothing is appended ever again
                 metrics.append_failed("*", error, 0)
                 await asyncio.sleep(1)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from ingest import metrics
 from ingest.window_store import Chunk
@@ -46,7 +45,7 @@ class Gossip:
         while True:
             try:
                 await self._exchange()
-            except (KafkaError, Unavailable) as error:
+            except Exception as error:  # noqa: BLE001 - a hint at most; it must not end for good
                 metrics.WINDOW_SHARE_FAILURES.inc()
                 log.warning("hosts can't share their windows: %s", describe(error), extra={"action": "share_window"})
                 await asyncio.sleep(RETRY_SECONDS)

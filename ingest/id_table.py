@@ -76,6 +76,8 @@ class IdTable:
         if is_shared and descriptor is None:
             self.descriptor = os.memfd_create("redrive-ids")
             os.ftruncate(self.descriptor, size)
+        elif descriptor is not None and os.fstat(descriptor).st_size != size:
+            raise Misconfigured("DEDUPE_MAX_IDS has changed since the first process started; start all of them again")
         # The kernel gives the pages when they are touched: an idle table of five million ids takes next to nothing.
         self._memory = mmap.mmap(-1 if self.descriptor is None else self.descriptor, size)
         self._names: dict[str, int] = {}

@@ -53,7 +53,6 @@ class Requests:
             self._outcomes.setdefault((source, outcome), 0)
         for index in range(secrets):
             self._matches.setdefault((source, index), 0)
-        self._newest_ms.setdefault(source, 0)
 
     def count(self, source: str, outcome: str) -> None:
         key = (source, outcome)

@@ -1,97 +1,28 @@
 """The spool: deliveries on this machine's disk, fsynced, while the log can't take them. Must not append to the log.
 
-Segments of checksummed records, written in groups: one `write` and one `fsync` for all that came while the last ones
-were under way. A segment is dropped once all of it is on the log (`drain`); what a crash makes it offer again, the
-dedupe window knows. Where a checksum fails, the rest of the file is searched for the next whole record, what lies
-between is reported, and the file is kept.
+Segments, written in groups: one `write` and one `fsync` for all that came while the last ones were under way. A segment
+is dropped once all of it is on the log (`drain`); what a crash makes it offer again, the dedupe window knows.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, cast
-
-import orjson
+from typing import BinaryIO, Final, cast
 
 from ingest import metrics
-from ingest.dedupe import Content, content_of
-from ingest.record_batch import LogRecord, VerifiedRecord
+from ingest.segment import FILE_HEAD_BYTES, Segment, SpooledRecord, new_mark, sync_folder, write_all, write_segment
 from schemas.errors import Misconfigured, Unavailable
 
-_HEAD: Final = struct.Struct(">4sIII")
-"""Magic, bytes of the directory, bytes of the body, CRC-32 of both."""
-
-_MAGIC: Final = b"RDS1"
-_SEGMENTS: Final = "segment-*.spool"
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Not yet on the disk: a disk that hangs must not fill the memory."""
 
 Done = Callable[[bool], None]
-
-
-class SpooledRecord(NamedTuple):
-    """A record and its fingerprint, by which the dedupe window knows it."""
-
-    record: VerifiedRecord
-    fingerprint: bytes
-
-    @property
-    def content(self) -> Content:
-        return content_of(self.record.topic, self.record.key.decode(), self.fingerprint)
-
-    def encode(self) -> bytes:
-        topic, key, value, timestamp_ms, headers = self.record
-        directory = orjson.dumps(
-            {
-                "topic": topic,
-                "key": key.decode(),
-                "timestamp_ms": timestamp_ms,
-                "fingerprint": self.fingerprint.hex(),
-                "headers": [(name, content.decode("latin-1")) for name, content in headers],
-            }
-        )
-        checksum = zlib.crc32(value, zlib.crc32(directory))
-        return _HEAD.pack(_MAGIC, len(directory), len(value), checksum) + directory + value
-
-
-class Segment:
-    """A file of the spool, and how much of it there is."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records = 0
-        self.bytes = 0
-
-    def read(self) -> Iterator[SpooledRecord]:
-        """Its records in the order of writing. What is damaged between them is reported, and passed over."""
-        data = self.path.read_bytes()
-        at = 0
-        damaged = 0
-        while at < len(data):
-            record, end = _decode(data, at)
-            if record is None:
-                end = data.find(_MAGIC, at + 1)
-                end = end if end >= 0 else len(data)
-                damaged += end - at
-            else:
-                yield record
-            at = end
-        if damaged:
-            self._keep_damaged(damaged)
-
-    def _keep_damaged(self, damaged: int) -> None:
-        kept = self.path.parent / "damaged" / self.path.name
-        kept.parent.mkdir(exist_ok=True)
-        if not kept.exists():
-            kept.hardlink_to(self.path)
-            metrics.spool_damaged(str(kept), damaged)
 
 
 class Spool:
@@ -105,7 +36,7 @@ class Spool:
         self._file: BinaryIO | None = None
         self._number = 0
         self._lock: BinaryIO | None = None
-        self._waiting: list[tuple[bytes, Done]] = []
+        self._waiting: list[tuple[SpooledRecord, Done]] = []
         self._waiting_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         # Its own thread: a slow disk must not take those that others wait for.
@@ -121,14 +52,14 @@ class Spool:
         if not self._max_bytes and not self._folder.exists():
             return
         self._lock = _lock(self._folder)
-        known = [int(path.stem.rpartition("-")[2]) for path in self._folder.glob(_SEGMENTS)]
-        self._number = max(known, default=0)
+        self._number = max([_number_of(path) for path in _segments_in(self._folder)], default=0)
         for folder in abandoned:
             with _lock(folder):
-                for path in sorted(folder.glob(_SEGMENTS)):
+                for path in _segments_in(folder):
                     self._number += 1
                     path.rename(self._path(self._number))
-        for path in sorted(self._folder.glob(_SEGMENTS)):
+                sync_folder(self._folder)
+        for path in _segments_in(self._folder):
             segment = Segment(path)
             segment.bytes = path.stat().st_size
             for record in segment.read():
@@ -156,43 +87,45 @@ class Spool:
 
     def put(self, record: SpooledRecord, done: Done) -> None:
         """`done` hears once whether it is on the disk. Raises `Unavailable` where there is no room for it."""
-        data = record.encode()
-        size = self._waiting_bytes + len(data)
+        size = self._waiting_bytes + record.size
         if size > MAX_WAITING_BYTES or self.size + size > self._max_bytes:
             if self._max_bytes:
                 metrics.SPOOL_FULL.inc()
             raise Unavailable("the spool is full")
         self.topics.add(record.record.topic)
-        self._waiting.append((data, done))
+        self._waiting.append((record, done))
         self._waiting_bytes = size
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_groups())
 
     async def _write_groups(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            data = b"".join([one for one, _ in group])
-            try:
-                await loop.run_in_executor(self._thread, self._append, data, len(group))
-            except OSError as error:
-                is_kept = False
-                metrics.spool_failed(error, len(group))
-            else:
-                is_kept = True
-            self._waiting_bytes -= len(data)
-            self._report()
-            for _, done in group:
-                done(is_kept)
-        self._writing = None
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                records = [record for record, _ in group]
+                try:
+                    await loop.run_in_executor(self._thread, self._append, records)
+                except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+                    is_kept = False
+                    metrics.spool_failed(error, len(group))
+                else:
+                    is_kept = True
+                self._waiting_bytes -= sum(record.size for record in records)
+                self._report()
+                for _, done in group:
+                    _tell(done, is_kept)
+        finally:
+            self._writing = None
 
-    def _append(self, data: bytes, records: int) -> None:
-        """In the spool's thread. Raises OSError, and then nothing of it is there."""
+    def _append(self, records: Sequence[SpooledRecord]) -> None:
+        """In the spool's thread. Raises what it meets, and then nothing of it is there."""
         if self._current is None or self._current.bytes > SEGMENT_BYTES:
             self._begin_segment()
         file, segment = cast(BinaryIO, self._file), cast(Segment, self._current)
+        data = b"".join([record.encode(segment.mark) for record in records])
         try:
-            _write_all(file, data)
+            write_all(file, data)
             os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
@@ -201,25 +134,28 @@ class Spool:
             self._seal()
             raise
         segment.bytes += len(data)
-        segment.records += records
+        segment.records += len(records)
 
     def _begin_segment(self) -> None:
         self._seal()
         self._number += 1
         path = self._path(self._number)
-        self._file = path.open("xb", buffering=0)
-        self._current = Segment(path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        mark = new_mark()
+        file = path.open("xb", buffering=0)
+        write_segment(file, mark, [])
+        self._file = file
+        self._current = Segment(path, mark)
+        self._current.bytes = FILE_HEAD_BYTES
+        sync_folder(self._folder)
 
     def _seal(self) -> None:
-        if self._file is not None and self._current is not None:
-            self._file.close()
-            self._sealed.append(self._current)
+        file, current = self._file, self._current
         self._file = self._current = None
+        if current is not None:
+            self._sealed.append(current)
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
 
     async def sealed(self) -> list[Segment]:
         """The segments as they are now; what comes from here on goes into another."""
@@ -233,14 +169,19 @@ class Spool:
         segment.path.unlink()
         self._report()
 
-    def set_aside(self, record: SpooledRecord, reason: str) -> None:
+    def set_aside(self, spooled: SpooledRecord, reason: str) -> None:
         """What the broker will never take waits for a person, in a file of its own. Raises OSError."""
         folder = self._folder / "set-aside"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{record.record.timestamp_ms}-{zlib.crc32(record.record.key):08x}.spool"
+        topic, key, _, timestamp_ms, _ = spooled.record
+        # The same content again is the same file.
+        name = hashlib.sha256(b"\0".join([topic.encode(), key, spooled.fingerprint])).hexdigest()[:32]
+        path = folder / f"{timestamp_ms}-{name}.spool"
+        mark = new_mark()
         with path.open("wb", buffering=0) as file:
-            _write_all(file, record.encode())
+            write_segment(file, mark, [spooled])
             os.fsync(file.fileno())
+        sync_folder(folder)
         metrics.spool_set_aside(str(path), reason)
 
     def _report(self) -> None:
@@ -268,6 +209,7 @@ class Spool:
 def _lock(folder: Path) -> BinaryIO:
     """The kernel frees it with its process. Raises `Misconfigured` where a living one has it."""
     folder.mkdir(parents=True, exist_ok=True)
+    sync_folder(folder.parent)
     lock = (folder / "lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -277,30 +219,17 @@ def _lock(folder: Path) -> BinaryIO:
     return lock
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """A disk that fills up writes a part, and says so only the next time."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+def _tell(done: Done, is_kept: bool) -> None:
+    try:
+        done(is_kept)
+    except Exception:  # noqa: BLE001 - one who fails must not keep the news from the others
+        metrics.handler_failed(metrics.UNKNOWN)
 
 
-def _decode(data: bytes, at: int) -> tuple[SpooledRecord | None, int]:
-    """The record at an offset and where the next begins; None where it is not whole."""
-    if at + _HEAD.size > len(data):
-        return None, at
-    magic, directory_bytes, body_bytes, checksum = _HEAD.unpack_from(data, at)
-    start = at + _HEAD.size
-    end = start + directory_bytes + body_bytes
-    if magic != _MAGIC or end > len(data) or zlib.crc32(data[start:end]) != checksum:
-        return None, at
-    directory = orjson.loads(data[start : start + directory_bytes])
-    headers = [(name, content.encode("latin-1")) for name, content in directory["headers"]]
-    record = LogRecord(
-        directory["topic"],
-        directory["key"].encode(),
-        data[start + directory_bytes : end],
-        directory["timestamp_ms"],
-        headers,
-    )
-    # It was verified before it was written here.
-    return SpooledRecord(VerifiedRecord(record), bytes.fromhex(directory["fingerprint"])), end
+def _segments_in(folder: Path) -> list[Path]:
+    """In the order of writing; what somebody else called otherwise is no segment."""
+    return sorted(path for path in folder.glob("segment-*.spool") if path.stem.removeprefix("segment-").isdecimal())
+
+
+def _number_of(path: Path) -> int:
+    return int(path.stem.removeprefix("segment-"))

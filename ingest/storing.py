@@ -17,7 +17,8 @@ from ingest.event_log import EventLog
 from ingest.limits import Limits
 from ingest.record_batch import VerifiedRecord, record_of
 from ingest.responses import Answer
-from ingest.spool import Spool, SpooledRecord
+from ingest.segment import SpooledRecord
+from ingest.spool import Spool
 from schemas.envelope import Identity, Location, VerifiedDelivery
 from schemas.errors import Unavailable
 from schemas.settings import Source
@@ -73,7 +74,11 @@ class Storing:
         if type(found) is Claim:
             append = _Append(self, source, identity.record_id, (found, record), exchange)
             self.in_flight[content] = append
-            append.begin()
+            try:
+                append.begin()
+            except Exception:
+                append.abandon()
+                raise
         elif type(found) is Location:
             metrics.duplicate(source.name, identity.record_id)
             exchange.finish(responses.stored(source.answer, "duplicate", identity.record_id, found))
@@ -94,6 +99,9 @@ class Storing:
             except Unavailable:
                 metrics.rejected(source.name, "log_unavailable", 503)
                 exchange.finish(responses.problem("log_unavailable"))
+            except Exception:  # noqa: BLE001 - counted, logged, answered
+                metrics.handler_failed(source.name)
+                exchange.finish(responses.problem("internal_error"))
 
         asyncio.get_running_loop().call_later(ASK_AGAIN_SECONDS, ask)
 
@@ -143,6 +151,10 @@ class _Append:
             except Unavailable:
                 pass
         self._spool()
+
+    def abandon(self) -> None:
+        """It could not begin: the next copy may."""
+        self._end(self._to.window.release)
 
     def settled(self, location: Location | None) -> None:
         """However late. What was spooled meanwhile is on the log as well then, and the drain leaves it out."""
@@ -201,11 +213,11 @@ class _Append:
 
     @staticmethod
     def _note(said: Callable[..., None], *arguments: object) -> None:
-        # The window is a cache: a claim that nobody ends is taken over by a later copy.
         try:
             said(*arguments)
         except Unavailable:
-            return
+            # What is known must not be forgotten because somebody else was at the window just then.
+            asyncio.get_running_loop().call_later(ASK_AGAIN_SECONDS, _Append._note, said, *arguments)
 
     def _answer_accepted(self, location: Location) -> None:
         shape = self._source.answer

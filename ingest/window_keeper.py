@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ingest import metrics
-from ingest.dedupe import CLAIM_MS, CLAIMED, Content, DedupeWindow, content_of, location_of
+from ingest.dedupe import CLAIM_MS, CLAIMED, VOID, Content, DedupeWindow, content_of, location_of
 from ingest.id_table import IdTable
 from ingest.window_store import Chunk, Partition, WindowStore
 from schemas.envelope import Location
@@ -157,7 +157,7 @@ class WindowKeeper:
                 # Nobody knows yet what becomes of it, and the order of the ring is ours.
                 break
             self._table.collected = number + 1
-            if entry.value >= 0 and entry.owner:
+            if entry.value > VOID and entry.owner:
                 topic = self._table.name_of(entry.name)
                 location = location_of(topic, entry)
                 if location is not None:

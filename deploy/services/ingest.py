@@ -1,6 +1,7 @@
 """The ingress as a process: HTTP in front, the log behind, the spool beside, and what operators say in between."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.topics import QUARANTINE
 
+log: Final = logging.getLogger("redrive.ingest")
 DEPENDENCY_SECONDS: Final = 30.0
 """How long a starting service without a spool waits for Kafka before it gives up with 69."""
 
@@ -135,7 +137,8 @@ class _IngestService:
     async def _open_spool(self) -> None:
         folders = (self._settings.data / "spool").glob("[0-9]*") if self._number == 0 else ()
         # Of processes that there were before, and are not any more.
-        abandoned = [folder for folder in sorted(folders) if int(folder.name) >= self._settings.ingest_workers]
+        numbered = [folder for folder in sorted(folders) if folder.name.isdecimal()]
+        abandoned = [folder for folder in numbered if int(folder.name) >= self._settings.ingest_workers]
         for count, spooled in enumerate(self._spool.open(abandoned), 1):
             self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
             if count % _TICK_RECORDS == 0:
@@ -176,8 +179,18 @@ class _IngestService:
                 gossip = Gossip(self._cluster, self._keeper.heard)
                 self._endless.append(asyncio.create_task(gossip.run()))
                 self._saving.append(asyncio.create_task(self._keeper.keep(_now_ms, gossip.tell, self._is_drained)))
+        for task in (*self._endless, *self._saving):
+            task.add_done_callback(self._stop_if_failed)
         while await wait_for_signal(self._stop, self._reload):
             await self._use_new_configuration()
+
+    def _stop_if_failed(self, task: "asyncio.Task[None]") -> None:
+        """Half a service is worse than one that starts again."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error(
+                "a part of the service ended", exc_info=task.exception(), extra={"action": "work", "code": "failed"}
+            )
+            self._stop.set()
 
     async def _use_new_configuration(self) -> None:
         """What can't work is refused whole, and the old configuration stays. No request is dropped either way."""

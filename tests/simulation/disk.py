@@ -38,7 +38,7 @@ class System:
             self.synced[path] = os.path.getsize(path)
 
     def write_all(self, file: Any, data: bytes) -> None:
-        """`spool._write_all`, on a disk that is full now and then."""
+        """`spool.write_all`, on a disk that is full now and then."""
         random = self._scheduler.random
         if random.random() < self.fault_share:
             file.write(data[: random.randrange(len(data))])

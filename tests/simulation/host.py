@@ -5,7 +5,7 @@ Must not decide anything that the product decides.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ from ingest.drain import Drain
 from ingest.event_log import EventLog
 from ingest.id_table import IdTable
 from ingest.responses import Answer
-from ingest.spool import Segment, Spool, SpooledRecord
+from ingest.segment import Segment, SpooledRecord
+from ingest.spool import Spool
 from ingest.storing import Exchange, Storing
 from ingest.window_keeper import WindowKeeper
 from schemas.errors import Unavailable
@@ -100,11 +101,12 @@ class Process:
             if file is not None:
                 file.close()
 
-    def _tear(self, data: bytes) -> None:
+    def _tear(self, records: Sequence[SpooledRecord]) -> None:
         """It was in the middle of a write."""
-        segments = sorted(self._folder.glob("segment-*.spool"))
-        if segments:
-            with segments[-1].open("ab") as file:
+        segment = self.spool._current
+        if segment is not None:
+            data = b"".join(record.encode(segment.mark) for record in records)
+            with segment.path.open("ab") as file:
                 file.write(data[: self._host.scheduler.random.randint(0, len(data))])
 
 

@@ -228,7 +228,7 @@ def _simulated(world: World) -> Iterator[None]:
         mock.patch.object(window_keeper, "time", clock),
         mock.patch.object(dedupe, "os", system),
         mock.patch.object(spool, "os", system),
-        mock.patch.object(spool, "_write_all", system.write_all),
+        mock.patch.object(spool, "write_all", system.write_all),
         mock.patch.object(window_store, "os", system),
     ):
         yield

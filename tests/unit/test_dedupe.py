@@ -14,6 +14,7 @@ from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow
 from ingest.id_table import IdTable
 from ingest.window_keeper import Partition, Seen, WindowKeeper
 from schemas.envelope import Location
+from schemas.errors import Misconfigured
 
 TOPIC = "webhooks.stripe"
 WINDOW_MS = 10_000
@@ -156,6 +157,22 @@ def keeper(folder: Path, tail: Tail) -> tuple[WindowKeeper, DedupeWindow, IdTabl
         yield tail
 
     return WindowKeeper(table, window, folder, open_tail), window, table
+
+
+def test_a_claim_that_was_taken_over_is_not_its_first_owners_to_release() -> None:
+    window = DedupeWindow(IdTable(1000), 10 * CLAIM_MS)
+    late = claimed(window, 1)
+    taken = window.claim(content(1), 1001 + CLAIM_MS)
+    assert isinstance(taken, Claim)
+    window.settle(late, location(7))
+    window.release(taken)
+    assert window.claim(content(1), 1002 + CLAIM_MS) == location(7)
+
+
+def test_a_table_of_another_size_is_refused() -> None:
+    table = IdTable(1000, is_shared=True)
+    with pytest.raises(Misconfigured, match="DEDUPE_MAX_IDS"):
+        IdTable(500, descriptor=table.descriptor)
 
 
 async def test_a_restart_reads_only_what_it_does_not_know(tmp_path: Path) -> None:

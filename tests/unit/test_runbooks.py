@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from ingest.record_batch import LogRecord, VerifiedRecord
-from ingest.spool import Spool, SpooledRecord
+from ingest.segment import SpooledRecord
+from ingest.spool import Spool
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "spool-damaged.md"
 

@@ -11,7 +11,8 @@ import pytest
 from ingest import metrics
 from ingest import spool as spool_module
 from ingest.record_batch import LogRecord, VerifiedRecord
-from ingest.spool import Spool, SpooledRecord
+from ingest.segment import FILE_HEAD_BYTES, SpooledRecord
+from ingest.spool import Spool
 from schemas.errors import Misconfigured, Unavailable
 
 MEBIBYTE = 1024 * 1024
@@ -68,17 +69,99 @@ async def test_a_torn_tail_costs_only_itself_and_is_told(tmp_path: Path) -> None
     before = metrics.SPOOL_DAMAGED._value.get()
     assert await reopened(tmp_path) == records[:2]
     assert metrics.SPOOL_DAMAGED._value.get() > before
-    assert (tmp_path / "damaged" / path.name).exists()
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
 
 
-@pytest.mark.parametrize("at", [0, 5, 10, 60, 200])
+def garble(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("at", [0, 7, 10, 14, 60, 200])
 async def test_a_garbled_record_hides_no_other(tmp_path: Path, at: int) -> None:
     records = await written(tmp_path, 3)
     path = segment(tmp_path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3 + at] ^= 0xFF
-    path.write_bytes(bytes(data))
+    size = (path.stat().st_size - FILE_HEAD_BYTES) // 3
+    garble(path, FILE_HEAD_BYTES + size + at)
     assert await reopened(tmp_path) == [records[0], records[2]]
+
+
+@pytest.mark.parametrize("at", [0, 7])
+async def test_a_garbled_head_of_the_file_hides_no_record(tmp_path: Path, at: int) -> None:
+    records = await written(tmp_path, 3)
+    garble(segment(tmp_path), at)
+    assert await reopened(tmp_path) == records
+
+
+async def test_every_damaged_file_is_told_and_kept(tmp_path: Path) -> None:
+    """Numbers start again when a process starts with an empty folder."""
+    for count in (1, 2):
+        await written(tmp_path, 2)
+        path = segment(tmp_path)
+        path.write_bytes(path.read_bytes()[:-7])
+        before = metrics.SPOOL_DAMAGED._value.get()
+        spool, _ = opened(tmp_path)
+        for each in await spool.sealed():
+            spool.drop(each)
+        await spool.stop()
+        assert metrics.SPOOL_DAMAGED._value.get() > before
+        assert len(list((tmp_path / "damaged").iterdir())) == count
+
+
+async def test_no_body_can_hold_a_record_of_its_own(tmp_path: Path) -> None:
+    """Invariant 3: a sender chooses its body, and the search behind a damaged record goes through it."""
+    forged, _ = opened(tmp_path / "forgery")
+    assert await kept(forged, spooled(66)) == [True]
+    await forged.stop()
+    whole = segment(tmp_path / "forgery").read_bytes()
+    spool, _ = opened(tmp_path / "spool")
+    carrier = spooled(1)
+    record = carrier.record._replace(value=whole + whole[FILE_HEAD_BYTES:])
+    assert await kept(spool, carrier._replace(record=VerifiedRecord(record)), spooled(2)) == [True, True]
+    await spool.stop()
+    garble(segment(tmp_path / "spool"), FILE_HEAD_BYTES + 30)
+    assert [one.record.key for one in await reopened(tmp_path / "spool")] == [b"evt_2"]
+
+
+async def test_contents_that_are_set_aside_are_files_of_their_own(tmp_path: Path) -> None:
+    spool, _ = opened(tmp_path)
+    one = spooled(1)
+    other = one._replace(record=VerifiedRecord(one.record._replace(topic="webhooks.other")))
+    for each in (one, other, one._replace(fingerprint=b"x" * 32), one):
+        spool.set_aside(each, "too large")
+    await spool.stop()
+    assert len(list((tmp_path / "set-aside").iterdir())) == 3
+
+
+async def test_who_fails_to_hear_keeps_the_news_from_nobody(tmp_path: Path) -> None:
+    spool, _ = opened(tmp_path)
+
+    def fail(_: bool) -> None:
+        raise RuntimeError("the connection is gone")
+
+    spool.put(spooled(1), fail)
+    assert await kept(spool, spooled(2)) == [True]
+    assert await kept(spool, spooled(3)) == [True]
+    await spool.stop()
+
+
+async def test_a_disk_that_fails_at_the_close_as_well_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, _ = opened(tmp_path)
+    assert await kept(spool, spooled(1)) == [True]
+
+    def close_and_fail(file: object, _: bytes) -> None:
+        file.close()  # type: ignore[attr-defined]
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_module, "write_all", close_and_fail)
+        assert await kept(spool, spooled(2)) == [False]
+    assert await kept(spool, spooled(3)) == [True]
+    await spool.stop()
+    assert [one.record.key for one in await reopened(tmp_path)] == [b"evt_1", b"evt_3"]
 
 
 async def test_a_full_spool_takes_no_more_and_goes_on_once_it_is_drained(tmp_path: Path) -> None:
@@ -120,7 +203,7 @@ async def test_a_full_disk_is_said_and_costs_no_other_record(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(spool_module, "_write_all", half)
+        patched.setattr(spool_module, "write_all", half)
         assert await kept(spool, lost) == [False]
     assert await kept(spool, last) == [True]
     await spool.stop()
