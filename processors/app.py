@@ -16,11 +16,12 @@ from processors.reading import Batch
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.masking import describe
-from schemas.topics import MAX_RECORD_BYTES
 
 log: Final = logging.getLogger("redrive.processors")
 GROUP: Final = "redrive-processors"
 WATCH_SECONDS: Final = 5.0
+FETCH_BYTES: Final = 2 * 1024 * 1024
+"""Of a partition at a time: a batch. Kafka hands out a larger record all the same."""
 
 
 def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, data: Path, group: str = GROUP) -> BatchApp:
@@ -39,7 +40,7 @@ def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, data: Pa
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=MAX_RECORD_BYTES,
+        consumer_max_fetch_size=FETCH_BYTES,
         # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
         stream_wait_empty=False,
         broker_session_timeout=10.0,

@@ -59,6 +59,8 @@ RESET: Final[LiteralString] = """
 """
 
 Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
+PATIENCE: Final = 6
+"""Looks at a partition that stands still while others move."""
 
 
 class Worker:
@@ -71,6 +73,8 @@ class Worker:
         self._expected: dict[TP, int] = {}
         self._folding: set[TP] = set()
         self._seen: dict[TP, tuple[int, int]] = {}
+        self._still: dict[TP, int] = {}
+        """Looks in a row at which a partition had not moved."""
         # A batch is decoded once it may be written, so that decoded ones, which are large, are never many. One
         # connection is left for the positions.
         self._slots = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
@@ -141,11 +145,17 @@ class Worker:
         """
         before = self._seen
         self._seen = {tp: (self._expected[tp], end) for tp, end in log_ends.items() if tp in self._expected}
-        return any(
-            before[tp][0] == position < before[tp][1]
-            for tp, (position, _) in self._seen.items()
-            if tp in before and tp not in self._folding
-        )
+        known = {tp: position for tp, (position, _) in self._seen.items() if tp in before}
+        still = {
+            tp: self._still.get(tp, 0) + 1
+            for tp, position in known.items()
+            if before[tp][0] == position < before[tp][1] and tp not in self._folding
+        }
+        # While others move, it may only be waiting for its turn to be fetched.
+        patience = PATIENCE if any(before[tp][0] != position for tp, position in known.items()) else 1
+        has_stalled = any(looks >= patience for looks in still.values())
+        self._still = {} if has_stalled else still
+        return has_stalled
 
     async def has_fallen_back(self) -> bool:
         """Whether a stored position is behind what we committed: the database was restored to an older backup."""
