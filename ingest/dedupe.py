@@ -183,6 +183,11 @@ class DedupeWindow:
             table.unlock()
 
 
+def is_location(partition: int, offset: int) -> bool:
+    """Whether an entry can hold it."""
+    return 0 <= partition < 1 << 63 - _OFFSET_BITS and 0 <= offset < 1 << _OFFSET_BITS
+
+
 def _value(location: Location) -> int:
     """From 1 on, so that no state and nothing half-written looks like a location."""
     return (location.partition << _OFFSET_BITS | location.offset) + 1

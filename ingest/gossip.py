@@ -81,6 +81,8 @@ class Gossip:
                         chunk = Chunk.decode(record.value)
                         if chunk is not None:
                             self._heard(chunk.entries)
+                        else:
+                            metrics.WINDOW_SHARE_FAILURES.inc()
 
     async def _speak(self, producer: AIOKafkaProducer) -> None:
         while True:

@@ -109,7 +109,8 @@ SPOOL_SET_ASIDE: Final = Counter(
 REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
 WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.", multiprocess_mode="max")
 WINDOW_SHARE_FAILURES: Final = Counter(
-    "redrive_ingest_dedupe_share_failures", "Times that hosts could not tell each other what they appended."
+    "redrive_ingest_dedupe_share_failures",
+    "Times that hosts could not tell each other what they appended, or one said what can't be read.",
 )
 CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", multiprocess_mode="livesum")
 CONNECTIONS_REFUSED: Final = Counter(

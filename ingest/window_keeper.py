@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ingest import metrics
-from ingest.dedupe import CLAIM_MS, CLAIMED, VOID, Content, DedupeWindow, content_of, location_of
+from ingest.dedupe import CLAIM_MS, CLAIMED, VOID, Content, DedupeWindow, content_of, is_location, location_of
 from ingest.id_table import IdTable
 from ingest.window_store import Chunk, Partition, WindowStore
 from schemas.envelope import Location
@@ -122,8 +122,12 @@ class WindowKeeper:
         return taken
 
     def heard(self, blobs: Mapping[str, bytes]) -> None:
-        """What another host appended, by topic, as its keeper collected it."""
+        """What another host appended, by topic, as its keeper collected it. What can't be is passed over, and so are
+        topics that are not followed here: once they are, they are read from the log.
+        """
         for topic, blob in blobs.items():
+            if not self._known.follows(topic) or not _is_readable(blob):
+                continue
             for location in self.take_in(topic, blob, None, 0):
                 self._known.add(location)
             self._unsaved.setdefault(topic, []).append(blob)
@@ -222,6 +226,12 @@ class WindowKeeper:
         self._store.close()
 
 
+def _is_readable(blob: bytes) -> bool:
+    return len(blob) % _ENTRY.size == 0 and all(
+        is_location(partition, offset) for _, _, partition, offset, _ in _ENTRY.iter_unpack(blob)
+    )
+
+
 class _Known:
     """The offsets below which every record of a partition is known, and what is known beyond them."""
 
@@ -235,6 +245,9 @@ class _Known:
             self.to[at] = max(self.to.get(at, 0), end)
             self._beyond[at] = {offset for offset in self._beyond.get(at, ()) if offset >= self.to[at]}
             self._close(at)
+
+    def follows(self, topic: str) -> bool:
+        return any(followed == topic for followed, _ in self.to)
 
     def add(self, location: Location) -> None:
         at = (location.topic, location.partition)

@@ -140,11 +140,15 @@ def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
     end = body + directory_bytes + blob_bytes
     if magic != _MAGIC or end > len(data) or zlib.crc32(data[body:end]) != checksum:
         return None, at
-    directory = orjson.loads(data[body : body + directory_bytes])
     entries: dict[str, bytes] = {}
     start = body + directory_bytes
-    for topic, length in directory["entries"]:
-        entries[topic] = data[start : start + length]
-        start += length
-    positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
-    return Chunk(entries, positions, directory["written_ms"]), end
+    try:
+        directory = orjson.loads(data[body:start])
+        for topic, length in directory["entries"]:
+            entries[topic] = data[start : start + length]
+            start += length
+        positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
+        return Chunk(entries, positions, int(directory["written_ms"])), end
+    except (ValueError, KeyError, TypeError):
+        # Whole, but none of ours: a checksum is no signature.
+        return None, at

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -236,3 +237,22 @@ async def test_hosts_hear_of_what_others_appended_and_of_nothing_twice(tmp_path:
     theirs.heard(blobs)
     assert other.find(content(1)) == location(0)
     assert await theirs.collect(2000) == {}
+
+
+@pytest.mark.parametrize(
+    "blobs",
+    [
+        {TOPIC: b"no entries"},
+        {TOPIC: struct.pack(">16s16sIqq", b"k" * 16, b"f" * 16, 2**31, 7, 1000)},
+        {TOPIC: struct.pack(">16s16sIqq", b"k" * 16, b"f" * 16, 0, -7, 1000)},
+        {f"webhooks.{'x' * 200}": struct.pack(">16s16sIqq", b"k" * 16, b"f" * 16, 0, 7, 1000)},
+    ],
+)
+async def test_what_no_host_can_have_appended_is_passed_over(tmp_path: Path, blobs: dict[str, bytes]) -> None:
+    kept, window, table = keeper(tmp_path, Tail(0, []))
+    await kept.open([TOPIC], 1000)
+    kept.heard(blobs)
+    assert table.count == 0
+    entry = content(1)
+    kept.heard({TOPIC: struct.pack(">16s16sIqq", entry.key, entry.fingerprint, 3, 7, 1000)})
+    assert window.find(entry) == location(7)

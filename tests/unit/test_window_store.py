@@ -1,5 +1,7 @@
 """The dedupe window on disk: what is torn costs reading the log."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,9 @@ def test_a_failed_write_leaves_the_next_one_whole(tmp_path: Path, monkeypatch: p
     store.append(chunk(2), 0)
     store.close()
     assert load(tmp_path) == [chunk(0), chunk(2)]
+
+
+@pytest.mark.parametrize("directory", [b"{]", b"[]", b"{}", b'{"entries":[["t",3]],"positions":[],"written_ms":null}'])
+def test_a_checksum_is_no_signature(directory: bytes) -> None:
+    head = struct.pack(">4sIII", b"RDW1", len(directory), 0, zlib.crc32(directory))
+    assert Chunk.decode(head + directory) is None
