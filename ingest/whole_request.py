@@ -12,7 +12,16 @@ _START: Final = b"POST /webhooks/"
 _PLAIN: Final = bytes(range(0x20, 0x7F)) + b"\r\n"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LEFT_TO_AIOHTTP: Final = frozenset(
-    {"transfer-encoding", "expect", "upgrade", "trailer", "te", "content-encoding", "http2-settings"}
+    {
+        "transfer-encoding",
+        "expect",
+        "upgrade",
+        "trailer",
+        "te",
+        "content-encoding",
+        "http2-settings",
+        "sec-websocket-key1",
+    }
 )
 MAX_NAMES: Final = 1024
 

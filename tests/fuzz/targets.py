@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from schemas.providers import PROVIDERS
-from tests.fuzz import checks, operators
+from tests.fuzz import checks, http, operators
 from tests.fuzz.mutation import Native, Vocabulary, mutate_request, mutate_text
 from tests.fuzz.request import Request
 from tests.fuzz.signing import signed
@@ -151,5 +151,6 @@ TARGETS: dict[str, Target] = {
     "config": _text_target(operators.check_config, *operators.CONFIGS),
     "time": _text_target(operators.check_time, *operators.TIMES, is_slow=True),
     "offsets": _text_target(operators.check_offsets, "webhooks.stripe:0:10-20", "a:99:0-9223372036854775807"),
+    "whole-request": Target(http.check_read_alike, http.mutate_http, lambda: http.SEEDS),
     "search": _text_target(operators.check_search, *operators.SEARCHES, is_slow=True),
 }
