@@ -4,6 +4,7 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 """
 
 import logging
+import time
 from bisect import bisect_left
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from schemas.masking import describe, mask_id
 log: Final = logging.getLogger("redrive.ingest")
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LOG_SECONDS: Final = 1.0
 UNKNOWN: Final = "unknown"
 """The `source` label of requests to no configured source: names off the wire must not become labels."""
 
@@ -174,12 +176,28 @@ def _log_append(level: int, message: str, source: str, record_id: str, outcome: 
     )
 
 
+_logged: Final[dict[tuple[str, str], float]] = {}
+_unlogged: Final[dict[tuple[str, str], int]] = {}
+
+
+def _log_seldom(level: int, message: str, line: dict[str, str]) -> None:
+    """At most a line a second of one source and code, with how many have had none: writing one costs ten times what
+    refusing does, so that whoever floods one source would starve the others.
+    """
+    key, now = (line["source"], line["code"]), time.monotonic()
+    if now - _logged.get(key, -LOG_SECONDS) < LOG_SECONDS:
+        _unlogged[key] = _unlogged.get(key, 0) + 1
+        return
+    _logged[key] = now
+    log.log(level, message, extra={**line, "unlogged": _unlogged.pop(key, 0)})
+
+
 def rejected(source: str, code: str, status: int) -> None:
     outcome = "failed" if status >= 500 else "throttled" if status == 429 else "rejected"
     REQUESTS.count(source, outcome)
     REJECTIONS.labels(source, code).inc()
     level = logging.WARNING if status >= 500 else logging.INFO
-    log.log(level, "refused", extra={"action": "verify", "source": source, "outcome": outcome, "code": code})
+    _log_seldom(level, "refused", {"action": "verify", "source": source, "outcome": outcome, "code": code})
 
 
 def handler_failed(source: str) -> None:
@@ -219,7 +237,8 @@ def quarantined(source: str, code: str) -> None:
     """Refused like any other, and kept to be verified again."""
     REQUESTS.count(source, "quarantined")
     REJECTIONS.labels(source, code).inc()
-    log.info("quarantined", extra={"action": "quarantine", "source": source, "outcome": "quarantined", "code": code})
+    line = {"action": "quarantine", "source": source, "outcome": "quarantined", "code": code}
+    _log_seldom(logging.INFO, "quarantined", line)
 
 
 def quarantine_overflowed(source: str, deliveries: int) -> None:
