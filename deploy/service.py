@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 
 from deploy.wiring import Runtime, load
 from schemas.errors import Misconfigured, Unavailable
@@ -21,7 +21,7 @@ RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a change
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
-def health_routes(readiness: Readiness) -> list[web.RouteDef]:
+def health_routes(readiness: Readiness, registry: CollectorRegistry = REGISTRY) -> list[web.RouteDef]:
     """`/healthz` (the process lives), `/readyz` (what it needs is there), `/metrics`."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -33,7 +33,7 @@ def health_routes(readiness: Readiness) -> list[web.RouteDef]:
         return _json({"ready": is_ready, "checks": checks}, 200 if is_ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
 

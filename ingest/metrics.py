@@ -6,11 +6,9 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 import logging
 import time
 from bisect import bisect_left
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from schemas.masking import describe, mask_id
 
@@ -130,11 +128,10 @@ APPEND_FAILURES: Final = Counter("redrive_ingest_append_failures", "Batches that
 _registry = REGISTRY
 
 
-def share(folder: Path) -> None:
-    """Scrapes speak for all processes that count in this folder."""
+def share(registry: CollectorRegistry) -> None:
+    """Scrapes speak for all processes that this one collects."""
     global _registry
-    _registry = CollectorRegistry()
-    MultiProcessCollector(_registry, path=str(folder))  # type: ignore[no-untyped-call]
+    _registry = registry
 
 
 def exposition() -> bytes:

@@ -24,7 +24,7 @@ FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of a partition at a time: a batch. Kafka hands out a larger record all the same."""
 
 
-def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, data: Path, group: str = GROUP) -> BatchApp:
+def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, folder: Path, group: str = GROUP) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
         group,
@@ -33,8 +33,8 @@ def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, data: Pa
         positions=worker,
         broker=[f"kafka://{server.strip()}" for server in cluster.servers.split(",")],
         broker_credentials=_credentials(cluster),
-        # Faust makes this folder at start; nothing is kept in it.
-        datadir=data / "faust",
+        # Faust makes it at start; nothing is kept in it.
+        datadir=folder,
         store="memory://",
         web_enabled=False,
         topic_allow_declare=False,

@@ -14,7 +14,13 @@ from schemas.topics import source_of
 log: Final = logging.getLogger("redrive.processors")
 
 RECORDS: Final = Counter("redrive_processors_records", "Records folded.", ["source", "outcome"])
-LAG: Final = Gauge("redrive_processors_lag_records", "Records in the log past the position.", ["topic", "partition"])
+LAG: Final = Gauge(
+    "redrive_processors_lag_records",
+    "Records in the log past the position.",
+    ["topic", "partition"],
+    # Of several processes, the one that has the partition now.
+    multiprocess_mode="mostrecent",
+)
 BATCH_SECONDS: Final = Histogram(
     "redrive_processors_batch_seconds",
     "Time from a batch's decoding to its commit.",
@@ -24,7 +30,10 @@ DEAD_LETTERS: Final = Counter("redrive_dead_letters", "Records that no projectio
 RETRIES: Final = Counter("redrive_processors_retries", "Batches tried again after the database failed.", ["reason"])
 REWINDS: Final = Counter("redrive_processors_rewinds", "Batches read again because the stored position was behind.")
 LOST_RECORDS: Final = Gauge(
-    "redrive_lost_records", "Offsets that the log dropped before they were folded.", ["topic", "partition"]
+    "redrive_lost_records",
+    "Offsets that the log dropped before they were folded.",
+    ["topic", "partition"],
+    multiprocess_mode="mostrecent",
 )
 
 

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     console_port: int = Field(8081, validation_alias="CONSOLE_PORT", ge=0, le=65535)
     processors_host: str = Field("127.0.0.1", validation_alias="PROCESSORS_HOST")
     processors_port: int = Field(8082, validation_alias="PROCESSORS_PORT", ge=0, le=65535)
+    processors_workers: int = Field(1, validation_alias="PROCESSORS_WORKERS", ge=1, le=64)
     data: Path = Field(Path(".redrive"), validation_alias="REDRIVE_DATA")
     config: Path = Field(Path("redrive.toml"), validation_alias="REDRIVE_CONFIG")
     operator: str | None = Field(None, validation_alias="REDRIVE_OPERATOR")

@@ -51,7 +51,7 @@ async def _database(runtime: Runtime) -> None:
 def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | None) -> None:
     """Take webhooks in: HTTP to log. SIGHUP reads redrive.toml again."""
     from deploy.services.ingest import run_ingest
-    from deploy.services.ingest_host import run_ingest_host
+    from deploy.services.worker_host import run_ingest_host
 
     configured = _configured(runtime, "ingest", ingest_host=host, ingest_port=port, ingest_workers=workers)
     run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
@@ -60,13 +60,18 @@ def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | 
 @click.command()
 @option("--host", "PROCESSORS_HOST", "Address of its health and metrics pages; default 127.0.0.1.")
 @option("--port", "PROCESSORS_PORT", "Their port; default 8082.", type=int)
+@option("--workers", "PROCESSORS_WORKERS", "Processes, sharing the partitions; default 1.", type=click.IntRange(1, 64))
 @with_runtime
-def processors(runtime: Runtime, host: str | None, port: int | None) -> None:
+def processors(runtime: Runtime, host: str | None, port: int | None, workers: int | None) -> None:
     """Fold the log into Postgres. SIGHUP looks for new topics."""
     from deploy.services.processors import run_processors
+    from deploy.services.worker_host import run_processors_host
 
-    configured = _configured(runtime, "processors", processors_host=host, processors_port=port)
-    run(_serve(run_processors, configured, _kafka, _database))
+    configured = _configured(
+        runtime, "processors", processors_host=host, processors_port=port, processors_workers=workers
+    )
+    service = run_processors if configured.settings.processors_workers == 1 else run_processors_host
+    run(_serve(service, configured, _kafka, _database))
 
 
 @click.command()

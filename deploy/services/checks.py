@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from deploy import migrate
 from deploy.service import Readiness, health_routes, listen
@@ -65,10 +66,12 @@ class DatabaseCheck:
             return False, False
 
 
-async def serve_health(readiness: Readiness, host: str, port: int, variable: str) -> web.AppRunner:
-    """The health pages of a service that serves nothing else."""
+async def serve_health(
+    readiness: Readiness, host: str, port: int, variable: str, shared: CollectorRegistry | None = None
+) -> web.AppRunner:
+    """The health pages of a service that serves nothing else; with `shared`, of one of the processes on that port."""
     app = web.Application()
-    app.add_routes(health_routes(readiness))
+    app.add_routes(health_routes(readiness, shared or REGISTRY))
     runner = web.AppRunner(app, access_log=None)
-    await listen(runner, host, port, variable)
+    await listen(runner, host, port, variable, has_siblings=shared is not None)
     return runner

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
+from prometheus_client import CollectorRegistry
 
 from deploy.control import Control, in_state
 from deploy.service import (
@@ -39,11 +40,16 @@ EXIT_UNDRAINED: Final = 1
 
 
 async def run_processors(runtime: Runtime) -> None:
-    """Until SIGTERM. SIGHUP reads the configuration again, and with it which topics there are."""
+    """One process, until SIGTERM. SIGHUP reads the configuration again, and with it which topics there are."""
+    await run_processors_process(runtime, number=0, shared=None)
+
+
+async def run_processors_process(runtime: Runtime, number: int, shared: CollectorRegistry | None) -> None:
+    """The process of that number, from 0. With `shared`, it has siblings, on its port and on its page of metrics."""
     settings = runtime.settings
-    service = _ProcessorsService(runtime, runtime.cluster())
+    service = _ProcessorsService(runtime, runtime.cluster(), number)
     runner = await serve_health(
-        service.readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT"
+        service.readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT", shared
     )
     try:
         await service.run()
@@ -54,7 +60,8 @@ async def run_processors(runtime: Runtime) -> None:
 class _ProcessorsService:
     """One worker, and the Faust app that it works in: a new app for every new set of topics."""
 
-    def __init__(self, runtime: Runtime, cluster: Cluster) -> None:
+    def __init__(self, runtime: Runtime, cluster: Cluster, number: int) -> None:
+        self._folder = runtime.settings.data / f"faust-{number}"
         self._runtime = runtime
         self._cluster = cluster
         self._stop, self._reload = stop_event(), reload_event()
@@ -114,7 +121,7 @@ class _ProcessorsService:
         """One app, until it is time to stop or to look for the topics again."""
         if self._worker is None:
             raise RuntimeError("run makes the worker first")
-        app = self._app = create_app(self._cluster, self._topics, self._worker, self._runtime.settings.data)
+        app = self._app = create_app(self._cluster, self._topics, self._worker, self._folder)
         self._obey(self._control.states)
         try:
             await app.start()

@@ -40,12 +40,12 @@ async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
         await found.stop()
 
 
-def workers(installation: Installation) -> list[psutil.Process]:
+def workers(installation: Installation, service: str = "ingest") -> list[psutil.Process]:
     found = []
     for child in installation.children():
         # One that has just been killed has no command line any more.
         with contextlib.suppress(psutil.Error):
-            if "deploy.services.ingest_worker" in child.cmdline():
+            if child.cmdline()[2:4] == ["deploy.services.worker", service]:
                 found.append(child)
     return found
 

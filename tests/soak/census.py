@@ -15,8 +15,8 @@ WARM_UP_SHARE = 0.2
 def role_of(process: psutil.Process) -> str | None:
     """Which part of the stack a process is; None for what is none of its own: Postgres' backends."""
     line = process.cmdline()
-    if "deploy.services.ingest_worker" in line:
-        return f"ingest-{line[-2]}"
+    if line[2:3] == ["deploy.services.worker"]:
+        return f"{line[3]}-{line[4]}"
     if "kafka.Kafka" in line:
         return "kafka"
     if line and line[0].endswith("/postgres") and "-D" in line:

@@ -1,0 +1,57 @@
+"""One of several processes of a service: `python -m deploy.services.worker SERVICE NUMBER [DESCRIPTOR]`. See
+`worker_host`, which starts them.
+"""
+
+import sys
+
+from prometheus_client import values
+
+_SERVICE, _NUMBER, _DESCRIPTORS = sys.argv[1], int(sys.argv[2]), [int(one) for one in sys.argv[3:]]
+# Before anything counts: counters go on under the process's number when it is started again, not under a pid.
+values.ValueClass = values.MultiProcessValue(lambda: _NUMBER)  # type: ignore[no-untyped-call]
+
+import os  # noqa: E402
+import warnings  # noqa: E402
+from collections.abc import Coroutine  # noqa: E402
+from typing import Any  # noqa: E402
+
+from prometheus_client import CollectorRegistry  # noqa: E402
+from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
+
+from deploy import logs  # noqa: E402
+from deploy.cli import exit_codes, run  # noqa: E402
+from deploy.service import remember  # noqa: E402
+from deploy.wiring import Runtime, load  # noqa: E402
+
+# A partition that went to another process keeps its last lag in the file of this one; the most recent counts.
+warnings.filterwarnings("ignore", message=".*has not been implemented in multi-process mode")
+
+
+def _work(runtime: Runtime, registry: CollectorRegistry) -> Coroutine[Any, Any, None]:
+    # Only the service's own modules: what the others count would stand on its page.
+    if _SERVICE == "processors":
+        from deploy.services.processors import run_processors_process
+
+        return run_processors_process(runtime, _NUMBER, registry)
+    from deploy.services.ingest import run_ingest_process
+    from ingest import metrics
+    from ingest.id_table import IdTable
+
+    metrics.share(registry)
+    table = IdTable(runtime.settings.dedupe_max_ids, descriptor=_DESCRIPTORS[0])
+    return run_ingest_process(runtime, table, _NUMBER)
+
+
+def main() -> None:
+    with exit_codes():
+        runtime = load()
+        settings = runtime.settings
+        logs.configure(f"{_SERVICE}-{_NUMBER}", settings.data, settings.log_level, settings.log_stdout_level)
+        remember(runtime)
+        # Scrapes reach one process, and speak for all that count in this folder.
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=os.environ["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
+        run(_work(runtime, registry))
+
+
+main()
