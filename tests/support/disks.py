@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,13 +35,15 @@ class Disk:
         if self._is_mounted:
             self._ballast.unlink()
         else:
-            self._limit(resource.RLIM_INFINITY)
+            self._limit("unlimited")
 
-    def _limit(self, size: int) -> None:
+    def _limit(self, size: int | str) -> None:
         """Programs get EFBIG where a disk says ENOSPC; neither keeps what they wrote."""
         for process in self._users():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            with contextlib.suppress(psutil.Error):
+                argv = ["prlimit", "--pid", str(process.pid), f"--fsize={size}:unlimited"]
+                # As whom it runs: root may lack the right to limit others.
+                subprocess.run(argv, check=False, capture_output=True, user=process.uids().real)
 
 
 @contextmanager
