@@ -30,18 +30,20 @@ ORPHAN_SECONDS: Final = STOP_SECONDS + 10
 
 @dataclass(frozen=True, slots=True)
 class _Workers:
-    """`count` processes of a service, on a port that `variable`_PORT names; each gets the descriptor."""
+    """`count` processes of a service, on a port that `variable`_PORT names; each gets the descriptor of the table."""
 
     service: str
     variable: str
     count: int
     host: str
     port: int
-    descriptor: int | None = None
+    table: IdTable | None = None
 
     def environment(self, port: int, counters: Path) -> dict[str, str]:
         """What flags said, and what is the same for all."""
-        return {
+        # A process that starts again later must not see another size of what it shares.
+        shared = {} if self.table is None else {"DEDUPE_MAX_IDS": str(self.table.max_ids)}
+        return shared | {
             f"{self.variable}_HOST": self.host,
             f"{self.variable}_PORT": str(port),
             f"{self.variable}_WORKERS": str(self.count),
@@ -49,7 +51,7 @@ class _Workers:
         }
 
     def command(self, number: int, running: BinaryIO, environment: Mapping[str, str]) -> Command:
-        own = [] if self.descriptor is None else [self.descriptor]
+        own = [self.table.descriptor] if self.table is not None and self.table.descriptor is not None else []
         argv = [sys.executable, "-m", "deploy.services.worker", self.service, str(number), *map(str, own)]
         return Command(
             f"{self.service}-{number}",
@@ -65,7 +67,7 @@ async def run_ingest_host(runtime: Runtime) -> None:
     settings = runtime.settings
     with closing(IdTable(settings.dedupe_max_ids, is_shared=True)) as table:
         workers = _Workers(
-            "ingest", "INGEST", settings.ingest_workers, settings.ingest_host, settings.ingest_port, table.descriptor
+            "ingest", "INGEST", settings.ingest_workers, settings.ingest_host, settings.ingest_port, table
         )
         await _run_workers(workers, settings.data)
 
