@@ -1,16 +1,19 @@
 """The Kafka producer: how it is made, and how it is stopped while the broker is away."""
 
 import asyncio
-import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, ProducerClosed
 
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
+
+NEW_TOPIC_SECONDS: Final = 2.0
+"""A broker may take a moment to tell of a topic."""
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 
@@ -22,10 +25,11 @@ async def learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) ->
     """
     try:
         await producer.client.set_topics(topics)
-        for topic in topics:
-            # One that is missing is its own source's trouble: `append` refuses it, and says why.
-            with contextlib.suppress(UnknownTopicOrPartitionError):
-                await producer.partitions_for(topic)
+        deadline = time.monotonic() + NEW_TOPIC_SECONDS
+        while not all(map(producer.client.cluster.partitions_for_topic, topics)) and time.monotonic() < deadline:
+            # One that was made just now. One that is missing is its own source's trouble: `append` refuses it.
+            await asyncio.sleep(0.1)
+            await producer.client.force_metadata_update()
     except KafkaError as error:
         raise Unavailable(f"Kafka does not answer: {error}") from error
 

@@ -187,6 +187,7 @@ def _report(
             for s in states
         ],
     )
+    _print_findings(warnings, faults, states)
 
 
 def _print_findings(warnings: list[str], faults: list[str], states: Sequence[TopicState]) -> None:

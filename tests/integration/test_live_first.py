@@ -36,7 +36,7 @@ async def test_a_replay_slows_down_while_live_lag_grows_and_says_why(
             held = holder.transaction()
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
-            async with LogReader(stack.servers) as reader, asyncio.TaskGroup() as group:
+            async with LogReader(stack.cluster) as reader, asyncio.TaskGroup() as group:
                 runner = Runner(connection, folding, ledger, RateLimit(100))
                 running = group.create_task(runner.run(reader, plan, lambda _: None))
                 entry = await entry_of(observer, ledger)
@@ -74,7 +74,7 @@ async def test_a_source_that_nobody_folds_holds_up_no_replay(
     await produce(stack.servers, batch(topic, range(30)))
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         await until(folded(connection, 30), "the fold")
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         lag = Lag(connection, reader.ends)
         assert await lag.read() == 0
         await produce(stack.servers, batch(topic, range(30, 30 + 2 * TOLERATED_RECORDS)))
@@ -84,5 +84,5 @@ async def test_a_source_that_nobody_folds_holds_up_no_replay(
 
 
 async def test_the_ends_of_partitions_that_are_gone_are_left_out(stack: Stack, topic: str) -> None:
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         assert await reader.ends({(topic, 0), (topic, 99), ("webhooks.gone", 0)}) == {(topic, 0): 0}

@@ -68,7 +68,7 @@ async def test_a_release_is_on_record_before_its_first_append_and_with_its_outco
 ) -> None:
     (name,) = held
     seen: list[Any] = []
-    async with LogReader(stack.servers) as reader, appending(stack.servers) as append:
+    async with LogReader(stack.cluster) as reader, appending(stack.cluster) as append:
 
         async def watch(records: Sequence[Any]) -> Any:
             seen.append(await audited(other))
@@ -91,7 +91,7 @@ async def test_a_release_that_fails_says_so_in_the_audit_with_what_it_had_done(
     async def refuse(_: Sequence[Any]) -> Any:
         raise Unavailable("Kafka is away")
 
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         with pytest.raises(Unavailable):
             await Quarantine(reader, connection, held, None).release([name], Order(ADA, refuse), lambda _: None)
     outcomes = [(details["outcome"], details.get("released")) for _, _, details in await audited(other)]
@@ -108,7 +108,7 @@ async def test_a_release_that_can_not_be_on_record_does_not_happen(
     async def append(_: Sequence[Any]) -> Any:
         raise AssertionError("nothing may be appended")
 
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         order = Order(ADA._replace(**{place: text}), append)
         with pytest.raises(InvalidSelection):
             await Quarantine(reader, connection, held, None).release([name], order, lambda _: None)
@@ -133,7 +133,7 @@ async def test_what_others_wrote_into_the_quarantine_is_passed_over(
             )
         ],
     )
-    async with LogReader(stack.servers) as reader:
+    async with LogReader(stack.cluster) as reader:
         found = (await Quarantine(reader, connection, held, None).holdings(lambda _: None))[name]
     document = found.as_document()
     assert (document["held"], document["verify_now"], document["dropped"]) == (3, 3, {})
@@ -143,14 +143,14 @@ async def test_what_others_wrote_into_the_quarantine_is_passed_over(
 
 
 async def said_of(stack: Stack, name: str) -> str | None:
-    said = (await control_topic(stack.servers).states()).get(name)
+    said = (await control_topic(stack.cluster).states()).get(name)
     return said.state if said else None
 
 
 async def test_a_word_is_on_record_before_the_topic_hears_it(
     stack: Stack, source_name: str, connection: Any, other: Any
 ) -> None:
-    real, seen = control_topic(stack.servers), list[Any]()
+    real, seen = control_topic(stack.cluster), list[Any]()
 
     async def say(state: SourceState) -> None:
         seen.append(await audited(other))
@@ -176,7 +176,7 @@ async def test_a_word_is_on_record_before_the_topic_hears_it(
 
 
 async def test_two_operators_take_turns(stack: Stack, source_name: str, connection: Any, other: Any) -> None:
-    real, inside, most = control_topic(stack.servers), 0, 0
+    real, inside, most = control_topic(stack.cluster), 0, 0
 
     async def states() -> Mapping[str, SourceState]:
         nonlocal inside, most
@@ -207,7 +207,7 @@ async def test_two_operators_take_turns(stack: Stack, source_name: str, connecti
 async def test_a_source_that_is_not_configured_any_more_can_be_resumed_and_nothing_else(
     stack: Stack, source_name: str, connection: Any
 ) -> None:
-    control = control_topic(stack.servers)
+    control = control_topic(stack.cluster)
     with pytest.raises(UnknownSource):
         await change(connection, control, {}, Change(source_name, "resume", ADA))
     await change(connection, control, {source_name: source(source_name, "stripe")}, Change(source_name, "pause", ADA))
@@ -218,10 +218,10 @@ async def test_a_source_that_is_not_configured_any_more_can_be_resumed_and_nothi
 
 
 async def test_a_tombstone_means_the_same_to_who_follows_and_to_who_comes_later(stack: Stack, source_name: str) -> None:
-    following = Control(stack.servers)
+    following = Control(stack.cluster)
     await following.start()
     try:
-        await control_topic(stack.servers).say(SourceState(source_name, "paused", "ada", "", "now"))
+        await control_topic(stack.cluster).say(SourceState(source_name, "paused", "ada", "", "now"))
         assert (await following.catch_up())[source_name].state == "paused"
         await produce(stack.servers, [FakeRecord(CONTROL, 0, 0, now_ms(), source_name.encode(), None)])
         assert source_name not in await following.catch_up()
