@@ -7,6 +7,7 @@ import pytest
 
 from deploy.local import EmbeddedKafka
 from deploy.topics import Topics
+from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import LOG_CONFIG
 
@@ -24,7 +25,7 @@ async def kafka(tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
 
 async def test_a_broker_that_goes_away_in_between_is_unavailable(kafka: EmbeddedKafka) -> None:
     wanted = {"webhooks.one": LOG_CONFIG}
-    async with Topics(kafka.bootstrap_servers) as topics:
+    async with Topics(Cluster(kafka.bootstrap_servers)) as topics:
         assert await topics.create(wanted, partitions=1, replication=1) == ["webhooks.one"]
         assert "webhooks.one" in await topics.names()
         await kafka.stop()
