@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
+# Each has a Kafka and a Postgres of its own, and most tests wait more than they work.
+TEST_PROCESSES ?= 3
 PEERS_STAMP := $(PEERS)/.installed
 PEERS_INGRESS := build/peers/ingress
 
@@ -28,7 +30,7 @@ up: $(STAMP) ## Start Kafka, Postgres and all services here; Ctrl-C stops them
 	@exec $(BIN)/redrive up
 
 test: check ## Run every test, on a real Kafka and Postgres that it starts itself
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 
 check: $(STAMP) ## Lint, types, import rules, vulnerable dependencies
 	$(BIN)/ruff format --check --quiet .

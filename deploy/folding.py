@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from processors.fold import Dead, Folded, fold_record
-from processors.store import Connection, Store, Written
+from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
 from replay.ports import RawRecord
 from schemas.errors import Misconfigured
@@ -18,19 +18,15 @@ class NoDeadLetters:
         return None
 
 
-class LiveFolding:
-    """Folds into the generation that is live now."""
+class SchemaFolding:
+    """Folds into the fact tables of one schema, and leaves the index of the log alone."""
 
-    def __init__(self, generation: int) -> None:
-        self.generation = generation
-        self._store = Store(generation, NoDeadLetters())
+    def __init__(self, store: FactStore) -> None:
+        self._store = store
 
     @classmethod
-    async def open(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "LiveFolding":
-        try:
-            return cls(await connection.fetchval(LIVE_GENERATION))
-        except asyncpg.UndefinedTableError as error:
-            raise Misconfigured("the database has no redrive schema: run `redrive migrate --apply`") from error
+    def into(cls, schema: str) -> "SchemaFolding":
+        return cls(FactStore(schema, NoDeadLetters()))
 
     def fold(self, raw: RawRecord) -> Folded | Dead:
         return fold_record(raw)  # type: ignore[arg-type]
@@ -45,3 +41,18 @@ class LiveFolding:
         folded = [record for record in records if isinstance(record, Folded)]
         dead = [record for record in records if isinstance(record, Dead)]
         return await self._store.commit(connection, folded, dead, first, last)
+
+
+class LiveFolding(SchemaFolding):
+    """Folds into the generation that is live now."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(Store(generation, NoDeadLetters()))
+        self.generation = generation
+
+    @classmethod
+    async def open(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "LiveFolding":
+        try:
+            return cls(await connection.fetchval(LIVE_GENERATION))
+        except asyncpg.UndefinedTableError as error:
+            raise Misconfigured("the database has no redrive schema: run `redrive migrate --apply`") from error

@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.supervisor import Child, Command, as_user
+from deploy.turns import one_at_a_time
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
@@ -37,7 +38,6 @@ MIN_FREE_BYTES: Final = 1024**3
 START_SECONDS: Final = 90.0
 _UNIX_PATH_LIMIT: Final = 90
 _MARKER: Final = "kafka-port"
-
 Announce = Callable[[str], None]
 
 
@@ -66,7 +66,8 @@ def kafka_class_path() -> tuple[Path, str]:
     import jgo
 
     try:
-        environment = jgo.build(KAFKA)
+        with one_at_a_time("jars"):
+            environment = jgo.build(KAFKA)
     except Exception as error:
         raise Unavailable(f"Kafka's jars ({KAFKA}) could not be fetched from Maven Central: {error}") from error
     folders = [environment.jars_dir, environment.modules_dir]
@@ -217,7 +218,8 @@ class EmbeddedPostgres:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.geteuid() == 0:
             self._user = "pgserver"
-            ensure_user_exists(self._user)
+            with one_at_a_time("user"):
+                ensure_user_exists(self._user)
             account = pwd.getpwnam(self._user)
             for folder in (self._folder, self.sockets):
                 os.chown(folder, account.pw_uid, account.pw_gid)

@@ -11,8 +11,9 @@ import yoyo
 
 from deploy import roles
 from deploy.wiring import user_name
+from replay import read_models
 from schemas.errors import Misconfigured
-from schemas.facts import PLUGGED_IN, TABLES
+from schemas.facts import TABLES
 
 LOCK: Final = "redrive.migrate"
 FIRST_GENERATION: Final = 1
@@ -86,9 +87,7 @@ def _apply(url: str) -> None:
 
 async def create_generation(connection: Connection, generation: int) -> None:
     schema = f"gen_{generation}"
-    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    for table in TABLES:
-        await _declare(connection, table.ddl(schema))
+    await read_models.create_facts(connection, schema)
     missing = await missing_columns(connection)
     for table in TABLES:
         for column in table.columns:
@@ -103,19 +102,8 @@ async def create_generation(connection: Connection, generation: int) -> None:
 
 async def point_views(connection: Connection, generation: int) -> None:
     """Make the views read one generation; grants on them stay."""
-    sql = files("schemas").joinpath("views.sql").read_text()
-    await connection.execute(sql.replace(":gen.", f"gen_{generation}."))
-    for table in PLUGGED_IN:
-        await _declare(connection, table.view_ddl(f"gen_{generation}"))
-
-
-async def _declare(connection: Connection, ddl: str) -> None:
-    """A plug-in's names can be reserved words, or those of tables that the user has."""
-    try:
-        await connection.execute(ddl)
-    except asyncpg.SyntaxOrAccessError as error:
-        statement = ddl.partition("(")[0].partition(" AS ")[0].strip()
-        raise Misconfigured(f"Postgres refuses {statement}: {error}") from error
+    await read_models.create_views(connection, f"gen_{generation}")
+    await read_models.create_event_view(connection)
 
 
 async def missing_columns(connection: Connection) -> list[str]:

@@ -72,7 +72,8 @@ _GENERATIONS: Final[LiteralString] = "SELECT nspname FROM pg_namespace WHERE nsp
 
 def public_views() -> list[str]:
     """Ours and the plug-ins', in the schema `public`."""
-    ours = re.findall(r"CREATE OR REPLACE VIEW public\.(\w+)", files("schemas").joinpath("views.sql").read_text())
+    written = "".join(files("schemas").joinpath(name).read_text() for name in ("views.sql", "event_view.sql"))
+    ours = re.findall(r"CREATE OR REPLACE VIEW (?::views|public)\.(\w+)", written)
     return [*ours, *(table.name for table in PLUGGED_IN)]
 
 

@@ -96,31 +96,13 @@ class DeadLetters(Protocol):
     async def put(self, letters: Sequence[Dead]) -> None: ...
 
 
-class Store:
-    """The fact tables of one generation."""
+class FactStore:
+    """The fact tables in one schema. Only a live generation's also keeps the index of the log."""
 
-    def __init__(self, generation: int, dead_letters: DeadLetters) -> None:
-        self.generation = generation
+    def __init__(self, schema: str, dead_letters: DeadLetters, is_indexing: bool = False) -> None:
         self._dead_letters = dead_letters
-        self._upserts = {table: table.upsert_sql(f"gen_{generation}") for table in TABLES}
-
-    async def commit_batch(
-        self, connection: Connection, span: Span, folded: Sequence[Folded], dead: Sequence[Dead]
-    ) -> list[Dead]:
-        """Write a live batch with its position. Returns every dead letter, those that Postgres refused included.
-
-        Raises `PositionGap`, `GenerationMoved`, or what the driver raises where a retry helps.
-        """
-
-        async def advance() -> None:
-            await connection.execute(GIVE_UP_WAITING)
-            row = await connection.fetchrow(ADVANCE, self.generation, span.topic, span.partition, span.start, span.end)
-            if row is None or row["live"] != self.generation:
-                raise GenerationMoved
-            if not row["is_advanced"]:
-                raise PositionGap(row["stored"])
-
-        return (await self.commit(connection, folded, dead, advance)).letters
+        self._is_indexing = is_indexing
+        self._upserts = {table: table.upsert_sql(schema) for table in TABLES}
 
     async def commit(
         self,
@@ -190,8 +172,36 @@ class Store:
                 error.table_name = error.table_name or table.name
                 raise
             changed += int(status.rpartition(" ")[2])
+        if not self._is_indexing:
+            return changed
         if changes.events:
             await connection.execute(UPSERT_INDEX, *zip(*changes.events, strict=True))
         if changes.revived:
             await connection.execute(REVIVE, *zip(*changes.revived, strict=True))
         return changed
+
+
+class Store(FactStore):
+    """The fact tables of the generation that live workers fold into, and the index of the log."""
+
+    def __init__(self, generation: int, dead_letters: DeadLetters) -> None:
+        super().__init__(f"gen_{generation}", dead_letters, is_indexing=True)
+        self.generation = generation
+
+    async def commit_batch(
+        self, connection: Connection, span: Span, folded: Sequence[Folded], dead: Sequence[Dead]
+    ) -> list[Dead]:
+        """Write a live batch with its position. Returns every dead letter, those that Postgres refused included.
+
+        Raises `PositionGap`, `GenerationMoved`, or what the driver raises where a retry helps.
+        """
+
+        async def advance() -> None:
+            await connection.execute(GIVE_UP_WAITING)
+            row = await connection.fetchrow(ADVANCE, self.generation, span.topic, span.partition, span.start, span.end)
+            if row is None or row["live"] != self.generation:
+                raise GenerationMoved
+            if not row["is_advanced"]:
+                raise PositionGap(row["stored"])
+
+        return (await self.commit(connection, folded, dead, advance)).letters

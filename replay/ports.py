@@ -43,9 +43,7 @@ class Outcome(Protocol):
 
 
 class Folding(Protocol):
-    """The projections and the store of one generation."""
-
-    generation: int
+    """The projections, and the store of the facts in one schema."""
 
     def fold(self, raw: RawRecord) -> FoldedRecord: ...
 
@@ -58,6 +56,12 @@ class Folding(Protocol):
     ) -> Outcome:
         """One transaction: `first`, the rows, `last`."""
         ...
+
+
+class GenerationFolding(Folding, Protocol):
+    """Those of one generation."""
+
+    generation: int
 
 
 Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitable[Sequence[Location]]]

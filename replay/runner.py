@@ -15,7 +15,7 @@ from replay import metrics
 from replay.ledger import Ledger
 from replay.live_traffic import Lag, LiveTraffic
 from replay.plan import Plan, is_selected
-from replay.ports import Connection, Folding, Outcome
+from replay.ports import Connection, GenerationFolding, Outcome
 from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import Unavailable
@@ -62,7 +62,7 @@ def portions(part: Range, records: Sequence[Any], size: int | None) -> Iterator[
 class Runner:
     """One run of one plan on one connection."""
 
-    def __init__(self, connection: Connection, folding: Folding, ledger: Ledger, rate: RateLimit) -> None:
+    def __init__(self, connection: Connection, folding: GenerationFolding, ledger: Ledger, rate: RateLimit) -> None:
         self._connection = connection
         self._folding = folding
         self._ledger = ledger

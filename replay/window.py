@@ -106,7 +106,10 @@ class LogReader:
         return [r for r in ranges if len(r)]
 
     async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        known = await self._consumer.topics()
+        try:
+            known = await self._consumer.topics()
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
         for topic in topics:
             # The public API knows the partitions of topics that it is subscribed to, and we are to none.
             await self._consumer._client.add_topic(topic)

@@ -228,7 +228,7 @@ PLUGGED_IN: Final[list[Table[Any]]] = []
 """Those of plug-ins: no view of `views.sql` reads them, so each has a plain one."""
 
 VIEWS_OVER_SEVERAL: Final = frozenset({"conversations", "credits", "accounts", "webhook_events"})
-"""Views of `views.sql` that no table of their name is behind."""
+"""Views of ours that no table of their name is behind."""
 
 _TABLE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 

@@ -261,10 +261,10 @@ class Table(Generic[F]):
         lines.append(f"    PRIMARY KEY ({', '.join(self.keys)})")
         return f"CREATE TABLE IF NOT EXISTS {schema}.{self.name} (\n" + ",\n".join(lines) + "\n)"
 
-    def view_ddl(self, schema: str) -> str:
+    def view_ddl(self, facts: str, views: str) -> str:
         """CREATE VIEW of what is declared, without what carries the merge. Grants on it stay."""
         names = ", ".join(self._plain)
-        return f"CREATE OR REPLACE VIEW public.{self.name} AS SELECT {names} FROM {schema}.{self.name}"  # noqa: S608
+        return f"CREATE OR REPLACE VIEW {views}.{self.name} AS SELECT {names} FROM {facts}.{self.name}"  # noqa: S608
 
     def column_ddl(self, column: Column) -> str:
         """Name, type and null-ness, as in CREATE TABLE and ALTER TABLE."""

@@ -1,12 +1,13 @@
--- The read models of generation :gen. What depends on several facts is computed here, when read, so that no read model
--- can drift from its facts. CREATE OR REPLACE keeps the grants when a flip points the views at another generation.
+-- The read models over the facts in :gen, as views in :views. What depends on several facts is computed here, when read,
+-- so that no read model can drift from its facts. CREATE OR REPLACE keeps the grants when a flip points the views at
+-- another generation.
 
-CREATE OR REPLACE VIEW public.messages AS
+CREATE OR REPLACE VIEW :views.messages AS
 SELECT source, message_id, provider, channel, direction, sender, recipient, our_number, peer_number, kind, body, status,
        error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at
 FROM :gen.messages;
 
-CREATE OR REPLACE VIEW public.conversations AS
+CREATE OR REPLACE VIEW :views.conversations AS
 SELECT source, channel, our_number, peer_number,
        count(*) FILTER (WHERE direction = 'inbound') AS inbound,
        count(*) FILTER (WHERE direction = 'outbound') AS outbound,
@@ -17,24 +18,24 @@ WHERE our_number IS NOT NULL AND peer_number IS NOT NULL
 GROUP BY source, channel, our_number, peer_number;
 
 -- A checkout may name a subscription before any of its own events has come: no state, no row yet.
-CREATE OR REPLACE VIEW public.subscriptions AS
+CREATE OR REPLACE VIEW :views.subscriptions AS
 SELECT source, subscription_id, customer_id, client_reference_id, status, price_id, current_period_end,
        cancel_at_period_end, event_created, event_id
 FROM :gen.subscriptions
 WHERE event_id IS NOT NULL;
 
-CREATE OR REPLACE VIEW public.invoices AS
+CREATE OR REPLACE VIEW :views.invoices AS
 SELECT source, invoice_id, subscription_id, customer_id, status, amount_due, amount_paid, currency, attempt_count,
        created_at, last_failed_at, paid_at
 FROM :gen.invoices;
 
-CREATE OR REPLACE VIEW public.payments AS
+CREATE OR REPLACE VIEW :views.payments AS
 SELECT source, payment_intent_id, customer_id, client_reference_id, purpose, status, amount, amount_refunded, currency,
        failure_code, occurred_at
 FROM :gen.payments;
 
 -- A purchase gives back the share of its credits that was refunded, rounded down.
-CREATE OR REPLACE VIEW public.credit_entries AS
+CREATE OR REPLACE VIEW :views.credit_entries AS
 SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credits,
        CASE WHEN entry.kind = 'purchase'
             THEN div(entry.credits::numeric * coalesce(payment.amount_refunded, 0), entry.amount)::bigint
@@ -43,17 +44,17 @@ SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credit
 FROM :gen.credit_entries AS entry
 LEFT JOIN :gen.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id;
 
-CREATE OR REPLACE VIEW public.credits AS
+CREATE OR REPLACE VIEW :views.credits AS
 SELECT source, customer_id,
        sum(credits - credits_refunded)::bigint AS balance,
        coalesce(-sum(credits) FILTER (WHERE kind = 'usage' AND occurred_at > now() - interval '30 days'), 0)::bigint
            AS used_30d,
        max(occurred_at) AS updated_at
-FROM public.credit_entries
+FROM :views.credit_entries
 WHERE customer_id IS NOT NULL
 GROUP BY source, customer_id;
 
-CREATE OR REPLACE VIEW public.accounts AS
+CREATE OR REPLACE VIEW :views.accounts AS
 WITH customer AS (
     SELECT source, customer_id FROM :gen.subscriptions WHERE customer_id IS NOT NULL
     UNION SELECT source, customer_id FROM :gen.invoices WHERE customer_id IS NOT NULL
@@ -66,7 +67,7 @@ WITH customer AS (
                PARTITION BY source, customer_id
                ORDER BY (status NOT IN ('canceled', 'incomplete_expired')) DESC, event_created DESC NULLS LAST, event_id DESC
            ) AS place
-    FROM public.subscriptions
+    FROM :views.subscriptions
     WHERE customer_id IS NOT NULL
 ), shown AS (
     SELECT * FROM ranked WHERE place = 1
@@ -104,11 +105,11 @@ FROM customer
 JOIN freezing USING (source, customer_id)
 LEFT JOIN shown USING (source, customer_id)
 LEFT JOIN redrive.price_tiers AS tier ON tier.price_id = shown.price_id
-LEFT JOIN public.credits AS credits USING (source, customer_id);
+LEFT JOIN :views.credits AS credits USING (source, customer_id);
 
 -- Telnyx says when a call was answered and when it ended, and nothing more: what that amounts to is derived, because the
 -- answer may come after the hangup.
-CREATE OR REPLACE VIEW public.calls AS
+CREATE OR REPLACE VIEW :views.calls AS
 SELECT source, call_id, provider, direction, caller, callee,
        CASE WHEN provider = 'telnyx' AND ended_at IS NOT NULL AND answered_at IS NOT NULL THEN 'completed'
             ELSE status END AS status,
@@ -121,7 +122,7 @@ SELECT source, call_id, provider, direction, caller, callee,
 FROM :gen.calls;
 
 -- An object is there until it is said to be gone: a property may change before the creation has come.
-CREATE OR REPLACE VIEW public.crm_objects AS
+CREATE OR REPLACE VIEW :views.crm_objects AS
 SELECT object.source, object.portal_id, object.object_type, object.object_id,
        coalesce(object.exists, true) AS exists,
        coalesce(property.properties, '{}'::jsonb) AS properties
@@ -131,23 +132,3 @@ LEFT JOIN (
     FROM :gen.crm_properties
     GROUP BY source, portal_id, object_type, object_id
 ) AS property USING (source, portal_id, object_type, object_id);
-
-CREATE OR REPLACE VIEW public.webhook_events AS
-SELECT first.source, first.event_id, first.provider, first.type, first.occurred_at, first.received_at, first.topic,
-       first.partition, first.record_offset, every.status, every.error, every.repeats, every.conflicts
-FROM redrive.event_index AS first
-CROSS JOIN LATERAL (
-    SELECT (array_agg(each.status ORDER BY rank DESC))[1] AS status,
-           (array_agg(each.error ORDER BY rank DESC, received_at, topic, partition, record_offset))[1] AS error,
-           count(*) - 1 AS repeats,
-           count(DISTINCT (record_id, fingerprint)) - count(DISTINCT record_id) AS conflicts
-    FROM redrive.event_index AS each,
-         LATERAL (SELECT array_position(ARRAY['dead', 'ignored', 'applied'], each.status::text) AS rank) AS ranked
-    WHERE each.source = first.source AND each.event_id = first.event_id
-) AS every
-WHERE NOT EXISTS (
-    SELECT FROM redrive.event_index AS earlier
-    WHERE earlier.source = first.source AND earlier.event_id = first.event_id
-      AND (earlier.received_at, earlier.topic, earlier.partition, earlier.record_offset)
-        < (first.received_at, first.topic, first.partition, first.record_offset)
-);

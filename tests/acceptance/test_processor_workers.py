@@ -44,6 +44,9 @@ async def held_by_members(installation: Installation) -> list[set[tuple[str, int
         await admin.close()
     found = []
     for member in members:
+        if not member["member_assignment"]:
+            # In the midst of a rebalance.
+            continue
         assigned = ConsumerProtocolMemberAssignment.decode(member["member_assignment"]).assignment
         held = {(topic, number) for topic, numbers in assigned for number in numbers}
         found += [held] if held else []

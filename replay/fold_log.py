@@ -1,0 +1,103 @@
+"""Folds ranges of the log into one schema, several partitions at once. Must not know what the schema is for.
+
+While Postgres writes one batch, the next is decoded. The batches of a partition are committed in order, so that whoever
+keeps positions can move them.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import asyncpg
+
+from replay.ports import Connection, Folding, Outcome
+from replay.selection import Range
+from replay.window import LogReader
+
+LANES: Final = 3
+"""Transactions under way at once; a partition keeps to one of them."""
+
+WAITING_BATCHES: Final = 2
+"""Read and not yet written, of each lane: what bounds the memory, whatever the log's length."""
+
+PORTION_RECORDS: Final = 64
+
+
+class Steps(Protocol):
+    """What happens in the transaction of a batch, around its rows. `part` is what the batch covers of a partition."""
+
+    async def before(self, connection: Connection, part: Range) -> None: ...
+
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None: ...
+
+
+class NoSteps:
+    """For a fold that is thrown away: only its rows are wanted."""
+
+    async def before(self, connection: Connection, part: Range) -> None:
+        return None
+
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+        return None
+
+
+class LogFold:
+    """One pass over some ranges. `advance` hears, after each commit, what the batch covered."""
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        folding: Folding,
+        steps: Steps | None = None,
+        advance: Callable[[Range], None] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._folding = folding
+        self._steps = steps or NoSteps()
+        self._advance = advance
+        self._decoding = asyncio.Lock()
+
+    async def run(self, reader: LogReader, ranges: Sequence[Range]) -> None:
+        """Returns once everything is committed. Raises what reading, or the database, raises; nothing is retried."""
+        lanes: list[asyncio.Queue[tuple[Range, list[Any]] | None]]
+        lanes = [asyncio.Queue(WAITING_BATCHES) for _ in range(LANES)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in lanes:
+                    group.create_task(self._write(lane))
+                if ranges:
+                    async for part, records in reader.read(ranges):
+                        await lanes[hash((part.topic, part.partition)) % LANES].put((part, records))
+                for lane in lanes:
+                    await lane.put(None)
+        except ExceptionGroup as failed:
+            # The first is the one to tell; the others were under way.
+            raise failed.exceptions[0] from failed
+
+    async def _write(self, lane: "asyncio.Queue[tuple[Range, list[Any]] | None]") -> None:
+        async with self._pool.acquire() as connection:
+            while (batch := await lane.get()) is not None:
+                await self._commit(connection, *batch)
+
+    async def _commit(self, connection: Connection, part: Range, records: list[Any]) -> None:
+        folded = await self._fold(records)
+
+        async def first() -> None:
+            await self._steps.before(connection, part)
+
+        async def last(outcome: Outcome) -> None:
+            await self._steps.after(connection, part, folded, outcome)
+
+        await self._folding.commit(connection, folded, first, last)
+        if self._advance is not None:
+            self._advance(part)
+
+    async def _fold(self, records: list[Any]) -> list[Any]:
+        """One lane at a time: decoding is the event loop's own work, and two at once would only both end later."""
+        folded = []
+        async with self._decoding:
+            for first in range(0, len(records), PORTION_RECORDS):
+                folded += [self._folding.fold(record) for record in records[first : first + PORTION_RECORDS]]
+                # Let the transactions under way hear Postgres's answers.
+                await asyncio.sleep(0)
+        return folded
