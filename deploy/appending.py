@@ -3,20 +3,47 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.producer import producer_factory
+from ingest.producer import producer_factory, stop_producer
 from replay.ports import Append
 from schemas.cluster import Cluster
+from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
 from schemas.errors import Unavailable
 from schemas.settings import Source
+from schemas.topics import OPERATOR
+
+
+@asynccontextmanager
+async def _producing(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
+    producer = producer_factory(cluster)()
+    try:
+        await producer.start()
+        yield producer
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
+    finally:
+        await stop_producer(producer)
+
+
+async def append_correction(cluster: Cluster, correction: Correction) -> Location:
+    """Returns once it is durable. Raises `Unavailable`, and then it may reach the log later."""
+    async with _producing(cluster) as producer:
+        done = await producer.send_and_wait(
+            OPERATOR,
+            correction.body(),
+            key=correction.event_id.encode(),
+            timestamp_ms=correction.timestamp_ms,
+            headers=correction.headers(),
+        )
+    return Location(done.topic, done.partition, done.offset)
 
 
 @asynccontextmanager
 async def appending(cluster: Cluster) -> AsyncIterator[Append]:
     """Raises `Unavailable` when Kafka does not take a record."""
-    producer = producer_factory(cluster)()
 
     async def append(records: Sequence[tuple[Source, VerifiedDelivery, Identity]]) -> Sequence[Location]:
         try:
@@ -35,10 +62,5 @@ async def appending(cluster: Cluster) -> AsyncIterator[Append]:
             raise Unavailable(f"Kafka did not take the records: {error}") from error
         return [Location(one.topic, one.partition, one.offset) for one in done]
 
-    try:
-        await producer.start()
+    async with _producing(cluster) as producer:
         yield append
-    except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
-    finally:
-        await producer.stop()

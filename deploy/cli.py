@@ -105,9 +105,24 @@ def redrive() -> None:
 
 
 def _commands() -> None:
-    from deploy.commands import check, events, quarantine, replay, send, services, sources, up, verify
+    from deploy.commands import (
+        audit,
+        check,
+        correct,
+        dead_letters,
+        events,
+        quarantine,
+        replay,
+        send,
+        services,
+        sources,
+        up,
+        verify,
+    )
 
-    for module in (up, services, check, sources, send, events, verify, quarantine, replay):
+    looking = (events, dead_letters, audit)
+    changing = (quarantine, replay, correct)
+    for module in (up, services, check, sources, send, *looking, verify, *changing):
         for command in module.COMMANDS:
             redrive.add_command(command)
 

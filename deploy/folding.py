@@ -51,7 +51,7 @@ class LiveFolding(SchemaFolding):
         self.generation = generation
 
     @classmethod
-    async def open(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "LiveFolding":
+    async def open(cls, connection: Connection) -> "LiveFolding":
         try:
             return cls(await connection.fetchval(LIVE_GENERATION))
         except asyncpg.UndefinedTableError as error:

@@ -5,12 +5,12 @@ Nothing personal leaves this module that was not asked for with a `Reveal`, and 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
 from replay import audit
+from replay.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
 from replay.ports import Connection
 from replay.selection import Range, require_text
 from replay.window import LogReader
@@ -23,7 +23,6 @@ ACTION: Final = "events.reveal"
 STATUSES: Final = ("applied", "ignored", "dead")
 MAX_LOOKALIKES: Final = 100
 QUERY_SECONDS: Final = 10
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _COLUMNS: Final = (
     "v.source, v.event_id, v.provider, v.type, v.occurred_at, v.received_at, v.topic, v.partition, v.record_offset,"
@@ -84,8 +83,7 @@ class Search:
     def __post_init__(self) -> None:
         if self.status is not None and self.status not in STATUSES:
             raise InvalidSelection(f"status is one of {', '.join(STATUSES)}")
-        if self.from_ms is not None and self.to_ms is not None and self.from_ms >= self.to_ms:
-            raise InvalidSelection("the window is empty: from is not before to")
+        require_window(self.from_ms, self.to_ms)
         for text in (self.source, self.type_glob, self.q):
             require_text(text)
 
@@ -118,9 +116,9 @@ async def list_events(
     if len(rows) > limit:
         page.cursor = _cursor(rows[limit - 1])
     if reveal is None:
-        page.events = [_redacted_entry(entry) for entry in page.events]
+        page.events = [redacted_entry(entry) for entry in page.events]
     else:
-        wanted = {name: _masked(str(value)) for name, value in asdict(search).items() if value is not None}
+        wanted = {name: masked(str(value)) for name, value in asdict(search).items() if value is not None}
         await audit.note(connection, reveal.operator, ACTION, reveal.reason, search=wanted, events=len(page.events))
     return page
 
@@ -143,25 +141,37 @@ async def show_event(
     entry = dict(row)
     locations = [dict(found) for found in await connection.fetch(_LOCATIONS, source, entry["event_id"])]
     at = Range(entry["topic"], entry["partition"], entry["record_offset"], entry["record_offset"] + 1)
-    async with open_log() as reader:
-        record = await reader.record(at)
-    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers} if record else None
-    body = (record.value or b"") if record else None
+    record = await read_record(open_log, at)
     if reveal is None:
-        entry = _redacted_entry(entry)
-        locations = [{**found, "error": _masked(found["error"])} for found in locations]
-        shown_headers = None if headers is None else redacted_headers(headers)
-        shown_body = None if body is None else redacted_body(body, (headers or {}).get("content-type", ""))
+        entry = redacted_entry(entry)
+        locations = [{**found, "error": masked(found["error"])} for found in locations]
     else:
-        await _note_reveal(connection, reveal, entry)
-        shown_headers = None if headers is None else revealed_headers(headers)
-        shown_body = None if body is None else revealed_body(body)
-    shown = {"redacted": reveal is None, "locations": locations, "headers": shown_headers, "body": shown_body}
-    return {**entry, **shown}
+        await note_reveal(connection, reveal, entry)
+    return {**entry, "redacted": reveal is None, "locations": locations, **shown_record(record, reveal is not None)}
 
 
-async def _note_reveal(connection: Connection, reveal: Reveal, entry: dict[str, Any]) -> None:
-    """The audit is listed too, so it names the event by its masked id, and exactly by where it is."""
+async def read_record(open_log: Callable[[], LogReader], at: Range) -> Any | None:
+    """None where the log no longer holds it. Raises `Unavailable`."""
+    async with open_log() as reader:
+        return await reader.record(at)
+
+
+def shown_record(record: Any | None, is_revealed: bool) -> dict[str, Any]:
+    """`headers` and `body`; None where there is no record."""
+    if record is None:
+        return {"headers": None, "body": None}
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+    body = record.value or b""
+    if is_revealed:
+        return {"headers": revealed_headers(headers), "body": revealed_body(body)}
+    return {"headers": redacted_headers(headers), "body": redacted_body(body, headers.get("content-type", ""))}
+
+
+async def note_reveal(connection: Connection, reveal: Reveal, entry: dict[str, Any]) -> None:
+    """Before anything is shown.
+
+    The audit is listed too, so it names the event by its masked id, and exactly by where it is.
+    """
     await audit.note(
         connection,
         reveal.operator,
@@ -175,7 +185,7 @@ async def _note_reveal(connection: Connection, reveal: Reveal, entry: dict[str, 
 
 async def _unmask(connection: Connection, source: str, masked: str) -> str:
     """The id of the one event that is shown as this: what is on the screen can be pasted."""
-    pattern = "%".join(_literal(part) for part in masked.split(MASK))
+    pattern = "%".join(literal(part) for part in masked.split(MASK))
     rows = await connection.fetch(_LOOKALIKES, source, pattern, MAX_LOOKALIKES, timeout=QUERY_SECONDS)
     found = [row["event_id"] for row in rows if mask_id(row["event_id"]) == masked]
     if len(found) > 1 or len(rows) == MAX_LOOKALIKES:
@@ -189,11 +199,11 @@ def _clauses(search: Search, cursor: str | None) -> tuple[list[str], list[Any]]:
     """Conditions for what is asked, and no others: so the planner sees which index serves."""
     asked: dict[str, tuple[Any, ...]] = {
         "source": (search.source,),
-        "type_like": (_like(search.type_glob),),
+        "type_like": (like(search.type_glob),),
         "dead" if search.status == "dead" else "status": (search.status,),
-        "from": (_moment(search.from_ms),),
-        "to": (_moment(search.to_ms),),
-        "q": (None if search.q is None else f"%{_literal(search.q)}%",),
+        "from": (moment(search.from_ms),),
+        "to": (moment(search.to_ms),),
+        "q": (None if search.q is None else f"%{literal(search.q)}%",),
         "after": _position(cursor),
     }
     clauses: list[str] = []
@@ -209,35 +219,20 @@ def _clauses(search: Search, cursor: str | None) -> tuple[list[str], list[Any]]:
 def _position(cursor: str | None) -> tuple[Any, ...]:
     if cursor is None:
         return (None,)
-    microseconds, _, tie = cursor.partition(".")
+    when, _, tie = cursor.partition(".")
     try:
-        moment, place = _EPOCH + timedelta(microseconds=int(microseconds)), int(tie)
+        received_at, place = moment_of_microseconds(when), int(tie)
     except (ValueError, OverflowError) as error:
         raise InvalidSelection("that is no cursor: give back the one that the page before came with") from error
-    return moment, max(min(place, 2**63 - 1), -(2**63))
+    return received_at, max(min(place, 2**63 - 1), -(2**63))
 
 
 def _cursor(row: asyncpg.Record) -> str:
-    return f"{(row['received_at'] - _EPOCH) // timedelta(microseconds=1)}.{row['tie']}"
+    return f"{microseconds(row['received_at'])}.{row['tie']}"
 
 
-def _moment(moment_ms: int | None) -> datetime | None:
-    try:
-        return None if moment_ms is None else _EPOCH + timedelta(milliseconds=moment_ms)
-    except OverflowError as error:
-        raise InvalidSelection("that time is outside of all calendars") from error
-
-
-def _literal(text: str) -> str:
-    """Text inside a LIKE pattern."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _like(glob: str | None) -> str | None:
-    return None if glob is None else _literal(glob).replace("*", "%").replace("?", "_")
-
-
-def _redacted_entry(entry: dict[str, Any]) -> dict[str, Any]:
+def redacted_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """A row of the index without what is personal."""
     return {
         **entry,
         # Whoever else writes to a topic may call its source anything.
@@ -245,9 +240,9 @@ def _redacted_entry(entry: dict[str, Any]) -> dict[str, Any]:
         "event_id": mask_id(entry["event_id"]),
         "provider": mask_text(entry["provider"]),
         "type": mask_text(entry["type"]),
-        "error": _masked(entry["error"]),
+        "error": masked(entry["error"]),
     }
 
 
-def _masked(text: str | None) -> str | None:
+def masked(text: str | None) -> str | None:
     return None if text is None else mask_text(text)

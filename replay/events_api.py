@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
 from replay.events import Reveal, Search, UnknownEvent, list_events, show_event
+from replay.requests import BOOLEANS, answer, parameters, time_of
 from replay.selection import page_limit, require_text
-from replay.times import parse_time
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
@@ -20,7 +19,6 @@ LOG_SECONDS: Final = 15.0
 
 _REVEAL: Final = frozenset({"reveal", "reason"})
 _LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | _REVEAL
-_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 def event_routes(
@@ -34,14 +32,14 @@ def event_routes(
             reveal = _reveal(request, request.query, who)
             async with pool.acquire() as connection:
                 page = await list_events(connection, search, limit, cursor, reveal)
-        return _json({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
+        return answer({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
 
     async def show_route(request: web.Request) -> web.Response:
         with _Problems():
-            reveal = _reveal(request, _parameters(request.query, _REVEAL), who)
+            reveal = _reveal(request, parameters(request.query, _REVEAL), who)
             source, event_id = request.match_info["source"], request.match_info["event_id"]
             async with pool.acquire() as connection, asyncio.timeout(LOG_SECONDS):
-                return _json(await show_event(connection, open_log, source, event_id, reveal))
+                return answer(await show_event(connection, open_log, source, event_id, reveal))
 
     return [
         web.get("/api/events", list_route),
@@ -68,37 +66,21 @@ class _Problems:
 
 def parse_search(query: MultiMapping[str]) -> tuple[Search, int, str | None]:
     """(search, limit, cursor) of a list's parameters. Raises `InvalidSelection`."""
-    _parameters(query, _LIST)
+    parameters(query, _LIST)
     search = Search(
         source=query.get("source"),
         type_glob=query.get("type"),
         status=query.get("status"),
-        from_ms=_time(query, "from"),
-        to_ms=_time(query, "to"),
+        from_ms=time_of(query, "from"),
+        to_ms=time_of(query, "to"),
         q=query.get("q"),
     )
     return search, page_limit(query.get("limit")), query.get("cursor")
 
 
-def _parameters(query: MultiMapping[str], known: frozenset[str]) -> MultiMapping[str]:
-    """A misspelt filter would show everything, so it is refused."""
-    if unknown := sorted(set(query) - known):
-        raise InvalidSelection(f"{unknown[0][:40]!r} is no parameter; there are: {', '.join(sorted(known))}")
-    if twice := [name for name in known if len(query.getall(name, ())) > 1]:
-        raise InvalidSelection(f"{twice[0]!r} is given twice")
-    return query
-
-
-def _time(query: MultiMapping[str], name: str) -> int | None:
-    try:
-        return parse_time(query[name]) if name in query else None
-    except ValueError as error:
-        raise InvalidSelection(f"{name}: {error}") from error
-
-
 def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:
     """None unless it is asked for. Raises `InvalidSelection`."""
-    asked = _BOOLEANS.get(query.get("reveal", "").lower())
+    asked = BOOLEANS.get(query.get("reveal", "").lower())
     if asked is None:
         raise InvalidSelection("reveal is true or false")
     reason = query.get("reason") or request.headers.get(REASON_HEADER) or None
@@ -106,8 +88,3 @@ def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.R
     for text in (reason, operator):
         require_text(text)
     return Reveal(operator, reason) if asked else None
-
-
-def _json(document: Any) -> web.Response:
-    body = orjson.dumps(document, default=str)
-    return web.Response(body=body, content_type="application/json")

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from replay.corrections import Order
+from replay.documents import CorrectionDone, DeadLetterList, RequeueDone, RequeueOrder
 from replay.events import STATUSES
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
@@ -158,15 +160,18 @@ _REVEAL: Final = (
     Parameter("reveal", "Show the whole, once it is in the audit.", schema={"enum": ["true", "false", "1", "0", ""]}),
     Parameter("reason", "Why it is revealed.", schema=_TEXT),
 )
+_WINDOW: Final = (
+    Parameter("from", "Arrival from here on: RFC 3339, or relative like `2h ago`."),
+    Parameter("to", "Arrival before this."),
+)
+_PAGED: Final = (_LIMIT, Parameter("cursor", "What follows the page that came with it."))
 _SEARCH: Final = (
     Parameter("source", "One source.", schema=_TEXT),
     Parameter("type", "A glob: `stripe.invoice.*`.", schema=_TEXT),
     Parameter("status", "The outcome.", schema={"enum": list(STATUSES)}),
-    Parameter("from", "Arrival from here on: RFC 3339, or relative like `2h ago`."),
-    Parameter("to", "Arrival before this."),
+    *_WINDOW,
     Parameter("q", "Contained in the event id, the type or the error.", schema=_TEXT),
-    _LIMIT,
-    Parameter("cursor", "What follows the page that came with it."),
+    *_PAGED,
 )
 
 
@@ -232,11 +237,49 @@ OPERATIONS: Final = (
     ),
     _asked(
         "get",
+        "/api/dead-letters",
+        "Records that no projection could apply",
+        DeadLetterList,
+        "invalid_selection",
+        parameters=(
+            Parameter("source", "One source.", schema=_TEXT),
+            Parameter("reason", "Why it is dead.", schema=_TEXT),
+            *_WINDOW,
+            Parameter("all", "Also the revived ones.", schema={"enum": ["true", "false", "1", "0", ""]}),
+            *_PAGED,
+        ),
+    ),
+    _asked(
+        "post",
+        "/api/dead-letters/requeue",
+        "Fold dead letters again",
+        RequeueDone,
+        "invalid_selection",
+        "request_entity_too_large",
+        body=RequeueOrder,
+    ),
+    _asked(
+        "post",
+        "/api/corrections",
+        "Correct credits, an account or a subscription",
+        CorrectionDone,
+        "invalid_selection",
+        "invalid_transition",
+        "unknown_source",
+        "request_entity_too_large",
+        body=Order,
+    ),
+    _asked(
+        "get",
         "/api/audit",
         "What operators did",
         Audit,
         "invalid_selection",
         parameters=(
+            Parameter("operator", "Who.", schema=_TEXT),
+            Parameter("action", "A glob: `source.*`.", schema=_TEXT),
+            Parameter("from", "From here on."),
+            Parameter("to", "Before this."),
             _LIMIT,
             Parameter("cursor", "What follows the page that came with it.", schema={"type": "integer"}),
         ),

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
+from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery
 from schemas.settings import Source
 
@@ -29,8 +30,24 @@ class FoldedRecord(Protocol):
     def types(self) -> tuple[str, ...]: ...
 
 
+class Letter(Protocol):
+    """A record that no projection could apply, and why."""
+
+    @property
+    def raw(self) -> Any: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
 class Outcome(Protocol):
-    """What a committed batch did."""
+    """What a committed batch did. `letters` are its dead ones."""
+
+    @property
+    def letters(self) -> Sequence[Letter]: ...
 
     @property
     def events(self) -> int: ...
@@ -63,6 +80,9 @@ class GenerationFolding(Folding, Protocol):
 
     generation: int
 
+
+AppendCorrection = Callable[[Correction], Awaitable[Location]]
+"""Puts a correction on the log; returns where it is, once it is durable. Raises `Unavailable`."""
 
 Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitable[Sequence[Location]]]
 """Puts verified deliveries on the topics of their sources; returns where they are, once all of them are durable."""

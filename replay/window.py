@@ -70,6 +70,19 @@ class LogReader:
                 ranges.append(Range(tp.topic, tp.partition, max(found.offset, starts[tp]), ends[tp]))
         return [r for r in ranges if len(r)]
 
+    async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
+        """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
+        known = set(await self._consumer.topics())
+        wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
+        partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
+        starts = await self._consumer.beginning_offsets(partitions) if partitions else {}
+        ends = await self._consumer.end_offsets(partitions) if partitions else {}
+        found: tuple[list[Range], list[Range]] = ([], [])
+        for r in ranges:
+            tp = TopicPartition(r.topic, r.partition)
+            found[not starts.get(tp, r.end) <= r.start < ends.get(tp, 0)].append(r)
+        return found
+
     async def ends(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The log's end of each; without those that are gone or have no leader, which must not hold up the rest."""
         for topic in {topic for topic, _ in partitions}:

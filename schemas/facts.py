@@ -54,6 +54,9 @@ _PaymentState = Latest("state")
 _CallIdentity = Latest("identity")
 _CallOutcome = Latest("outcome", ranks=CALL_STATUSES)
 _CallAnalysis = Latest("analysis")
+_AccountWord = Latest("word")
+_CorrectedStatus = Latest("status")
+_CorrectedPeriod = Latest("period")
 _CrmExistence = Latest("existence")
 _CrmValue = Latest("value")
 
@@ -116,6 +119,7 @@ class Invoice(Fact):
     created_at: Annotated[datetime | None, Min()] = None
     last_failed_at: Annotated[datetime | None, Max()] = None
     paid_at: Annotated[datetime | None, Min()] = None
+    given_up_at: Annotated[datetime | None, Max()] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,10 @@ class Payment(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditEntry(Fact):
-    """Credits bought (positive) or used (negative). `amount` is what a purchase cost, to share out its refunds."""
+    """Credits bought (positive), used (negative) or adjusted (either).
+
+    `amount` is what a purchase cost, to share out its refunds.
+    """
 
     source: Annotated[str, Key()]
     entry_id: Annotated[str, Key()]
@@ -147,6 +154,31 @@ class CreditEntry(Fact):
     amount: Annotated[int | None, Constant()] = None
     occurred_at: Annotated[datetime | None, Min()] = None
     reason: Annotated[str | None, Constant()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountCorrection(Fact):
+    """An operator's freeze or unfreeze of an account: the last one counts, for as long as the view lets it."""
+
+    source: Annotated[str, Key()]
+    customer_id: Annotated[str, Key()]
+    is_frozen: Annotated[bool | None, _AccountWord] = None
+    corrected_at: Annotated[datetime | None, _AccountWord] = None
+    event_id: Annotated[str | None, _AccountWord] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionCorrection(Fact):
+    """What an operator said of a subscription, beside what its provider says: the view shows the later of the two."""
+
+    source: Annotated[str, Key()]
+    subscription_id: Annotated[str, Key()]
+    customer_id: Annotated[str | None, Constant()] = None
+    status: Annotated[str | None, _CorrectedStatus] = None
+    corrected_at: Annotated[datetime | None, _CorrectedStatus] = None
+    event_id: Annotated[str | None, _CorrectedStatus] = None
+    current_period_end: Annotated[datetime | None, _CorrectedPeriod] = None
+    period_corrected_at: Annotated[datetime | None, _CorrectedPeriod] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +238,8 @@ SUBSCRIPTIONS: Final = Table("subscriptions", Subscription)
 INVOICES: Final = Table("invoices", Invoice)
 PAYMENTS: Final = Table("payments", Payment)
 CREDIT_ENTRIES: Final = Table("credit_entries", CreditEntry)
+ACCOUNT_CORRECTIONS: Final = Table("account_corrections", AccountCorrection)
+SUBSCRIPTION_CORRECTIONS: Final = Table("subscription_corrections", SubscriptionCorrection)
 CALLS: Final = Table("calls", Call)
 CRM_OBJECTS: Final = Table("crm_objects", CrmObject)
 CRM_PROPERTIES: Final = Table("crm_properties", CrmProperty)
@@ -216,6 +250,8 @@ TABLES: Final[list[Table[Any]]] = [
     INVOICES,
     PAYMENTS,
     CREDIT_ENTRIES,
+    ACCOUNT_CORRECTIONS,
+    SUBSCRIPTION_CORRECTIONS,
     CALLS,
     CRM_OBJECTS,
     CRM_PROPERTIES,

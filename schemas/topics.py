@@ -55,6 +55,11 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
 }
 
 
+def is_folded(topic: str) -> bool:
+    """Whether a topic is part of the log that the tables are made of: those of sources, and the corrections."""
+    return topic.startswith(PREFIX) and (topic == OPERATOR or topic not in SIDE_CONFIG)
+
+
 def topic_of(source: str) -> str:
     return PREFIX + source
 

@@ -17,12 +17,25 @@ FROM :gen.messages
 WHERE our_number IS NOT NULL AND peer_number IS NOT NULL
 GROUP BY source, channel, our_number, peer_number;
 
--- A checkout may name a subscription before any of its own events has come: no state, no row yet.
+-- A checkout may name a subscription before any of its own events has come: no state, no row yet. What an operator said of
+-- one is shown from its moment on, until a later event of the provider's; whose times are whole seconds, and lose a tie.
 CREATE OR REPLACE VIEW :views.subscriptions AS
-SELECT source, subscription_id, customer_id, client_reference_id, status, price_id, current_period_end,
-       cancel_at_period_end, event_created, event_id
-FROM :gen.subscriptions
-WHERE event_id IS NOT NULL;
+SELECT said.source, said.subscription_id, coalesce(said.customer_id, corrected.customer_id) AS customer_id,
+       said.client_reference_id,
+       CASE WHEN corrected.corrected_at >= coalesce(said.event_created, '-infinity')
+            THEN corrected.status ELSE said.status END AS status,
+       said.price_id,
+       CASE WHEN corrected.period_corrected_at >= coalesce(said.event_created, '-infinity')
+            THEN corrected.current_period_end ELSE said.current_period_end END AS current_period_end,
+       said.cancel_at_period_end,
+       CASE WHEN corrected.corrected_at >= coalesce(said.event_created, '-infinity')
+            THEN corrected.corrected_at ELSE said.event_created END AS event_created,
+       CASE WHEN corrected.corrected_at >= coalesce(said.event_created, '-infinity')
+            THEN corrected.event_id ELSE said.event_id END AS event_id
+FROM :gen.subscriptions AS said
+LEFT JOIN :gen.subscription_corrections AS corrected
+       ON corrected.source = said.source AND corrected.subscription_id = said.subscription_id
+WHERE said.event_id IS NOT NULL OR corrected.event_id IS NOT NULL;
 
 CREATE OR REPLACE VIEW :views.invoices AS
 SELECT source, invoice_id, subscription_id, customer_id, status, amount_due, amount_paid, currency, attempt_count,
@@ -60,6 +73,8 @@ WITH customer AS (
     UNION SELECT source, customer_id FROM :gen.invoices WHERE customer_id IS NOT NULL
     UNION SELECT source, customer_id FROM :gen.payments WHERE customer_id IS NOT NULL
     UNION SELECT source, customer_id FROM :gen.credit_entries WHERE customer_id IS NOT NULL
+    UNION SELECT source, customer_id FROM :gen.account_corrections
+    UNION SELECT source, customer_id FROM :gen.subscription_corrections WHERE customer_id IS NOT NULL
 ), ranked AS (
     -- Those that count come first; within either kind, the one whose last event is the latest.
     SELECT *,
@@ -91,11 +106,24 @@ WITH customer AS (
     LEFT JOIN shown USING (source, customer_id)
     LEFT JOIN unpaid USING (source, customer_id)
     LEFT JOIN failing USING (source, customer_id)
+), word AS (
+    -- An operator's, for as long as the provider has said nothing later of what freezes.
+    SELECT said.source, said.customer_id, said.is_frozen, said.corrected_at
+    FROM :gen.account_corrections AS said
+    WHERE NOT EXISTS (
+        SELECT FROM :gen.subscriptions AS later
+        WHERE later.source = said.source AND later.customer_id = said.customer_id
+          AND later.event_created > said.corrected_at
+    ) AND NOT EXISTS (
+        SELECT FROM :gen.invoices AS later
+        WHERE later.source = said.source AND later.customer_id = said.customer_id
+          AND greatest(later.last_failed_at, later.paid_at, later.given_up_at) > said.corrected_at
+    )
 )
 SELECT customer.source, customer.customer_id,
-       freezing.reason IS NOT NULL AS is_frozen,
-       freezing.reason AS frozen_reason,
-       freezing.since AS frozen_at,
+       coalesce(word.is_frozen, freezing.reason IS NOT NULL) AS is_frozen,
+       CASE WHEN word.is_frozen THEN 'operator' WHEN word.is_frozen IS NULL THEN freezing.reason END AS frozen_reason,
+       CASE WHEN word.is_frozen THEN word.corrected_at WHEN word.is_frozen IS NULL THEN freezing.since END AS frozen_at,
        shown.subscription_id,
        shown.status AS subscription_status,
        tier.name AS subscription_tier,
@@ -103,6 +131,7 @@ SELECT customer.source, customer.customer_id,
        coalesce(credits.balance, 0) AS credit_balance
 FROM customer
 JOIN freezing USING (source, customer_id)
+LEFT JOIN word USING (source, customer_id)
 LEFT JOIN shown USING (source, customer_id)
 LEFT JOIN redrive.price_tiers AS tier ON tier.price_id = shown.price_id
 LEFT JOIN :views.credits AS credits USING (source, customer_id);

@@ -23,14 +23,14 @@ def events() -> None:
     """Look events up in the index of the log. Bodies, phone numbers and e-mail addresses are redacted."""
 
 
-def _reveal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def reveal_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`reveal`: what was asked for, or None."""
     command = click.option("--reason", help="Why; goes into the audit with --reveal.")(command)
     flag = "Show the whole, but for credentials. The audit first notes who (REDRIVE_OPERATOR), when, what and why."
     return click.option("--reveal", is_flag=True, help=flag)(command)
 
 
-def _reveal(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | None:
+def reveal_of(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | None:
     if reason is not None and not is_asked:
         raise click.UsageError("--reason goes with --reveal")
     return Reveal(runtime.operator, reason) if is_asked else None
@@ -44,12 +44,12 @@ def _reveal(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | No
 @click.option("--to", "to_ms", type=TIME, help="Arrived before.")
 @click.option("--q", metavar="TEXT", help="Contained in the event id, the type or the error.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@_reveal_options
+@reveal_options
 @json_option
 @with_runtime
 def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reason: str | None, **search: Any) -> None:
     """Newest first."""
-    asked = _reveal(runtime, reveal, reason)
+    asked = reveal_of(runtime, reveal, reason)
 
     async def read() -> Page:
         connection = await connect(runtime.settings)
@@ -83,7 +83,7 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
 @events.command("show")
 @click.argument("source")
 @click.argument("event_id")
-@_reveal_options
+@reveal_options
 @json_option
 @with_runtime
 def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reason: str | None, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
     Of a body its shape is shown: the structure, the names, and the values of names that are safe, such as type and
     status. EVENT_ID may be given as `list` shows it.
     """
-    asked = _reveal(runtime, reveal, reason)
+    asked = reveal_of(runtime, reveal, reason)
 
     async def read() -> dict[str, Any]:
         cluster = runtime.cluster()
@@ -112,6 +112,11 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
     print_fields(event)
     out.print("\n[bold]locations[/]")
     print_fields({f"{at['topic']}/{at['partition']}/{at['record_offset']}": at["status"] for at in locations})
+    print_record(headers, body, is_redacted)
+
+
+def print_record(headers: dict[str, Any] | None, body: dict[str, Any] | None, is_redacted: bool) -> None:
+    """Headers and body, as `shown_record` gives them."""
     out.print("\n[bold]headers[/]")
     print_fields(headers or {})
     out.print("\n[bold]body[/]")

@@ -9,15 +9,19 @@ from pydantic import SecretStr
 
 from deploy.appending import appending
 from deploy.control import control_topic
+from deploy.correcting import correction_desk
+from deploy.folding import LiveFolding
 from deploy.service import Readiness, health_routes, listen, read_again, reload_event, stop_event, wait_for_signal
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.wiring import Runtime, open_pool
 from replay.api import create_console
 from replay.audit import Author
+from replay.dead_letters import DeadLetters
 from replay.events_api import event_routes
 from replay.operations import Operations
 from replay.ports import Connection
 from replay.quarantine import Holdings, Order, Quarantine, Release
+from replay.requeue import Requeue, Requeued
 from replay.window import LogReader
 
 DRAIN_SECONDS: Final = 20.0
@@ -48,8 +52,20 @@ async def run_console(runtime: Runtime) -> None:
             async with appending(cluster) as append:
                 return await quarantine.release(names, Order(author, append), _unheard)
 
+    async def requeue(connection: Connection, wanted: DeadLetters, author: Author | None) -> Requeued:
+        async with LogReader(cluster) as reader:
+            folding = await LiveFolding.open(connection)
+            return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
+
     operations = Operations(
-        pool, lambda: current[0].sources, control_topic(cluster), holdings, release, runtime.operator
+        pool=pool,
+        sources=lambda: current[0].sources,
+        control=control_topic(cluster),
+        holdings=holdings,
+        release=release,
+        desk=lambda: correction_desk(cluster, current[0].sources),
+        requeue=requeue,
+        operator=runtime.operator,
     )
     app = create_app(pool, settings.admin_api_key, operations, lambda: LogReader(cluster), readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)

@@ -31,7 +31,7 @@ from schemas.cluster import Cluster
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
-from schemas.topics import MAX_RECORD_BYTES, PREFIX, SIDE_CONFIG, topic_of
+from schemas.topics import MAX_RECORD_BYTES, OPERATOR, is_folded, topic_of
 
 DEPENDENCY_SECONDS: Final = 30.0
 DRAIN_SECONDS: Final = 20.0
@@ -174,10 +174,10 @@ def _last_resort() -> Iterator[None]:
 
 
 async def _topics_to_fold(cluster: Cluster, runtime: Runtime) -> list[str]:
-    """Those of the configured sources, and those that a source no longer configured left behind."""
+    """Those of the configured sources, those that a source no longer configured left behind, and the corrections."""
     async with Topics(cluster) as topics:
-        names = {name for name in await topics.names() if name.startswith(PREFIX) and name not in SIDE_CONFIG}
-    wanted = {source.topic for source in runtime.sources.values()}
+        names = {name for name in await topics.names() if is_folded(name)}
+    wanted = {OPERATOR, *(source.topic for source in runtime.sources.values())}
     if missing := sorted(wanted - names):
         raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
     return sorted(names | wanted)

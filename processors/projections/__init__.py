@@ -12,6 +12,7 @@ from processors.projections import (
     aircall,
     google_calendar,
     hubspot,
+    operator,
     retell,
     sendgrid,
     standardwebhooks,
@@ -25,6 +26,7 @@ from schemas.envelope import Record
 from schemas.errors import Misconfigured, PoisonRecord
 from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
 from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, wrong_shape
+from schemas.topics import OPERATOR
 
 PROJECTIONS: Final[dict[str, Projection]] = {
     "stripe": stripe.project,
@@ -77,8 +79,11 @@ def project(record: Record) -> tuple[list[Event], bytes]:
     Raises `PoisonRecord`: `unparsable`, `unknown_provider`, or `invalid_payload` for a body of a known type that does
     not hold what that type holds.
     """
-    provider, payload = read_payload(record)
     try:
+        # By the topic, and not by what a header says: no delivery can pass for an operator's word.
+        if record.location.topic == OPERATOR:
+            return operator.project(record)
+        provider, payload = read_payload(record)
         projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
         events = [_bounded(event) for event in projection(record, payload)]
         return events, provider.fingerprint(payload)

@@ -40,6 +40,8 @@ _CHECKOUT_STATUSES: Final = {
     ("checkout.session.async_payment_failed", "unpaid"): "requires_payment_method",
 }
 
+_GIVEN_UP: Final = frozenset({"invoice.voided", "invoice.marked_uncollectible"})
+
 Facts = tuple[tuple[Fact, ...], str | None]
 """The facts of an event, and why it is ignored all the same, if it is."""
 
@@ -95,6 +97,7 @@ def _invoice(context: _Context, data: dict[str, Any]) -> Facts:
         created_at=_time(found.created),
         last_failed_at=context.created if context.type == "invoice.payment_failed" else None,
         paid_at=_time(found.status_transitions.paid_at),
+        given_up_at=context.created if context.type in _GIVEN_UP else None,
     )
     return (fact,), None
 

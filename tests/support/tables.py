@@ -25,6 +25,8 @@ FACTS = (
     "invoices",
     "payments",
     "credit_entries",
+    "account_corrections",
+    "subscription_corrections",
     "calls",
     "crm_objects",
     "crm_properties",

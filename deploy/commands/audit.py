@@ -1,0 +1,61 @@
+"""`redrive audit list`: who changed what, when, and why."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+import orjson
+
+from deploy.cli import json_option, run, with_runtime
+from deploy.output import out, print_json, print_table
+from deploy.times import TIME
+from deploy.wiring import Runtime, connect
+from replay.audit import AuditSearch
+from replay.audit import list_audit as read_audit
+
+
+@click.group()
+def audit() -> None:
+    """What operators changed, and looked at."""
+
+
+@audit.command("list")
+@click.option("--operator", help="Who.")
+@click.option("--action", "action_glob", metavar="GLOB", help="What, with * for any text: 'source.*'.")
+@click.option("--from", "from_ms", type=TIME, help="At or after.")
+@click.option("--to", "to_ms", type=TIME, help="Before.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@with_runtime
+def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> None:
+    """Newest first."""
+
+    async def read() -> list[dict[str, Any]]:
+        connection = await connect(runtime.settings)
+        try:
+            return (await read_audit(connection, AuditSearch(**search), limit))[0]
+        finally:
+            await connection.close()
+
+    found = run(read())
+    if as_json:
+        print_json({"audit": found})
+        return
+    print_table(
+        ("at", "operator", "action", "reason", "details"),
+        [
+            (
+                f"{row['at']:%Y-%m-%d %H:%M:%S}",
+                row["operator"],
+                row["action"],
+                row["reason"],
+                orjson.dumps(row["details"]).decode(),
+            )
+            for row in found
+        ],
+    )
+    if not found:
+        out.print("the audit has nothing like that")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (audit,)

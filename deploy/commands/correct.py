@@ -1,0 +1,130 @@
+"""`redrive correct credits | account | subscription`: an operator's change, as an event of the log."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from deploy.cli import json_option, run, with_runtime
+from deploy.commands.send import wait_until_folded
+from deploy.correcting import correction_desk
+from deploy.output import out, print_json, print_table
+from deploy.times import TIME
+from deploy.wiring import Runtime, connect
+from replay.corrections import Corrected, Order, parse_order
+from replay.corrections import correct as make_correction
+from schemas.corrections import SubscriptionStatus
+from schemas.errors import InvalidSelection
+
+_ORDER: Final = TypeAdapter(dict[str, Any])
+
+
+@click.group()
+def correct() -> None:
+    """Correct a balance, a frozen account or a subscription: never by UPDATE, always by an event of the log."""
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every correction takes."""
+    for decorate in reversed(
+        (
+            click.option("--source", required=True, help="The source of the customer: 'stripe'."),
+            click.option("--reason", required=True, help="Why; goes into the record and into the audit."),
+            click.option("--id", "correction_id", help="Of your choice: said twice, it is one correction."),
+            click.option("--new", "is_new", is_flag=True, help="Also of a customer that no record has named."),
+            click.option("--dry-run", is_flag=True, help="Show the row before and after; change nothing."),
+            click.option("--wait", is_flag=True, help="Wait until its row is seen in Postgres."),
+            json_option,
+        )
+    ):
+        command = decorate(command)
+    return with_runtime(command)
+
+
+@correct.command()
+@click.argument("customer")
+@click.option("--credits", type=int, required=True, help="To give, or with a minus to take back.")
+@_options
+def credits(runtime: Runtime, customer: str, credits: int, **asked: Any) -> None:
+    """Give credits to CUSTOMER, or take them back: an entry of kind 'adjustment'."""
+    _correct(runtime, {"type": "credits.adjusted", "customer": customer, "credits": credits}, **asked)
+
+
+@correct.command()
+@click.argument("customer")
+@click.option(
+    "--freeze/--unfreeze", "is_frozen", required=True, default=None, help="Holds until the provider says more."
+)
+@_options
+def account(runtime: Runtime, customer: str, is_frozen: bool, **asked: Any) -> None:
+    """Freeze or unfreeze the account of CUSTOMER."""
+    _correct(runtime, {"type": "account.frozen" if is_frozen else "account.unfrozen", "customer": customer}, **asked)
+
+
+@correct.command()
+@click.argument("subscription")
+@click.option("--status", type=click.Choice(get_args(SubscriptionStatus)), required=True)
+@click.option("--period-end", type=TIME, help="The end of the current period.")
+@click.option("--customer", help="Whose it is; only with --new.")
+@_options
+def subscription(
+    runtime: Runtime, subscription: str, status: str, period_end: int | None, customer: str | None, **asked: Any
+) -> None:
+    """Set the status of SUBSCRIPTION, until the provider says more."""
+    change = {"type": "subscription.corrected", "subscription": subscription, "status": status, "customer": customer}
+    if period_end is not None:
+        change["current_period_end"] = datetime.fromtimestamp(period_end / 1000, UTC).isoformat()
+    _correct(runtime, change, **asked)
+
+
+def _correct(
+    runtime: Runtime,
+    change: dict[str, Any],
+    *,
+    correction_id: str | None,
+    is_new: bool,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+    **said: str,
+) -> None:
+    document = {"change": change, "id": correction_id, "new": is_new, "dry_run": dry_run, **said}
+    try:
+        order = parse_order(_ORDER.dump_json(document))
+    except (ValidationError, UnicodeEncodeError) as error:
+        raise InvalidSelection("a text is no UTF-8") from error
+    done = run(_make(runtime, order, wait))
+    if as_json:
+        print_json({**done._asdict(), "dry_run": dry_run})
+    else:
+        _print(done)
+
+
+async def _make(runtime: Runtime, order: Order, wait: bool) -> Corrected:
+    connection = await connect(runtime.settings)
+    try:
+        desk = correction_desk(runtime.cluster(), runtime.sources)
+        done = await make_correction(connection, desk, order, runtime.operator)
+        if wait and done.location is not None:
+            await wait_until_folded(connection, [done.location])
+        return done
+    finally:
+        await connection.close()
+
+
+def _print(done: Corrected) -> None:
+    before, after = done.before or {}, done.after or {}
+    changed = [(name, before.get(name), value) for name, value in after.items() if value != before.get(name)]
+    if changed:
+        print_table((done.table, "before", "after"), changed)
+    if done.status == "planned":
+        out.print("nothing was changed: this was a dry run" if changed else "it would change nothing")
+    elif done.status == "duplicate":
+        out.print(f"{done.event_id} was said before, at {done.location}: nothing was appended")
+    else:
+        out.print(f"{done.event_id} is on the log, at {done.location}")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (correct,)

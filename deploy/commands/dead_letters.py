@@ -1,0 +1,161 @@
+"""`redrive dead-letters list | show | requeue`: records that no projection could apply, and folding them again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import click
+
+from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
+from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.folding import LiveFolding
+from deploy.output import out, print_fields, print_json, print_table, progress
+from deploy.times import TIME
+from deploy.wiring import Runtime, connect
+from replay.audit import Author
+from replay.dead_letters import DeadLetters, UnknownDeadLetter, list_dead_letters, parse_location, show_dead_letter
+from replay.requeue import Requeue, Requeued
+from replay.window import LogReader
+from schemas.errors import InvalidSelection
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Records that no projection could apply. After a fix they are folded again, as often as it takes."""
+
+
+def _filters(reason_flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorate in reversed(
+            (
+                click.option("--source", "sources", multiple=True, help="Repeatable."),
+                click.option(reason_flag, "dead_reason", metavar="CODE", help="Why it is dead: 'invalid_payload'."),
+                click.option("--from", "from_ms", type=TIME, help="Arrived at or after."),
+                click.option("--to", "to_ms", type=TIME, help="Arrived before."),
+            )
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def _wanted(
+    sources: tuple[str, ...],
+    dead_reason: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    locations: tuple[str, ...] = (),
+) -> DeadLetters:
+    places = tuple(parse_location(text) for text in locations)
+    return DeadLetters(sources or None, dead_reason, from_ms, to_ms, places or None)
+
+
+@dead_letters.command("list")
+@_filters("--reason")
+@click.option("--all", "is_all", is_flag=True, help="Also those that a requeue has revived.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@with_runtime
+def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **filters: Any) -> None:
+    """Those that are open, latest arrival first. Redacted; an error quotes nothing."""
+    wanted = _wanted(**filters)
+
+    async def read() -> list[dict[str, Any]]:
+        connection = await connect(runtime.settings)
+        try:
+            return (await list_dead_letters(connection, wanted, is_all, limit))[0]
+        finally:
+            await connection.close()
+
+    found = run(read())
+    if as_json:
+        print_json({"dead_letters": found})
+        return
+    print_table(
+        ("received", "location", "type", "status", "error", "requeued"),
+        [
+            (
+                f"{row['received_at']:%Y-%m-%d %H:%M:%S}",
+                row["location"],
+                row["type"],
+                row["status"],
+                row["error"],
+                row["attempts"] or "",
+            )
+            for row in found
+        ],
+    )
+    if not found:
+        out.print("no dead letter matches")
+
+
+@dead_letters.command("show")
+@click.argument("location", metavar="TOPIC/PARTITION/OFFSET")
+@reveal_options
+@json_option
+@with_runtime
+def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | None, as_json: bool) -> None:
+    """One of them: why, what was tried, and the headers and body of its record."""
+    asked, at = reveal_of(runtime, reveal, reason), parse_location(location)
+
+    async def read() -> dict[str, Any]:
+        cluster = runtime.cluster()
+        connection = await connect(runtime.settings)
+        try:
+            return await show_dead_letter(connection, lambda: LogReader(cluster), at, asked)
+        except UnknownDeadLetter as error:
+            raise Failed(str(error)) from error
+        finally:
+            await connection.close()
+
+    letter = run(read())
+    if as_json:
+        print_json(letter)
+        return
+    is_redacted, headers, body = (letter.pop(name) for name in ("redacted", "headers", "body"))
+    print_fields(letter)
+    print_record(headers, body, is_redacted)
+
+
+@dead_letters.command()
+@click.argument("locations", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]...")
+@_filters("--dead-reason")
+@click.option("--all", "is_all", is_flag=True, help="All that are open.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of them; change nothing.")
+@click.option("--reason", help="Why you do it; goes into the audit.")
+@json_option
+@with_runtime
+def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, as_json: bool, **filters: Any) -> None:
+    """Fold them again, with the projections of this machine. Exit 1 if one of them is dead still, or gone."""
+    wanted = _wanted(**filters)
+    if wanted.is_any != is_all:
+        raise InvalidSelection("name locations, --source, --dead-reason or a window; or --all, and then nothing else")
+    done = run(_requeue(runtime, wanted, None if dry_run else Author(runtime.operator, reason)))
+    if as_json:
+        print_json({**asdict(done), "dry_run": dry_run})
+    else:
+        would = "would be revived" if dry_run else "revived"
+        out.print(f"{done.revived} {would}; {done.dead} are dead still")
+        if done.gone:
+            out.print(f"[yellow]{done.gone} are gone from the log[/]: nothing can be folded again")
+        if done.left_to_live:
+            out.print(f"{done.left_to_live} are left to the live workers, which will fold them")
+    if done.dead or done.gone:
+        raise Reported(EXIT_FAILED)
+
+
+async def _requeue(runtime: Runtime, wanted: DeadLetters, author: Author | None) -> Requeued:
+    connection = await connect(runtime.settings)
+    try:
+        async with LogReader(runtime.cluster()) as reader:
+            folding = await LiveFolding.open(connection)
+            with progress() as bar:
+                task = bar.add_task("folding again", total=None)
+                requeueing = Requeue(connection, reader, folding, author)
+                return await requeueing.run(wanted, lambda letters: bar.advance(task, letters))
+    finally:
+        await connection.close()
+
+
+COMMANDS: Final[Sequence[click.Command]] = (dead_letters,)

@@ -1,0 +1,20 @@
+"""What a correction needs of the processors and of Kafka, for the command and for the console."""
+
+from collections.abc import Collection
+
+from deploy.appending import append_correction
+from deploy.folding import LiveFolding
+from replay.corrections import Desk
+from replay.window import LogReader
+from schemas.cluster import Cluster
+from schemas.corrections import Correction
+from schemas.envelope import Location
+
+
+def correction_desk(cluster: Cluster, sources: Collection[str]) -> Desk:
+    """`sources` are the names of those that are configured now."""
+
+    async def append(correction: Correction) -> Location:
+        return await append_correction(cluster, correction)
+
+    return Desk(tuple(sources), lambda: LogReader(cluster), LiveFolding.open, append)

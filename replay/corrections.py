@@ -1,0 +1,234 @@
+"""An operator's correction: shown before it is made, on record before its effect, appended as an event of the log.
+
+Must not write a table itself: the fold of the event does.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from replay import audit
+from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcome
+from replay.requeue import RolledBack, hold_live
+from replay.selection import require_text
+from replay.sources import UnknownSource
+from replay.window import LogReader
+from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
+from schemas.envelope import Location, Record
+from schemas.errors import InvalidSelection, InvalidTransition, PoisonRecord
+from schemas.topics import OPERATOR
+
+ACTIONS: Final = {
+    "credits.adjusted": "credits.adjust",
+    "account.frozen": "account.freeze",
+    "account.unfrozen": "account.unfreeze",
+    "subscription.corrected": "subscription.correct",
+}
+"""Type of a change -> what the audit calls it."""
+
+_LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.corrections'))"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.corrections'))"
+_IS_KNOWN: Final[LiteralString] = "SELECT EXISTS (SELECT FROM public.accounts WHERE source = $1 AND customer_id = $2)"
+_ROWS: Final[dict[str, LiteralString]] = {
+    "credits": "SELECT * FROM public.credits WHERE source = $1 AND customer_id = $2",
+    "accounts": "SELECT * FROM public.accounts WHERE source = $1 AND customer_id = $2",
+    "subscriptions": "SELECT * FROM public.subscriptions WHERE source = $1 AND subscription_id = $2",
+}
+
+
+class Order(BaseModel):
+    """What an operator asks for. `id`: said again, it is the same correction; `new`: nothing has to be known yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    source: str
+    change: Change
+    reason: str
+    id: CorrectionId | None = None
+    new: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a correction needs of others. `sources` are the names of those that are configured now."""
+
+    sources: Collection[str]
+    open_log: Callable[[], LogReader]
+    open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
+    append: AppendCorrection
+
+
+class Corrected(NamedTuple):
+    """`status` is `accepted`, `duplicate` (said before, nothing was appended) or `planned` (a dry run).
+
+    `before` and `after` are the row of the read model; of a duplicate, both are as it is.
+    """
+
+    status: str
+    id: str | None
+    event_id: str | None
+    location: str | None
+    table: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A correction as a record that is not on the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def parse_order(raw: bytes) -> Order:
+    """Raises `InvalidSelection`, which names the first fault by its place."""
+    try:
+        return Order.model_validate_json(raw)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise InvalidSelection(f"{place}: {fault['msg']}" if place else fault["msg"]) from error
+
+
+async def correct(connection: Connection, desk: Desk, order: Order, operator: str) -> Corrected:
+    """One at a time. Raises `UnknownSource`, `InvalidSelection` (an unknown customer, no reason), `InvalidTransition`
+    (the id said something else before) and `Unavailable`, after which the same id can be said again.
+    """
+    if order.source not in desk.sources:
+        raise UnknownSource(f"no source is called {order.source[:40]!r}; there are: {', '.join(desk.sources)}")
+    correction = _correction(order, operator)
+    await connection.execute(_LOCK)
+    try:
+        earlier = await _earlier(desk, correction) if order.id is not None else None
+        if earlier is not None:
+            view, row = await _row(connection, correction)
+            return Corrected("duplicate", correction.id, correction.event_id, str(earlier), view, row, row)
+        view, before, after = await _effect(connection, desk, correction)
+        await _require_known(connection, order, before)
+        if order.dry_run:
+            return Corrected("planned", order.id, None, None, view, before, after)
+        location = await _append(connection, desk, correction)
+        return Corrected("accepted", correction.id, correction.event_id, str(location), view, before, after)
+    finally:
+        await connection.execute(_UNLOCK)
+
+
+def _correction(order: Order, operator: str) -> Correction:
+    for text in (operator, order.reason):
+        require_text(text)
+    now = datetime.now(UTC)
+    name = order.id or uuid.uuid4().hex
+    try:
+        return Correction(
+            id=name, at=now, source=order.source, operator=operator, reason=order.reason.strip(), change=order.change
+        )
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        raise InvalidSelection(f"{fault['loc'][0]}: {fault['msg']}") from error
+
+
+async def _earlier(desk: Desk, correction: Correction) -> Location | None:
+    """Where this id was said before, folded or not. Raises `InvalidTransition` if it said something else."""
+    async with desk.open_log() as reader:
+        ranges = await reader.tails(OPERATOR, 2**62)
+        async for _, records in reader.read(ranges):
+            for one in records:
+                if dict(one.headers).get("ce_id") == correction.event_id.encode():
+                    if _fingerprint(one) != correction.fingerprint:
+                        raise InvalidTransition(f"the id {correction.id} has said something else before")
+                    return Location(one.topic, one.partition, one.offset)
+    return None
+
+
+def _fingerprint(raw: Any) -> bytes | None:
+    """None for what is no correction."""
+    try:
+        record = Record.decode(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.headers, raw.value)
+        return Correction.decode(record).fingerprint
+    except (PoisonRecord, ValidationError):
+        return None
+
+
+async def _effect(
+    connection: Connection, desk: Desk, correction: Correction
+) -> tuple[str, dict[str, Any] | None, dict[str, Any] | None]:
+    """(read model, its row now, its row with the correction): folded as the workers will, and taken back."""
+    body, headers = correction.body(), correction.headers()
+    draft = _Draft(OPERATOR, 0, -1, correction.timestamp_ms, correction.event_id.encode(), body, headers)
+    outcomes: list[Outcome] = []
+
+    async def last(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+
+    try:
+        async with connection.transaction():
+            folding = await desk.open_folding(connection)
+
+            async def first() -> None:
+                await hold_live(connection, folding.generation)
+
+            view, before = await _row(connection, correction)
+            await folding.commit(connection, [folding.fold(draft)], first, last)
+            _, after = await _row(connection, correction)
+            raise RolledBack
+    except RolledBack:
+        pass
+    for letter in outcomes[0].letters:
+        raise InvalidSelection(f"the correction can't be folded: {letter.message}")
+    return view, before, after
+
+
+async def _row(connection: Connection, correction: Correction) -> tuple[str, dict[str, Any] | None]:
+    """(read model, the row of it that the correction is about)."""
+    change = correction.change
+    if isinstance(change, SubscriptionCorrected):
+        view, key = "subscriptions", change.subscription
+    else:
+        view, key = "credits" if isinstance(change, CreditsAdjusted) else "accounts", change.customer
+    row = await connection.fetchrow(_ROWS[view], correction.source, key)
+    return view, None if row is None else dict(row)
+
+
+async def _require_known(connection: Connection, order: Order, before: dict[str, Any] | None) -> None:
+    """A typing error must not make a customer. Raises `InvalidSelection`."""
+    change = order.change
+    if isinstance(change, SubscriptionCorrected):
+        if before is not None and change.customer not in (None, before["customer_id"]):
+            raise InvalidSelection(f"{change.subscription} is of {before['customer_id']}: a correction can't move it")
+        if before is None and change.customer is None:
+            raise InvalidSelection(
+                f"{order.source} has no subscription {change.subscription}: a new one needs its customer, and to be"
+                " said to be new"
+            )
+        if before is None and not order.new:
+            raise InvalidSelection(f"{order.source} has no subscription {change.subscription}, and it is not new")
+        return
+    if not order.new and not await connection.fetchval(_IS_KNOWN, order.source, change.customer):
+        raise InvalidSelection(f"{order.source} has no customer {change.customer}, and it is not said to be new")
+
+
+async def _append(connection: Connection, desk: Desk, correction: Correction) -> Location:
+    """On record before the log has it (invariant 10)."""
+    action = ACTIONS[correction.change.type]
+    change = correction.change.model_dump(mode="json", exclude={"type"}, exclude_none=True)
+    details = {"source": correction.source, "correction": correction.id, **change}
+    await audit.note(connection, correction.operator, action, correction.reason, **details)
+    is_said = False
+    try:
+        location = await desk.append(correction)
+        is_said = True
+        return location
+    finally:
+        if not is_said:
+            doubt = {**details, "outcome": "in doubt: Kafka did not confirm it"}
+            await audit.note(connection, correction.operator, action, correction.reason, **doubt)

@@ -1,0 +1,73 @@
+"""What the routes of dead letters and corrections take and answer, for `replay.openapi`. Must not route."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from schemas.openapi import Document
+
+
+class DeadLetter(Document):
+    """`error` and `reason` are those of the last try, and begin with one another; `attempts` counts requeues.
+
+    `gone`: a requeue did not find the record on the log. `revived` ones are listed with `all` only.
+    """
+
+    location: str
+    source: str
+    event_id: str
+    provider: str
+    type: str
+    received_at: datetime
+    topic: str
+    partition: int
+    record_offset: int
+    status: Literal["dead", "gone", "revived"]
+    reason: str
+    error: str | None
+    first_reason: str
+    first_error: str | None
+    attempts: int
+    first_at: datetime | None
+    last_at: datetime | None
+    operator: str | None
+
+
+class DeadLetterList(Document):
+    dead_letters: list[DeadLetter]
+    cursor: str | None
+
+
+class RequeueOrder(BaseModel):
+    """Something is named, or `all` is said. `dead_reason` is why they are dead, `reason` why they are folded again."""
+
+    source: str | list[str] | None = None
+    dead_reason: str | None = None
+    since: str | None = Field(None, alias="from")
+    to: str | None = None
+    locations: list[str] | None = None
+    all: bool = False
+    dry_run: bool = False
+    reason: str | None = None
+
+
+class RequeueDone(Document):
+    revived: int
+    dead: int
+    gone: int
+    left_to_live: int
+    dry_run: bool
+
+
+class CorrectionDone(Document):
+    """`before` and `after` are the row of the read model `table`. `duplicate`: the id was said before."""
+
+    status: Literal["accepted", "duplicate", "planned"]
+    id: str | None
+    event_id: str | None
+    location: str | None
+    table: Literal["credits", "accounts", "subscriptions"]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    dry_run: bool
