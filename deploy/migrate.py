@@ -124,6 +124,14 @@ async def is_current(connection: Connection) -> bool:
     return not await plan(connection)
 
 
+async def price_tiers(connection: Connection) -> dict[str, str]:
+    """Those that the database has; none where it has no schema yet."""
+    if await connection.fetchval("SELECT to_regclass('redrive.price_tiers')") is None:
+        return {}
+    rows = await connection.fetch("SELECT price_id, name FROM redrive.price_tiers")
+    return {row["price_id"]: row["name"] for row in rows}
+
+
 async def store_price_tiers(connection: Connection, tiers: dict[str, str]) -> None:
     """What `[price_tiers]` of redrive.toml says, as the table that the accounts view joins."""
     async with connection.transaction():

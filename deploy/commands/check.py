@@ -15,6 +15,7 @@ from deploy import migrate as migrations
 from deploy import roles
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
+from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connect, given_environment
@@ -219,10 +220,7 @@ def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> N
             if with_roles:
                 pending += [f"role {name}" for name in await roles.missing(connection)]
             if apply:
-                if with_roles:
-                    await roles.create(connection)
-                await migrations.migrate(connection, runtime.settings.require_database())
-                await migrations.store_price_tiers(connection, runtime.file.price_tiers)
+                await _migrate(connection, runtime, pending, with_roles)
             return pending, apply
         finally:
             await connection.close()
@@ -234,6 +232,20 @@ def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> N
         out.print(f"applied: {', '.join(names) or 'nothing was pending'}; tables and views are this version's")
     else:
         out.print(f"pending: {', '.join(names)}; `redrive migrate --apply` applies them" if names else "up to date")
+
+
+async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_roles: bool) -> None:
+    tiers = runtime.file.price_tiers
+    is_change = bool(pending) or tiers != await migrations.price_tiers(connection)
+    what = {"pending": pending, "price_tiers": tiers}
+    # A database that has no audit yet gets one with what is noted in it.
+    is_noted = not is_change or await record(connection, runtime, "schema.migrate", **what)
+    if with_roles:
+        await roles.create(connection)
+    await migrations.migrate(connection, runtime.settings.require_database())
+    await migrations.store_price_tiers(connection, tiers)
+    if not is_noted:
+        await record(connection, runtime, "schema.migrate", **what)
 
 
 @click.command()
@@ -248,6 +260,9 @@ def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
         async with Topics(runtime.cluster()) as admin:
             created: list[str] = []
             if apply:
+                missing = sorted(set(needed) - await admin.names())
+                if missing:
+                    await record_anew(runtime, "topics.create", topics=missing)
                 created = await admin.create(needed, runtime.settings.partitions, runtime.settings.replication_factor)
             return created, await admin.states(needed)
 

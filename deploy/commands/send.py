@@ -11,6 +11,7 @@ import click
 
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, progress
+from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
 from deploy.wiring import Runtime, connect
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
@@ -96,6 +97,8 @@ def send(
 async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bool) -> dict[str, Any]:
     statuses: dict[int, int] = {}
     locations: list[str] = []
+    if runtime.settings.app_env == "production":
+        await record_anew(runtime, "samples.send", source=source.name, count=count)
     timeout = aiohttp.ClientTimeout(total=30)
     with progress() as bar:
         task = bar.add_task(f"sending to {source.name}", total=count)
