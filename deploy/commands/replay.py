@@ -16,6 +16,7 @@ from replay.plan import Plan, make_plan
 from replay.runner import RateLimit, Runner
 from replay.selection import Selection, parse_offsets
 from replay.window import LogReader
+from schemas import corrections
 from schemas.errors import InvalidSelection
 
 
@@ -28,7 +29,9 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same selection for a plan and for a run."""
     for decorate in reversed(
         (
-            click.option("--source", "sources", multiple=True, help="Repeatable; default every configured source."),
+            click.option(
+                "--source", "sources", multiple=True, help="Repeatable; default every configured one, and 'operator'."
+            ),
             click.option("--from", "from_ms", type=TIME, help="Arrived at or after: RFC 3339 or '2h ago'."),
             click.option("--to", "to_ms", type=TIME, help="Arrived before; default the log's end as of now."),
             click.option("--type", "type_glob", metavar="GLOB", help="Event types: 'stripe.invoice.*'."),
@@ -41,11 +44,11 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _selection(runtime: Runtime, sources: tuple[str, ...], offsets: tuple[str, ...], **rest: Any) -> Selection:
-    if unknown := sorted(set(sources) - set(runtime.sources)):
-        raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(runtime.sources)}")
-    return Selection(
-        sources=sources or tuple(runtime.sources), offsets=tuple(parse_offsets(text) for text in offsets), **rest
-    )
+    # Corrections are part of the log.
+    known = (*runtime.sources, corrections.SOURCE)
+    if unknown := sorted(set(sources) - set(known)):
+        raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    return Selection(sources=sources or known, offsets=tuple(parse_offsets(text) for text in offsets), **rest)
 
 
 @replay.command()

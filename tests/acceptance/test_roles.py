@@ -112,8 +112,14 @@ async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_w
         installation.environment["STRIPE_WEBHOOK_SECRET"] = NEW_SECRET
         await installation.redrive("quarantine", "release", "--source", "stripe", "--reason", "roles")
         assert await operators.fetchval("SELECT count(*) FROM redrive.releases WHERE location IS NOT NULL") == 1
+        await installation.redrive(
+            *("correct", "credits", "cus_roles", "--credits", "5", "--source", "stripe"),
+            *("--new", "--wait", "--reason", "roles"),
+        )
+        assert await operators.fetchval("SELECT balance FROM credits WHERE customer_id = 'cus_roles'") == 5
+        await installation.redrive("dead-letters", "requeue", "--all", "--reason", "roles")
         async with aiohttp.ClientSession(headers={"X-Admin-API-Key": KEY}) as session:
-            for path in ("/", "/api/sources", "/api/events", "/api/audit", "/api/quarantine"):
+            for path in ("/", "/api/sources", "/api/events", "/api/audit", "/api/quarantine", "/api/dead-letters"):
                 async with session.get(installation.url("console") + path) as answer:
                     assert answer.status == 200, path
             url = f"{installation.url('console')}/api/sources/stripe/pause"
