@@ -19,6 +19,11 @@ def batch_redriven(replay: str, records: int, dead: int, ratio: float) -> None:
     PROGRESS.labels(replay).set(ratio)
 
 
+def letters_requeued(revived: int, dead: int) -> None:
+    RECORDS.labels("applied").inc(revived)
+    RECORDS.labels("dead").inc(dead)
+
+
 def console_refused(reason: str) -> None:
     """`wrong_key` or `throttled`."""
     REFUSED.labels(reason).inc()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Final, LiteralString
 
-from replay import audit
+from replay import audit, metrics
 from replay.audit import Author
 from replay.dead_letters import NEXT, DeadLetters
 from replay.live_traffic import Lag, LiveTraffic
@@ -129,18 +129,23 @@ class Requeue:
                 await self._fold(selected[first : first + PORTION_RECORDS], letters)
 
     async def _fold(self, records: Sequence[Any], letters: dict[Place, Any]) -> None:
+        errors: dict[Place, str] = {}
+
         async def first() -> None:
             await hold_live(self._connection, self._folding.generation)
 
         async def last(outcome: Outcome) -> None:
-            errors = {_place_of(one.raw): f"{one.reason}: {one.message}" for one in outcome.letters}
+            errors.update({_place_of(one.raw): f"{one.reason}: {one.message}" for one in outcome.letters})
             for record in records:
                 place = _place_of(record)
                 await self._note_try(letters[place], "dead" if place in errors else "revived", errors.get(place))
-            self._done.dead += len(errors)
-            self._done.revived += len(records) - len(errors)
 
         await self._commit([self._folding.fold(record) for record in records], first, last)
+        revived = len(records) - len(errors)
+        self._done.dead += len(errors)
+        self._done.revived += revived
+        if self._author is not None:
+            metrics.letters_requeued(revived, len(errors))
 
     async def _commit(
         self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Outcome], Awaitable[None]]

@@ -19,9 +19,9 @@ GROUP BY source, channel, our_number, peer_number;
 
 -- A checkout may name a subscription before any of its own events has come: no state, no row yet. What an operator said of
 -- one is shown from its moment on, until a later event of the provider's; whose times are whole seconds, and lose a tie.
+-- The second half are those that only an operator has spoken of: apart, so that an index on the customer serves the first.
 CREATE OR REPLACE VIEW :views.subscriptions AS
-SELECT said.source, said.subscription_id, coalesce(said.customer_id, corrected.customer_id) AS customer_id,
-       said.client_reference_id,
+SELECT said.source, said.subscription_id, said.customer_id, said.client_reference_id,
        CASE WHEN corrected.corrected_at >= coalesce(said.event_created, '-infinity')
             THEN corrected.status ELSE said.status END AS status,
        said.price_id,
@@ -35,7 +35,14 @@ SELECT said.source, said.subscription_id, coalesce(said.customer_id, corrected.c
 FROM :gen.subscriptions AS said
 LEFT JOIN :gen.subscription_corrections AS corrected
        ON corrected.source = said.source AND corrected.subscription_id = said.subscription_id
-WHERE said.event_id IS NOT NULL OR corrected.event_id IS NOT NULL;
+WHERE said.event_id IS NOT NULL
+UNION ALL
+SELECT said.source, said.subscription_id, corrected.customer_id, said.client_reference_id, corrected.status, said.price_id,
+       corrected.current_period_end, said.cancel_at_period_end, corrected.corrected_at, corrected.event_id
+FROM :gen.subscription_corrections AS corrected
+JOIN :gen.subscriptions AS said
+  ON said.source = corrected.source AND said.subscription_id = corrected.subscription_id
+WHERE said.event_id IS NULL;
 
 CREATE OR REPLACE VIEW :views.invoices AS
 SELECT source, invoice_id, subscription_id, customer_id, status, amount_due, amount_paid, currency, attempt_count,

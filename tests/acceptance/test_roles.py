@@ -155,7 +155,7 @@ FORBIDDEN = [
     ("redrive_dashboard", "SELECT * FROM redrive.event_index"),
     ("redrive_dashboard", "SELECT redrive.advance(1, 'webhooks.stripe', 0, 0, 9)"),
     ("redrive_dashboard", "INSERT INTO public.messages (source, message_id) VALUES ('a', 'b')"),
-    ("redrive_dashboard", "UPDATE public.subscriptions SET status = 'completed'"),
+    ("redrive_dashboard", "UPDATE public.invoices SET status = 'completed'"),
 ]
 
 
