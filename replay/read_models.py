@@ -1,5 +1,6 @@
 """The tables and views of one fold, in any schema: a generation, or one to throw away. Must not fold anything."""
 
+import re
 from importlib.resources import files
 from typing import Final
 
@@ -11,23 +12,42 @@ from schemas.facts import PLUGGED_IN, TABLES
 
 PUBLIC: Final = "public"
 SESSION: Final = "pg_temp"
-"""Views there are seen by one connection, and gone with it."""
+"""What is there is seen by one connection, and gone with it. Postgres lets every role make tables and views there."""
+
+_VIEW: Final = "CREATE OR REPLACE VIEW :views."
 
 
 async def create_facts(connection: Connection, schema: str, is_kept: bool = True) -> None:
     """The schema and its fact tables, where they are missing. What is not kept is empty after a crash of Postgres."""
-    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    if schema != SESSION:
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
         ddl = table.ddl(schema)
         await _declare(connection, ddl if is_kept else ddl.replace("CREATE TABLE", "CREATE UNLOGGED TABLE", 1))
 
 
 async def create_views(connection: Connection, facts: str, views: str = PUBLIC) -> None:
-    """The read models over the facts in one schema, as views in another; grants on those that are there stay."""
-    sql = _sql("views.sql").replace(":gen.", f"{facts}.").replace(":views.", f"{views}.")
-    await connection.execute(sql)
+    """The read models over the facts in one schema, as views in another; grants on those that are there stay.
+
+    Where one schema holds several sets, each has a prefix to its names: `pg_temp._before_`.
+    """
+    await connection.execute(_sql("views.sql").replace(":gen.", _place(facts)).replace(":views.", _place(views)))
     for table in PLUGGED_IN:
-        await _declare(connection, table.view_ddl(facts, views))
+        await _declare(connection, table.view_ddl(_place(facts), _place(views)))
+
+
+def tables_behind() -> dict[str, frozenset[str]]:
+    """Read models, in the order of their declaration, and the fact tables that each is computed from."""
+    found: dict[str, frozenset[str]] = {}
+    for statement in _sql("views.sql").split(_VIEW)[1:]:
+        view = statement.split(maxsplit=1)[0]
+        others = [found[name] for name in re.findall(r":views\.(\w+)", statement)]
+        found[view] = frozenset(re.findall(r":gen\.(\w+)", statement)).union(*others)
+    return found | {table.name: frozenset({table.name}) for table in PLUGGED_IN}
+
+
+def _place(schema: str) -> str:
+    return schema if "." in schema else f"{schema}."
 
 
 async def create_event_view(connection: Connection) -> None:

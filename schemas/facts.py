@@ -263,8 +263,13 @@ TABLE_OF: Final[dict[type[Fact], Table[Any]]] = {table.fact: table for table in 
 PLUGGED_IN: Final[list[Table[Any]]] = []
 """Those of plug-ins: no view of `views.sql` reads them, so each has a plain one."""
 
-VIEWS_OVER_SEVERAL: Final = frozenset({"conversations", "credits", "accounts", "webhook_events"})
-"""Views of ours that no table of their name is behind."""
+VIEWS_OVER_SEVERAL: Final[dict[str, tuple[str, ...]]] = {
+    "conversations": ("source", "channel", "our_number", "peer_number"),
+    "credits": ("source", "customer_id"),
+    "accounts": ("source", "customer_id"),
+    "webhook_events": ("source", "event_id"),
+}
+"""Views of ours that no table of their name is behind, with their keys."""
 
 _TABLE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 

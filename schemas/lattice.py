@@ -262,9 +262,12 @@ class Table(Generic[F]):
         return f"CREATE TABLE IF NOT EXISTS {schema}.{self.name} (\n" + ",\n".join(lines) + "\n)"
 
     def view_ddl(self, facts: str, views: str) -> str:
-        """CREATE VIEW of what is declared, without what carries the merge. Grants on it stay."""
+        """CREATE VIEW of what is declared, without what carries the merge. Grants on it stay.
+
+        Both say what stands before the name: `gen_1.`.
+        """
         names = ", ".join(self._plain)
-        return f"CREATE OR REPLACE VIEW {views}.{self.name} AS SELECT {names} FROM {facts}.{self.name}"  # noqa: S608
+        return f"CREATE OR REPLACE VIEW {views}{self.name} AS SELECT {names} FROM {facts}{self.name}"  # noqa: S608
 
     def column_ddl(self, column: Column) -> str:
         """Name, type and null-ness, as in CREATE TABLE and ALTER TABLE."""
@@ -280,8 +283,24 @@ class Table(Generic[F]):
 
         A row that brings nothing new is not rewritten, so that a replay leaves no dead tuples and touches no page.
         """
-        names = ", ".join(column.name for column in self.columns)
         arrays = ", ".join(f"${i}::{column.array_type}" for i, column in enumerate(self.columns, start=1))
+        return self._join_sql(schema, f"SELECT * FROM unnest({arrays})")  # noqa: S608
+
+    def absorb_sql(self, schema: str, other: str) -> str:
+        """One statement that joins into the rows of one schema what another holds under their keys."""
+        keys = " AND ".join(f"ours.{key} = theirs.{key}" for key in self.keys)
+        rows = (
+            f"SELECT {self.names} FROM {other}.{self.name} AS theirs "  # noqa: S608
+            f"WHERE EXISTS (SELECT FROM {schema}.{self.name} AS ours WHERE {keys})"
+        )
+        return self._join_sql(schema, rows)
+
+    @property
+    def names(self) -> str:
+        """The stored columns, as a list for SQL."""
+        return ", ".join(column.name for column in self.columns)
+
+    def _join_sql(self, schema: str, rows: str) -> str:
         sets: list[str] = []
         news: list[str] = []
         disagreements: list[str] = []
@@ -306,7 +325,7 @@ class Table(Generic[F]):
         action = f"UPDATE SET {', '.join(sets)} WHERE {' OR '.join(news)}" if sets else "NOTHING"
         # The parts are identifiers and policies of our own declarations; values only ever travel as parameters.
         return (
-            f"INSERT INTO {schema}.{self.name} AS t ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608
+            f"INSERT INTO {schema}.{self.name} AS t ({self.names}) {rows} "
             f"ON CONFLICT ({', '.join(self.keys)}) DO {action}"
         )
 
