@@ -8,9 +8,11 @@ import click
 
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.folding import LiveFolding
+from deploy.foreseeing import foresee, print_foreseen
 from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.times import TIME
 from deploy.wiring import Runtime, connect
+from replay.dry_run import DryRun
 from replay.ledger import Ledger, list_replays, show_replay
 from replay.plan import Plan, make_plan
 from replay.runner import RateLimit, Runner
@@ -53,21 +55,29 @@ def _selection(runtime: Runtime, sources: tuple[str, ...], offsets: tuple[str, .
 
 @replay.command()
 @selection_options
+@click.option("--diff", "with_diff", is_flag=True, help="Fold it apart, and say what a run would change in the tables.")
 @json_option
 @with_runtime
-def plan(runtime: Runtime, as_json: bool, **selection: Any) -> None:
+def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> None:
     """Say what a run would re-drive; changes nothing."""
     wanted = _selection(runtime, **selection)
 
-    async def work() -> Plan:
+    async def work() -> tuple[Plan, DryRun | None]:
         connection = await connect(runtime.settings)
         try:
             async with LogReader(runtime.cluster()) as reader:
-                return await _planned(reader, connection, wanted)
+                made = await _planned(reader, connection, wanted)
+                return made, await foresee(reader, connection, made) if with_diff else None
         finally:
             await connection.close()
 
-    _print_plan(run(work()), as_json)
+    made, foreseen = run(work())
+    if as_json:
+        print_json(made.as_document() | ({"diff": foreseen.as_document()} if foreseen else {}))
+        return
+    _print_plan(made)
+    if foreseen:
+        print_foreseen(foreseen)
 
 
 async def _planned(reader: LogReader, connection: Any, selection: Selection) -> Plan:
@@ -79,11 +89,8 @@ async def _planned(reader: LogReader, connection: Any, selection: Selection) -> 
         )
 
 
-def _print_plan(made: Plan, as_json: bool) -> None:
+def _print_plan(made: Plan) -> None:
     document = made.as_document()
-    if as_json:
-        print_json(document)
-        return
     print_table(
         ("topic", "partition", "from offset", "to offset", "records"),
         [(r["topic"], r["partition"], r["start"], r["end"] - 1, r["records"]) for r in document["ranges"]],
