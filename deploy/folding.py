@@ -1,14 +1,24 @@
 """The processors' projections and store, as the port that a replay drives."""
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 
+from processors import projections
 from processors.fold import Dead, Folded, fold_record
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
 from replay.ports import RawRecord
 from schemas.errors import Misconfigured
+
+
+def versions() -> dict[str, int]:
+    """The `VERSION` of each projection's module; 1 where it says none."""
+    return {
+        key: int(getattr(sys.modules.get(getattr(projection, "__module__", "")), "VERSION", 1))
+        for key, projection in projections.PROJECTIONS.items()
+    }
 
 
 class NoDeadLetters:

@@ -1,11 +1,12 @@
 """`replay plan --diff`: the dry run wired to the projections, and printed. Must not write a table that stays."""
 
 import asyncpg
+from rich.markup import escape
 
 from deploy.diff_output import print_diff
-from deploy.folding import SchemaFolding
+from deploy.folding import SchemaFolding, versions
 from deploy.output import out, print_table, progress
-from replay.dry_run import DryRun, dry_run
+from replay.dry_run import Code, DryRun, dry_run
 from replay.plan import Plan
 from replay.read_models import SESSION
 from replay.window import LogReader
@@ -14,12 +15,20 @@ from replay.window import LogReader
 async def foresee(reader: LogReader, connection: "asyncpg.Connection[asyncpg.Record]", plan: Plan) -> DryRun:
     with progress() as bar:
         task = bar.add_task("folding it apart", total=plan.offsets)
-        folding = SchemaFolding.into(SESSION)
-        return await dry_run(reader, connection, plan, folding, lambda offsets: bar.advance(task, offsets))
+        return await dry_run(reader, connection, plan, session_code(), lambda offsets: bar.advance(task, offsets))
+
+
+def session_code() -> Code:
+    return Code(SchemaFolding.into(SESSION), versions())
 
 
 def print_foreseen(found: DryRun) -> None:
     out.print()
+    if found.older_code:
+        out.print(
+            f"[yellow]older code[/] of {escape(', '.join(found.older_code))} folded generation {found.generation}: a"
+            " replay adds what is missing, and only `redrive rebuild` repairs what is wrong"
+        )
     if found.dead:
         out.print(f"{found.dead} records would be dead letters again")
     if not found.tables:

@@ -151,25 +151,23 @@ async def difference(
 
 
 def _compare_sql(view: str) -> str:
-    """Keys are compared as rows: a conversation's channel may be NULL, and that is a channel like another."""
     keys = _keys(view)
-    row = ", ".join(f"one.{key}" for key in keys)
+    # A conversation's channel may be NULL, and that is a channel like another. What tables are keyed by is never NULL,
+    # and as it is it has statistics.
+    side = "coalesce({}.{}, '')" if view in VIEWS_OVER_SEVERAL else "{}.{}"
+    on = " AND ".join(f"{side.format('one', key)} = {side.format('other', key)}" for key in keys)
     key = ", ".join(f"'{key}', coalesce(after, before) -> '{key}'" for key in keys)
     # The parts are names of our own declarations.
-    one, other = (
-        f"(SELECT ROW({row}) AS key, one AS whole FROM {place}{view} AS one)"  # noqa: S608
-        for place in (BEFORE, AFTER)
-    )
     return (
         f"INSERT INTO pg_temp._differing SELECT '{view}', jsonb_build_object({key}), before, after FROM ("  # noqa: S608
-        "SELECT to_jsonb(one.whole) AS before, to_jsonb(other.whole) AS after "
-        f"FROM {one} AS one FULL JOIN {other} AS other ON one.key = other.key "
-        "WHERE one.whole IS DISTINCT FROM other.whole) AS differing"
+        "SELECT to_jsonb(one) AS before, to_jsonb(other) AS after "
+        f"FROM {BEFORE}{view} AS one FULL JOIN {AFTER}{view} AS other ON {on} "
+        "WHERE one IS DISTINCT FROM other) AS differing"
     )
 
 
 def _keys(view: str) -> tuple[str, ...]:
-    return next((table.keys for table in TABLES if table.name == view), None) or VIEWS_OVER_SEVERAL[view]
+    return VIEWS_OVER_SEVERAL.get(view) or next(table.keys for table in TABLES if table.name == view)
 
 
 async def _summary(connection: Connection, views: Iterable[str], limit: int) -> dict[str, ViewDiff]:

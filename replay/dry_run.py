@@ -5,7 +5,7 @@ the process ends. Joined with the live rows of the same keys they hold what the 
 in which order it was told.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -19,8 +19,25 @@ from schemas.facts import TABLES
 from schemas.lattice import Table
 
 FACTS: Final = f"{SESSION}._facts_"
+PORTION_RECORDS: Final = 1000
+"""Folded and not yet written: what bounds the memory, whatever one fetch brings."""
+
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _FORGET: Final[LiteralString] = "DISCARD TEMP"
+_IS_VERSIONED: Final[LiteralString] = "SELECT to_regclass('redrive.generation_versions') IS NOT NULL"
+_OLDER: Final[LiteralString] = """
+    SELECT projection FROM redrive.generation_versions AS folded
+    JOIN unnest($2::text[], $3::integer[]) AS ours (projection, version) USING (projection)
+    WHERE folded.generation = $1 AND folded.version < ours.version ORDER BY projection
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The projections of this process, folding into `SESSION`, and the version of each."""
+
+    folding: Folding
+    versions: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +53,46 @@ class TableChange:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """`dead`: records that still no projection can apply. `tables`: only those in which something would change."""
+    """`dead`: records that still no projection can apply. `tables`: only those in which something would change.
+
+    `older_code`: projections that folded the generation in an older version. A replay adds what is missing; what those
+    made wrong, only a rebuild repairs.
+    """
 
     generation: int
+    older_code: list[str]
     dead: int
     tables: dict[str, TableChange]
     diff: Diff
 
     def as_document(self) -> dict[str, Any]:
         tables = {name: {"added": one.added, "changed": one.changed} for name, one in self.tables.items()}
-        return {"generation": self.generation, "dead": self.dead, "tables": tables, **self.diff.as_document()}
+        said = {"generation": self.generation, "older_code": self.older_code, "dead": self.dead, "tables": tables}
+        return {**said, **self.diff.as_document()}
 
 
 async def dry_run(
-    reader: LogReader, connection: Connection, plan: Plan, folding: Folding, advance: Callable[[int], None]
+    reader: LogReader, connection: Connection, plan: Plan, code: Code, advance: Callable[[int], None]
 ) -> DryRun:
-    """`folding` is into `SESSION`; `connection` is in no transaction. `advance` hears offsets done."""
+    """`connection` is in no transaction. `advance` hears offsets done."""
     async with _scratch(connection):
-        dead = await _fold(reader, connection, plan, folding, advance)
+        dead = await _fold(reader, connection, plan, code.folding, advance)
         async with connection.transaction(isolation="repeatable_read"):
             live = await connection.fetchval(_LIVE)
             tables = {}
             for table in TABLES:
                 if change := await _join(connection, table, f"gen_{live}"):
                     tables[table.name] = change
-            return DryRun(live, dead, tables, await difference(connection, f"gen_{live}", FACTS, SAMPLES, tables))
+            older = await _older_code(connection, live, code.versions)
+            found = await difference(connection, f"gen_{live}", FACTS, SAMPLES, tables)
+            return DryRun(live, older, dead, tables, found)
+
+
+async def _older_code(connection: Connection, generation: int, versions: Mapping[str, int]) -> list[str]:
+    if not await connection.fetchval(_IS_VERSIONED):
+        return []
+    rows = await connection.fetch(_OLDER, generation, list(versions), list(versions.values()))
+    return [row["projection"] for row in rows]
 
 
 @asynccontextmanager
@@ -89,9 +121,10 @@ async def _fold(
         return None
 
     async for part, records in reader.read(plan.ranges):
-        folded = [folding.fold(record) for record in records if is_selected(plan.selection, record, folding.fold)]
-        outcome = await folding.commit(connection, folded, first, last)
-        dead += outcome.dead
+        selected = [record for record in records if is_selected(plan.selection, record, folding.fold)]
+        for start in range(0, len(selected), PORTION_RECORDS):
+            folded = [folding.fold(record) for record in selected[start : start + PORTION_RECORDS]]
+            dead += (await folding.commit(connection, folded, first, last)).dead
         advance(len(part))
     return dead
 

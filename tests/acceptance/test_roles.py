@@ -107,6 +107,8 @@ async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_w
         await installation.redrive("check")
         replay = await installation.redrive_json("replay", "run", "--from", "2020-01-01", "--reason", "roles")
         assert replay["rows_changed"] == 0
+        plan = await installation.redrive_json("replay", "plan", "--from", "2020-01-01", "--diff")
+        assert plan["diff"]["is_equal"]
         await installation.redrive("events", "list")
         await quarantined(installation.ingest_url)
         installation.environment["STRIPE_WEBHOOK_SECRET"] = NEW_SECRET

@@ -8,13 +8,11 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from deploy.folding import SchemaFolding
-from deploy.foreseeing import foresee, print_foreseen
+from deploy.foreseeing import foresee, print_foreseen, session_code
 from deploy.output import out
 from replay.diff import Sum, Transition
 from replay.dry_run import TableChange, dry_run
 from replay.plan import Plan
-from replay.read_models import SESSION
 from replay.selection import Range
 from replay.window import LogReader
 from tests.conftest import Stack
@@ -72,9 +70,7 @@ async def test_what_an_outage_left_out_is_said_before_it_is_mended(stack: Stack,
     assert (again.tables, again.diff.is_equal) == ({}, True)
 
 
-async def test_people_read_what_would_change(
-    stack: Stack, outage: str, connection: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_people_read_what_would_change(stack: Stack, outage: str, connection: Any) -> None:
     plan = await planned(stack, connection, everything(outage))
     async with LogReader(stack.cluster) as reader:
         said = await foresee(reader, connection, plan)
@@ -85,6 +81,27 @@ async def test_people_read_what_would_change(
     assert "subscriptions.status 3 active → unpaid" in lines
     assert f"payments.amount +{sum(range(130, 160))} eur" in lines
     assert any(line.endswith("sub_0 status active unpaid") for line in lines)
+
+
+async def test_a_generation_that_older_code_folded_is_one_for_a_rebuild(
+    stack: Stack, topic: str, connection: Any
+) -> None:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS redrive.generation_versions"
+        " (generation integer, projection text, version integer, PRIMARY KEY (generation, projection))"
+    )
+    for generation, projection, version in ((1, "stripe", 0), (1, "twilio", 10**6), (2, "aircall", 0)):
+        await connection.execute(
+            "INSERT INTO redrive.generation_versions VALUES ($1, $2, $3)"
+            " ON CONFLICT (generation, projection) DO UPDATE SET version = EXCLUDED.version",
+            *(generation, projection, version),
+        )
+    async with LogReader(stack.cluster) as reader:
+        said = await foresee(reader, connection, Plan(everything(topic), []))
+    assert said.older_code == ["stripe"]
+    with out.capture() as printed:
+        print_foreseen(said)
+    assert "`redrive rebuild`" in printed.get()
 
 
 class Stuck:
@@ -107,8 +124,7 @@ async def test_who_is_stopped_half_way_leaves_nothing_behind(
     reader = Stuck([record(topic, "stripe", payment(1))])
     plan = Plan(everything(topic), [Range(topic, 0, 0, 9)])
     other = await asyncpg.connect(database_url)
-    folding = SchemaFolding.into(SESSION)
-    running = asyncio.create_task(dry_run(cast(LogReader, reader), other, plan, folding, lambda _: None))
+    running = asyncio.create_task(dry_run(cast(LogReader, reader), other, plan, session_code(), lambda _: None))
     try:
         await reader.is_stuck.wait()
         assert await connection.fetchval(_TEMPORARY) > 0

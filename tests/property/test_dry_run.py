@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.folding import SchemaFolding
+from deploy.foreseeing import session_code
 from replay.diff import difference
 from replay.dry_run import TableChange, dry_run
 from replay.plan import Plan
-from replay.read_models import SESSION, create_facts
+from replay.read_models import create_facts
 from replay.selection import Range, Selection
 from replay.window import LogReader
 from schemas.facts import TABLES
@@ -101,7 +102,7 @@ async def test_a_dry_run_of_a_pinned_plan_is_what_the_run_changes(
     stands = await physical_rows(shared_connection)
     reader = cast(LogReader, Log(log, data.draw(st.integers(1, 9))))
 
-    said = await dry_run(reader, shared_connection, plan, SchemaFolding.into(SESSION), lambda _: None)
+    said = await dry_run(reader, shared_connection, plan, session_code(), lambda _: None)
 
     assert await physical_rows(shared_connection) == stands, "it changes nothing"
     assert (
