@@ -1,7 +1,9 @@
 """What replay needs of others, as protocols: the same projections and store that the live workers use are wired in."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import asyncpg
 
@@ -86,3 +88,29 @@ AppendCorrection = Callable[[Correction], Awaitable[Location]]
 
 Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitable[Sequence[Location]]]
 """Puts verified deliveries on the topics of their sources; returns where they are, once all of them are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one record at a target. `status` is the answer's, where the target gives one."""
+
+    outcome: Literal["delivered", "failed"]
+    status: int | None = None
+    attempts: int = 1
+    error: str | None = None
+
+
+class Target(Protocol):
+    """Where a replay sends records other than to the projections. Opened before the first batch, closed at the end."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
+        """One outcome per record, in their order; it is noted together with the progress, so that a batch may come
+        again. Raises `Unavailable` where the target as a whole is away and a retry helps.
+        """
+        ...
