@@ -92,6 +92,10 @@ class Dead:
     def types(self) -> tuple[str, ...]:
         return (self.event.type,)
 
+    @property
+    def rows(self) -> tuple[tuple[Table[Any], Row], ...]:
+        return ()
+
 
 @dataclass(slots=True)
 class Changes:

@@ -14,7 +14,7 @@ from replay.headers import page, protect
 from replay.openapi import description
 from replay.operations import Operations
 from replay.sources import UnknownSource
-from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
+from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, Unavailable
 from schemas.masking import describe
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -59,7 +59,7 @@ def create_console(
             return _problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
             return _problem(400, error.code, str(error))
-        except InvalidTransition as error:
+        except (InvalidTransition, OverlappingReplay) as error:
             return _problem(409, error.code, str(error))
         except Unavailable as error:
             return _problem(503, error.code, str(error))

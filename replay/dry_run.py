@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 from replay.diff import SAMPLES, Diff, difference
-from replay.plan import Plan, is_selected
+from replay.plan import Plan
 from replay.ports import Connection, Folding, Outcome
 from replay.read_models import SESSION, create_facts
 from replay.window import LogReader
@@ -121,7 +121,7 @@ async def _fold(
         return None
 
     async for part, records in reader.read(plan.ranges):
-        selected = [record for record in records if is_selected(plan.selection, record, folding.fold)]
+        selected = [record for record in records if plan.chosen.is_selected(record, folding.fold)]
         for start in range(0, len(selected), PORTION_RECORDS):
             folded = [folding.fold(record) for record in selected[start : start + PORTION_RECORDS]]
             dead += (await folding.commit(connection, folded, first, last)).dead

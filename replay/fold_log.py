@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-from replay.ports import Connection, Folding, Outcome
+from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
+from replay.ranges import Place, place_of
 from replay.selection import Range
-from replay.window import LogReader
 
 LANES: Final = 3
 """Transactions under way at once; a partition keeps to one of them."""
@@ -42,7 +42,9 @@ class NoSteps:
 
 
 class LogFold:
-    """One pass over some ranges. `advance` hears, after each commit, what the batch covered."""
+    """One pass over some ranges. `advance` hears, after each commit, what the batch covered; `is_wanted` leaves records
+    out that only their events can tell of.
+    """
 
     def __init__(
         self,
@@ -50,26 +52,30 @@ class LogFold:
         folding: Folding,
         steps: Steps | None = None,
         advance: Callable[[Range], None] | None = None,
+        is_wanted: Callable[[RawRecord, FoldedRecord], bool] | None = None,
     ) -> None:
         self._pool = pool
         self._folding = folding
         self._steps = steps or NoSteps()
         self._advance = advance
+        self._is_wanted = is_wanted
         self._decoding = asyncio.Lock()
 
-    async def run(self, reader: LogReader, ranges: Sequence[Range]) -> None:
+    async def run(self, reader: Reading, ranges: Sequence[Range]) -> None:
         """Returns once everything is committed. Raises what reading, or the database, raises; nothing is retried."""
         lanes: list[asyncio.Queue[tuple[Range, list[Any]] | None]]
         lanes = [asyncio.Queue(WAITING_BATCHES) for _ in range(LANES)]
+        lane_of: dict[Place, int] = {}
         try:
             async with asyncio.TaskGroup() as group:
-                for lane in lanes:
-                    group.create_task(self._write(lane))
+                for queue in lanes:
+                    group.create_task(self._write(queue))
                 if ranges:
                     async for part, records in reader.read(ranges):
-                        await lanes[hash((part.topic, part.partition)) % LANES].put((part, records))
-                for lane in lanes:
-                    await lane.put(None)
+                        lane = lane_of.setdefault(place_of(part), len(lane_of) % LANES)
+                        await lanes[lane].put((part, records))
+                for queue in lanes:
+                    await queue.put(None)
         except ExceptionGroup as failed:
             # The first is the one to tell; the others were under way.
             raise failed.exceptions[0] from failed
@@ -94,10 +100,15 @@ class LogFold:
 
     async def _fold(self, records: list[Any]) -> list[Any]:
         """One lane at a time: decoding is the event loop's own work, and two at once would only both end later."""
-        folded = []
+        folded: list[FoldedRecord] = []
         async with self._decoding:
             for first in range(0, len(records), PORTION_RECORDS):
-                folded += [self._folding.fold(record) for record in records[first : first + PORTION_RECORDS]]
+                portion = records[first : first + PORTION_RECORDS]
+                found = [self._folding.fold(record) for record in portion]
+                if self._is_wanted is not None:
+                    pairs = zip(portion, found, strict=True)
+                    found = [one for record, one in pairs if self._is_wanted(record, one)]
+                folded += found
                 # Let the transactions under way hear Postgres's answers.
                 await asyncio.sleep(0)
         return folded

@@ -1,113 +1,208 @@
-"""The ledger of replays: what was asked, by whom and why, how far it came, what it did."""
+"""The ledger of replays: what was asked, by whom and why, what it may do next, how far it came, what it did.
+
+Must not run one. Progress is written in the transaction of the rows that it stands for.
+"""
 
 import uuid
-from typing import Any, Final, LiteralString
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, LiteralString, NamedTuple
 
 import orjson
 
 from replay import audit
+from replay.audit import Author
 from replay.plan import Plan
-from replay.ports import Connection, Outcome
+from replay.ports import Connection
+from replay.ranges import Place, common, decode, place_of
 from replay.selection import Range
+from schemas.errors import InvalidTransition, OverlappingReplay, RedriveError
+
+State = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
+OPEN: Final = ("planned", "running", "paused")
 
 _CREATE: Final[LiteralString] = """
-    INSERT INTO redrive.replays (id, state, selection, generation, operator, reason, total)
-    VALUES ($1, 'running', $2::jsonb, $3, $4, $5, $6)
+    INSERT INTO redrive.replays (id, state, selection, plan, target, rate, generation, operator, reason, total, gone,
+                                 records_gone, left_to_live)
+    VALUES ($1, 'planned', $2::jsonb, $3::jsonb, $4::jsonb, $5, $6, $7, $8, $9, $10::jsonb, $11, $12)
 """
 _PART: Final[LiteralString] = """
-    INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (replay, topic, partition) DO UPDATE
-    SET next_offset = least(replay_progress.next_offset, EXCLUDED.next_offset),
-        end_offset = greatest(replay_progress.end_offset, EXCLUDED.end_offset)
+    INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset, offsets)
+    VALUES ($1, $2, $3, $4, $5, $6)
 """
-_ADVANCE: Final[LiteralString] = """
-    WITH moved AS (
-        UPDATE redrive.replay_progress SET next_offset = $4 WHERE replay = $1 AND topic = $2 AND partition = $3
-    )
+_ALONE: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.replay.create'))"
+_NEIGHBOURS: Final[LiteralString] = """
+    SELECT r.id, r.state, r.plan FROM redrive.replays AS r
+    WHERE r.state IN ('planned', 'running', 'paused') AND r.plan IS NOT NULL AND r.generation = $1
+      AND r.target IS NOT DISTINCT FROM $2::jsonb AND EXISTS (
+          SELECT FROM redrive.replay_progress AS p
+          JOIN unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[]) AS n (topic, partition, first, past)
+              USING (topic, partition)
+          WHERE p.replay = r.id AND p.next_offset < n.past AND n.first < p.end_offset)
+    ORDER BY r.created_at
+"""
+_STEP: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.replay.step'), hashtext($1::uuid::text))"
+_STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
+_CHANGE: Final[LiteralString] = """
     UPDATE redrive.replays
-    SET records = records + $5, events = events + $6, rows_changed = rows_changed + $7, dead = dead + $8
-    WHERE id = $1
+    SET state = $2, slowed_by = NULL, finished_at = CASE WHEN $2 = 'cancelled' THEN now() END WHERE id = $1
 """
-_FINISH: Final[LiteralString] = """
-    UPDATE redrive.replays SET state = $2, error = $3, slowed_by = NULL, finished_at = now() WHERE id = $1
+# Older versions kept the counts in the row itself.
+_ENTRY: Final[LiteralString] = """
+    SELECT r.id, r.state, r.slowed_by, r.selection, r.target, r.rate, r.operator, r.reason,
+           r.records + coalesce(p.records, 0) AS records, r.events + coalesce(p.events, 0) AS events,
+           r.rows_changed + coalesce(p.rows_changed, 0) AS rows_changed, r.dead + coalesce(p.dead, 0) AS dead,
+           coalesce(p.failed, 0) AS failed, r.total, r.records_gone, r.left_to_live,
+           CASE WHEN r.state = 'done' THEN 1 ELSE coalesce(p.done / nullif(p.offsets, 0), 0) END::float8 AS progress,
+           r.generation, r.runner, r.error, r.created_at, r.started_at, r.finished_at
+    FROM redrive.replays AS r LEFT JOIN LATERAL (
+        SELECT sum(records)::bigint AS records, sum(events)::bigint AS events, sum(failed)::bigint AS failed,
+               sum(rows_changed)::bigint AS rows_changed, sum(dead)::bigint AS dead, sum(done) AS done,
+               sum(offsets) AS offsets
+        FROM redrive.replay_progress WHERE replay = r.id
+    ) AS p ON true
 """
-_SLOW: Final[LiteralString] = "UPDATE redrive.replays SET slowed_by = $2 WHERE id = $1"
-_LIST: Final[LiteralString] = """
-    SELECT id, state, slowed_by, selection, operator, reason, records, events, rows_changed, dead, total, error,
-           created_at, finished_at
-    FROM redrive.replays ORDER BY created_at DESC LIMIT $1
-"""
-_SHOW: Final[LiteralString] = """
-    SELECT id, state, slowed_by, selection, operator, reason, records, events, rows_changed, dead, total, error,
-           created_at, finished_at
-    FROM redrive.replays WHERE id = $1
-"""
-
-
-# A process that was killed writes nothing any more; its session's lock is gone with it.
-_HOLD: Final[LiteralString] = "SELECT pg_advisory_lock_shared(hashtext('redrive.replay'), hashtext($1::text))"
-_CLOSE_INTERRUPTED: Final[LiteralString] = """
-    UPDATE redrive.replays
-    SET state = 'failed', slowed_by = NULL, finished_at = now(),
-        error = 'interrupted: its process was killed; run it again, which changes nothing that was done'
-    WHERE state = 'running' AND created_at < now() - interval '10 seconds'
-      AND pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext(id::text))
+_LIST: Final[LiteralString] = f"{_ENTRY} ORDER BY r.created_at DESC LIMIT $1"
+_SHOW: Final[LiteralString] = f"{_ENTRY} WHERE r.id = $1"
+_GONE: Final[LiteralString] = "SELECT gone FROM redrive.replays WHERE id = $1"
+_PARTS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset, end_offset, offsets, done, records FROM redrive.replay_progress
+    WHERE replay = $1 ORDER BY topic, partition
 """
 
 
-class Ledger:
-    """One replay's row. Progress is written in the transaction of the rows that it stands for."""
+class Verb(NamedTuple):
+    """The state that it brings, and from which states."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.id = uuid.uuid4()
+    state: State
+    allowed_from: frozenset[str]
 
-    async def create(self, plan: Plan, generation: int, operator: str, reason: str) -> None:
-        document = orjson.dumps(plan.selection.as_document()).decode()
-        async with self._connection.transaction():
-            await audit.note(
-                self._connection, operator, "replay.run", reason, replay=str(self.id), records=plan.records
-            )
-            await self._connection.execute(_CREATE, self.id, document, generation, operator, reason, plan.records)
-            await self._connection.executemany(
-                _PART, [(self.id, part.topic, part.partition, part.start, part.end) for part in plan.ranges]
-            )
 
-    async def hold(self) -> None:
-        """For as long as the connection lives: it says that somebody is at work on this replay."""
-        await self._connection.execute(_HOLD, str(self.id))
+VERBS: Final[dict[str, Verb]] = {
+    "pause": Verb("paused", frozenset({"planned", "running"})),
+    # Whoever runs replays takes it up from there.
+    "resume": Verb("planned", frozenset({"paused"})),
+    "cancel": Verb("cancelled", frozenset(OPEN)),
+}
 
-    async def advance(self, part: Range, records: int, outcome: Outcome) -> None:
-        await self._connection.execute(
-            _ADVANCE,
-            self.id,
-            part.topic,
-            part.partition,
-            part.end,
-            records,
-            outcome.events,
-            outcome.rows_changed,
-            outcome.dead,
+
+class UnknownReplay(RedriveError):
+    """The ledger has no replay of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done with a plan. `target` None: the projections, in this generation; `rate`: records a second."""
+
+    plan: Plan
+    generation: int
+    author: Author
+    rate: float | None = None
+    target: Mapping[str, Any] | None = None
+
+
+async def create(connection: Connection, order: Order) -> uuid.UUID:
+    """Put a replay on the ledger, as planned. Raises `OverlappingReplay`."""
+    replay, plan = uuid.uuid4(), order.plan
+    operator, reason = order.author
+    target = None if order.target is None else _json(order.target)
+    spans = _spans(plan.ranges)
+    async with connection.transaction():
+        await connection.execute(_ALONE)
+        await _require_alone(connection, order, target, spans)
+        await audit.note(
+            connection,
+            operator,
+            "replay.run",
+            reason,
+            replay=str(replay),
+            selection=plan.selection.as_document(),
+            records=plan.records,
+            target=order.target,
         )
+        gone = _json([one.as_document() for one in plan.gone])
+        row = (_json(plan.selection.as_document()), _json(plan.pin()), target, order.rate, order.generation, operator)
+        counts = (reason or "", plan.records, gone, plan.records_gone, plan.left_to_live)
+        await connection.execute(_CREATE, replay, *row, *counts)
+        await connection.executemany(_PART, [(replay, *place, *span) for place, span in spans.items()])
+    return replay
 
-    async def slow(self, reason: str | None) -> None:
-        """Say why it is slow; None: it no longer is."""
-        await self._connection.execute(_SLOW, self.id, reason)
 
-    async def finish(self, state: str, error: str | None = None) -> None:
-        await self._connection.execute(_FINISH, self.id, state, error)
+def _spans(ranges: list[Range]) -> dict[Place, tuple[int, int, int]]:
+    """{partition: (first offset, end, how many of them are read)}"""
+    found: dict[Place, tuple[int, int, int]] = {}
+    for part in ranges:
+        first, end, offsets = found.get(place_of(part), (part.start, part.end, 0))
+        found[place_of(part)] = (min(first, part.start), max(end, part.end), offsets + len(part))
+    return found
+
+
+async def _require_alone(
+    connection: Connection, order: Order, target: str | None, spans: Mapping[Place, tuple[int, int, int]]
+) -> None:
+    parts = [(*place, first, end) for place, (first, end, _) in spans.items()]
+    columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], [], []]
+    for row in await connection.fetch(_NEIGHBOURS, order.generation, target, *columns):
+        both = common(order.plan.ranges, decode(orjson.loads(row["plan"])["ranges"]))
+        if both:
+            raise OverlappingReplay(
+                f"replay {row['id']} is {row['state']} and covers some of the same offsets, from"
+                f" {both[0].topic}/{both[0].partition}/{both[0].start}: wait for it, or cancel it"
+            )
+
+
+async def change(connection: Connection, replay: uuid.UUID, verb: str, author: Author) -> dict[str, Any]:
+    """Pause, resume or cancel; returns the entry. Once this has answered, no batch of a paused one commits.
+
+    To say again what is so is no error. Raises `UnknownReplay`, `InvalidTransition`.
+    """
+    state, allowed_from = VERBS[verb]
+    async with connection.transaction():
+        await connection.execute(_STEP, replay)
+        before = await connection.fetchval(_STATE, replay)
+        if before is None:
+            raise UnknownReplay(f"the ledger has no replay {replay}")
+        if before != state and before not in allowed_from:
+            raise InvalidTransition(f"replay {replay} is {before}: it can't {verb} from there")
+        await audit.note(connection, author.operator, f"replay.{verb}", author.reason, replay=str(replay), was=before)
+        if before != state:
+            await connection.execute(_CHANGE, replay, state)
+    return await show_replay(connection, replay)
 
 
 async def list_replays(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    await connection.execute(_CLOSE_INTERRUPTED)
     return [_entry(row) for row in await connection.fetch(_LIST, limit)]
 
 
-async def show_replay(connection: Connection, replay: uuid.UUID) -> dict[str, Any] | None:
-    await connection.execute(_CLOSE_INTERRUPTED)
+async def show_replay(connection: Connection, replay: uuid.UUID) -> dict[str, Any]:
+    """The entry, with its partitions and what of its selection is gone. Raises `UnknownReplay`."""
     row = await connection.fetchrow(_SHOW, replay)
-    return None if row is None else _entry(row)
+    if row is None:
+        raise UnknownReplay(f"the ledger has no replay {replay}")
+    return {
+        **_entry(row),
+        "partitions": [dict(part) for part in await connection.fetch(_PARTS, replay)],
+        "gone": orjson.loads(await connection.fetchval(_GONE, replay)),
+    }
+
+
+async def brief(connection: Connection, replay: uuid.UUID) -> dict[str, Any]:
+    """The entry alone, for who asks often."""
+    row = await connection.fetchrow(_SHOW, replay)
+    if row is None:
+        raise UnknownReplay(f"the ledger has no replay {replay}")
+    return _entry(row)
 
 
 def _entry(row: Any) -> dict[str, Any]:
-    return {**row, "id": str(row["id"]), "selection": orjson.loads(row["selection"])}
+    target = row["target"]
+    return {
+        **row,
+        "id": str(row["id"]),
+        "selection": orjson.loads(row["selection"]),
+        "target": None if target is None else orjson.loads(target),
+    }
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, LiteralString
 
+import asyncpg
+
 from replay.ports import Connection
 
 LOOK_SECONDS: Final = 1.0
@@ -39,7 +41,12 @@ class Lag:
     Where no position moves, workers are stopped, or the source is paused: a replay that waits helps nobody.
     """
 
-    def __init__(self, connection: Connection, log_ends: LogEnds, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        connection: "Connection | asyncpg.Pool[asyncpg.Record]",
+        log_ends: LogEnds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._log_ends = log_ends
         self._clock = clock
@@ -92,13 +99,14 @@ class LiveTraffic:
         note: Callable[[str | None], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        noted: str | None = None,
     ) -> None:
         self._read_lag = read_lag
         self._note = note
         self._sleep = sleep
         self._clock = clock
         self._pace = Pace()
-        self._noted: str | None = None
+        self._noted = noted
         self._looked_at = -LOOK_SECONDS
         self._resumed_at: float | None = None
 

@@ -1,9 +1,15 @@
 """Everything a replay and the console count, as verbs."""
 
+import contextlib
 import logging
 from typing import Final
 
 from prometheus_client import Counter, Gauge
+
+from replay.delivery import Delivered
+from replay.ports import Outcome
+from schemas.errors import RedriveError
+from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.console")
 RECORDS: Final = Counter("redrive_replay_records", "Records re-driven.", ["outcome"])
@@ -13,15 +19,60 @@ PROGRESS: Final = Gauge("redrive_replay_progress_ratio", "How far a running repl
 REFUSED: Final = Counter("redrive_console_refusals", "Requests with a wrong key, or not looked at.", ["reason"])
 
 
-def batch_redriven(replay: str, records: int, dead: int, ratio: float) -> None:
-    RECORDS.labels("applied").inc(records - dead)
-    RECORDS.labels("dead").inc(dead)
+REPLAY_FAILURES: Final = Counter("redrive_replay_failures", "Replays that ended in an error.")
+_done: Final[list[str]] = []
+DONE_SHOWN: Final = 20
+"""Replays that are shown after their end, so that a scrape sees it."""
+
+
+def batch_redriven(replay: str, records: int, outcome: Outcome, ratio: float) -> None:
+    """After its commit."""
+    if isinstance(outcome, Delivered):
+        RECORDS.labels("delivered").inc(records - outcome.failed)
+        RECORDS.labels("failed").inc(outcome.failed)
+    else:
+        RECORDS.labels("applied").inc(records - outcome.dead)
+        RECORDS.labels("dead").inc(outcome.dead)
     PROGRESS.labels(replay).set(ratio)
 
 
 def letters_requeued(revived: int, dead: int) -> None:
     RECORDS.labels("applied").inc(revived)
     RECORDS.labels("dead").inc(dead)
+
+
+def replay_begun(replay: str) -> None:
+    log.info("a replay is run here", extra={"action": "replay", "replay": replay})
+
+
+def replay_let_go(replay: str) -> None:
+    """It may go on elsewhere: how far it is is no longer ours to say."""
+    with contextlib.suppress(KeyError):
+        PROGRESS.remove(replay)
+
+
+def replay_done(replay: str) -> None:
+    PROGRESS.labels(replay).set(1)
+    _done.append(replay)
+    while len(_done) > DONE_SHOWN:
+        replay_let_go(_done.pop(0))
+
+
+def replay_given_up(replay: str, error: BaseException) -> None:
+    replay_let_go(replay)
+    REPLAY_FAILURES.inc()
+    log.error(
+        "a replay failed: %s",
+        describe(error),
+        extra={"action": "replay", "replay": replay, "outcome": "failed"},
+        exc_info=None if isinstance(error, RedriveError) else error,
+    )
+
+
+def replay_failed(replay: str) -> None:
+    """Within the `except` that caught it: a bug of ours, outside of the replay's own work."""
+    REPLAY_FAILURES.inc()
+    log.exception("running replays failed", extra={"action": "replay", "replay": replay, "code": "internal_error"})
 
 
 def console_refused(reason: str) -> None:

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from replay.corrections import Order
 from replay.documents import CorrectionDone, DeadLetterList, RequeueDone, RequeueOrder
 from replay.events import STATUSES
+from replay.ledger import VERBS as REPLAY_VERBS
+from replay.replays_openapi import ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
 from schemas.control import State
@@ -154,6 +156,7 @@ _ALWAYS: Final = (
 )
 _PAGE: Final = Answer("A page for people.", media_type="text/html")
 _SOURCE: Final = Parameter("source", "The name of a source.", "path")
+_REPLAY: Final = Parameter("id", "Of the ledger.", "path", {"type": "string", "format": "uuid"})
 _LIMIT: Final = Parameter("limit", "Rows of a page.", schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _REVEAL: Final = (
@@ -234,6 +237,29 @@ OPERATIONS: Final = (
         "invalid_selection",
         "not_found",
         parameters=(_SOURCE, Parameter("event_id", "Its `%` is `%25` in a URL.", "path"), *_REVEAL),
+    ),
+    Operation(
+        "post",
+        "/api/replays",
+        "Plan a replay, or start one",
+        {200: [Answer("A dry run's plan.", ReplayPlan)], 201: [Answer("On the ledger, as planned.", ShownReplay)]},
+        (*_ALWAYS, "invalid_selection", "overlapping_replay", "request_entity_too_large"),
+        is_open=False,
+        body=ReplayOrder,
+    ),
+    _asked("get", "/api/replays", "The ledger", ReplayList, "invalid_selection", parameters=(_LIMIT,)),
+    _asked("get", "/api/replays/{id}", "One replay", ShownReplay, "not_found", parameters=(_REPLAY,)),
+    _asked(
+        "post",
+        "/api/replays/{id}/{verb}",
+        "Pause, resume or cancel a replay",
+        ShownReplay,
+        "invalid_selection",
+        "invalid_transition",
+        "not_found",
+        "request_entity_too_large",
+        parameters=(_REPLAY, Parameter("verb", "What to do.", "path", {"enum": list(REPLAY_VERBS)})),
+        body=Reason,
     ),
     _asked(
         "get",

@@ -1,25 +1,29 @@
 """A replay, before it runs: which offsets, how many records of which types, what is left to the live workers."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 
-from replay.ports import Connection, FoldedRecord, RawRecord
+from replay.chosen import Choice, Chosen, Fold, pinned, type_of
+from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events
+from replay.ports import Connection, RawRecord
+from replay.ranges import Offsets, Place, common, count, decode, encode, merged, place_of, split
 from replay.selection import Range, Selection, iso_of
+from replay.touching import locate_touching
 from replay.window import LogReader
+from schemas.errors import InvalidSelection
 
-_LOCATIONS: Final[LiteralString] = """
-    SELECT topic, partition, record_offset FROM redrive.event_index
-    WHERE source = ANY($1::text[]) AND event_id = $2 ORDER BY topic, partition, record_offset
-"""
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
 """
-BATCH_SUFFIX: Final = ".batch"
+SKIPPED_OFFSETS: Final = 500
+"""To read through so many that are not wanted is faster than to seek past them."""
 
-Fold = Callable[[RawRecord], FoldedRecord]
+CLOCK_SLACK_MS: Final = 3_600_000
+"""How far a provider's clock may be ahead of ours."""
 
 
 @dataclass(slots=True)
@@ -28,21 +32,27 @@ class Plan:
 
     selection: Selection
     ranges: list[Range]
+    chosen: Chosen
+    gone: list[Gone] = field(default_factory=list)
     left_to_live: int = 0
     records: int = 0
     types: Counter[str] = field(default_factory=Counter)
-    per_partition: Counter[tuple[str, int]] = field(default_factory=Counter)
+    per_partition: Counter[Place] = field(default_factory=Counter)
     first_ms: int | None = None
     last_ms: int | None = None
 
     @property
     def offsets(self) -> int:
         """How many offsets a run reads, selected or not: what its progress counts."""
-        return sum(len(part) for part in self.ranges)
+        return count(self.ranges)
 
-    def add(self, record: Any, kind: str) -> None:
+    @property
+    def records_gone(self) -> int:
+        return sum(one.records for one in self.gone)
+
+    def add(self, record: RawRecord) -> None:
         self.records += 1
-        self.types[kind] += 1
+        self.types[type_of(record)] += 1
         self.per_partition[record.topic, record.partition] += 1
         self.first_ms = record.timestamp if self.first_ms is None else min(self.first_ms, record.timestamp)
         self.last_ms = record.timestamp if self.last_ms is None else max(self.last_ms, record.timestamp)
@@ -58,66 +68,119 @@ class Plan:
                     "partition": part.partition,
                     "start": part.start,
                     "end": part.end,
-                    "records": self.per_partition[part.topic, part.partition],
+                    "records": self.per_partition[place_of(part)],
                 }
                 for part in self.ranges
             ],
             "first_arrival": iso_of(self.first_ms),
             "last_arrival": iso_of(self.last_ms),
             "left_to_live": self.left_to_live,
+            "gone": [one.as_document() for one in self.gone],
+            "records_gone": self.records_gone,
         }
 
-
-def type_of(record: RawRecord) -> str:
-    """A record's CloudEvents type, without reading its body."""
-    return next((value.decode("utf-8", "replace") for name, value in record.headers if name == "ce_type"), "unknown")
-
-
-def is_selected(selection: Selection, record: RawRecord, fold: Fold) -> bool:
-    """Whether a record of the ranges belongs to the selection. A batch belongs if one of its events does."""
-    if not selection.holds_time(record.timestamp):
-        return False
-    if selection.type_glob is None:
-        return True
-    kind = type_of(record)
-    if selection.holds_type((kind,)):
-        return True
-    return kind.endswith(BATCH_SUFFIX) and selection.holds_type(fold(record).types)
+    def pin(self) -> dict[str, Any]:
+        """What whoever runs it needs besides the selection."""
+        return {"ranges": encode(self.ranges), "located": self.chosen.as_document()}
 
 
-async def locate(connection: Connection, selection: Selection) -> list[Range]:
-    """Every offset that holds the selected event."""
-    if selection.event_id is None:
-        return []
-    rows = await connection.fetch(_LOCATIONS, list(selection.sources), selection.event_id)
-    return [Range(row["topic"], row["partition"], row["record_offset"], row["record_offset"] + 1) for row in rows]
+def unpinned(selection: Selection, document: Mapping[str, Any]) -> Plan:
+    """The plan of a ledger's row, without its counts."""
+    return Plan(selection, decode(document["ranges"]), pinned(selection, document["located"]))
 
 
 async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tuple[list[Range], int]:
     """Cut the ranges at the live positions; returns them and how many offsets were cut off."""
     rows = await connection.fetch(_POSITIONS)
     positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-    cut = [
-        Range(part.topic, part.partition, part.start, min(part.end, positions.get((part.topic, part.partition), 0)))
-        for part in ranges
-    ]
-    kept = [part for part in cut if len(part)]
-    return kept, sum(map(len, ranges)) - sum(map(len, kept))
+    _, kept, cut = split(ranges, {}, positions)
+    return kept, count(cut)
+
+
+class _Planning:
+    """The look-ups of one plan."""
+
+    def __init__(self, reader: LogReader, connection: Connection, fold: Fold) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._fold = fold
+        self.gone: list[Gone] = []
+
+    async def choice(self, selection: Selection) -> tuple[Choice, list[Range]]:
+        """Which of its records a selection means, and which offsets to read for it."""
+        starts, ends = await self._reader.bounds(selection.topics)
+        if not selection.has_locations:
+            self.gone += await gone_from(self._connection, selection, starts)
+            return Choice(selection, None), await self._window(selection, starts, ends)
+        located = merged(await self._located(selection, starts, ends))
+        if len(located) > MAX_LOCATED:
+            raise InvalidSelection(f"more than {MAX_LOCATED} separate offsets: narrow it, or name a window")
+        below, kept, past = split(located, starts, ends)
+        self.gone += [Gone(part, len(part), "dropped") for part in below]
+        self.gone += [Gone(part, len(part), "absent") for part in past]
+        return Choice(selection, Offsets(kept)), merged(kept, SKIPPED_OFFSETS)
+
+    async def _window(
+        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> list[Range]:
+        """From the first offset that may be meant to the log's end: later offsets can carry earlier times."""
+        since = starts
+        if selection.from_ms is not None:
+            slack = CLOCK_SLACK_MS if selection.by == "event" else 0
+            since = await self._reader.since(selection.topics, selection.from_ms - slack)
+        found = [Range(*place, max(at, starts[place]), ends[place]) for place, at in sorted(since.items())]
+        return [part for part in found if len(part)]
+
+    async def _located(
+        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> list[Range]:
+        """What every criterion that names offsets agrees on."""
+        sets: list[list[Range]] = []
+        if selection.offsets:
+            await self._require(selection.offsets, starts)
+            sets.append(merged(selection.offsets))
+        if selection.event_ids:
+            sets.append(merged(await locate_events(self._connection, selection)))
+        if selection.is_dead:
+            sets.append(merged(await locate_dead(self._connection, selection)))
+        if selection.keys:
+            window, _ = await bound_by_live(self._connection, await self._window(selection, starts, ends))
+            self.gone += await gone_from(self._connection, selection, starts)
+            found = await locate_touching(self._reader, self._connection, selection.keys, (window, self._fold))
+            sets.append(merged(found))
+        located = sets[0]
+        for other in sets[1:]:
+            located = common(located, other)
+        return located
+
+    async def _require(self, offsets: Sequence[Range], starts: Mapping[Place, int]) -> None:
+        if unknown := [f"{r.topic}:{r.partition}" for r in offsets if place_of(r) not in starts]:
+            raise InvalidSelection(f"there is no partition {', '.join(unknown)}")
 
 
 async def make_plan(
     reader: LogReader, connection: Connection, selection: Selection, fold: Fold, advance: Callable[[int, int], None]
 ) -> Plan:
-    """Read the ranges and count. `advance(done, of)` hears how many offsets were read."""
-    ranges = await reader.ranges(selection, await locate(connection, selection))
-    kept, left = await bound_by_live(connection, ranges)
-    plan = Plan(selection, kept, left)
+    """Look the offsets up, read the ranges and count. `advance(done, of)` hears how many offsets were read.
+
+    Raises `InvalidSelection`.
+    """
+    planning = _Planning(reader, connection, fold)
+    choices, ranges = [], []
+    for one in selection.choices:
+        choice, found = await planning.choice(one)
+        choices.append(choice)
+        ranges += found
+    kept, left = await bound_by_live(connection, merged(ranges, SKIPPED_OFFSETS))
+    plan = Plan(selection, kept, Chosen(choices), planning.gone, left)
     done = 0
     if kept:
         async for part, records in reader.read(kept):
             for record in records:
-                if is_selected(selection, record, fold):
-                    plan.add(record, type_of(record))
+                if plan.chosen.is_selected(record, fold):
+                    plan.add(record)
             done += len(part)
             advance(done, plan.offsets)
+            # Who plans over HTTP is not alone in this process.
+            await asyncio.sleep(0)
     return plan

@@ -1,14 +1,17 @@
 """What replay needs of others, as protocols: the same projections and store that the live workers use are wired in."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
+from uuid import UUID
 
 import asyncpg
 
+from replay.selection import Range
 from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery
+from schemas.lattice import Row, Table
 from schemas.settings import Source
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -25,11 +28,22 @@ class RawRecord(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+class Reading(Protocol):
+    """The log, read in batches."""
+
+    def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        """(the part of the log that the batch covers, its records); the parts of a partition follow one another."""
+        ...
+
+
 class FoldedRecord(Protocol):
-    """What one record means. `types` are its CloudEvents type and the types of its events."""
+    """What one record means: the types of its events, and its rows by table."""
 
     @property
     def types(self) -> tuple[str, ...]: ...
+
+    @property
+    def rows(self) -> tuple[tuple[Table[Any], Row], ...]: ...
 
 
 class Letter(Protocol):
@@ -114,3 +128,10 @@ class Target(Protocol):
         again. Raises `Unavailable` where the target as a whole is away and a retry helps.
         """
         ...
+
+
+OpenTarget = Callable[[Mapping[str, Any]], Target]
+"""A target from its document, as the ledger keeps it. Raises `InvalidSelection`."""
+
+NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, Taken]]], Awaitable[None]]
+"""Writes down, in the caller's transaction, what became of a replay's records at its target."""

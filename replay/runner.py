@@ -1,110 +1,122 @@
-"""Runs a plan: the selected records through the same projections and store, next to live traffic.
+"""One pass over what remains of a replay: to its end, to a failure, or until it is told to stop. Must not retry.
 
 Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
 """
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 import asyncpg
 
-from replay import metrics
-from replay.ledger import Ledger
+from replay import hold, metrics
+from replay.delivery import Delivered, Delivery
+from replay.fold_log import LogFold
+from replay.hold import Job
 from replay.live_traffic import Lag, LiveTraffic
-from replay.plan import Plan, is_selected
-from replay.ports import Connection, GenerationFolding, Outcome
+from replay.pace import PacedReader, RateLimit, Stop, Stopped
+from replay.ports import Connection, FoldedRecord, Folding, NoteOutcomes, OpenTarget, Outcome, RawRecord
+from replay.ranges import Place, place_of
 from replay.selection import Range
 from replay.window import LogReader
-from schemas.errors import Unavailable
-from schemas.masking import describe
+from schemas.errors import RedriveError
 
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
+_JOIN: Final[LiteralString] = "SELECT live, state FROM redrive.join_replay($1)"
+# Whoever else may run the same replay, because our session was taken for dead, starts where its rows stand.
+_ADVANCE: Final[LiteralString] = """
+    UPDATE redrive.replay_progress
+    SET next_offset = $5, done = done + $5 - $4, records = records + $6, events = events + $7,
+        rows_changed = rows_changed + $8, dead = dead + $9, failed = failed + $10
+    WHERE replay = $1 AND topic = $2 AND partition = $3 AND next_offset <= $4
+"""
 
 
-class RateLimit:
-    """At most `per_second` records, in portions of at most a tenth of a second's worth: nothing comes in bursts."""
+class OtherGeneration(RedriveError):
+    """Another generation went live since this was planned; run the replay again."""
 
-    def __init__(self, per_second: float | None) -> None:
-        self._per_second = per_second
-        self._free_at = time.monotonic()
 
-    @property
-    def portion(self) -> int | None:
-        """How many records may go at once; None: all that are there."""
-        return None if self._per_second is None else max(int(self._per_second / 10), 1)
+class TakenOver(RedriveError):
+    """Another process has gone on with this replay."""
 
-    async def take(self, records: int) -> None:
-        if self._per_second is None:
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What running replays needs of others. `open_folding` is that of a generation."""
+
+    connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+    open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]]
+    open_reader: Callable[[], LogReader]
+    open_folding: Callable[[int], Folding]
+    open_target: OpenTarget
+    note_outcomes: NoteOutcomes
+
+
+class _Progress:
+    """The steps of each batch's transaction: whether it may be, and that it was."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        self._job = job
+        self._done = done
+        self._written: dict[Place, tuple[int, Outcome]] = {}
+
+    async def before(self, connection: Connection, part: Range) -> None:
+        row = await connection.fetchrow(_JOIN, self._job.id)
+        if self._job.target is not None:
+            # What was sent is sent: that stands, also of a replay that was paused in between.
             return
-        now = time.monotonic()
-        self._free_at = max(self._free_at, now)
-        await asyncio.sleep(self._free_at - now)
-        self._free_at += records / self._per_second
+        if row is None or row["state"] != "running":
+            raise Stopped
+        if row["live"] != self._job.generation:
+            raise OtherGeneration
+
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+        failed = outcome.failed if isinstance(outcome, Delivered) else 0
+        counts = (len(records), outcome.events, outcome.rows_changed, outcome.dead, failed)
+        place = (part.topic, part.partition)
+        status = await connection.execute(_ADVANCE, self._job.id, *place, part.start, part.end, *counts)
+        if status != "UPDATE 1":
+            raise TakenOver
+        self._written[place] = (len(records), outcome)
+
+    def committed(self, part: Range) -> None:
+        """Counted once it stands."""
+        records, outcome = self._written.pop(place_of(part), (0, None))
+        if outcome is not None:
+            self._done += len(part)
+            metrics.batch_redriven(str(self._job.id), records, outcome, self._done / self._job.plan.offsets)
 
 
-def portions(part: Range, records: Sequence[Any], size: int | None) -> Iterator[tuple[Range, Sequence[Any]]]:
-    """Cut what one fetch brought; the pieces cover the part without a break."""
-    if size is None or not records:
-        yield part, records
-        return
-    start = part.start
-    for first in range(0, len(records), size):
-        piece = records[first : first + size]
-        end = part.end if first + size >= len(records) else piece[-1].offset + 1
-        yield Range(part.topic, part.partition, start, end), piece
-        start = end
+async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> None:
+    """Everything that remains. Raises `Stopped` where it was told to, and what the log, the database or the target
+    raise.
+    """
+    chosen = job.plan.chosen
 
+    async def say_slow(reason: str | None) -> None:
+        await hold.slow(pool, job.id, reason)
 
-class Runner:
-    """One run of one plan on one connection."""
+    async def is_running(connection: Connection) -> bool:
+        return await hold.is_running(connection, job.id)
 
-    def __init__(self, connection: Connection, folding: GenerationFolding, ledger: Ledger, rate: RateLimit) -> None:
-        self._connection = connection
-        self._folding = folding
-        self._ledger = ledger
-        self._rate = rate
+    def is_wanted(record: RawRecord, folded: FoldedRecord) -> bool:
+        return chosen.holds(record) is not None or chosen.holds_folded(record, folded)
 
-    async def run(self, reader: LogReader, plan: Plan, advance: Callable[[int], None]) -> None:
-        """Re-drive everything; `advance` hears offsets done. The ledger says how it ended, whatever ends it: even of a
-        process that was killed, because then it no longer holds the replay's lock.
-        """
-        await self._ledger.hold()
-        try:
-            await self._redrive(reader, plan, advance)
-        except BaseException as error:
-            # The connection may be what failed; the first error is the one to tell.
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await self._ledger.finish("failed", describe(error))
-            raise
-        await self._ledger.finish("done")
-
-    async def _redrive(self, reader: LogReader, plan: Plan, advance: Callable[[int], None]) -> None:
-        done = 0
-        if not plan.ranges:
-            return
-        live = LiveTraffic(Lag(self._connection, reader.ends).read, self._ledger.slow)
-        async for fetched, records in reader.read(plan.ranges):
-            selected = [record for record in records if is_selected(plan.selection, record, self._folding.fold)]
-            size = min((one for one in (self._rate.portion, live.portion) if one is not None), default=None)
-            for part, portion in portions(fetched, selected, size):
-                await live.give_way()
-                await self._rate.take(len(portion))
-                outcome = await self._commit(part, [self._folding.fold(record) for record in portion])
-                done += len(part)
-                metrics.batch_redriven(str(self._ledger.id), len(portion), outcome.dead, done / plan.offsets)
-                advance(len(part))
-
-    async def _commit(self, part: Range, records: list[object]) -> Outcome:
-        async def first() -> None:
-            await self._connection.execute(_LOCK)
-            if await self._connection.fetchval(_LIVE) != self._folding.generation:
-                raise Unavailable("another generation went live; run the replay again")
-
-        async def last(outcome: Outcome) -> None:
-            await self._ledger.advance(part, len(records), outcome)
-
-        return await self._folding.commit(self._connection, records, first, last)
+    async with AsyncExitStack() as open_:
+        reader = await open_.enter_async_context(ports.open_reader())
+        folding = ports.open_folding(job.generation)
+        if job.target is not None:
+            target = await open_.enter_async_context(ports.open_target(job.target))
+            folding = Delivery(target, ports.note_outcomes, job.id, folding.fold, is_running)
+        async with pool.acquire() as connection:
+            ranges, done = await hold.remaining(connection, job)
+        progress = _Progress(job, done)
+        # What it waited for is there again: the first look says so.
+        live = LiveTraffic(Lag(pool, reader.ends).read, say_slow, stop.sleep, noted="")
+        rate = RateLimit(job.rate, stop.sleep)
+        paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
+        has_types = any(one.types for one in job.plan.selection.choices)
+        fold = LogFold(pool, folding, progress, progress.committed, is_wanted if has_types else None)
+        await fold.run(paced, ranges)
+    if stop.is_set:
+        raise Stopped

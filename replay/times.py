@@ -1,11 +1,13 @@
 """Times as people write them: RFC 3339, or relative (`2h ago`, `yesterday 14:00`)."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dateparser
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _LOST_PLUS: Final = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:?\d\d)\Z")
 """In the query of a URL an unescaped `+` of a time zone is a space."""
 
@@ -24,4 +26,9 @@ def parse_time(text: str) -> int:
         raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return in_ms(moment)
+
+
+def in_ms(moment: datetime) -> int:
+    """Since the epoch. Exactly: as a float, 4.095 s would be 4094 ms."""
+    return (moment - _EPOCH) // _MILLISECOND

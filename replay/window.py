@@ -1,17 +1,21 @@
 """Where a selection lies in the log, and reading it. Must not write anything."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from replay.selection import Range, Selection
+from replay.ranges import Place
+from replay.selection import Range
 from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, Unavailable
-from schemas.topics import MAX_RECORD_BYTES, topic_of
+from schemas.topics import MAX_RECORD_BYTES
 
 _POLL_MS: Final = 1000
+SILENCE_SECONDS: Final = 15.0
+"""So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
 
 
 class LogReader:
@@ -43,32 +47,18 @@ class LogReader:
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
-    async def ranges(self, selection: Selection, located: Sequence[Range]) -> list[Range]:
-        """The offsets to read: those named, those where an event is (`located`), or from the window's start to the end.
-
-        The end is the log's end as of now; what arrives later is not part of the plan.
-        """
-        if selection.offsets or selection.event_id is not None:
-            wanted = [*selection.offsets, *located]
-            partitions = [TopicPartition(r.topic, r.partition) for r in wanted]
-            await self._require(partitions)
-            starts = await self._consumer.beginning_offsets(partitions)
-            ends = await self._consumer.end_offsets(partitions)
-            clipped = [
-                Range(r.topic, r.partition, max(r.start, starts[tp]), min(r.end, ends[tp]))
-                for r, tp in zip(wanted, partitions, strict=True)
-            ]
-            return [r for r in clipped if len(r)]
-        partitions = await self._partitions([topic_of(source) for source in selection.sources])
+    async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
+        """The log's starts and ends as of now; what arrives later is not part of a plan. Raises `InvalidSelection`."""
+        partitions = await self._partitions(topics)
         starts = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
-        since = await self._consumer.offsets_for_times({tp: max(selection.from_ms or 0, 0) for tp in partitions})
-        ranges = []
-        for tp in partitions:
-            found = since.get(tp)
-            if found is not None:
-                ranges.append(Range(tp.topic, tp.partition, max(found.offset, starts[tp]), ends[tp]))
-        return [r for r in ranges if len(r)]
+        return {tuple(tp): at for tp, at in starts.items()}, {tuple(tp): at for tp, at in ends.items()}
+
+    async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
+        """The first offset of a record that arrived at that moment or later; without partitions that have none."""
+        asked = {tp: max(moment_ms, 0) for tp in await self._partitions(topics)}
+        found = await self._consumer.offsets_for_times(asked)
+        return {tuple(tp): at.offset for tp, at in found.items() if at is not None}
 
     async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
         """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
@@ -133,15 +123,11 @@ class LogReader:
             found += [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
         return found
 
-    async def _require(self, partitions: Sequence[TopicPartition]) -> None:
-        known = set(await self._partitions(sorted({tp.topic for tp in partitions})))
-        if unknown := [f"{tp.topic}:{tp.partition}" for tp in partitions if tp not in known]:
-            raise InvalidSelection(f"there is no partition {', '.join(unknown)}")
-
     async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
         """Batches of records: (the part of the log that the batch covers, its records).
 
-        The parts of a partition follow one another without a break up to the end of its range.
+        The parts of a partition follow one another without a break up to the end of its range. Raises `Unavailable`
+        where the log falls silent: the client would wait for ever.
         """
         reading: dict[TopicPartition, Range] = {}
         waiting: dict[TopicPartition, list[Range]] = {}
@@ -151,8 +137,11 @@ class LogReader:
         for tp, parts in waiting.items():
             reading[tp] = parts.pop(0)
             self._consumer.seek(tp, reading[tp].start)
+        heard_at = time.monotonic()
         while reading:
             fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(*reading, timeout_ms=_POLL_MS)
+            if not fetched and time.monotonic() - heard_at > SILENCE_SECONDS:
+                raise Unavailable(f"Kafka at {self._cluster.servers} gives no records")
             for tp in list(reading):
                 part = reading[tp]
                 records = [record for record in fetched.get(tp, ()) if record.offset < part.end]
@@ -161,6 +150,8 @@ class LogReader:
                 if covered == part.start:
                     continue
                 yield Range(part.topic, part.partition, part.start, covered), records
+                # However long who reads took over it.
+                heard_at = time.monotonic()
                 if covered < part.end:
                     reading[tp] = Range(part.topic, part.partition, covered, part.end)
                 elif waiting[tp]:

@@ -48,6 +48,7 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unknown_source": (404, "No source of that name is configured."),
     "method_not_allowed": (405, "There is something here, but not by that method."),
     "invalid_transition": (409, "What is asked can't follow from the current state."),
+    "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
     "internal_error": (500, "An error of ours; the console's log says more."),
@@ -96,3 +97,9 @@ class InvalidTransition(RedriveError):
     """What is asked can't follow from the current state."""
 
     code = "invalid_transition"
+
+
+class OverlappingReplay(RedriveError):
+    """A replay that has not ended covers some of the same records."""
+
+    code = "overlapping_replay"

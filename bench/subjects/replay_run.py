@@ -10,9 +10,14 @@ import uvloop
 
 from bench.stack import SOURCE
 from deploy.folding import LiveFolding
-from replay.ledger import Ledger, show_replay
+from deploy.replaying import note_outcomes, open_target
+from deploy.service import tune_garbage_collection
+from replay import ledger
+from replay.audit import Author
+from replay.jobs import Jobs
+from replay.ledger import Order
 from replay.plan import make_plan
-from replay.runner import RateLimit, Runner
+from replay.runner import Ports
 from replay.selection import Selection
 from replay.window import LogReader
 from schemas.cluster import Cluster
@@ -27,14 +32,20 @@ async def main() -> None:
         planning = _Clock()
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)
         planned = planning.read("plan")
-    ledger = Ledger(connection)
-    await ledger.create(plan, folding.generation, "bench", "benchmark")
-    runner = Runner(connection, folding, ledger, RateLimit(None))
-    async with LogReader(Cluster(servers)) as reader:
-        running = _Clock()
-        await runner.run(reader, plan, lambda offsets: None)
-        ran = running.read("run")
-    entry = await show_replay(connection, ledger.id) or {}
+    replay = await ledger.create(connection, Order(plan, folding.generation, Author("bench", "benchmark")))
+
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(os.environ["DATABASE_URL"])
+
+    async def open_pool(size: int) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=0, max_size=size)
+
+    ports = Ports(connect, open_pool, lambda: LogReader(Cluster(servers)), LiveFolding, open_target, note_outcomes)
+    tune_garbage_collection()
+    running = _Clock()
+    await Jobs(ports).take(replay)
+    ran = running.read("run")
+    entry = await ledger.show_replay(connection, replay)
     await connection.close()
     counts = {name: entry[name] for name in ("state", "records", "rows_changed", "dead")}
     print(orjson.dumps({**planned, **ran, **counts}).decode())

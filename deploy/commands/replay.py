@@ -1,56 +1,34 @@
-"""`redrive replay plan | run | list | show`."""
+"""`redrive replay plan | run | list | show | pause | resume | cancel`."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
+import asyncpg
 import click
 
-from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.cli import Failed, Reported, json_option, run, with_runtime
 from deploy.folding import LiveFolding
+from deploy.following import Follow
 from deploy.foreseeing import foresee, print_foreseen
 from deploy.output import out, print_fields, print_json, print_table, progress
-from deploy.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.replaying import jobs
+from deploy.selecting import selection_of, selection_options
+from deploy.service import tune_garbage_collection
+from deploy.wiring import Runtime, connect, open_pool
+from replay import ledger
+from replay.audit import Author
 from replay.dry_run import DryRun
-from replay.ledger import Ledger, list_replays, show_replay
+from replay.ledger import Order, UnknownReplay
 from replay.plan import Plan, make_plan
-from replay.runner import RateLimit, Runner
-from replay.selection import Selection, parse_offsets
+from replay.selection import Selection
 from replay.window import LogReader
-from schemas import corrections
-from schemas.errors import InvalidSelection
 
 
 @click.group()
 def replay() -> None:
     """Re-drive a selection of the log: it adds what is missing, and changes nothing that was right."""
-
-
-def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same selection for a plan and for a run."""
-    for decorate in reversed(
-        (
-            click.option(
-                "--source", "sources", multiple=True, help="Repeatable; default every configured one, and 'operator'."
-            ),
-            click.option("--from", "from_ms", type=TIME, help="Arrived at or after: RFC 3339 or '2h ago'."),
-            click.option("--to", "to_ms", type=TIME, help="Arrived before; default the log's end as of now."),
-            click.option("--type", "type_glob", metavar="GLOB", help="Event types: 'stripe.invoice.*'."),
-            click.option("--event-id", help="One event, wherever it is on the log."),
-            click.option("--offsets", multiple=True, metavar="TOPIC:PARTITION:A-B", help="Offsets, both ends in."),
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
-def _selection(runtime: Runtime, sources: tuple[str, ...], offsets: tuple[str, ...], **rest: Any) -> Selection:
-    # Corrections are part of the log.
-    known = (*runtime.sources, corrections.SOURCE)
-    if unknown := sorted(set(sources) - set(known)):
-        raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(known)}")
-    return Selection(sources=sources or known, offsets=tuple(parse_offsets(text) for text in offsets), **rest)
 
 
 @replay.command()
@@ -60,14 +38,16 @@ def _selection(runtime: Runtime, sources: tuple[str, ...], offsets: tuple[str, .
 @with_runtime
 def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> None:
     """Say what a run would re-drive; changes nothing."""
-    wanted = _selection(runtime, **selection)
+    wanted = selection_of(runtime, **selection)
 
     async def work() -> tuple[Plan, DryRun | None]:
         connection = await connect(runtime.settings)
         try:
+            made, _ = await _planned(runtime, connection, wanted)
+            if not with_diff:
+                return made, None
             async with LogReader(runtime.cluster()) as reader:
-                made = await _planned(reader, connection, wanted)
-                return made, await foresee(reader, connection, made) if with_diff else None
+                return made, await foresee(reader, connection, made)
         finally:
             await connection.close()
 
@@ -80,71 +60,116 @@ def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> 
         print_foreseen(foreseen)
 
 
-async def _planned(reader: LogReader, connection: Any, selection: Selection) -> Plan:
+async def _planned(
+    runtime: Runtime, connection: "asyncpg.Connection[asyncpg.Record]", selection: Selection
+) -> tuple[Plan, int]:
     folding = await LiveFolding.open(connection)
     with progress() as bar:
         task = bar.add_task("reading the window", total=None)
-        return await make_plan(
-            reader, connection, selection, folding.fold, lambda done, of: bar.update(task, completed=done, total=of)
-        )
+
+        def advance(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of)
+
+        async with LogReader(runtime.cluster()) as reader:
+            return await make_plan(reader, connection, selection, folding.fold, advance), folding.generation
 
 
 def _print_plan(made: Plan) -> None:
     document = made.as_document()
+    ranges: dict[tuple[str, int], list[int]] = {}
+    for part in made.ranges:
+        ranges.setdefault((part.topic, part.partition), []).extend((part.start, part.end - 1))
     print_table(
-        ("topic", "partition", "from offset", "to offset", "records"),
-        [(r["topic"], r["partition"], r["start"], r["end"] - 1, r["records"]) for r in document["ranges"]],
+        ("topic", "partition", "from offset", "to offset", "ranges", "records"),
+        [(*place, min(ends), max(ends), len(ends) // 2, made.per_partition[place]) for place, ends in ranges.items()],
     )
     out.print()
     print_table(("type", "records"), sorted(document["types"].items()))
     out.print()
+    _print_gone(document["gone"])
     print_fields(
         {
             "records": made.records,
             "first arrival": document["first_arrival"],
             "last arrival": document["last_arrival"],
             "left to the live workers": made.left_to_live,
+            "not in the log": made.records_gone,
         }
     )
+
+
+def _print_gone(gone: Sequence[dict[str, Any]]) -> None:
+    if gone:
+        columns = ("topic", "partition", "first", "last", "records", "why")
+        print_table(columns, [[one[name] for name in columns] for one in gone], "not in the log, so not re-driven")
+        out.print()
 
 
 @replay.command("run")
 @selection_options
 @click.option("--reason", required=True, help="Why; goes into the ledger and the audit.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
+@click.option("--detach", is_flag=True, help="Print the id, and leave it to the console service.")
+@click.option("--foreground", is_flag=True, help="Run it in this process, at once.")
 @json_option
 @with_runtime
-def run_replay(runtime: Runtime, reason: str, rate: float | None, as_json: bool, **selection: Any) -> None:
-    """Re-drive the selection now, next to live traffic; waits for the end."""
-    wanted = _selection(runtime, **selection)
-    entry = run(_run(runtime, wanted, reason, rate))
-    if as_json:
-        print_json(entry)
-    else:
-        _print_entry(entry)
+def run_replay(
+    runtime: Runtime,
+    reason: str,
+    rate: float | None,
+    detach: bool,
+    foreground: bool,
+    as_json: bool,
+    **selection: Any,
+) -> None:
+    """Re-drive the selection, next to live traffic, and wait for the end.
+
+    The console service runs it; where none does within a few seconds, this command. Exit 1 if it failed or was
+    cancelled.
+    """
+    if detach and foreground:
+        raise click.UsageError("--detach and --foreground exclude each other")
+    wanted = selection_of(runtime, **selection)
+    entry = run(_run(runtime, wanted, (reason, rate), None if detach else foreground))
+    if detach and not as_json:
+        print(entry["id"])
+        return
+    _print_entry(entry, as_json)
+    if entry["state"] in ("failed", "cancelled"):
+        raise Reported(1)
 
 
-async def _run(runtime: Runtime, selection: Selection, reason: str, rate: float | None) -> dict[str, Any]:
+async def _run(
+    runtime: Runtime, selection: Selection, terms: tuple[str, float | None], is_here: bool | None
+) -> dict[str, Any]:
+    """`is_here` None: nobody waits for the end."""
+    reason, rate = terms
+    author = Author(runtime.operator, reason)
     connection = await connect(runtime.settings)
     try:
-        async with LogReader(runtime.cluster()) as reader:
-            made = await _planned(reader, connection, selection)
-        folding = await LiveFolding.open(connection)
-        ledger = Ledger(connection)
-        await ledger.create(made, folding.generation, runtime.operator, reason)
-        runner = Runner(connection, folding, ledger, RateLimit(rate))
-        async with LogReader(runtime.cluster()) as reader:
-            with progress() as bar:
-                task = bar.add_task("re-driving", total=made.offsets)
-                await runner.run(reader, made, lambda offsets: bar.advance(task, offsets))
-        return await show_replay(connection, ledger.id) or {}
+        plan, generation = await _planned(runtime, connection, selection)
+        replay_id = await ledger.create(connection, Order(plan, generation, author, rate))
+        if is_here is None:
+            return await ledger.show_replay(connection, replay_id)
     finally:
         await connection.close()
+    pool = await open_pool(runtime.settings, 2)
+    tune_garbage_collection()
+    try:
+        with progress() as bar:
+            return await Follow(pool, jobs(runtime), author, is_here).to_the_end(replay_id, bar)
+    finally:
+        pool.terminate()
 
 
-def _print_entry(entry: dict[str, Any]) -> None:
-    shown = {name: value for name, value in entry.items() if name != "selection"}
-    print_fields({**shown, **{f"selection {name}": value for name, value in entry["selection"].items() if value}})
+def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(entry)
+        return
+    _print_gone(entry["gone"])
+    shown = {name: value for name, value in entry.items() if name not in ("selection", "gone", "partitions")}
+    chosen = entry["selection"]
+    print_fields({**shown, **{f"selection {name}": value for name, value in chosen.items() if value}})
 
 
 @replay.command("list")
@@ -157,7 +182,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
     async def read() -> list[dict[str, Any]]:
         connection = await connect(runtime.settings)
         try:
-            return await list_replays(connection, limit)
+            return await ledger.list_replays(connection, limit)
         finally:
             await connection.close()
 
@@ -166,11 +191,12 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
         print_json({"replays": entries})
         return
     print_table(
-        ("id", "state", "records", "rows changed", "dead", "by", "reason", "created"),
+        ("id", "state", "progress", "records", "rows changed", "dead", "by", "reason", "created"),
         [
             (
                 entry["id"],
                 entry["state"],
+                f"{entry['progress']:.0%}",
                 entry["records"],
                 entry["rows_changed"],
                 entry["dead"],
@@ -181,6 +207,9 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
             for entry in entries
         ],
     )
+    states = Counter(entry["state"] for entry in entries)
+    if waiting := states["planned"]:
+        out.print(f"\n{waiting} planned: the console service runs them")
 
 
 @replay.command("show")
@@ -190,20 +219,47 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
 def show_run(runtime: Runtime, replay_id: uuid.UUID, as_json: bool) -> None:
     """One entry of the ledger."""
 
-    async def read() -> dict[str, Any] | None:
+    async def read() -> dict[str, Any]:
         connection = await connect(runtime.settings)
         try:
-            return await show_replay(connection, replay_id)
+            return await ledger.show_replay(connection, replay_id)
+        except UnknownReplay as error:
+            raise Failed(str(error)) from error
         finally:
             await connection.close()
 
-    entry = run(read())
-    if entry is None:
-        raise Failed(f"the ledger has no replay {replay_id}")
-    if as_json:
-        print_json(entry)
-    else:
-        _print_entry(entry)
+    _print_entry(run(read()), as_json)
 
+
+def _verb(name: str, meaning: str) -> click.Command:
+    @click.argument("replay_id", type=click.UUID)
+    @click.option("--reason", required=True, help="Why; goes into the audit.")
+    @json_option
+    @with_runtime
+    def change(runtime: Runtime, replay_id: uuid.UUID, reason: str, as_json: bool) -> None:
+        async def work() -> dict[str, Any]:
+            connection = await connect(runtime.settings)
+            try:
+                return await ledger.change(connection, replay_id, name, Author(runtime.operator, reason))
+            except UnknownReplay as error:
+                raise Failed(str(error)) from error
+            finally:
+                await connection.close()
+
+        entry = run(work())
+        if as_json:
+            print_json(entry)
+        else:
+            out.print(f"{entry['id']} is {entry['state']}")
+
+    return click.command(name, help=meaning)(change)
+
+
+for _name, _meaning in (
+    ("pause", "Let it stand where it is: once this has answered, nothing more is written."),
+    ("resume", "Go on from where it was paused."),
+    ("cancel", "End it. What it has written stays, and is right."),
+):
+    replay.add_command(_verb(_name, _meaning))
 
 COMMANDS: Final[Sequence[click.Command]] = (replay,)

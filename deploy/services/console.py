@@ -1,6 +1,7 @@
 """The operators' service as a process."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
 from typing import Final
 
 import asyncpg
@@ -11,7 +12,17 @@ from deploy.appending import appending
 from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
-from deploy.service import Readiness, health_routes, listen, read_again, reload_event, stop_event, wait_for_signal
+from deploy.replaying import jobs, open_target
+from deploy.service import (
+    Readiness,
+    health_routes,
+    listen,
+    read_again,
+    reload_event,
+    stop_event,
+    tune_garbage_collection,
+    wait_for_signal,
+)
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.wiring import Runtime, open_pool
 from replay.api import create_console
@@ -21,6 +32,7 @@ from replay.events_api import event_routes
 from replay.operations import Operations
 from replay.ports import Connection
 from replay.quarantine import Holdings, Order, Quarantine, Release
+from replay.replays_api import MAX_PLANNING, Replays
 from replay.requeue import Requeue, Requeued
 from replay.window import LogReader
 
@@ -31,7 +43,7 @@ async def run_console(runtime: Runtime) -> None:
     """Until SIGTERM. SIGHUP reads the configuration again."""
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
-    pool = await open_pool(settings, size=4)
+    pool = await open_pool(settings, size=4 + MAX_PLANNING)
     cluster = runtime.cluster()
     broker, checks = BrokerCheck(cluster), DatabaseCheck(pool)
     current = [runtime]
@@ -67,29 +79,39 @@ async def run_console(runtime: Runtime) -> None:
         requeue=requeue,
         operator=runtime.operator,
     )
-    app = create_app(pool, settings.admin_api_key, operations, lambda: LogReader(cluster), readiness)
+    replays = Replays(
+        operations, lambda: LogReader(cluster), LiveFolding.open, open_target, asyncio.Semaphore(MAX_PLANNING)
+    )
+    app = create_app(pool, settings.admin_api_key, replays, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    running = asyncio.create_task(jobs(runtime).serve(pool))
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
+        # A replay makes as much garbage as the processors do.
+        tune_garbage_collection()
         while await wait_for_signal(stop, reload):
             changed = read_again()
             if changed is not None:
                 current[:] = [changed]
     finally:
         await runner.cleanup()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
         pool.terminate()
 
 
 def create_app(
     pool: "asyncpg.Pool[asyncpg.Record]",
     admin_api_key: SecretStr | None,
-    operations: Operations,
-    open_log: Callable[[], LogReader],
+    replays: Replays,
     readiness: Readiness,
 ) -> web.Application:
     """Every route of the service."""
+    operations = replays.operations
     app = create_console(pool, admin_api_key, operations)
-    app.add_routes(event_routes(pool, open_log, operations.who))
+    app.add_routes(event_routes(pool, replays.open_reader, operations.who))
+    app.add_routes(replays.routes())
     app.add_routes(health_routes(readiness))
     return app
 

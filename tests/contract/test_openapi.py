@@ -13,6 +13,7 @@ from ingest.app import PAGES
 from ingest.whole_request import PREFIX
 from replay import openapi as operator_openapi
 from replay.operations import Operations
+from replay.replays_api import Replays
 from schemas.errors import OPERATOR_PROBLEMS, REJECTIONS
 
 INGRESS = ingest_openapi.description()
@@ -26,7 +27,8 @@ async def ready() -> dict[str, bool]:
 def test_every_route_of_the_operators_is_described_and_nothing_else() -> None:
     nothing: Any = SimpleNamespace()
     operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, nothing, "ines")
-    app = create_app(nothing, SecretStr("key"), operations, nothing, ready)
+    replays = Replays(operations, nothing, nothing, nothing, nothing)
+    app = create_app(nothing, SecretStr("key"), replays, ready)
     routed = {(route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.resource}
     described = {(method, path) for path, methods in OPERATORS["paths"].items() for method in methods}
     assert {(method, path) for method, path in routed if method != "head"} == described

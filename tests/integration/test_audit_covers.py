@@ -21,6 +21,7 @@ from deploy import cli
 from deploy.services.console import create_app
 from replay.audit import AuditSearch, list_audit, note
 from replay.operations import Operations
+from replay.replays_api import Replays
 from replay.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
@@ -51,6 +52,9 @@ ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
             ),
         )
     ],
+    # Of a replay, which test_replays_api.py has.
+    "/api/replays": [],
+    "/api/replays/{id}/{verb}": [],
 }
 """Route that changes something -> requests, and what each leaves in the audit."""
 
@@ -76,6 +80,8 @@ COMMANDS: dict[str, list[tuple[list[str], list[str]]]] = {
         (["correct", "subscription", "sub_1", "--status", "active", "--customer", "cus_1"], ["subscription.correct"])
     ],
     "replay run": [(["replay", "run", "--source", "stripe", "--from", "1h ago", "--reason", "why"], ["replay.run"])],
+    # Of a replay, which test_replays_api.py has.
+    **{f"replay {verb}": [] for verb in ("pause", "resume", "cancel")},
 }
 """Command that changes something -> arguments, and what they leave in the audit. Those that prepare an installation, or
 send samples to one in production, have tests of their own below.
@@ -108,7 +114,7 @@ def test_every_route_that_changes_something_is_known() -> None:
     async def ready() -> dict[str, bool]:
         return {}
 
-    app = create_app(nothing, SecretStr("key"), operations, nothing, ready)
+    app = create_app(nothing, SecretStr("key"), Replays(operations, nothing, nothing, nothing, nothing), ready)
     changing = {
         route.resource.canonical
         for route in app.router.routes()

@@ -12,13 +12,12 @@ from deploy.foreseeing import foresee, print_foreseen, session_code
 from deploy.output import out
 from replay.diff import Sum, Transition
 from replay.dry_run import TableChange, dry_run
-from replay.plan import Plan
 from replay.selection import Range
 from replay.window import LogReader
 from tests.conftest import Stack
-from tests.integration.test_replay import everything, planned, rerun
 from tests.integration.test_worker import folded, run_worker, until
 from tests.support.records import payment, produce, record, stripe_event
+from tests.support.replays import everything, pinned_to, planned, rerun
 from tests.support.tables import physical_rows
 
 RECORDS = 30
@@ -52,7 +51,9 @@ async def outage(stack: Stack, topic: str, database_url: str, connection: Any, t
     return topic
 
 
-async def test_what_an_outage_left_out_is_said_before_it_is_mended(stack: Stack, outage: str, connection: Any) -> None:
+async def test_what_an_outage_left_out_is_said_before_it_is_mended(
+    stack: Stack, outage: str, database_url: str, connection: Any
+) -> None:
     stands = await physical_rows(connection)
     plan = await planned(stack, connection, everything(outage))
     async with LogReader(stack.cluster) as reader:
@@ -63,7 +64,7 @@ async def test_what_an_outage_left_out_is_said_before_it_is_mended(stack: Stack,
     assert said.diff.views["subscriptions"].transitions == [Transition("status", "active", "unpaid", 3)]
     assert said.diff.views["accounts"].transitions == [Transition("is_frozen", "false", "true", 3)]
     assert said.diff.views["payments"].sums == [Sum("amount", "eur", sum(range(130, 160)))]  # type: ignore[arg-type]
-    entry = await rerun(stack, connection, everything(outage))
+    entry = await rerun(stack, database_url, connection, everything(outage))
     assert entry["rows_changed"] == RECORDS + 3
     async with LogReader(stack.cluster) as reader:
         again = await foresee(reader, connection, plan)
@@ -97,7 +98,7 @@ async def test_a_generation_that_older_code_folded_is_one_for_a_rebuild(
             *(generation, projection, version),
         )
     async with LogReader(stack.cluster) as reader:
-        said = await foresee(reader, connection, Plan(everything(topic), []))
+        said = await foresee(reader, connection, pinned_to(everything(topic), []))
     assert said.older_code == ["stripe"]
     with out.capture() as printed:
         print_foreseen(said)
@@ -122,7 +123,7 @@ async def test_who_is_stopped_half_way_leaves_nothing_behind(
     database_url: str, connection: Any, topic: str, end: str
 ) -> None:
     reader = Stuck([record(topic, "stripe", payment(1))])
-    plan = Plan(everything(topic), [Range(topic, 0, 0, 9)])
+    plan = pinned_to(everything(topic), [Range(topic, 0, 0, 9)])
     other = await asyncpg.connect(database_url)
     running = asyncio.create_task(dry_run(cast(LogReader, reader), other, plan, session_code(), lambda _: None))
     try:

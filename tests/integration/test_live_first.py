@@ -1,20 +1,20 @@
 """Invariant 11 on the real log and database: a replay gives way while live traffic falls behind, and the ledger says so."""
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from deploy.folding import LiveFolding
-from replay.ledger import Ledger, show_replay
+from replay.jobs import Jobs
+from replay.ledger import show_replay
 from replay.live_traffic import TOLERATED_RECORDS, Lag
-from replay.runner import RateLimit, Runner
 from replay.window import LogReader
 from tests.conftest import Stack
-from tests.integration.test_replay import everything, planned
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.records import produce
+from tests.support.replays import everything, ports, put
 
 FIRST = 900
 
@@ -29,42 +29,33 @@ async def test_a_replay_slows_down_while_live_lag_grows_and_says_why(
         async with run_worker(stack, database_url, topic, topic, tmp_path):
             await produce(stack.servers, batch(topic, range(FIRST)))
             await until(folded(connection, FIRST), "what is to be replayed")
-            plan = await planned(stack, connection, everything(topic))
-            folding, ledger = await LiveFolding.open(connection), Ledger(connection)
-            await ledger.create(plan, folding.generation, "tester", "because")
+            replay = await put(stack, connection, everything(topic), rate=100)
             # Who folds partition 0 waits for this row; the others go on, so that somebody is seen to fold.
             held = holder.transaction()
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
-            async with LogReader(stack.cluster) as reader, asyncio.TaskGroup() as group:
-                runner = Runner(connection, folding, ledger, RateLimit(100))
-                running = group.create_task(runner.run(reader, plan, lambda _: None))
-                entry = await entry_of(observer, ledger)
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(Jobs(ports(stack, database_url)).take(replay))
+                entry = await show_replay(observer, replay)
                 while entry["slowed_by"] is None:
                     assert not running.done(), "it went on as if nothing were"
                     await produce(stack.servers, batch(topic, range(number, number + 600)))
                     number += 600
-                    entry = await entry_of(observer, ledger)
+                    entry = await show_replay(observer, replay)
                 assert entry["state"] == "running"
                 assert entry["slowed_by"].startswith("live traffic is ")
                 await held.rollback()
                 await until(folded(observer, number), "live traffic has caught up")
-                await until(lambda: full_pace(observer, ledger), "the replay goes on at its own pace")
-        entry = await entry_of(observer, ledger)
+                await until(lambda: full_pace(observer, replay), "the replay goes on at its own pace")
+        entry = await show_replay(observer, replay)
         assert (entry["state"], entry["records"], entry["slowed_by"]) == ("done", FIRST, None)
     finally:
         await holder.close()
         await observer.close()
 
 
-async def entry_of(connection: Any, ledger: Ledger) -> dict[str, Any]:
-    entry = await show_replay(connection, ledger.id)
-    assert entry is not None
-    return entry
-
-
-async def full_pace(connection: Any, ledger: Ledger) -> bool:
-    return (await entry_of(connection, ledger))["slowed_by"] is None
+async def full_pace(connection: Any, replay: uuid.UUID) -> bool:
+    return (await show_replay(connection, replay))["slowed_by"] is None
 
 
 async def test_a_source_that_nobody_folds_holds_up_no_replay(

@@ -22,6 +22,7 @@ from schemas.facts import TABLES
 from schemas.topics import source_of
 from tests.property.test_stories import NOW, logs, stories
 from tests.support.records import FakeRecord, story_record
+from tests.support.replays import pinned_to
 from tests.support.story import STORIES
 from tests.support.tables import empty, physical_rows
 
@@ -57,7 +58,7 @@ def plans(draw: st.DrawFn, log: Sequence[FakeRecord]) -> Plan:
         ranges += [Range(topic, partition, start, end) for start, end in list(pairwise(cuts))[::2]]
     since = draw(st.integers(NOW * 1000, NOW * 1000 + len(log)))
     sources = tuple(sorted({source_of(one.topic) for one in log}))
-    return Plan(Selection(sources, from_ms=draw(st.sampled_from((0, since)))), ranges)
+    return pinned_to(Selection(sources, from_ms=draw(st.sampled_from((0, since)))), ranges)
 
 
 async def nothing(*_: object) -> None:

@@ -1,0 +1,113 @@
+"""Where events lie on the log, as its index says. Must not read the log.
+
+The index also knows what the log has dropped: a replay says so, instead of passing over it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, LiteralString
+
+from replay.ports import Connection
+from replay.ranges import Place
+from replay.selection import Range, Selection
+
+MAX_LOCATED: Final = 500_000
+"""Offsets of one selection: they are kept in the ledger, for whoever takes the replay over."""
+
+_EVENTS: Final[LiteralString] = """
+    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
+    WHERE source = ANY($1::text[]) AND event_id = ANY($2::text[])
+    ORDER BY topic, partition, record_offset LIMIT $3
+"""
+_DEAD: Final[LiteralString] = """
+    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
+    WHERE source = ANY($1::text[]) AND status = 'dead'
+    ORDER BY topic, partition, record_offset LIMIT $2
+"""
+_TYPES_BELOW: Final[LiteralString] = """
+    SELECT DISTINCT i.type FROM redrive.event_index AS i
+    JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, start) USING (topic, partition)
+    WHERE i.record_offset < s.start
+"""
+_BELOW: Final[LiteralString] = """
+    SELECT topic, partition, min(i.record_offset) AS first, max(i.record_offset) AS last,
+           count(DISTINCT i.record_offset) AS records
+    FROM redrive.event_index AS i
+    JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, start) USING (topic, partition)
+    WHERE i.record_offset < s.start AND i.type = ANY($4::text[])
+      AND ($5::timestamptz IS NULL OR CASE WHEN $7 THEN coalesce(occurred_at, received_at) ELSE received_at END >= $5)
+      AND ($6::timestamptz IS NULL OR CASE WHEN $7 THEN coalesce(occurred_at, received_at) ELSE received_at END < $6)
+    GROUP BY topic, partition ORDER BY topic, partition
+"""
+# When they arrived nobody knows; before they were noticed.
+_LOST: Final[LiteralString] = """
+    SELECT l.topic, l.partition, l.first_offset, least(l.end_offset, s.start) AS end_offset
+    FROM redrive.lost_ranges AS l
+    JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, start) USING (topic, partition)
+    WHERE l.generation = (SELECT live FROM redrive.generation) AND l.first_offset < s.start
+      AND ($4::timestamptz IS NULL OR l.noticed_at >= $4)
+    ORDER BY l.topic, l.partition, l.first_offset
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Records that the selection means and the log does not hold: `part` is where they were, or would be.
+
+    `dropped` were on the log; `lost` were dropped before they were folded; `absent` offsets are past the log's end.
+    """
+
+    part: Range
+    records: int
+    why: Literal["dropped", "lost", "absent"]
+
+    def as_document(self) -> dict[str, Any]:
+        part = self.part
+        return {
+            "topic": part.topic,
+            "partition": part.partition,
+            "first": part.start,
+            "last": part.end - 1,
+            "records": self.records,
+            "why": self.why,
+        }
+
+
+async def locate_events(connection: Connection, selection: Selection) -> list[Range]:
+    """Every offset that holds one of the selected events."""
+    rows = await connection.fetch(_EVENTS, list(selection.sources), list(selection.event_ids), MAX_LOCATED + 1)
+    return [_at(row) for row in rows]
+
+
+async def locate_dead(connection: Connection, selection: Selection) -> list[Range]:
+    """Every offset that the index holds as dead."""
+    return [_at(row) for row in await connection.fetch(_DEAD, list(selection.sources), MAX_LOCATED + 1)]
+
+
+def _at(row: Any) -> Range:
+    return Range(row["topic"], row["partition"], row["record_offset"], row["record_offset"] + 1)
+
+
+async def gone_from(connection: Connection, selection: Selection, starts: Mapping[Place, int]) -> list[Gone]:
+    """What the index knows of a window below the log's starts, and what was lost there before it was folded."""
+    below = [(topic, partition, start) for (topic, partition), start in sorted(starts.items()) if start > 0]
+    if not below:
+        return []
+    bounds: Sequence[list[Any]] = [list(column) for column in zip(*below, strict=True)]
+    types = [row["type"] for row in await connection.fetch(_TYPES_BELOW, *bounds)]
+    matching = [kind for kind in types if selection.holds_type((kind,))]
+    since, until = _moment(selection.from_ms), _moment(selection.to_ms)
+    dropped = await connection.fetch(_BELOW, *bounds, matching, since, until, selection.by == "event")
+    lost = await connection.fetch(_LOST, *bounds, since)
+    return [
+        *(Gone(Range(r["topic"], r["partition"], r["first"], r["last"] + 1), r["records"], "dropped") for r in dropped),
+        *(
+            Gone(part, len(part), "lost")
+            for part in (Range(r["topic"], r["partition"], r["first_offset"], r["end_offset"]) for r in lost)
+        ),
+    ]
+
+
+def _moment(moment_ms: int | None) -> datetime | None:
+    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC)

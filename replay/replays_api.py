@@ -1,0 +1,134 @@
+"""Replays over HTTP: planned here, and run by whoever runs the ledger's replays."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+from aiohttp import web
+from aiokafka.errors import KafkaError
+
+from replay import ledger
+from replay.ledger import Order, UnknownReplay
+from replay.operations import Operations
+from replay.plan import Plan, make_plan
+from replay.ports import Connection, GenerationFolding, OpenTarget
+from replay.requests import answer, author_of, document_of, flag_of
+from replay.selection import Selection, page_limit
+from replay.selection_document import FIELDS, parse_selection, sources_of_log
+from replay.window import LogReader
+from schemas.errors import InvalidSelection, Unavailable
+from schemas.masking import describe
+
+MAX_PLANNING: Final = 2
+"""Plans under way at once: each reads its window."""
+
+_ORDER: Final = frozenset({"selection", "reason", "dry_run", "rate", "target"})
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """What the routes need of others, besides what all operations need."""
+
+    operations: Operations
+    open_reader: Callable[[], LogReader]
+    open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
+    """Of the live generation."""
+    open_target: OpenTarget
+    planning: asyncio.Semaphore
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/api/replays", self._create),
+            web.get("/api/replays", self._list),
+            web.get("/api/replays/{id}", self._show),
+            web.post("/api/replays/{id}/{verb}", self._change),
+        ]
+
+    @property
+    def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        return self.operations.pool
+
+    async def _create(self, request: web.Request) -> web.Response:
+        """The fields of a selection may stand in the order itself, or in `selection`."""
+        body = await document_of(request)
+        if unknown := sorted(set(body) - _ORDER - FIELDS):
+            raise InvalidSelection(f"{', '.join(unknown)[:200]} is no field of a replay")
+        fields = {name: value for name, value in body.items() if name in FIELDS}
+        document = body.get("selection", fields)
+        if not isinstance(document, dict) or (fields and document is not fields):
+            raise InvalidSelection("give the selection's fields in `selection`, or all of them beside it")
+        selection = parse_selection(document, sources_of_log(self.operations.sources()))
+        is_dry, rate, target = flag_of(body, "dry_run"), _rate(body.get("rate")), self._target(body.get("target"))
+        author = author_of(request, body, self.operations.operator)
+        if not is_dry and not author.reason:
+            raise InvalidSelection("a reason is needed: it goes into the ledger and the audit")
+        async with self.planning, self._pool.acquire() as connection:
+            plan, generation = await self._plan(connection, selection)
+            if is_dry:
+                return answer({**plan.as_document(), "dry_run": True})
+            replay = await ledger.create(connection, Order(plan, generation, author, rate, target))
+            entry = await ledger.show_replay(connection, replay)
+        created = answer(entry)
+        created.set_status(201)
+        created.headers["Location"] = f"/api/replays/{replay}"
+        return created
+
+    def _target(self, document: Any) -> Mapping[str, Any] | None:
+        if document is None:
+            return None
+        if not isinstance(document, dict):
+            raise InvalidSelection("target is an object with its kind")
+        # Only made, to hear what is wrong with it: nothing is sent from here.
+        self.open_target(document)
+        return document
+
+    async def _plan(self, connection: Connection, selection: Selection) -> tuple[Plan, int]:
+        folding = await self.open_folding(connection)
+        try:
+            async with self.open_reader() as reader:
+                plan = await make_plan(reader, connection, selection, folding.fold, lambda *_: None)
+        except KafkaError as error:
+            raise Unavailable(f"the log can't be read: {describe(error)}") from error
+        return plan, folding.generation
+
+    async def _list(self, request: web.Request) -> web.Response:
+        limit = page_limit(request.query.get("limit"))
+        async with self._pool.acquire() as connection:
+            return answer({"replays": await ledger.list_replays(connection, limit)})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        async with self._pool.acquire() as connection:
+            return answer(await _found(ledger.show_replay(connection, _id(request))))
+
+    async def _change(self, request: web.Request) -> web.Response:
+        verb, replay = request.match_info["verb"], _id(request)
+        if verb not in ledger.VERBS:
+            raise web.HTTPNotFound(reason="not found")
+        author = author_of(request, await document_of(request), self.operations.operator)
+        async with self._pool.acquire() as connection:
+            return answer(await _found(ledger.change(connection, replay, verb, author)))
+
+
+def _rate(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+        raise InvalidSelection("rate is a number of records a second, above 0")
+    return float(value)
+
+
+def _id(request: web.Request) -> uuid.UUID:
+    try:
+        return uuid.UUID(request.match_info["id"])
+    except ValueError as error:
+        raise web.HTTPNotFound(reason="not found", text="The ledger has no replay of that id.") from error
+
+
+async def _found(asked: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await asked
+    except UnknownReplay as error:
+        raise web.HTTPNotFound(reason="not found", text=str(error)) from error

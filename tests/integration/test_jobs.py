@@ -1,0 +1,298 @@
+"""A replay as a job: its states, who runs it, what survives, and that each record is counted once (invariants 8, 10)."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from replay import hold, ledger, metrics
+from replay.audit import Author
+from replay.jobs import Jobs
+from replay.pace import Stop
+from replay.ports import Taken
+from replay.runner import TakenOver, redrive
+from replay.selection import Selection, parse_offsets
+from replay.window import LogReader
+from schemas.cluster import Cluster
+from schemas.errors import InvalidTransition, OverlappingReplay
+from tests.conftest import Stack
+from tests.integration.test_worker import until
+from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
+
+RECORDS = 90
+SLOWLY = 60.0
+"""Records a second: a replay takes a second and a half."""
+
+
+@pytest.fixture
+async def log(stack: Stack, topic: str, connection: Any) -> str:
+    await never_folded(stack, connection, topic, RECORDS)
+    return topic
+
+
+@asynccontextmanager
+async def served(jobs: Jobs, pool: Any) -> AsyncIterator[None]:
+    """As the console service runs them."""
+    serving = asyncio.create_task(jobs.serve(pool))
+    try:
+        yield
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def entry_of(connection: Any, replay: Any) -> dict[str, Any]:
+    return await ledger.brief(connection, replay)
+
+
+async def has_begun(connection: Any, replay: Any) -> bool:
+    return bool((await entry_of(connection, replay))["records"])
+
+
+async def assert_all_done(connection: Any, replay: Any) -> None:
+    entry = await ledger.show_replay(connection, replay)
+    assert (entry["state"], entry["error"], entry["progress"]) == ("done", None, 1.0)
+    assert (entry["records"], entry["total"], entry["rows_changed"]) == (RECORDS, RECORDS, RECORDS)
+    assert all(part["done"] == part["offsets"] == part["next_offset"] for part in entry["partitions"])
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+
+
+async def test_a_paused_replay_writes_nothing_more_and_goes_on_where_it_was(
+    stack: Stack, log: str, database_url: str, connection: Any, pool: Any
+) -> None:
+    replay = await put(stack, connection, everything(log), rate=SLOWLY)
+    assert await state_of(connection, replay) == "planned"
+    async with served(Jobs(ports(stack, database_url)), pool):
+        await until(lambda: has_begun(connection, replay), "it runs")
+        paused = await ledger.change(connection, replay, "pause", ADA)
+        assert 0 < paused["records"] < RECORDS
+        await until(lambda: is_let_go(connection, replay), "nobody holds it")
+        later = await ledger.show_replay(connection, replay)
+        assert later == paused, "the answer was the end of it"
+        assert metrics.PROGRESS._metrics.get((str(replay),)) is None, "nobody runs it"
+        assert (await ledger.change(connection, replay, "pause", ADA))["state"] == "paused", "no error"
+        await ledger.change(connection, replay, "resume", ADA)
+        await until(lambda: is_over(connection, replay), "it goes on")
+    await assert_all_done(connection, replay)
+    actions = await connection.fetch("SELECT operator, action, reason FROM redrive.audit ORDER BY id")
+    expected = ["replay.run", "replay.pause", "replay.pause", "replay.resume"]
+    assert [tuple(row) for row in actions] == [("ada", action, "because") for action in expected]
+
+
+async def is_let_go(connection: Any, replay: Any) -> bool:
+    found = await connection.fetchval(
+        "SELECT pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext($1::uuid::text))", replay
+    )
+    return bool(found)
+
+
+async def is_over(connection: Any, replay: Any) -> bool:
+    return await state_of(connection, replay) not in ledger.OPEN
+
+
+@pytest.mark.parametrize("state", ["planned", "running", "paused"])
+async def test_it_is_cancelled_from_every_state_before_its_end(
+    stack: Stack, log: str, database_url: str, connection: Any, pool: Any, state: str
+) -> None:
+    replay = await put(stack, connection, everything(log), rate=SLOWLY)
+    jobs = Jobs(ports(stack, database_url))
+    if state == "paused":
+        await ledger.change(connection, replay, "pause", ADA)
+    if state == "running":
+        async with served(jobs, pool):
+            await until(lambda: has_begun(connection, replay), "it runs")
+            entry = await ledger.change(connection, replay, "cancel", ADA)
+            await until(lambda: is_let_go(connection, replay), "nobody holds it")
+    else:
+        entry = await ledger.change(connection, replay, "cancel", ADA)
+    await jobs.take(replay)
+    assert (entry["state"], entry["finished_at"] is None) == ("cancelled", False)
+    assert await ledger.show_replay(connection, replay) == entry
+    for verb in ("pause", "resume"):
+        with pytest.raises(InvalidTransition, match="is cancelled"):
+            await ledger.change(connection, replay, verb, ADA)
+    again = await rerun(stack, database_url, connection, everything(log))
+    assert again["records"] == RECORDS, "what ended is in nobody's way"
+
+
+async def test_what_overlaps_is_refused_until_the_first_has_ended_and_what_does_not_is_not(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    source = (log.removeprefix("webhooks."),)
+
+    def part(*texts: str) -> Selection:
+        return Selection(source, offsets=tuple(parse_offsets(f"{log}:{text}") for text in texts))
+
+    first = await put(stack, connection, part("0:0-4", "1:0-29"))
+    for state in ("planned", "paused"):
+        with pytest.raises(OverlappingReplay, match=f"{first} is {state}") as refused:
+            await put(stack, connection, part("0:4-6"))
+        assert f"{log}/0/4" in str(refused.value)
+        await ledger.change(connection, first, "pause", ADA)
+    await put(stack, connection, part("0:5-6", "2:0-29"))
+    await put(stack, connection, part("0:0-4"), target={"kind": "recorder"})
+    with pytest.raises(OverlappingReplay):
+        await put(stack, connection, part("0:0-4"), target={"kind": "recorder"})
+    await ledger.change(connection, first, "cancel", ADA)
+    await put(stack, connection, part("0:0-4"))
+    assert await connection.fetchval("SELECT count(*) FROM redrive.audit WHERE action = 'replay.run'") == 4
+
+
+async def test_of_two_that_take_it_at_once_one_runs_it(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    replay = await put(stack, connection, everything(log), rate=SLOWLY * 2)
+    await asyncio.gather(*(Jobs(ports(stack, database_url)).take(replay) for _ in range(3)))
+    await assert_all_done(connection, replay)
+
+
+async def test_a_session_that_ends_lets_another_process_go_on(
+    stack: Stack, log: str, database_url: str, connection: Any, pool: Any
+) -> None:
+    """As a process that is killed, or a failover: every session is gone."""
+    replay = await put(stack, connection, everything(log), rate=SLOWLY)
+    first, second = Jobs(ports(stack, database_url)), Jobs(ports(stack, database_url))
+    running = asyncio.create_task(first.take(replay))
+    await until(lambda: has_begun(connection, replay), "it runs")
+    async with served(second, pool):
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await until(lambda: is_over(connection, replay), "the other has taken over")
+    await asyncio.gather(running, return_exceptions=True)
+    await assert_all_done(connection, replay)
+
+
+async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    replay = await put(stack, connection, everything(log), rate=SLOWLY)
+    job = await hold.hold(connection, replay)
+    assert job is not None
+    ours = ports(stack, database_url)
+    zombie_pool, pool = await ours.open_pool(5), await ours.open_pool(5)
+    try:
+        zombie = asyncio.create_task(redrive(job, ours, zombie_pool, Stop()))
+        await until(lambda: has_begun(connection, replay), "it runs")
+        is_over = False
+        while not is_over:
+            # It has to start anew where the other one wrote last.
+            with contextlib.suppress(TakenOver):
+                await redrive(dataclasses.replace(job, rate=None), ours, pool, Stop())
+                is_over = True
+        with pytest.raises(TakenOver):
+            await zombie
+    finally:
+        zombie_pool.terminate()
+        pool.terminate()
+    await hold.finish(connection, replay, "done")
+    await assert_all_done(connection, replay)
+
+
+async def test_an_outage_is_waited_for_and_the_entry_says_so(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    replay = await put(stack, connection, everything(log))
+    is_away = True
+
+    def open_reader() -> LogReader:
+        return LogReader(Cluster("127.0.0.1:1")) if is_away else LogReader(stack.cluster)
+
+    jobs = Jobs(dataclasses.replace(ports(stack, database_url), open_reader=open_reader))
+    running = asyncio.create_task(jobs.take(replay))
+
+    async def says_why() -> bool:
+        entry = await entry_of(connection, replay)
+        return bool(entry["slowed_by"]) and "Kafka does not answer" in entry["slowed_by"]
+
+    await until(says_why, "it says what it waits for")
+    assert await state_of(connection, replay) == "running"
+    is_away = False
+    await running
+    await assert_all_done(connection, replay)
+    assert (await entry_of(connection, replay))["slowed_by"] is None
+
+
+async def test_a_range_that_the_log_no_longer_holds_fails_the_replay(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+    from aiokafka.structs import TopicPartition
+
+    replay = await put(stack, connection, everything(log))
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(log, 1): RecordsToDelete(before_offset=7)})
+    finally:
+        await admin.close()
+    await Jobs(ports(stack, database_url)).take(replay)
+    entry = await entry_of(connection, replay)
+    assert entry["state"] == "failed"
+    assert "OffsetOutOfRange" in entry["error"]
+
+
+async def test_what_went_to_a_target_is_noted_also_when_it_was_paused_meanwhile_and_nothing_goes_after(
+    stack: Stack, log: str, database_url: str, connection: Any
+) -> None:
+    recorder = Recorder(answer=lambda record: Taken("failed" if record.offset == 3 else "delivered", 200))
+    jobs = Jobs(ports(stack, database_url, recorder))
+    replay = await put(stack, connection, everything(log), target={"kind": "recorder"}, rate=SLOWLY)
+    running = asyncio.create_task(jobs.take(replay))
+    await until(lambda: recorder.taken, "something was sent")
+    await ledger.change(connection, replay, "pause", ADA)
+    sent = len(recorder.taken)
+    recorder.gate.set()
+    await running
+    entry = await entry_of(connection, replay)
+    assert entry["state"] == "paused"
+    assert len(recorder.taken) == sent == len(recorder.noted) == entry["records"]
+    await ledger.change(connection, replay, "resume", ADA)
+    await jobs.take(replay)
+    entry = await entry_of(connection, replay)
+    assert (entry["state"], entry["records"], entry["failed"], entry["rows_changed"]) == ("done", RECORDS, 3, 0)
+    assert sorted((one.partition, one.offset) for one in recorder.taken) == [
+        (partition, offset) for partition in range(3) for offset in range(RECORDS // 3)
+    ]
+    assert await connection.fetchval("SELECT count(*) FROM payments") == 0
+
+
+async def test_an_entry_of_an_earlier_version_keeps_its_counts_and_nobody_runs_it(
+    stack: Stack, database_url: str, connection: Any, pool: Any
+) -> None:
+    await connection.execute(
+        "INSERT INTO redrive.replays (id, state, selection, generation, operator, reason, records, events,"
+        " rows_changed, dead, total) VALUES (gen_random_uuid(), 'done', '{\"sources\":[\"stripe\"]}', 1, 'ines', 'old',"
+        " 7, 8, 2, 1, 7)"
+    )
+    (entry,) = await ledger.list_replays(connection, 10)
+    assert (entry["records"], entry["events"], entry["rows_changed"], entry["dead"]) == (7, 8, 2, 1)
+    assert (entry["progress"], entry["selection"]) == (1.0, {"sources": ["stripe"]})
+    await connection.execute("UPDATE redrive.replays SET state = 'running'")
+    assert await hold.free(pool) == []
+
+
+async def test_who_and_why_can_be_no_garbage(stack: Stack, log: str, connection: Any) -> None:
+    from schemas.errors import InvalidSelection
+
+    replay = await put(stack, connection, everything(log))
+    with pytest.raises(InvalidSelection):
+        await ledger.change(connection, replay, "pause", Author("ada", "a\0b"))
+    assert await state_of(connection, replay) == "planned", "nothing happens that is not on record"
+
+
+async def test_a_plan_is_pinned(stack: Stack, log: str, database_url: str, connection: Any) -> None:
+    """What arrives after it, and what becomes live after it, is not part of it."""
+    plan = await planned(stack, connection, everything(log))
+    replay = await put(stack, connection, everything(log))
+    await connection.execute("DELETE FROM redrive.positions")
+    await never_folded(stack, connection, log, 30)
+    await connection.execute("UPDATE redrive.positions SET next_offset = 40")
+    await Jobs(ports(stack, database_url)).take(replay)
+    entry = await entry_of(connection, replay)
+    assert entry["records"] == plan.records == RECORDS

@@ -1,0 +1,145 @@
+"""Replays by HTTP and by command, on the real service: what is asked is planned, put on the ledger, and run."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Stack
+from tests.integration.test_worker import until
+from tests.support.consoles import Consoles, call, running_console
+from tests.support.replays import never_folded
+
+RECORDS = 90
+
+
+@pytest.fixture
+async def consoles(stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path) -> Consoles:
+    await never_folded(stack, connection, topic, RECORDS)
+    return Consoles(stack, database_url, tmp_path, topic.removeprefix("webhooks."))
+
+
+@pytest.fixture
+async def url(consoles: Consoles) -> AsyncIterator[str]:
+    async with running_console(consoles) as found:
+        yield found
+
+
+async def test_a_replay_from_its_plan_to_its_end(url: str, topic: str, connection: Any) -> None:
+    source = topic.removeprefix("webhooks.")
+    window = {"sources": [source], "from": "2h ago"}
+    status, plan = await call(url, "POST", "/api/replays", {"selection": window, "dry_run": True})
+    assert (status, plan["records"], plan["dry_run"]) == (200, RECORDS, True)
+    assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
+    order = {"source": source, "from": "2h ago", "rate": 20, "reason": "the outage"}
+    status, created = await call(url, "POST", "/api/replays", order)
+    assert (status, created["state"], created["total"], created["reason"]) == (201, "planned", RECORDS, "the outage")
+    path = f"/api/replays/{created['id']}"
+
+    status, refused = await call(url, "POST", "/api/replays", {"event_ids": ["evt_none"], "reason": "x"})
+    assert status == 201, "it covers nothing of the other"
+    status, refused = await call(url, "POST", "/api/replays", order)
+    assert (status, refused["code"]) == (409, "overlapping_replay")
+    assert created["id"] in refused["detail"]
+
+    async def has_begun() -> bool:
+        return bool((await call(url, "GET", path))[1]["records"])
+
+    await until(has_begun, "it runs")
+    status, paused = await call(url, "POST", f"{path}/pause", {"reason": "lunch"})
+    assert (status, paused["state"]) == (200, "paused")
+    assert 0 < paused["progress"] < 1
+    status, _ = await call(url, "POST", f"{path}/resume")
+    assert status == 200
+
+    async def is_done() -> bool:
+        return bool((await call(url, "GET", path))[1]["state"] == "done")
+
+    await until(is_done, "its end")
+    _, entry = await call(url, "GET", path)
+    assert (entry["records"], entry["rows_changed"], entry["progress"]) == (RECORDS, RECORDS, 1)
+    status, refused = await call(url, "POST", f"{path}/resume")
+    assert (status, refused["code"]) == (409, "invalid_transition")
+    assert "done" in refused["detail"]
+    _, listed = await call(url, "GET", "/api/replays?limit=500")
+    assert created["id"] in [one["id"] for one in listed["replays"]]
+    assert f'redrive_replay_progress_ratio{{replay="{created["id"]}"}} 1.0' in await text_of(url, "/metrics")
+    assert f'redrive_replay_records_total{{outcome="applied"}} {RECORDS}.0' in await text_of(url, "/metrics")
+    audit = await connection.fetch("SELECT action, reason FROM redrive.audit ORDER BY id")
+    expected = [("run", "the outage"), ("run", "x"), ("pause", "lunch"), ("resume", None)]
+    assert [tuple(row) for row in audit] == [(f"replay.{verb}", reason) for verb, reason in expected]
+
+
+async def text_of(url: str, path: str) -> str:
+    import aiohttp
+
+    async with aiohttp.ClientSession(url) as session, session.get(path) as response:
+        return await response.text()
+
+
+async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic: str, connection: Any) -> None:
+    wrong: list[Any] = [
+        {},
+        {"reason": "x"},
+        {"dead_letters": True},
+        {"dead_letters": True, "reason": 7},
+        {"dead_letters": True, "reason": ""},
+        {"dead_letters": True, "reason": "x", "rate": 0},
+        {"dead_letters": True, "reason": "x", "rate": True},
+        {"dead_letters": True, "reason": "x", "dry_run": 1},
+        {"dead_letters": True, "reason": "x", "target": "http://x"},
+        {"dead_letters": True, "reason": "x", "target": {"kind": "carrier pigeon"}},
+        {"dead_letters": True, "reason": "x", "nothing": "such"},
+        {"dead_letters": True, "reason": "x", "selection": {"dead_letters": True}},
+        {"selection": [], "reason": "x"},
+        {"sources": ["nobody"], "dead_letters": True, "reason": "x"},
+        {"keys": [["moods", "a", "b"]], "reason": "x"},
+        {"keys": [["accounts", "a"]], "reason": "x"},
+        {"offsets": [f"{topic}:99:0-1"], "reason": "x"},
+    ]
+    for body in wrong:
+        status, problem = await call(url, "POST", "/api/replays", body)
+        assert (status, problem["code"]) == (400, "invalid_selection"), (body, problem)
+    for path in ("/api/replays/7", "/api/replays/00000000-0000-0000-0000-000000000000"):
+        status, problem = await call(url, "GET", path)
+        assert (status, problem["code"]) == (404, "not_found")
+    status, problem = await call(url, "POST", "/api/replays/00000000-0000-0000-0000-000000000000/cancel")
+    assert (status, problem["code"]) == (404, "not_found")
+    status, problem = await call(url, "POST", "/api/replays/00000000-0000-0000-0000-000000000000/dance")
+    assert (status, problem["code"]) == (404, "not_found")
+    assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
+
+
+async def test_the_command_runs_what_no_service_takes_waits_for_its_end_and_its_code_says_how_it_was(
+    consoles: Consoles, topic: str, connection: Any
+) -> None:
+    run = ("replay", "run", "--from", "2h ago", "--reason", "the outage", "--json")
+    consoles.folder.joinpath("redrive.toml").write_text(
+        f'[sources.{consoles.source}]\nprovider = "stripe"\nsecrets = ["whsec_x"]\n'
+    )
+    waiting = await consoles.command(*run, "--rate", "2")
+
+    async def has_begun() -> bool:
+        return bool(await connection.fetchval("SELECT sum(records) > 0 FROM redrive.replay_progress"))
+
+    await until(has_begun, "it runs it itself")
+    replay = await connection.fetchval("SELECT id::text FROM redrive.replays")
+    cancel = await consoles.command("replay", "cancel", replay, "--reason", "enough", "--json")
+    assert json.loads((await cancel.communicate())[0])["state"] == "cancelled"
+    out, _ = await waiting.communicate()
+    assert (waiting.returncode, json.loads(out)["state"]) == (1, "cancelled")
+    again = await consoles.command("replay", "pause", replay, "--reason", "again", "--json")
+    out, _ = await again.communicate()
+    assert (again.returncode, json.loads(out)["error"]) == (1, "invalid_transition")
+
+    here = await consoles.command(*run, "--foreground")
+    out, _ = await here.communicate()
+    entry = json.loads(out)
+    assert (here.returncode, entry["state"], entry["records"]) == (0, "done", RECORDS)
+
+    detached = await consoles.command(*run[:-1], "--detach")
+    out, _ = await detached.communicate()
+    row = await connection.fetchrow("SELECT id::text, state FROM redrive.replays ORDER BY created_at DESC")
+    assert (detached.returncode, out.decode().strip(), row["state"]) == (0, row["id"], "planned")

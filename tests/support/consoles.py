@@ -1,0 +1,89 @@
+"""The console service as a process of its own, on servers that are there."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.conftest import Stack
+from tests.support import signing
+from tests.support.processes import READY_SECONDS, free_ports
+
+KEY = {"X-Admin-API-Key": "admin"}
+
+
+@dataclass
+class Consoles:
+    """Of one installation, with one Stripe source."""
+
+    stack: Stack
+    database_url: str
+    folder: Path
+    source: str
+
+    def environment(self, port: int = 0) -> dict[str, str]:
+        return {
+            "PATH": "",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "KAFKA_BOOTSTRAP_SERVERS": self.stack.servers,
+            "DATABASE_URL": self.database_url,
+            "ADMIN_API_KEY": "admin",
+            "CONSOLE_PORT": str(port),
+            "REDRIVE_OPERATOR": "ada",
+        }
+
+    async def start(self) -> tuple[asyncio.subprocess.Process, str]:
+        (port,) = free_ports(1)
+        (self.folder / "redrive.toml").write_text(
+            f'[sources.{self.source}]\nprovider = "stripe"\nsecrets = ["{signing.STRIPE}"]\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy", "console", cwd=self.folder, env=self.environment(port)
+        )
+        url = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_SECONDS):
+            while True:
+                assert process.returncode is None
+                try:
+                    async with session.get(f"{url}/readyz") as response:
+                        if response.status == 200:
+                            return process, url
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def command(self, *arguments: str) -> "asyncio.subprocess.Process":
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "deploy",
+            *arguments,
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+
+@asynccontextmanager
+async def running_console(consoles: Consoles) -> AsyncIterator[str]:
+    process, url = await consoles.start()
+    try:
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def call(url: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """(status, document)"""
+    async with (
+        aiohttp.ClientSession(url, headers=KEY) as session,
+        session.request(method, path, json=body) as response,
+    ):
+        return response.status, await response.json(content_type=None)

@@ -1,0 +1,109 @@
+"""Replays in this process, wired as the services wire them; and targets that remember what they took."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import asyncpg
+
+from deploy.folding import LiveFolding
+from replay import ledger
+from replay.audit import Author
+from replay.chosen import Choice, Chosen
+from replay.jobs import Jobs
+from replay.ledger import Order
+from replay.plan import Plan, make_plan
+from replay.ports import Connection, RawRecord, Taken
+from replay.runner import Ports
+from replay.selection import Range, Selection
+from replay.window import LogReader
+from tests.conftest import Stack
+from tests.support.records import payment, produce, record
+
+ADA = Author("ada", "because")
+PARTITIONS = 3
+
+
+@dataclass
+class Recorder:
+    """A target, and what is known of it. `gate`: nothing is taken while it is closed."""
+
+    taken: list[RawRecord] = field(default_factory=list)
+    noted: list[tuple[RawRecord, Taken]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: Callable[[RawRecord], Taken] = lambda _: Taken("delivered", 200)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
+        self.taken += records
+        await self.gate.wait()
+        return [self.answer(record) for record in records]
+
+    async def note(
+        self, connection: Connection, replay: uuid.UUID, outcomes: Sequence[tuple[RawRecord, Taken]]
+    ) -> None:
+        assert connection.is_in_transaction()
+        self.noted += outcomes
+
+
+def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> Ports:
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(database_url)
+
+    async def open_pool(size: int) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(database_url, min_size=0, max_size=size, timeout=5)
+
+    target = recorder or Recorder()
+
+    def open_target(document: Mapping[str, Any]) -> Recorder:
+        return target
+
+    return Ports(connect, open_pool, lambda: LogReader(stack.cluster), LiveFolding, open_target, target.note)
+
+
+async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
+    async with LogReader(stack.cluster) as reader:
+        folding = await LiveFolding.open(connection)
+        return await make_plan(reader, connection, selection, folding.fold, lambda *_: None)
+
+
+def pinned_to(selection: Selection, ranges: list[Range]) -> Plan:
+    """The plan of a window that reads just these."""
+    return Plan(selection, ranges, Chosen([Choice(selection, None)]))
+
+
+async def put(stack: Stack, connection: Any, selection: Selection, **terms: Any) -> uuid.UUID:
+    """On the ledger, for whoever runs it."""
+    plan = await planned(stack, connection, selection)
+    generation = await connection.fetchval("SELECT live FROM redrive.generation")
+    return await ledger.create(connection, Order(plan, generation, ADA, **terms))
+
+
+async def rerun(stack: Stack, database_url: str, connection: Any, selection: Selection, **terms: Any) -> dict[str, Any]:
+    """To its end; returns the entry."""
+    replay = await put(stack, connection, selection, **terms)
+    await Jobs(ports(stack, database_url)).take(replay)
+    return await ledger.show_replay(connection, replay)
+
+
+def everything(topic: str, **narrower: Any) -> Selection:
+    return Selection((topic.removeprefix("webhooks."),), from_ms=0, **narrower)
+
+
+async def never_folded(stack: Stack, connection: Any, topic: str, count: int) -> None:
+    """Payments on the log, below the live positions, and not one row of them: what a replay is for."""
+    numbers = range(count)
+    await produce(stack.servers, [record(topic, "stripe", payment(n), partition=n % PARTITIONS) for n in numbers])
+    ends = [(topic, partition, len(range(partition, count, PARTITIONS))) for partition in range(PARTITIONS)]
+    await connection.executemany("INSERT INTO redrive.positions VALUES (1, $1, $2, $3)", ends)
+
+
+async def state_of(connection: Any, replay: uuid.UUID) -> str:
+    return (await ledger.brief(connection, replay))["state"]
