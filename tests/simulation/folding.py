@@ -1,4 +1,4 @@
-"""The fold and replays of it, over a database in memory. The projections and the merge are the real ones (invariants 5,
+"""The fold, over a database in memory. The projections and the merge are the real ones (invariants 5,
 7 and 8); transactions are taken to be what Postgres makes of them: all or nothing.
 """
 
@@ -76,7 +76,6 @@ class Processors:
         self._epoch = 0
         self._owners: list[int] = list(range(count))
         self._workers = {number: self._started(number) for number in range(count)}
-        self.wrong_replays: list[str] = []
 
     def _started(self, number: int) -> Node:
         node = Node(self._scheduler, f"processor-{number}")
@@ -138,18 +137,6 @@ class Processors:
             reading[at] = self.database.positions.get(at, 0)
             return
         reading[at] = end
-
-    def replay(self) -> None:
-        """Some window, below the live position."""
-        order = self._scheduler.random
-        if not self.database.positions:
-            return
-        at = order.choice(sorted(self.database.positions))
-        stored = self.database.positions[at]
-        start = order.randrange(stored + 1)
-        changed = self.database.write(combine(fold(self._broker, at, start, order.randint(start, stored))))
-        if changed:
-            self.wrong_replays.append(f"a replay of {at} from {start} changed {changed} rows")
 
     @property
     def is_done(self) -> bool:

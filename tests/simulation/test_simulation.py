@@ -21,6 +21,7 @@ from ingest.window_keeper import WindowKeeper
 from schemas.lattice import Table
 from tests.simulation.disk import System
 from tests.simulation.folding import Database
+from tests.simulation.jobs import Job, Runners
 from tests.simulation.world import simulate
 
 SEEDS = int(os.environ.get("SIM_SEEDS", "300"))
@@ -127,6 +128,16 @@ def test_it_notices_a_position_that_skips_a_gap(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Database, "commit_batch", commit)
     assert "rows" in first_failure()
+
+
+def test_it_notices_a_replay_that_two_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfenced(self: Runners, job: Job, start: int, end: int) -> bool:
+        job.position = max(job.position, end)
+        job.counted += end - start
+        return True
+
+    monkeypatch.setattr(Runners, "advance", unfenced)
+    assert "has not counted each record once" in first_failure()
 
 
 def test_it_notices_a_merge_that_takes_the_last_to_come(monkeypatch: pytest.MonkeyPatch) -> None:

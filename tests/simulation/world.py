@@ -21,6 +21,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.corpus import Parcel, choose, fingerprints
 from tests.simulation.folding import Database, Processors, fold_all
 from tests.simulation.host import Host
+from tests.simulation.jobs import Runners
 from tests.simulation.scheduler import Node, Scheduler
 
 FAULT_SECONDS = 15.0
@@ -66,6 +67,7 @@ class World:
         topics = sorted({parcel.source.topic for parcel in self.parcels})
         self.host = Host(scheduler, self.broker, folder, topics)
         self.processors = Processors(scheduler, self.broker, Database(), order.choice([1, 2, 3]))
+        self.replays = Runners(scheduler, self.broker, self.processors.database, order.choice([1, 2, 3]))
         self.provider = Node(scheduler, "provider")
         self.acknowledged: set[Content] = set()
         self._open = 0
@@ -142,7 +144,11 @@ class World:
             "disk faults": self._hurt_disk,
             "processor killed": self.processors.kill,
             "rebalance": self.processors.rebalance,
-            "replay": self.processors.replay,
+            "replay": self.replays.put,
+            "runner killed": self.replays.kill,
+            "replays paused": self.replays.pause,
+            "replays resumed": self.replays.resume,
+            "replays cancelled": self.replays.cancel,
         }
         if self.order.random() < 0.2:
             kinds["clock jump"] = self._jump
@@ -179,6 +185,7 @@ class World:
         self._start_broker()
         self._mend_disk()
         self.broker.is_calm = True
+        self.replays.resume()
 
     # What must hold
 
@@ -189,11 +196,12 @@ class World:
             self._fail(f"after {after}: {len(lost)} acknowledged and neither on the log nor in the spool")
 
     def _is_settled(self) -> bool:
-        return not self._open and self.host.is_drained and self.processors.is_done
+        return not self._open and self.host.is_drained and self.processors.is_done and self.replays.is_done
 
     def _judge(self) -> None:
         self._check_durable("all")
-        self.outcome.failures += self.processors.wrong_replays
+        self.outcome.failures += self.replays.judge()
+        self.outcome.events["replays done"] = sum(job.state == "done" for job in self.replays.jobs)
         on_log = Counter(self.broker.contents())
         if missing := self.by_content.keys() - on_log.keys() - self.broker.refuses:
             self._fail(f"{len(missing)} contents are not on the log")
