@@ -1,4 +1,4 @@
-"""What the routes of dead letters and corrections take and answer, for `replay.openapi`. Must not route."""
+"""What the routes of events, dead letters and corrections take and answer, for `replay.openapi`. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -6,6 +6,61 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from schemas.openapi import Document
+
+EventStatus = Literal["applied", "ignored", "dead"]
+
+
+class Event(Document):
+    """An entry of the index."""
+
+    source: str
+    event_id: str
+    provider: str
+    type: str
+    occurred_at: datetime | None
+    received_at: datetime
+    topic: str
+    partition: int
+    record_offset: int
+    status: EventStatus
+    error: str | None
+    repeats: int
+    conflicts: int
+
+
+class Events(Document):
+    redacted: bool
+    events: list[Event]
+    cursor: str | None
+
+
+class EventLocation(Document):
+    topic: str
+    partition: int
+    record_offset: int
+    received_at: datetime
+    status: EventStatus
+    error: str | None
+
+
+class Body(Document):
+    """Redacted: `format` and `shape`. Revealed: `text`, or `base64` where it is no UTF-8."""
+
+    bytes: int
+    sha256: str
+    format: Literal["json", "form", "opaque", "empty"] | None = None
+    shape: Any = None
+    text: str | None = None
+    base64: str | None = None
+
+
+class ShownEvent(Event):
+    """Headers and body are null where the log no longer holds the record."""
+
+    redacted: bool
+    locations: list[EventLocation]
+    headers: dict[str, str] | None
+    body: Body | None
 
 
 class DeadLetter(Document):

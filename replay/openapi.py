@@ -7,7 +7,15 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from replay.corrections import Order
-from replay.documents import CorrectionDone, DeadLetterList, RequeueDone, RequeueOrder
+from replay.documents import (
+    CorrectionDone,
+    DeadLetterList,
+    Events,
+    EventStatus,
+    RequeueDone,
+    RequeueOrder,
+    ShownEvent,
+)
 from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
 from replay.replays_openapi import ReplayList, ReplayOrder, ReplayPlan, ShownReplay
@@ -16,8 +24,6 @@ from replay.sources import VERBS
 from schemas.control import State
 from schemas.errors import OPERATOR_PROBLEMS
 from schemas.openapi import HEALTH, Answer, Description, Document, Operation, Parameter, describe
-
-EventStatus = Literal["applied", "ignored", "dead"]
 
 
 class SourceEntry(Document):
@@ -77,59 +83,6 @@ class Released(Document):
     still_failing: int
     released_before: int
     dry_run: bool
-
-
-class Event(Document):
-    """An entry of the index."""
-
-    source: str
-    event_id: str
-    provider: str
-    type: str
-    occurred_at: datetime | None
-    received_at: datetime
-    topic: str
-    partition: int
-    record_offset: int
-    status: EventStatus
-    error: str | None
-    repeats: int
-    conflicts: int
-
-
-class Events(Document):
-    redacted: bool
-    events: list[Event]
-    cursor: str | None
-
-
-class EventLocation(Document):
-    topic: str
-    partition: int
-    record_offset: int
-    received_at: datetime
-    status: EventStatus
-    error: str | None
-
-
-class Body(Document):
-    """Redacted: `format` and `shape`. Revealed: `text`, or `base64` where it is no UTF-8."""
-
-    bytes: int
-    sha256: str
-    format: Literal["json", "form", "opaque", "empty"] | None = None
-    shape: Any = None
-    text: str | None = None
-    base64: str | None = None
-
-
-class ShownEvent(Event):
-    """Headers and body are null where the log no longer holds the record."""
-
-    redacted: bool
-    locations: list[EventLocation]
-    headers: dict[str, str] | None
-    body: Body | None
 
 
 class AuditEntry(Document):

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from replay import ledger
+from replay.dry_run import Code, dry_run
 from replay.ledger import Order, UnknownReplay
 from replay.operations import Operations
 from replay.plan import Plan, make_plan
@@ -25,7 +26,7 @@ from schemas.masking import describe
 MAX_PLANNING: Final = 2
 """Plans under way at once: each reads its window."""
 
-_ORDER: Final = frozenset({"selection", "reason", "dry_run", "rate", "target"})
+_ORDER: Final = frozenset({"selection", "reason", "dry_run", "diff", "rate", "target"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Replays:
     open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
     """Of the live generation."""
     open_target: OpenTarget
+    code: Callable[[], Code]
+    """What a dry run with a diff folds with."""
     planning: asyncio.Semaphore
 
     def routes(self) -> list[web.RouteDef]:
@@ -62,13 +65,16 @@ class Replays:
             raise InvalidSelection("give the selection's fields in `selection`, or all of them beside it")
         selection = parse_selection(document, sources_of_log(self.operations.sources()))
         is_dry, rate, target = flag_of(body, "dry_run"), _rate(body.get("rate")), self._target(body.get("target"))
-        author = author_of(request, body, self.operations.operator)
+        has_diff, author = flag_of(body, "diff"), author_of(request, body, self.operations.operator)
+        if has_diff and not is_dry:
+            raise InvalidSelection("diff goes with dry_run")
         if not is_dry and not author.reason:
             raise InvalidSelection("a reason is needed: it goes into the ledger and the audit")
         async with self.planning, self._pool.acquire() as connection:
             plan, generation = await self._plan(connection, selection)
             if is_dry:
-                return answer({**plan.as_document(), "dry_run": True})
+                diff = {"diff": await self._foreseen(connection, plan)} if has_diff else {}
+                return answer({**plan.as_document(), **diff, "dry_run": True})
             replay = await ledger.create(connection, Order(plan, generation, author, rate, target))
             entry = await ledger.show_replay(connection, replay)
         created = answer(entry)
@@ -93,6 +99,13 @@ class Replays:
         except KafkaError as error:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
         return plan, folding.generation
+
+    async def _foreseen(self, connection: Connection, plan: Plan) -> dict[str, Any]:
+        try:
+            async with self.open_reader() as reader:
+                return (await dry_run(reader, connection, plan, self.code(), lambda _: None)).as_document()
+        except KafkaError as error:
+            raise Unavailable(f"the log can't be read: {describe(error)}") from error
 
     async def _list(self, request: web.Request) -> web.Response:
         limit = page_limit(request.query.get("limit"))

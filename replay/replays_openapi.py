@@ -25,6 +25,7 @@ class ReplayOrder(SelectionDocument):
     selection: SelectionDocument | None = None
     reason: str | None = None
     dry_run: bool = False
+    diff: bool = False
     rate: float | None = None
     target: dict[str, Any] | None = None
 
@@ -38,7 +39,7 @@ class PlannedRange(Document):
 
 
 class ReplayPlan(Document):
-    """A dry run. `left_to_live` counts offsets that the live workers have not reached."""
+    """A dry run. `left_to_live` counts offsets that live workers have not reached; `diff` is there if it was asked for."""
 
     dry_run: bool
     selection: dict[str, Any]
@@ -50,6 +51,7 @@ class ReplayPlan(Document):
     left_to_live: int
     gone: list[Gone]
     records_gone: int
+    diff: dict[str, Any] | None = None
 
 
 class Replay(Document):

@@ -12,6 +12,7 @@ from deploy.appending import appending
 from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
+from deploy.foreseeing import session_code
 from deploy.replaying import jobs, open_target
 from deploy.service import (
     Readiness,
@@ -80,7 +81,12 @@ async def run_console(runtime: Runtime) -> None:
         operator=runtime.operator,
     )
     replays = Replays(
-        operations, lambda: LogReader(cluster), LiveFolding.open, open_target, asyncio.Semaphore(MAX_PLANNING)
+        operations,
+        lambda: LogReader(cluster),
+        LiveFolding.open,
+        open_target,
+        session_code,
+        asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)

@@ -114,7 +114,7 @@ def test_every_route_that_changes_something_is_known() -> None:
     async def ready() -> dict[str, bool]:
         return {}
 
-    app = create_app(nothing, SecretStr("key"), Replays(operations, nothing, nothing, nothing, nothing), ready)
+    app = create_app(nothing, SecretStr("key"), Replays(operations, nothing, nothing, nothing, nothing, nothing), ready)
     changing = {
         route.resource.canonical
         for route in app.router.routes()

@@ -32,6 +32,8 @@ async def test_a_replay_from_its_plan_to_its_end(url: str, topic: str, connectio
     window = {"sources": [source], "from": "2h ago"}
     status, plan = await call(url, "POST", "/api/replays", {"selection": window, "dry_run": True})
     assert (status, plan["records"], plan["dry_run"]) == (200, RECORDS, True)
+    status, plan = await call(url, "POST", "/api/replays", {**window, "dry_run": True, "diff": True})
+    assert (status, plan["diff"]["tables"]) == (200, {"payments": {"added": RECORDS, "changed": 0}})
     assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
     order = {"source": source, "from": "2h ago", "rate": 20, "reason": "the outage"}
     status, created = await call(url, "POST", "/api/replays", order)
@@ -92,6 +94,7 @@ async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic:
         {"dead_letters": True, "reason": "x", "target": "http://x"},
         {"dead_letters": True, "reason": "x", "target": {"kind": "carrier pigeon"}},
         {"dead_letters": True, "reason": "x", "nothing": "such"},
+        {"dead_letters": True, "reason": "x", "diff": True},
         {"dead_letters": True, "reason": "x", "selection": {"dead_letters": True}},
         {"selection": [], "reason": "x"},
         {"sources": ["nobody"], "dead_letters": True, "reason": "x"},
