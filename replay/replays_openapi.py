@@ -39,7 +39,7 @@ class PlannedRange(Document):
 
 
 class ReplayPlan(Document):
-    """A dry run. `left_to_live` counts offsets that live workers have not reached; `diff` is there if it was asked for."""
+    """A dry run. `left_to_live` counts offsets that live workers have not reached; `diff` was asked for, or is null."""
 
     dry_run: bool
     selection: dict[str, Any]
