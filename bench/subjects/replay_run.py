@@ -1,6 +1,7 @@
 """`redrive replay run` over the whole log, wired as the command wires it, with a clock. Prints one JSON document."""
 
 import os
+import resource
 import time
 from typing import Any
 
@@ -48,7 +49,8 @@ async def main() -> None:
     entry = await ledger.show_replay(connection, replay)
     await connection.close()
     counts = {name: entry[name] for name in ("state", "records", "rows_changed", "dead")}
-    print(orjson.dumps({**planned, **ran, **counts}).decode())
+    peak = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    print(orjson.dumps({**planned, **ran, **counts, **peak}).decode())
 
 
 class _Clock:

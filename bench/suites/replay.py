@@ -70,7 +70,7 @@ def _sample(subject: str, number: int, ran: dict[str, Any]) -> Sample:
     records = ran["records"]
     rate = records / ran["run_seconds"]
     say(f"{subject}: {rate:,.0f} records/s")
-    details = {"plan, records/s": records / ran["plan_seconds"]}
+    details = {"plan, records/s": records / ran["plan_seconds"], "peak memory, MiB": ran["peak_mib"]}
     return Sample(subject, "whole log", number, rate, ran["run_cpu_seconds"] / records * 1000, details)
 
 
