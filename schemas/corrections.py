@@ -3,6 +3,7 @@
 One declaration for who writes it and for who folds it. Must not know how it reaches the log.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import orjson
@@ -26,6 +27,14 @@ def _not_zero(credits: int) -> int:
     return credits
 
 
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside of all calendars") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 """An id of the provider's, or a person's words on one line."""
 
@@ -59,7 +68,7 @@ class SubscriptionCorrected(_Said):
     type: Literal["subscription.corrected"]
     subscription: Name
     status: SubscriptionStatus
-    current_period_end: AwareDatetime | None = None
+    current_period_end: Moment | None = None
     customer: Name | None = None
 
 
@@ -71,7 +80,7 @@ class Correction(_Said):
     """The body of a record. `source` is that of the row which is corrected; `at` orders it among the provider's."""
 
     id: CorrectionId
-    at: AwareDatetime
+    at: Moment
     source: Annotated[str, Field(pattern=SOURCE_NAME.pattern)]
     operator: Annotated[str, Field(min_length=1, max_length=200)]
     reason: Annotated[str, Field(min_length=1, max_length=1000)]

@@ -6,15 +6,18 @@ from urllib.parse import parse_qsl
 
 import orjson
 from multidict import MultiDict
+from pydantic import ValidationError
 
 from deploy.commands.verify import judge, read_request
 from deploy.wiring import file_config, parse_toml
 from ingest.responses import challenge
 from replay import events, events_api
+from replay.corrections import parse_order
 from replay.quarantine import Held, Holdings, Quarantine
 from replay.selection import MAX_PAGE, parse_offsets
 from replay.times import parse_time
 from schemas.control import STATES, SourceState
+from schemas.corrections import Correction
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
 from schemas.masking import mask_text
 from schemas.providers import PROVIDERS
@@ -22,6 +25,7 @@ from schemas.providers.whatsapp import answer_handshake
 from schemas.quarantine import DROPPED_TYPE
 from schemas.redaction import redacted_body, redacted_headers, revealed_body, revealed_headers
 from schemas.settings import Settings, Source, parse_duration, sources_of
+from schemas.topics import OPERATOR
 from tests.fuzz.checks import check_fold
 from tests.fuzz.request import NOW, Request
 from tests.fuzz.signing import SECRETS
@@ -62,6 +66,25 @@ SEARCHES = (
     "limit=500&reveal=true&reason=why", "cursor=-9223372036854775808.9223372036854775808", "status=applied&reveal=0", "from=x",
 )  # fmt: skip
 
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"type": "credits.adjusted", "customer": "cus_1", "credits": -5},
+    {"type": "account.frozen", "customer": "cus_1"},
+    {"type": "subscription.corrected", "subscription": "sub_1", "status": "active", "customer": "cus_1",
+     "current_period_end": "2026-12-21T00:00:00+01:00"},
+)  # fmt: skip
+
+
+def corrections() -> list[Request]:
+    """As records and as orders."""
+    said = {"id": "fix-1", "source": "stripe", "reason": "why"}
+    stamped = {"at": "2026-01-01T00:00:00Z", "operator": "ines"}
+    asked = {"new": True, "dry_run": False}
+    return [
+        Request(body=orjson.dumps({**said, **more, "change": change}))
+        for change in CHANGES
+        for more in (stamped, asked)
+    ]
+
 
 def captured_requests() -> list[Request]:
     request = {
@@ -100,6 +123,20 @@ def check_control(request: Request) -> None:
     if state is not None:
         assert state.state in STATES
         assert SourceState.decode(*state.encode()) == state
+
+
+def check_correction(request: Request) -> None:
+    """What anybody wrote to the operators' topic, under headers of its own or under those that fit; and as an order."""
+    try:
+        said = Correction.model_validate_json(request.body)
+    except ValidationError:
+        headers = request.kafka_headers
+    else:
+        headers = said.headers()
+        assert Correction.model_validate_json(said.body()) == said
+    check_fold(FakeRecord(OPERATOR, 0, 7, NOW * 1000, None, request.body, headers), POISON)
+    with contextlib.suppress(InvalidSelection):
+        parse_order(request.body)
 
 
 def check_redaction(request: Request) -> None:

@@ -143,6 +143,7 @@ TARGETS: dict[str, Target] = {
         operators.check_control,
         _document(state="paused", operator="ines", reason="why", at="2026-01-01T00:00:00+00:00"),
     ),
+    "correction": _body_target(operators.check_correction, *operators.corrections()),
     "redaction": _body_target(operators.check_redaction, *(one for name in PROVIDERS for one in fixtures(name)[:3])),
     "handshake": _text_target(
         operators.check_handshake, "hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=token"

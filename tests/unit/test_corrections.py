@@ -60,6 +60,7 @@ FORGED: dict[str, tuple[FakeRecord, str]] = {
     "no credits": (changed(GOOD, change=credits(0)), "invalid_payload"),
     "a NUL": (changed(GOOD, change=credits(5, "cus_\0")), "invalid_payload"),
     "a time without a zone": (changed(GOOD, at="2026-01-01T00:00:00"), "invalid_payload"),
+    "a time before all calendars": (changed(GOOD, at="0001-01-01T00:00:00+23:59"), "invalid_payload"),
     "an unknown status": (changed(GOOD, change=subscription("asleep")), "invalid_payload"),
     "another id than its headers say": (changed(GOOD, id="other"), "bad_envelope"),
     "another type than its headers say": (changed(GOOD, change=account(True)), "bad_envelope"),
@@ -83,6 +84,13 @@ def test_no_delivery_passes_for_an_operators_word() -> None:
     dead = fold_record(replace(GOOD, topic="webhooks.stripe"))
     assert isinstance(dead, Dead)
     assert dead.reason == "unknown_provider"
+
+
+def test_a_time_is_the_same_in_every_zone() -> None:
+    ends = ("2026-12-21T01:00:00+01:00", "2026-12-21T00:00:00Z")
+    one, other = (correction("fix", subscription("active", current_period_end=end)) for end in ends)
+    assert one.fingerprint == other.fingerprint
+    assert one.body() == other.body()
 
 
 def test_the_moment_is_no_part_of_what_a_correction_says() -> None:
