@@ -1,11 +1,11 @@
 """`redrive correct credits | account | subscription`: an operator's change, as an event of the log."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
 from deploy.cli import json_option, run, with_runtime
 from deploy.commands.send import wait_until_folded
@@ -16,9 +16,6 @@ from deploy.wiring import Runtime, connect
 from replay.corrections import Corrected, Order, parse_order
 from replay.corrections import correct as make_correction
 from schemas.corrections import SubscriptionStatus
-from schemas.errors import InvalidSelection
-
-_ORDER: Final = TypeAdapter(dict[str, Any])
 
 
 @click.group()
@@ -91,10 +88,7 @@ def _correct(
     **said: str,
 ) -> None:
     document = {"change": change, "id": correction_id, "new": is_new, "dry_run": dry_run, **said}
-    try:
-        order = parse_order(_ORDER.dump_json(document))
-    except (ValidationError, UnicodeEncodeError) as error:
-        raise InvalidSelection("a text is no UTF-8") from error
+    order = parse_order(json.dumps(document).encode())
     done = run(_make(runtime, order, wait))
     if as_json:
         print_json({**done._asdict(), "dry_run": dry_run})

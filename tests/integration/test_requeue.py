@@ -1,5 +1,8 @@
 """Dead letters after a fix: what can be applied now is, what fails again keeps its history, nothing else changes."""
 
+import asyncio
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from click.testing import CliRunner
 
+from deploy import cli
 from deploy.folding import LiveFolding, NoDeadLetters
 from processors import projections
 from processors.fold import Dead, Folded, fold_record
@@ -217,6 +222,35 @@ async def test_one_is_shown_redacted_or_on_record(log: Log, stack: Stack, connec
     assert (shown["headers"], shown["body"]) == (None, None)
     with pytest.raises(UnknownDeadLetter):
         await show_dead_letter(connection, lambda: LogReader(stack.cluster), parse_location(f"{log.topic}/0/4"), None)
+
+
+async def test_people_and_programs_read_the_same_of_them(
+    log: Log, stack: Stack, database_url: str, tmp_path: Path
+) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": stack.servers, "DATABASE_URL": database_url, "REDRIVE_OPERATOR": "ada"}
+
+    async def redrive(*arguments: str) -> tuple[int, str]:
+        def invoke() -> Any:
+            with contextlib.chdir(tmp_path):
+                return CliRunner().invoke(cli.redrive, arguments, env=environment)
+
+        cli._commands()
+        done = await asyncio.to_thread(invoke)
+        return done.exit_code, done.output
+
+    place = f"{log.topic}/0/5"
+    code, text = await redrive("dead-letters", "list", "--reason", "unparsable")
+    assert (code, place in text, "unparsable: not JSON" in text) == (0, True, True)
+    code, text = await redrive("dead-letters", "show", place)
+    assert (code, "the log no longer" in text, "opaque" in text) == (0, False, True)
+    code, text = await redrive("dead-letters", "requeue", place, "--reason", "why", "--json")
+    assert (code, json.loads(text)["dead"]) == (1, 1), "one that is dead still is no success"
+    code, text = await redrive("dead-letters", "list", "--json")
+    assert [one["attempts"] for one in json.loads(text)["dead_letters"] if one["location"] == place] == [1]
+    code, text = await redrive("audit", "list", "--action", "dead_letters.*")
+    assert (code, text.count("ada"), '"outcome":"done"' in text) == (0, 2, True)
+    code, _ = await redrive("dead-letters", "requeue", "--all", "--source", "x")
+    assert code != 0, "all of them, or some"
 
 
 def test_what_is_near_is_read_in_one_go() -> None:
