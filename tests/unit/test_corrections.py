@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from processors.fold import Dead, Folded, fold_record
 from replay.corrections import parse_order
+from schemas.corrections import SOURCE
 from schemas.errors import InvalidSelection
-from schemas.topics import OPERATOR
+from schemas.topics import OPERATOR, SIDE_CONFIG, is_folded, is_source_name
 from tests.support.corrections import account, correction, correction_record, credits, subscription
 from tests.support.records import FakeRecord, payment, record
 
@@ -121,3 +122,9 @@ def test_a_correction_needs_a_reason() -> None:
     good = correction("fix", credits(5))
     with pytest.raises(ValidationError):
         type(good).model_validate({**good.model_dump(), "reason": ""})
+
+
+def test_corrections_are_part_of_the_log_that_is_folded_and_their_source_is_nobodys() -> None:
+    folded = {name for name in (*SIDE_CONFIG, "webhooks.stripe", "orders") if is_folded(name)}
+    assert folded == {OPERATOR, "webhooks.stripe"}
+    assert not is_source_name(SOURCE)
