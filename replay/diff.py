@@ -155,14 +155,14 @@ def _compare_sql(view: str) -> str:
     # A conversation's channel may be NULL, and that is a channel like another. What tables are keyed by is never NULL,
     # and as it is it has statistics.
     side = "coalesce({}.{}, '')" if view in VIEWS_OVER_SEVERAL else "{}.{}"
-    on = " AND ".join(f"{side.format('one', key)} = {side.format('other', key)}" for key in keys)
+    on = " AND ".join(f"{side.format('_was', key)} = {side.format('_is', key)}" for key in keys)
     key = ", ".join(f"'{key}', coalesce(after, before) -> '{key}'" for key in keys)
-    # The parts are names of our own declarations.
+    # The parts are names of our own declarations, and of plug-ins': no column of theirs is called like the aliases.
     return (
         f"INSERT INTO pg_temp._differing SELECT '{view}', jsonb_build_object({key}), before, after FROM ("  # noqa: S608
-        "SELECT to_jsonb(one) AS before, to_jsonb(other) AS after "
-        f"FROM {BEFORE}{view} AS one FULL JOIN {AFTER}{view} AS other ON {on} "
-        "WHERE one IS DISTINCT FROM other) AS differing"
+        "SELECT to_jsonb(_was) AS before, to_jsonb(_is) AS after "
+        f"FROM {BEFORE}{view} AS _was FULL JOIN {AFTER}{view} AS _is ON {on} "
+        "WHERE _was IS DISTINCT FROM _is) AS differing"
     )
 
 
