@@ -18,6 +18,9 @@ from schemas.facts import TABLES, VIEWS_OVER_SEVERAL
 SAMPLES: Final = 5
 """Differing rows that are shown of each read model, unless another number is asked for."""
 
+PATIENCE_SECONDS: Final = 6 * 3600.0
+"""A service's connections give up on a statement long before whole generations are compared."""
+
 # No table of ours or of a plug-in has a name that begins like these.
 BEFORE: Final = f"{SESSION}._before_"
 AFTER: Final = f"{SESSION}._after_"
@@ -144,7 +147,7 @@ async def difference(
         touched = None if tables is None else frozenset(tables)
         for view, read in behind.items():
             if touched is None or read & touched:
-                await connection.execute(_compare_sql(view))
+                await connection.execute(_compare_sql(view), timeout=PATIENCE_SECONDS)
         return Diff(await _summary(connection, behind, limit))
     finally:
         await transaction.rollback()
@@ -172,18 +175,19 @@ def _keys(view: str) -> tuple[str, ...]:
 
 async def _summary(connection: Connection, views: Iterable[str], limit: int) -> dict[str, ViewDiff]:
     found = {view: ViewDiff() for view in views}
-    for row in await connection.fetch(_COUNTS):
+    for row in await connection.fetch(_COUNTS, timeout=PATIENCE_SECONDS):
         of = found[row["view"]]
         of.added, of.removed, of.changed = row["added"], row["removed"], row["changed"]
-    for row in await connection.fetch(_COLUMNS):
+    for row in await connection.fetch(_COLUMNS, timeout=PATIENCE_SECONDS):
         found[row["view"]].columns[row["name"]] = row["rows"]
-    for row in await connection.fetch(_TRANSITIONS):
+    for row in await connection.fetch(_TRANSITIONS, timeout=PATIENCE_SECONDS):
         found[row["view"]].transitions.append(Transition(row["name"], row["was"], row["is_now"], row["rows"]))
-    for row in await connection.fetch(_SUMS):
+    for row in await connection.fetch(_SUMS, timeout=PATIENCE_SECONDS):
         found[row["view"]].sums.append(Sum(row["name"], row["currency"], row["delta"]))
     for view, of in found.items():
         if of.rows:
-            of.samples = [_sample(row) for row in await connection.fetch(_SAMPLES, view, limit)]
+            rows = await connection.fetch(_SAMPLES, view, limit, timeout=PATIENCE_SECONDS)
+            of.samples = [_sample(row) for row in rows]
     return found
 
 

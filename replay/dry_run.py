@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
-from replay.diff import SAMPLES, Diff, difference
+from replay.diff import PATIENCE_SECONDS, SAMPLES, Diff, difference
 from replay.plan import Plan
 from replay.ports import Connection, Folding, Outcome
 from replay.read_models import SESSION, create_facts
@@ -133,8 +133,8 @@ async def _join(connection: Connection, table: Table[Any], live: str) -> TableCh
     """Let the session's rows take in the live ones of their keys; make the table as a replay would leave it."""
     # Nothing else gathers statistics of what one session sees.
     await connection.execute(f"ANALYZE {SESSION}.{table.name}")
-    await connection.execute(table.absorb_sql(SESSION, live))
-    row: Any = await connection.fetchrow(_count_sql(table, live))
+    await connection.execute(table.absorb_sql(SESSION, live), timeout=PATIENCE_SECONDS)
+    row: Any = await connection.fetchrow(_count_sql(table, live), timeout=PATIENCE_SECONDS)
     change = TableChange(row["added"], row["changed"])
     await connection.execute(_facts_sql(table, live, change))
     return change
