@@ -111,6 +111,7 @@ def _commands() -> None:
         correct,
         dead_letters,
         events,
+        prove,
         quarantine,
         replay,
         send,
@@ -118,11 +119,12 @@ def _commands() -> None:
         sources,
         up,
         verify,
+        why,
     )
 
-    looking = (events, dead_letters, audit)
+    looking = (events, dead_letters, audit, why)
     changing = (quarantine, replay, correct)
-    for module in (up, services, check, sources, send, *looking, verify, *changing):
+    for module in (up, services, check, sources, send, *looking, verify, *changing, prove):
         for command in module.COMMANDS:
             redrive.add_command(command)
 

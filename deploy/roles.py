@@ -58,6 +58,7 @@ ROLES: Final = (
             "event_index": _REPLACE,
             "replays": _MERGE,
             "replay_progress": _MERGE,
+            "proofs": _MERGE,
             "releases": _APPEND,
             "requeues": _MERGE,
             # Who did something can't undo that it was written down.

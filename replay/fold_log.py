@@ -6,9 +6,8 @@ keeps positions can move them.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
-
-import asyncpg
 
 from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
 from replay.ranges import Place, place_of
@@ -21,6 +20,12 @@ WAITING_BATCHES: Final = 2
 """Read and not yet written, of each lane: what bounds the memory, whatever the log's length."""
 
 PORTION_RECORDS: Final = 64
+
+
+class Connections(Protocol):
+    """Where each lane gets its connection: a pool."""
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
 
 
 class Steps(Protocol):
@@ -48,7 +53,7 @@ class LogFold:
 
     def __init__(
         self,
-        pool: "asyncpg.Pool[asyncpg.Record]",
+        pool: Connections,
         folding: Folding,
         steps: Steps | None = None,
         advance: Callable[[Range], None] | None = None,

@@ -18,6 +18,25 @@ PROGRESS: Final = Gauge("redrive_replay_progress_ratio", "How far a running repl
 
 REFUSED: Final = Counter("redrive_console_refusals", "Requests with a wrong key, or not looked at.", ["reason"])
 
+PROOF_VERDICT: Final = Gauge("redrive_proof_last_verdict", "1 for what the last proof said.", ["verdict"])
+PROOF_SECONDS: Final = Gauge("redrive_proof_last_seconds", "How long the last proof took that came to an end.")
+_VERDICTS: Final = ("equal", "different", "incomplete", "failed")
+
+
+def proof_done(verdict: str, seconds: float) -> None:
+    for one in _VERDICTS:
+        PROOF_VERDICT.labels(one).set(one == verdict)
+    PROOF_SECONDS.set(seconds)
+    level = logging.INFO if verdict == "equal" else logging.ERROR
+    log.log(level, "the tables were proved: %s", verdict, extra={"action": "prove", "outcome": verdict})
+
+
+def proof_failed() -> None:
+    """Within the `except` that caught it."""
+    for one in _VERDICTS:
+        PROOF_VERDICT.labels(one).set(one == "failed")
+    log.exception("a proof failed", extra={"action": "prove", "outcome": "failed"})
+
 
 REPLAY_FAILURES: Final = Counter("redrive_replay_failures", "Replays that ended in an error.")
 _done: Final[list[str]] = []

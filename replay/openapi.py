@@ -18,6 +18,7 @@ from replay.documents import (
 )
 from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
+from replay.proofs_api import ProofList, ShownProof
 from replay.replays_openapi import ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
@@ -262,6 +263,24 @@ OPERATIONS: Final = (
             _LIMIT,
             Parameter("cursor", "What follows the page that came with it.", schema={"type": "integer"}),
         ),
+    ),
+    Operation(
+        "post",
+        "/api/proofs",
+        "Prove that the live tables are what the log says",
+        {201: [Answer("It is under way.", ShownProof)]},
+        (*_ALWAYS, "invalid_selection", "invalid_transition", "request_entity_too_large"),
+        body=Reason,
+        is_open=False,
+    ),
+    _asked("get", "/api/proofs", "Proofs, newest first", ProofList, "invalid_selection", parameters=(_LIMIT,)),
+    _asked(
+        "get",
+        "/api/proofs/{id}",
+        "One proof, with its certificate",
+        ShownProof,
+        "not_found",
+        parameters=(Parameter("id", "Of a proof.", "path"),),
     ),
     _asked("get", "/openapi.json", "This description", Description),
     *HEALTH,

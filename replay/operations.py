@@ -15,6 +15,8 @@ from replay.corrections import Desk
 from replay.corrections_api import correction_routes
 from replay.dead_letters_api import Requeueing, dead_letter_routes
 from replay.ports import Connection
+from replay.proofs import Proofs
+from replay.proofs_api import proof_routes
 from replay.quarantine import Holdings, Release
 from replay.requests import answer, author_of, document_of, flag_of, number_of, operator_of, parameters, time_of
 from replay.selection import page_limit
@@ -39,6 +41,7 @@ class Operations:
     requeue: Requeueing
     operator: str
     """Who it was, where a request does not say."""
+    proofs: Proofs
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -48,6 +51,7 @@ class Operations:
             web.get("/api/audit", self._list_audit),
             *correction_routes(self.pool, self.desk, self.who),
             *dead_letter_routes(self.pool, self.requeue, self.operator),
+            *proof_routes(self.pool, self.proofs, self.operator),
         ]
 
     def who(self, request: web.Request) -> str:

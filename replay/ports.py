@@ -37,7 +37,12 @@ class Reading(Protocol):
 
 
 class FoldedRecord(Protocol):
-    """What one record means: the types of its events, and its rows by table."""
+    """What one record means. `types` are its CloudEvents type and the types of its events; `rows` what it says of which
+    row of which table: nothing, for one that is dead.
+    """
+
+    @property
+    def raw(self) -> RawRecord: ...
 
     @property
     def types(self) -> tuple[str, ...]: ...

@@ -83,6 +83,17 @@ class LogReader:
         found = await self._consumer.end_offsets(led) if led else {}
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
+    async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """{partition: (log start, log end)}; without those that are gone. Raises `Unavailable`."""
+        try:
+            there = sorted({topic for topic, _ in partitions} & await self._consumer.topics())
+            known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
+            starts = await self._consumer.beginning_offsets(known) if known else {}
+            ends = await self._consumer.end_offsets(known) if known else {}
+        except KafkaError as error:
+            raise Unavailable(f"the log did not say what it holds: {error}") from error
+        return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in known}
+
     async def record(self, at: Range) -> Any | None:
         """The record at one offset; None where the log does not hold it, or never did. Raises `Unavailable`."""
         partition = TopicPartition(at.topic, at.partition)

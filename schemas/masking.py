@@ -77,6 +77,11 @@ def mask_id(text: str) -> str:
     return numbers.sub(_mask_number, _mask_marked(text))
 
 
+def mask_key(text: str) -> str:
+    """A part of a row's key. Its plain numbers stay, because a row without its key can't be found."""
+    return _INTERNATIONAL_NUMBER.sub(_mask_number, _mask_marked(text))
+
+
 def mask_digits(digits: str) -> str:
     """`33612345678` -> `33•••5678`, and of less than ten digits `5551234` -> `5•••34`: at least four are hidden."""
     return f"{digits[:2]}{MASK}{digits[-4:]}" if len(digits) >= 10 else f"{digits[:1]}{MASK}{digits[-2:]}"

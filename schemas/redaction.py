@@ -105,7 +105,7 @@ def _shape(body: bytes, content_type: str) -> tuple[str, Any]:
         return "empty", None
     if content_type.partition(";")[0].strip().lower() == _FORM:
         pairs = _pairs(body.decode("utf-8", "replace"))
-        return ("opaque", None) if pairs is None else ("form", [[_name(k), _leaf(k, v)] for k, v in pairs])
+        return ("opaque", None) if pairs is None else ("form", [[_name(k), redacted_value(k, v)] for k, v in pairs])
     try:
         return "json", _redacted(orjson.loads(body), "", 0)
     except orjson.JSONDecodeError:
@@ -128,7 +128,7 @@ def _redacted(value: Any, name: str, depth: int) -> Any:
     if isinstance(value, list):
         # What stands in a list has no name of its own.
         return [_redacted(item, "", depth + 1) for item in value] if depth < _DEEPEST else "<deeper>"
-    return _leaf(name, value)
+    return redacted_value(name, value)
 
 
 def _object(value: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -149,7 +149,8 @@ def _name(name: str) -> str:
     return masked if _NAME.fullmatch(masked) else f"<name {len(name)}>"
 
 
-def _leaf(name: str, value: Any) -> Any:
+def redacted_value(name: str, value: Any) -> Any:
+    """A leaf of a body, or a column: whole only where its name is `SHOWN`."""
     if value is None or isinstance(value, bool) or value == "":
         return value
     is_text = isinstance(value, str)
@@ -182,7 +183,7 @@ def _redacted_header(name: str, value: str) -> str:
 
 
 def _parameter(name: str, value: str) -> str:
-    return MASK if _CREDENTIAL.search(name) else str(_leaf(name, value))
+    return MASK if _CREDENTIAL.search(name) else str(redacted_value(name, value))
 
 
 def _without_credentials(query: str) -> str:

@@ -13,6 +13,7 @@ from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
 from deploy.foreseeing import session_code
+from deploy.proving import prove
 from deploy.replaying import jobs, open_target
 from deploy.service import (
     Readiness,
@@ -25,13 +26,14 @@ from deploy.service import (
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
-from deploy.wiring import Runtime, open_pool
+from deploy.wiring import Runtime, connect, open_pool
 from replay.api import create_console
 from replay.audit import Author
 from replay.dead_letters import DeadLetters
 from replay.events_api import event_routes
 from replay.operations import Operations
 from replay.ports import Connection
+from replay.proofs import Proofs
 from replay.quarantine import Holdings, Order, Quarantine, Release
 from replay.replays_api import MAX_PLANNING, Replays
 from replay.requeue import Requeue, Requeued
@@ -70,6 +72,7 @@ async def run_console(runtime: Runtime) -> None:
             folding = await LiveFolding.open(connection)
             return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
 
+    proofs = Proofs(lambda: connect(settings), lambda advance: prove(current[0], advance))
     operations = Operations(
         pool=pool,
         sources=lambda: current[0].sources,
@@ -79,6 +82,7 @@ async def run_console(runtime: Runtime) -> None:
         desk=lambda: correction_desk(cluster, current[0].sources),
         requeue=requeue,
         operator=runtime.operator,
+        proofs=proofs,
     )
     replays = Replays(
         operations,
@@ -101,6 +105,7 @@ async def run_console(runtime: Runtime) -> None:
                 current[:] = [changed]
     finally:
         await runner.cleanup()
+        await proofs.stop()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

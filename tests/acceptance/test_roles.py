@@ -110,6 +110,7 @@ async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_w
         plan = await installation.redrive_json("replay", "plan", "--from", "2020-01-01", "--diff")
         assert plan["diff"]["is_equal"]
         await installation.redrive("events", "list")
+        await installation.redrive("prove")
         await quarantined(installation.ingest_url)
         installation.environment["STRIPE_WEBHOOK_SECRET"] = NEW_SECRET
         await installation.redrive("quarantine", "release", "--source", "stripe", "--reason", "roles")
@@ -121,7 +122,8 @@ async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_w
         assert await operators.fetchval("SELECT balance FROM credits WHERE customer_id = 'cus_roles'") == 5
         await installation.redrive("dead-letters", "requeue", "--all", "--reason", "roles")
         async with aiohttp.ClientSession(headers={"X-Admin-API-Key": KEY}) as session:
-            for path in ("/", "/api/sources", "/api/events", "/api/audit", "/api/quarantine", "/api/dead-letters"):
+            paths = ("sources", "events", "audit", "quarantine", "dead-letters", "proofs")
+            for path in ("/", *(f"/api/{name}" for name in paths)):
                 async with session.get(installation.url("console") + path) as answer:
                     assert answer.status == 200, path
             url = f"{installation.url('console')}/api/sources/stripe/pause"

@@ -1,0 +1,108 @@
+"""`redrive prove`: the live tables against the log, and a certificate of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.markup import escape
+
+from deploy import proving
+from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
+from deploy.output import out, print_fields, print_json, print_table, progress
+from deploy.wiring import Runtime
+from replay.certificate import Certificate, read_certificate
+from replay.recheck import Recheck
+from replay.shadow import Advance
+from schemas.errors import Misconfigured
+
+_COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}
+
+
+@click.command()
+@click.option(
+    "--out", "to", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the certificate here."
+)
+@click.option(
+    "--check",
+    "certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Verify a certificate against the log, up to its positions.",
+)
+@json_option
+@with_runtime
+def prove(runtime: Runtime, to: Path | None, certificate: Path | None, as_json: bool) -> None:
+    """Fold the whole log anew, and compare with the live tables, row by row; changes nothing.
+
+    Exit 0: equal. 1: different, and the rows that differ are named; or incomplete, and it says why it can't be known.
+    """
+    if certificate is not None:
+        if to is not None:
+            raise click.UsageError("--out goes without --check")
+        with _advancing() as advance:
+            _report(run(proving.check(runtime, read_certificate(certificate), advance)), as_json)
+    if to is not None and not to.absolute().parent.is_dir():
+        # Before it takes long.
+        raise click.UsageError(f"there is no folder {to.parent}")
+    with _advancing() as advance:
+        made = run(proving.prove(runtime, advance))
+    if to is not None:
+        _write(made, to)
+    _report(made, as_json)
+
+
+@contextmanager
+def _advancing() -> Iterator[Advance]:
+    with progress() as bar:
+        task = bar.add_task("folding the log", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _write(made: Certificate, to: Path) -> None:
+    try:
+        to.write_text(made.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise Misconfigured(f"{to} can't be written: {error.strerror}") from error
+
+
+def _report(found: Certificate | Recheck, as_json: bool) -> None:
+    """Ends the command with its exit code."""
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print(found)
+    raise Reported(0 if found.verdict == "equal" else EXIT_FAILED)
+
+
+def _print(found: Certificate | Recheck) -> None:
+    print_table(
+        ("table", "rows", "root", "rows of the log", "root of the log"),
+        [
+            (name, one.rows, one.root[:16], one.log_rows, "the same" if one.log_root == one.root else one.log_root[:16])
+            for name, one in found.tables.items()
+        ],
+    )
+    out.print()
+    if isinstance(found, Certificate):
+        _print_differences(found)
+        print_fields({**found.counts.model_dump(), "generation": found.generation, "digest": found.digest})
+    else:
+        for text in found.findings:
+            out.print(f"[red]not so:[/] {escape(text)}")
+    for text in found.reasons:
+        out.print(f"[yellow]not known:[/] {escape(text)}")
+    out.print(f"\n[bold {_COLOURS[found.verdict]}]{found.verdict}[/]")
+
+
+def _print_differences(made: Certificate) -> None:
+    if not made.differences:
+        return
+    rows = [(one.table, " ".join(one.key.values()), one.kind, ", ".join(one.columns)) for one in made.differences]
+    print_table(("table", "key", "in the live tables", "columns"), rows)
+    if made.differences_total > len(rows):
+        out.print(f"… {made.differences_total} in all")
+    out.print()
+
+
+COMMANDS: Final[Sequence[click.Command]] = (prove,)

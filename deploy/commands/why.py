@@ -1,0 +1,96 @@
+"""`redrive why`: which records made a row, and whose word stands in each column."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.folding import SchemaFolding
+from deploy.output import out, print_json, print_table, progress
+from deploy.times import TIME
+from deploy.wiring import Runtime, connect
+from replay import audit
+from replay.shadow import SCHEMA
+from replay.why import Answer, Question, as_document, explain
+from replay.window import LogReader
+from schemas.masking import mask_key
+
+ACTION: Final = "why.reveal"
+
+
+@click.command()
+@click.argument("table")
+@click.argument("key", nargs=-1, required=True)
+@click.option("--source", "sources", multiple=True, help="Read records of these only; repeatable, default every one.")
+@click.option("--from", "from_ms", type=TIME, help="Read records that arrived at or after.")
+@click.option("--to", "to_ms", type=TIME, help="Read records that arrived before.")
+@click.option("--reveal", is_flag=True, help="Show values whole. The audit first notes who, when, what and why.")
+@click.option("--reason", help="Why; goes into the audit with --reveal.")
+@json_option
+@with_runtime
+def why(runtime: Runtime, reveal: bool, reason: str | None, as_json: bool, **asked: Any) -> None:
+    """Read the log, and list the records that made a row: what each said, and which one won each column.
+
+    TABLE is a fact table or a read model, KEY its key, part by part: `redrive why subscriptions stripe sub_1`. Of a
+    read model over several tables (credits, accounts, conversations) the rows beneath are shown.
+    """
+    if reason is not None and not reveal:
+        raise click.UsageError("--reason goes with --reveal")
+    question = Question(asked["table"], asked["key"], asked["sources"], asked["from_ms"], asked["to_ms"])
+    answer = run(_explain(runtime, question, reason if reveal else None, reveal))
+    if not answer.histories:
+        raise Failed(f"no record on the log says anything of {question.name} {' '.join(question.key)}")
+    document = {"table": question.name, **as_document(answer, reveal)}
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+
+
+async def _explain(runtime: Runtime, question: Question, reason: str | None, is_revealed: bool) -> Answer:
+    connection = await connect(runtime.settings)
+    try:
+        async with LogReader(runtime.cluster()) as reader:
+            with progress() as bar:
+                task = bar.add_task("reading the log", total=None)
+                answer = await explain(
+                    connection,
+                    reader,
+                    SchemaFolding.into(SCHEMA),
+                    question,
+                    lambda done, of: bar.update(task, completed=done, total=of),
+                )
+        if is_revealed:
+            key = [mask_key(part) for part in question.key]
+            await audit.note(connection, runtime.operator, ACTION, reason, table=question.name, key=key)
+        return answer
+    finally:
+        await connection.close()
+
+
+def _print(document: dict[str, Any]) -> None:
+    for row in document["rows"]:
+        print_table(
+            ("arrived", "record", "event", "type", "says", "stands"),
+            [
+                (
+                    one["arrived_at"],
+                    one["location"],
+                    one["event_id"],
+                    one["type"],
+                    ", ".join(f"{name}={value}" for name, value in one["values"].items()),
+                    ", ".join(one["won"]),
+                )
+                for one in row["records"]
+            ],
+            title=f"{row['table']} {' '.join(str(part) for part in row['key'].values())}",
+        )
+        out.print()
+    if document["more"]:
+        out.print(f"… and {document['more']} rows more beneath it")
+    if document["redacted"]:
+        out.print("[dim]redacted; --reveal shows the whole, and is written into the audit[/]")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (why,)

@@ -1,0 +1,90 @@
+"""One row of a fact table as its records made it: what each said, and whose word stands in each column. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from replay.ports import RawRecord
+from schemas.lattice import UNSET, Row, Table
+
+_VERSION_HEAD: Final = 10
+"""Bytes of a version before the event's id: time and rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordName:
+    """A record, as people look for it."""
+
+    topic: str
+    partition: int
+    offset: int
+    arrived_ms: int
+    record_id: str
+    type: str
+
+    @classmethod
+    def of(cls, raw: RawRecord) -> "RecordName":
+        headers = dict(raw.headers)
+        record_id, kind = (headers.get(name, b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type"))
+        return cls(raw.topic, raw.partition, raw.offset, raw.timestamp, record_id, kind)
+
+    @property
+    def place(self) -> tuple[int, str, int, int]:
+        """Partitions know no order among each other but that of arrival."""
+        return (self.arrived_ms, self.topic, self.partition, self.offset)
+
+    @property
+    def location(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one record says of one row. `values` are the columns of which it says anything."""
+
+    record: RecordName
+    event_id: str
+    values: dict[str, Any]
+
+
+@dataclass(slots=True)
+class History:
+    """One row of a fact table, as the log made it. The row is the same in whatever order records are added."""
+
+    table: Table[Any]
+    key: Row
+    contributions: list[Contribution] = field(default_factory=list)
+    row: Row | None = None
+    won: dict[str, RecordName] = field(default_factory=dict)
+    """Column -> the record whose value stands."""
+
+    def add(self, record: RecordName, row: Row) -> None:
+        """Joins, and notes which columns now have this record's word. Of two that say the same the first one has it."""
+        columns = self.table.columns
+        said = {c.name: value for c, value in zip(columns, row, strict=True) if not c.is_hidden and value is not None}
+        for name in self.table.keys:
+            del said[name]
+        self.contributions.append(Contribution(record, _event_id(self.table, row) or record.record_id, said))
+        before, self.row = self.row, row if self.row is None else self.table.join(self.row, row)
+        if before is None:
+            self.won.update(dict.fromkeys(said, record))
+            return
+        together = {name: group for group in self.table.groups for name in group.names}
+        for place, column in enumerate(columns):
+            if column.name in self.table.keys or column.is_hidden:
+                continue
+            group = together.get(column.name)
+            deciding = place if group is None else group.version
+            if self.row[deciding] != before[deciding]:
+                if self.row[place] is None:
+                    self.won.pop(column.name, None)
+                else:
+                    self.won[column.name] = record
+
+
+def _event_id(table: Table[Any], row: Row) -> str | None:
+    """The id of the event that said it, where one of the row's versions has it."""
+    for group in table.groups:
+        version = row[group.version]
+        if version != UNSET:
+            return bytes(version[_VERSION_HEAD:]).partition(b"\0")[0].decode()
+    return None

@@ -1,0 +1,127 @@
+"""Proofs that run in the console: one at a time, each with its row. What a proof is, is `replay.prove`'s to know."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, LiteralString
+
+import asyncpg
+import orjson
+
+from replay import audit, metrics
+from replay.audit import Author
+from replay.certificate import Certificate
+from replay.shadow import Advance
+from schemas.errors import InvalidTransition
+from schemas.masking import describe
+
+ACTION: Final = "proof.start"
+_CREATE: Final[LiteralString] = (
+    "INSERT INTO redrive.proofs (id, state, operator, reason) VALUES ($1, 'running', $2, $3)"
+)
+_PROGRESS: Final[LiteralString] = "UPDATE redrive.proofs SET progress = $2 WHERE id = $1"
+_FINISH: Final[LiteralString] = """
+    UPDATE redrive.proofs SET state = $2, certificate = $3::json, error = $4, finished_at = now() WHERE id = $1
+"""
+_ENTRY: Final = "id, state, operator, reason, progress, error, created_at, finished_at"
+_LIST: Final = (
+    f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict FROM redrive.proofs ORDER BY created_at DESC LIMIT $1"  # noqa: S608
+)
+_SHOW: Final = f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict, certificate FROM redrive.proofs WHERE id = $1"  # noqa: S608
+_RUNNING: Final[LiteralString] = "SELECT id FROM redrive.proofs WHERE state = 'running' ORDER BY created_at DESC"
+
+# Held by the session that writes the row: a process that was killed holds nothing any more.
+_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.proof'))"
+_CLOSE_INTERRUPTED: Final[LiteralString] = """
+    UPDATE redrive.proofs SET state = 'failed', finished_at = now(), error = 'interrupted: its process was killed'
+    WHERE state = 'running' AND pg_try_advisory_xact_lock(hashtext('redrive.proof'))
+"""
+_PROGRESS_SECONDS: Final = 1.0
+
+Connect = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
+
+
+class Proofs:
+    """`prove` makes one proof, telling how far it is; `connect` opens a connection that nothing else uses."""
+
+    def __init__(self, connect: Connect, prove: Callable[[Advance], Awaitable[Certificate]]) -> None:
+        self._connect = connect
+        self._prove = prove
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, author: Author) -> uuid.UUID:
+        """On record before it begins. Raises `InvalidTransition` while another one runs, in whatever process."""
+        connection = await self._connect()
+        try:
+            if not await connection.fetchval(_HOLD):
+                found = await connection.fetchval(_RUNNING)
+                raise InvalidTransition(f"proof {found} is running: one at a time")
+            proof = uuid.uuid4()
+            async with connection.transaction():
+                await audit.note(connection, author.operator, ACTION, author.reason, proof=str(proof))
+                await connection.execute(_CREATE, proof, author.operator, author.reason)
+        except BaseException:
+            await connection.close()
+            raise
+        self._running = asyncio.create_task(self._run(connection, proof))
+        return proof
+
+    async def stop(self) -> None:
+        """With the service: what has not ended is given up."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _run(self, connection: "asyncpg.Connection[asyncpg.Record]", proof: uuid.UUID) -> None:
+        began, ratio = time.monotonic(), 0.0
+
+        def advance(done: int, of: int) -> None:
+            nonlocal ratio
+            ratio = done / of
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(_PROGRESS_SECONDS)
+                await connection.execute(_PROGRESS, proof, ratio)
+
+        telling = asyncio.create_task(tell())
+        try:
+            certificate: str | None = None
+            state, error = "failed", "interrupted: the console stopped"
+            try:
+                made = await self._prove(advance)
+                metrics.proof_done(made.verdict, time.monotonic() - began)
+                certificate, state, error = made.model_dump_json(), "done", ""
+            except Exception as failed:  # noqa: BLE001 - the outermost of the task: the row says what came of it
+                metrics.proof_failed()
+                error = describe(failed)
+            finally:
+                telling.cancel()
+                await asyncio.wait([telling])
+                # Where the database is away, the row says `interrupted` as soon as somebody looks.
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await connection.execute(_FINISH, proof, state, certificate, error or None)
+        finally:
+            await connection.close()
+
+
+async def list_proofs(connection: Any, limit: int) -> list[dict[str, Any]]:
+    """Newest first, without their certificates."""
+    await connection.execute(_CLOSE_INTERRUPTED)
+    return [_entry(row) for row in await connection.fetch(_LIST, limit)]
+
+
+async def show_proof(connection: Any, proof: uuid.UUID) -> dict[str, Any] | None:
+    """With its certificate, None until it is done."""
+    await connection.execute(_CLOSE_INTERRUPTED)
+    row = await connection.fetchrow(_SHOW, proof)
+    if row is None:
+        return None
+    certificate = row["certificate"]
+    return {**_entry(row), "certificate": None if certificate is None else orjson.loads(certificate)}
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    return {**row, "id": str(row["id"])}

@@ -1,0 +1,214 @@
+"""Proves that the live tables are what the log says: both hashed at one cut, compared, and every difference named.
+
+Reads the live tables and writes to none: the log is folded into temporary ones.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, LiteralString
+
+import asyncpg
+
+from replay.certificate import Certificate, Counts, Difference, PartitionProof, TableProof, verdict_of
+from replay.merkle import canonical_columns, hash_table
+from replay.mismatch import Differences, Side, compare
+from replay.ports import Connection, Folding
+from replay.selection import Range
+from replay.shadow import SCHEMA, Advance, Location, Shadow
+from replay.window import LogReader
+from schemas.errors import Misconfigured
+from schemas.facts import TABLES
+
+_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
+_POSITIONS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset FROM redrive.positions
+    WHERE generation = $1 AND next_offset > 0 ORDER BY topic, partition
+"""
+_LOST: Final[LiteralString] = """
+    SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges
+    WHERE generation = $1 ORDER BY topic, partition, first_offset
+"""
+_COUNTS: Final[LiteralString] = """
+    SELECT count(*) AS events, coalesce(sum(locations), 0)::bigint - count(*) AS duplicates
+    FROM (SELECT count(*) AS locations FROM redrive.event_index GROUP BY source, event_id) AS events
+"""
+_DEAD: Final[LiteralString] = """
+    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
+    ORDER BY topic, partition, record_offset
+"""
+_HAS_VERSIONS: Final[LiteralString] = "SELECT to_regclass('redrive.generation_versions') IS NOT NULL"
+_VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
+
+_NO_LIMITS: Final[LiteralString] = """
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0
+"""
+"""The cut is held for as long as the log is folded."""
+
+_LOOKED_UP: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What folds here: the version of redrive, and of each projection."""
+
+    redrive: str
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The live generation at one moment, as one snapshot sees it."""
+
+    generation: int
+    positions: dict[tuple[str, int], int]
+    reasons: list[str]
+    """Why it can't be known whether its tables are right."""
+    events: int
+    duplicates: int
+
+
+async def versions_of(connection: Connection, generation: int) -> dict[str, int]:
+    """The least version of each projection that ever folded into a generation; empty where nobody noted any."""
+    if not await connection.fetchval(_HAS_VERSIONS):
+        return {}
+    return {row["projection"]: row["version"] for row in await connection.fetch(_VERSIONS, generation)}
+
+
+def other_code(folded_by: Mapping[str, int], now: Mapping[str, int]) -> list[str]:
+    """Which of the projections that folded something are not those of now."""
+    return [
+        f"folded by version {version} of the projection {name}, and this is version {now.get(name, 'none')}"
+        for name, version in sorted(folded_by.items())
+        if now.get(name) != version
+    ]
+
+
+async def ranges_of(reader: LogReader, positions: Mapping[tuple[str, int], int]) -> tuple[list[Range], list[str]]:
+    """What the log holds of [0, position) of each partition, and why that is not all."""
+    held = await reader.extents(set(positions))
+    ranges, reasons = [], []
+    for (topic, partition), position in sorted(positions.items()):
+        place = f"{topic}/{partition}"
+        if (topic, partition) not in held:
+            reasons.append(f"{place} is not in the log any more, and was folded up to offset {position}")
+            continue
+        start, end = held[topic, partition]
+        if start > 0:
+            reasons.append(f"{place}: the log starts at offset {start}; what was before is gone")
+        if end < position:
+            reasons.append(f"{place} was folded up to offset {position}, and the log ends at {end}")
+        ranges.append(Range(topic, partition, start, min(position, end)))
+    return [part for part in ranges if len(part)], reasons
+
+
+class Prover:
+    """One proof. `live` and `shadow` are connections that nothing else uses; `folding` folds into `shadow.SCHEMA`."""
+
+    def __init__(self, live: Connection, shadow: Connection, folding: Folding, code: Code) -> None:
+        self._live = live
+        self._shadow = Shadow(shadow, folding)
+        self._code = code
+
+    async def prove(self, reader: LogReader, advance: Advance) -> Certificate:
+        """Of the live generation as it is now. Raises what reading, or the database, raises, or `Misconfigured`."""
+        async with self._live.transaction(isolation="repeatable_read", readonly=True):
+            await self._live.execute(_NO_LIMITS)
+            try:
+                return await self._prove(reader, advance)
+            except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
+                text = f"the live tables are not this version's: {error}; run `redrive migrate --apply`"
+                raise Misconfigured(text) from error
+
+    async def _prove(self, reader: LogReader, advance: Advance) -> Certificate:
+        cut = await self._cut()
+        schema = f"gen_{cut.generation}"
+        hashes = {table: await hash_table(self._live, schema, table) for table in TABLES}
+        ranges, gone = await ranges_of(reader, cut.positions)
+        reasons = [*cut.reasons, *gone]
+        await self._shadow.fold(reader, ranges, advance)
+        found, tables = Differences(), {}
+        async with self._shadow.connection.transaction():
+            live, log = Side(self._live, schema), Side(self._shadow.connection, SCHEMA)
+            for table in TABLES:
+                folded = await hash_table(log.connection, SCHEMA, table)
+                tables[table.name] = TableProof(
+                    columns=[column.name for column in canonical_columns(table)],
+                    rows=hashes[table].rows,
+                    root=hashes[table].root,
+                    log_rows=folded.rows,
+                    log_root=folded.root,
+                )
+                if buckets := hashes[table].differing(folded):
+                    await compare(live, log, table, buckets, found)
+        await self._compare_dead(ranges, found)
+        return Certificate(
+            verdict=verdict_of(reasons, tables, found.total),
+            reasons=reasons,
+            tables=tables,
+            differences=sorted(found.listed, key=lambda one: (one.table, [*one.key.values()])),
+            differences_total=found.total,
+            counts=Counts(
+                records=self._shadow.records,
+                events=cut.events,
+                duplicates=cut.duplicates,
+                dead_letters=self._shadow.dead,
+            ),
+            positions=self._partitions(cut.positions),
+            generation=cut.generation,
+            versions=dict(self._code.versions),
+            made_at=datetime.now(UTC),
+            redrive=self._code.redrive,
+        ).sealed()
+
+    async def _cut(self) -> Cut:
+        generation = await self._live.fetchval(_LIVE)
+        positions = {(row[0], row[1]): row[2] for row in await self._live.fetch(_POSITIONS, generation)}
+        reasons = [
+            f"{row['topic']}/{row['partition']}: offsets {row['first_offset']} to {row['end_offset'] - 1} were lost"
+            " before they were folded"
+            for row in await self._live.fetch(_LOST, generation)
+        ]
+        folded_by = await versions_of(self._live, generation)
+        reasons += [
+            f"generation {generation} was {text}: `redrive rebuild`"
+            for text in other_code(folded_by, self._code.versions)
+        ]
+        (counts,) = await self._live.fetch(_COUNTS)
+        return Cut(generation, positions, reasons, counts["events"], counts["duplicates"])
+
+    def _partitions(self, positions: Mapping[tuple[str, int], int]) -> list[PartitionProof]:
+        found = []
+        for (topic, partition), next_offset in positions.items():
+            digest = self._shadow.digests.get((topic, partition))
+            found.append(
+                PartitionProof(
+                    topic=topic,
+                    partition=partition,
+                    next_offset=next_offset,
+                    records=digest.records if digest else 0,
+                    sha256=digest.hex() if digest else "",
+                )
+            )
+        return found
+
+    async def _compare_dead(self, ranges: Sequence[Range], found: Differences) -> None:
+        """Records that are dead in the live index, and that the fold could apply."""
+        folded = {(part.topic, part.partition): part for part in ranges}
+        async for topic, partition, offset in self._applied(folded):
+            key = {"topic": topic, "partition": str(partition), "record_offset": str(offset)}
+            found.add(Difference(table="webhook_events", key=key, columns=["status"], kind="dead"))
+
+    async def _applied(self, folded: Mapping[tuple[str, int], Range]) -> AsyncIterator[Location]:
+        asked: list[Location] = []
+        async for row in self._live.cursor(_DEAD, prefetch=_LOOKED_UP):
+            part = folded.get((row["topic"], row["partition"]))
+            if part is not None and part.start <= row["record_offset"] < part.end:
+                asked.append((row["topic"], row["partition"], row["record_offset"]))
+            if len(asked) == _LOOKED_UP:
+                for location in await self._shadow.not_dead(asked):
+                    yield location
+                asked = []
+        if asked:
+            for location in await self._shadow.not_dead(asked):
+                yield location

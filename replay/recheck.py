@@ -1,0 +1,91 @@
+"""A certificate, verified later against the log. Must not look at the live tables: they have moved on."""
+
+from collections.abc import Iterator
+
+from replay.certificate import Certificate, PartitionProof, TableProof, Verdict
+from replay.merkle import canonical_columns, hash_table
+from replay.ports import Connection, Folding
+from replay.prove import Code, other_code, ranges_of
+from replay.shadow import SCHEMA, Advance, Shadow
+from replay.window import LogReader
+from schemas.facts import TABLES
+from schemas.openapi import Document
+
+
+class Recheck(Document):
+    """What `redrive prove --check` says. `tables` have the certificate's root, and that of the log as it is now."""
+
+    verdict: Verdict
+    reasons: list[str]
+    findings: list[str]
+    """What is not as the certificate says."""
+    tables: dict[str, TableProof]
+    certificate: str
+    """Its digest."""
+
+
+async def recheck(
+    certificate: Certificate, shadow: Connection, folding: Folding, code: Code, reader: LogReader, advance: Advance
+) -> Recheck:
+    """Folds up to the certificate's positions. `shadow` is a connection that nothing else uses."""
+    ranges, gone = await ranges_of(
+        reader, {(one.topic, one.partition): one.next_offset for one in certificate.positions}
+    )
+    reasons = [*_said(certificate), *gone, *_other_declarations(certificate, code)]
+    findings = certificate.contradictions()
+    folded = Shadow(shadow, folding)
+    await folded.fold(reader, ranges, advance)
+    tables = {}
+    for table in TABLES:
+        if (was := certificate.tables.get(table.name)) is not None:
+            now = await hash_table(shadow, SCHEMA, table)
+            tables[table.name] = was.model_copy(update={"log_rows": now.rows, "log_root": now.root})
+    others = [*_other_records(certificate, folded), *_other_rows(tables)]
+    if certificate.differences_total:
+        others.append(f"the certificate itself counts {certificate.differences_total} differences")
+    # Where the log or the code is another one, so are the roots.
+    findings += [] if reasons else others
+    return Recheck(
+        verdict="different" if findings else "incomplete" if reasons else "equal",
+        reasons=reasons,
+        findings=findings,
+        tables=tables,
+        certificate=certificate.digest,
+    )
+
+
+def _said(certificate: Certificate) -> Iterator[str]:
+    for reason in certificate.reasons:
+        yield f"the certificate says: {reason}"
+
+
+def _other_declarations(certificate: Certificate, code: Code) -> Iterator[str]:
+    for text in other_code(certificate.versions, code.versions):
+        yield f"the certificate was {text}"
+    for name in sorted(set(code.versions) - set(certificate.versions)):
+        yield f"the certificate knows no projection {name}"
+    declared = {table.name: [column.name for column in canonical_columns(table)] for table in TABLES}
+    for name in sorted(set(declared) | set(certificate.tables)):
+        if name not in certificate.tables or declared.get(name) != certificate.tables[name].columns:
+            yield f"the table {name} has other columns than in this version"
+
+
+def _other_records(certificate: Certificate, folded: Shadow) -> Iterator[str]:
+    for one in certificate.positions:
+        if not _is_same(one, folded):
+            yield f"{one.topic}/{one.partition}: the log does not hold the records that were proved"
+    if certificate.counts.dead_letters != folded.dead:
+        yield f"the certificate counts {certificate.counts.dead_letters} dead letters, and there are {folded.dead}"
+    if certificate.counts.records != folded.records:
+        yield f"the certificate counts {certificate.counts.records} records, and there are {folded.records}"
+
+
+def _is_same(one: PartitionProof, folded: Shadow) -> bool:
+    digest = folded.digests.get((one.topic, one.partition))
+    return digest is not None and (digest.records, digest.hex()) == (one.records, one.sha256)
+
+
+def _other_rows(tables: dict[str, TableProof]) -> Iterator[str]:
+    for name, one in tables.items():
+        if (one.root, one.rows) != (one.log_root, one.log_rows):
+            yield f"{name}: the rows of the certificate are not those of the log"

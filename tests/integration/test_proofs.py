@@ -1,0 +1,135 @@
+"""Proofs over HTTP: one at a time, on record before they begin, and none is running for ever."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import asyncpg
+import pytest
+from prometheus_client import REGISTRY
+
+from replay.audit import Author
+from replay.certificate import Certificate
+from replay.proofs import Proofs, list_proofs, show_proof
+from replay.shadow import Advance
+from schemas.errors import InvalidTransition, Unavailable
+from tests.conftest import Stack
+from tests.integration.test_console_api import Call, call, console
+from tests.integration.test_operations import audited
+from tests.integration.test_worker import batch, until
+from tests.support.folding import fold_live
+from tests.support.records import produce
+
+__all__ = ["call", "console"]
+
+ADA = Author("ada", "the audit of this year")
+
+
+def verdict_metric() -> dict[str, float | None]:
+    verdicts = ("equal", "different", "incomplete", "failed")
+    return {v: REGISTRY.get_sample_value("redrive_proof_last_verdict", {"verdict": v}) for v in verdicts}
+
+
+async def test_a_proof_is_asked_for_and_its_certificate_read(
+    stack: Stack, call: Call, topic: str, connection: Any
+) -> None:
+    await produce(stack.servers, batch(topic, range(30)))
+    await fold_live(stack, connection, topic)
+    status, begun = await call("POST", "/api/proofs", {"reason": "the audit of this year"})
+    assert status == 201
+    assert (begun["state"], begun["certificate"]) == ("running", None)
+
+    async def ended() -> bool:
+        _, found = await call("GET", f"/api/proofs/{begun['id']}")
+        return bool(found["state"] != "running")
+
+    await until(ended, "the proof")
+    status, found = await call("GET", f"/api/proofs/{begun['id']}")
+    assert (status, found["state"], found["verdict"], found["error"]) == (200, "done", "equal", None)
+    certificate = Certificate.model_validate(found["certificate"])
+    assert certificate.contradictions() == []
+    assert certificate.counts.records == 30
+    (one,) = (await call("GET", "/api/proofs"))[1]["proofs"]
+    assert one == {name: value for name, value in found.items() if name != "certificate"}
+    assert await audited(connection) == [("proof.start", "the audit of this year", {"proof": begun["id"]})]
+
+    await connection.execute("UPDATE gen_1.payments SET amount = 1 WHERE payment_intent_id = 'pi_3'")
+    _, begun = await call("POST", "/api/proofs")
+    await until(ended, "the second proof")
+    _, found = await call("GET", f"/api/proofs/{begun['id']}")
+    (difference,) = found["certificate"]["differences"]
+    assert (found["verdict"], difference["table"], difference["columns"]) == ("different", "payments", ["amount"])
+    for path in (f"/api/proofs/{uuid.uuid4()}", "/api/proofs/x"):
+        status, problem = await call("GET", path)
+        assert (status, problem["code"]) == (404, "not_found")
+    status, problem = await call("POST", "/api/proofs", {"reason": 7})
+    assert (status, problem["code"]) == (400, "invalid_selection")
+
+
+def proofs(url: str, prove: Any) -> Proofs:
+    return Proofs(lambda: asyncpg.connect(url), prove)
+
+
+async def test_one_runs_at_a_time_and_one_that_is_stopped_says_so(database_url: str, connection: Any) -> None:
+    begun = asyncio.Event()
+
+    async def for_ever(advance: Advance) -> Certificate:
+        advance(1, 4)
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    running, other = proofs(database_url, for_ever), proofs(database_url, for_ever)
+    first = await running.start(ADA)
+    await begun.wait()
+    with pytest.raises(InvalidTransition, match=str(first)):
+        await other.start(ADA)
+    with pytest.raises(InvalidTransition, match=str(first)):
+        await running.start(ADA)
+
+    async def told() -> bool:
+        found = await show_proof(connection, first)
+        return found is not None and found["progress"] == 0.25
+
+    await until(told, "how far it is")
+    await running.stop()
+    found = await show_proof(connection, first)
+    assert found is not None
+    assert (found["state"], found["error"], found["certificate"]) == (
+        "failed",
+        "interrupted: the console stopped",
+        None,
+    )
+    assert await other.start(ADA) != first
+    await other.stop()
+
+
+async def test_a_proof_that_fails_says_why(database_url: str, connection: Any) -> None:
+    async def fail(_: Advance) -> Certificate:
+        raise Unavailable("Kafka is away")
+
+    running = proofs(database_url, fail)
+    proof = await running.start(ADA)
+
+    async def failed() -> bool:
+        found = await show_proof(connection, proof)
+        return found is not None and found["state"] == "failed"
+
+    await until(failed, "the failure")
+    (found,) = await list_proofs(connection, 10)
+    assert (found["error"], found["verdict"]) == ("Kafka is away", None)
+    assert verdict_metric() == {"equal": 0, "different": 0, "incomplete": 0, "failed": 1}
+
+
+async def test_a_proof_whose_process_was_killed_is_not_running_for_ever(database_url: str, connection: Any) -> None:
+    killed = await asyncpg.connect(database_url)
+    assert await killed.fetchval("SELECT pg_try_advisory_lock(hashtext('redrive.proof'))")
+    await killed.execute("INSERT INTO redrive.proofs (id, state, operator) VALUES ($1, 'running', 'ada')", uuid.uuid4())
+    assert [one["state"] for one in await list_proofs(connection, 10)] == ["running"]
+    killed.terminate()
+
+    async def closed() -> bool:
+        (found,) = await list_proofs(connection, 10)
+        return found["state"] == "failed" and found["error"].startswith("interrupted")
+
+    await until(closed, "the server drops the lock")

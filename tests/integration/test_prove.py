@@ -1,0 +1,444 @@
+"""A proof is equal where the tables are what the log says, names every cell that is not, and never guesses."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from deploy.folding import NoDeadLetters, SchemaFolding
+from deploy.proving import code_of_now
+from processors import projections
+from processors.fold import fold_record
+from processors.store import Store
+from replay.certificate import Certificate, read_certificate
+from replay.prove import Code, Cut, Prover
+from replay.recheck import Recheck, recheck
+from replay.selection import Range
+from replay.shadow import SCHEMA, RecordDigest
+from replay.window import LogReader
+from schemas.errors import InvalidSelection, Misconfigured
+from schemas.facts import TABLES
+from schemas.topics import OPERATOR
+from tests.conftest import Stack
+from tests.integration.test_worker import batch, until
+from tests.support.corrections import account, correction, correction_record, credits, subscription
+from tests.support.folding import fold_live
+from tests.support.records import payment, produce, record, story_record
+from tests.support.story import Author, write
+from tests.support.tables import FACTS
+
+RECORDS = 60
+NOW = 1_760_000_000
+Prove = Callable[..., Awaitable[Certificate]]
+NOTHING: Any = lambda *_: None  # noqa: E731
+
+
+@asynccontextmanager
+async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    found = await asyncpg.connect(url)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@pytest.fixture
+def prove(stack: Stack, database_url: str) -> Prove:
+    """As the command does it."""
+
+    async def run(advance: Any = NOTHING, code: Code | None = None) -> Certificate:
+        async with connected(database_url) as live, connected(database_url) as shadow:
+            prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), code or code_of_now())
+            async with LogReader(stack.cluster) as reader:
+                return await prover.prove(reader, advance)
+
+    return run
+
+
+async def check(stack: Stack, url: str, certificate: Certificate, code: Code | None = None) -> Recheck:
+    async with connected(url) as shadow, LogReader(stack.cluster) as reader:
+        folding = SchemaFolding.into(SCHEMA)
+        return await recheck(certificate, shadow, folding, code or code_of_now(), reader, NOTHING)
+
+
+@pytest.fixture
+async def folded(stack: Stack, topic: str, connection: Any) -> str:
+    """A topic of sixty payments, folded."""
+    await produce(stack.servers, batch(topic, range(RECORDS)))
+    await fold_live(stack, connection, topic)
+    return topic
+
+
+def named(certificate: Certificate) -> list[tuple[str, str, str, list[str]]]:
+    """(table, last part of the key, kind, columns) of each difference."""
+    return [(one.table, [*one.key.values()][-1], one.kind, one.columns) for one in certificate.differences]
+
+
+async def test_tables_that_are_what_the_log_says_are_proved_equal(folded: str, prove: Prove, connection: Any) -> None:
+    steps: list[tuple[int, int]] = []
+    made = await prove(lambda *step: steps.append(step))
+    assert (made.verdict, made.reasons, made.differences, made.differences_total) == ("equal", [], [], 0)
+    assert set(made.tables) == {table.name for table in TABLES}
+    assert made.tables["payments"].rows == made.tables["payments"].log_rows == RECORDS
+    assert made.counts.model_dump() == {"records": RECORDS, "events": RECORDS, "duplicates": 0, "dead_letters": 0}
+    assert [(one.topic, one.partition, one.next_offset, one.records) for one in made.positions] == [
+        (folded, partition, RECORDS // 3, RECORDS // 3) for partition in range(3)
+    ]
+    assert steps[-1] == (RECORDS, RECORDS)
+    assert made.contradictions() == []
+    assert Certificate.model_validate_json(made.model_dump_json()).contradictions() == []
+    await until(lambda: is_nothing_left(connection), "the shadow is gone with its session")
+
+
+async def is_nothing_left(connection: Any) -> bool:
+    """A session's end drops its temporary tables, and nobody waits for it."""
+    left = "SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace WHERE nspname LIKE 'pg_temp%'"
+    return bool(await connection.fetchval(left) == 0)
+
+
+async def test_a_proof_that_is_broken_off_leaves_nothing_behind(
+    stack: Stack, folded: str, connection: Any, database_url: str
+) -> None:
+    begun, rest = asyncio.Event(), asyncio.Event()
+
+    class Stuck(LogReader):
+        async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+            async for found in super().read(ranges):
+                yield found
+                begun.set()
+                await rest.wait()
+
+    shadow = await asyncpg.connect(database_url)
+    async with connected(database_url) as live, Stuck(stack.cluster) as reader:
+        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), code_of_now())
+        proving = asyncio.create_task(prover.prove(reader, NOTHING))
+        await begun.wait()
+        assert not await is_nothing_left(connection)
+        # As kill -9 does: nobody says goodbye.
+        shadow.terminate()
+        rest.set()
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await proving
+    await until(lambda: is_nothing_left(connection), "the server drops the tables")
+
+
+async def test_what_comes_after_the_cut_is_no_difference(
+    stack: Stack, folded: str, connection: Any, database_url: str
+) -> None:
+    """The cut is one snapshot of rows and positions: what live workers write meanwhile is not in it."""
+    await produce(stack.servers, batch(folded, range(RECORDS, RECORDS + 30)))
+
+    class Meanwhile(Prover):
+        """Between the reading of the positions and that of the rows."""
+
+        async def _cut(self) -> Cut:
+            cut = await super()._cut()
+            await fold_live(stack, connection, folded)
+            return cut
+
+    async with connected(database_url) as live, connected(database_url) as shadow, LogReader(stack.cluster) as reader:
+        made = await Meanwhile(live, shadow, SchemaFolding.into(SCHEMA), code_of_now()).prove(reader, NOTHING)
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS + 30
+    assert (made.verdict, made.tables["payments"].rows, made.counts.records) == ("equal", RECORDS, RECORDS)
+
+
+TAMPERED = [
+    ("UPDATE gen_1.payments SET status = 'failed' WHERE payment_intent_id = 'pi_7'", "pi_7", "changed", ["status"]),
+    ("UPDATE gen_1.payments SET amount = NULL WHERE payment_intent_id = 'pi_7'", "pi_7", "changed", ["amount"]),
+    (
+        "UPDATE gen_1.payments SET failure_code = '' WHERE payment_intent_id = 'pi_7'",
+        "pi_7",
+        "changed",
+        ["failure_code"],
+    ),
+    (
+        "UPDATE gen_1.payments SET occurred_at = occurred_at + interval '1 microsecond' WHERE payment_intent_id = 'pi_7'",
+        "pi_7",
+        "changed",
+        ["occurred_at"],
+    ),
+    (
+        "UPDATE gen_1.payments SET occurred_at = 'infinity' WHERE payment_intent_id = 'pi_7'",
+        "pi_7",
+        "changed",
+        ["occurred_at"],
+    ),
+    (
+        "UPDATE gen_1.payments SET has_disagreement = true WHERE payment_intent_id = 'pi_7'",
+        "pi_7",
+        "changed",
+        ["has_disagreement"],
+    ),
+    (
+        "UPDATE gen_1.payments SET state_version = state_version || '\\x00' WHERE payment_intent_id = 'pi_7'",
+        "pi_7",
+        "changed",
+        ["state_version"],
+    ),
+    ("DELETE FROM gen_1.payments WHERE payment_intent_id = 'pi_7'", "pi_7", "missing", []),
+    ("INSERT INTO gen_1.payments SELECT source, 'pi_mine' FROM gen_1.payments LIMIT 1", "pi_mine", "unexpected", []),
+]
+
+
+@pytest.mark.parametrize(("statement", "key", "kind", "columns"), TAMPERED)
+async def test_one_cell_tampered_with_is_found_and_named(
+    folded: str, prove: Prove, connection: Any, statement: str, key: str, kind: str, columns: list[str]
+) -> None:
+    assert (await connection.execute(statement)).endswith(" 1")
+    made = await prove()
+    assert (made.verdict, made.differences_total) == ("different", 1)
+    assert named(made) == [("payments", key, kind, columns)]
+    assert made.tables["payments"].root != made.tables["payments"].log_root
+    assert made.tables["messages"].root == made.tables["messages"].log_root
+
+
+async def test_differences_without_end_are_counted_and_the_first_named(
+    folded: str, prove: Prove, connection: Any
+) -> None:
+    await connection.execute("TRUNCATE gen_1.payments")
+    await connection.execute("INSERT INTO gen_1.payments SELECT 'x', 'pi_' || n FROM generate_series(1, 400) AS n")
+    made = await prove()
+    assert (made.verdict, made.differences_total, len(made.differences)) == ("different", 400 + RECORDS, 100)
+
+
+async def test_a_window_that_was_never_folded_is_missing(
+    stack: Stack, topic: str, prove: Prove, connection: Any
+) -> None:
+    await produce(stack.servers, batch(topic, range(30)))
+    await connection.execute("INSERT INTO redrive.positions VALUES (1, $1, 0, 4)", topic)
+    await fold_live(stack, connection, topic)
+    made = await prove()
+    # The records of the window are the first four of partition 0: 0, 3, 6 and 9.
+    assert sorted(key for _, key, _, _ in named(made)) == ["pi_0", "pi_3", "pi_6", "pi_9"]
+    assert {kind for _, _, kind, _ in named(made)} == {"missing"}
+
+
+async def test_a_record_that_is_dead_and_that_a_projection_can_apply_is_named(
+    stack: Stack, topic: str, prove: Prove, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody re-drives it, the tables lack what it says. One that is dead in both is no difference."""
+    records = batch(topic, range(12))
+    records[5] = record(topic, "stripe", b"junk", partition=2)
+    await produce(stack.servers, records)
+
+    def with_a_bug(found: Any, payload: Any) -> Any:
+        if payload["id"] == "evt_7":
+            raise ValueError("a bug of ours")
+        return project(found, payload)
+
+    project = projections.PROJECTIONS["stripe"]
+    with monkeypatch.context() as patched:
+        patched.setitem(projections.PROJECTIONS, "stripe", with_a_bug)
+        await fold_live(stack, connection, topic)
+    made = await prove()
+    assert (made.verdict, made.counts.dead_letters) == ("different", 1)
+    assert named(made) == [("payments", "pi_7", "missing", []), ("webhook_events", "2", "dead", ["status"])]
+    assert made.differences[1].key == {"topic": topic, "partition": "1", "record_offset": "2"}
+
+    async with LogReader(stack.cluster) as reader:
+        async for _, found in reader.read([Range(topic, 1, 2, 3)]):
+            store = Store(1, NoDeadLetters())
+            await store.commit(connection, [fold_record(one) for one in found], [], nothing_first)  # type: ignore[misc]
+    made = await prove()
+    assert (made.verdict, made.counts.dead_letters, made.differences) == ("equal", 1, [])
+
+
+async def nothing_first() -> None:
+    return None
+
+
+async def test_what_postgres_refuses_is_dead_in_the_shadow_too(
+    stack: Stack, topic: str, prove: Prove, connection: Any
+) -> None:
+    records = batch(topic, range(9))
+    records[4] = record(topic, "stripe", payment(4, amount=2**63), partition=1)
+    await produce(stack.servers, records)
+    await fold_live(stack, connection, topic)
+    made = await prove()
+    assert (made.verdict, made.counts.dead_letters, made.tables["payments"].rows) == ("equal", 1, 8)
+
+
+async def delete_records(stack: Stack, topic: str, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
+
+
+async def test_what_can_not_be_known_is_never_equal(
+    stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
+) -> None:
+    proved = await prove()
+    lost = await connection.execute("INSERT INTO redrive.lost_ranges VALUES (1, $1, 0, 5, 9)", folded)
+    assert lost
+    made = await prove()
+    assert (made.verdict, made.differences) == ("incomplete", [])
+    assert made.reasons == [f"{folded}/0: offsets 5 to 8 were lost before they were folded"]
+    await connection.execute("DELETE FROM redrive.lost_ranges")
+
+    await connection.execute("UPDATE redrive.positions SET next_offset = 25 WHERE partition = 2")
+    made = await prove()
+    assert made.verdict == "incomplete"
+    assert made.reasons == [f"{folded}/2 was folded up to offset 25, and the log ends at 20"]
+    await connection.execute("UPDATE redrive.positions SET next_offset = 20")
+
+    await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.gone', 0, 7)")
+    made = await prove()
+    assert made.verdict == "incomplete"
+    assert made.reasons == ["webhooks.gone/0 is not in the log any more, and was folded up to offset 7"]
+    await connection.execute("DELETE FROM redrive.positions WHERE topic = 'webhooks.gone'")
+    assert (await prove()).verdict == "equal"
+
+    await delete_records(stack, folded, 3)
+    made = await prove()
+    assert made.verdict == "incomplete"
+    assert made.reasons == [f"{folded}/1: the log starts at offset 3; what was before is gone"]
+    assert {kind for _, _, kind, _ in named(made)} == {"unexpected"}
+    assert made.differences_total == 3
+    again = await check(stack, database_url, proved)
+    assert (again.verdict, again.reasons) == ("incomplete", made.reasons)
+
+
+async def test_a_generation_that_other_code_folded_is_never_equal(
+    stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
+) -> None:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS redrive.generation_versions (generation integer, projection text, version integer)"
+    )
+    await connection.execute(
+        "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', 1), (2, 'stripe', 7)"
+    )
+    proved = await prove()
+    assert proved.verdict == "equal"
+    newer = Code("0.2.0", {**code_of_now().versions, "stripe": 2})
+    made = await prove(code=newer)
+    assert made.verdict == "incomplete"
+    assert made.reasons == [
+        "generation 1 was folded by version 1 of the projection stripe, and this is version 2: `redrive rebuild`"
+    ]
+    again = await check(stack, database_url, proved, newer)
+    assert again.verdict == "incomplete"
+    assert again.reasons == ["the certificate was folded by version 1 of the projection stripe, and this is version 2"]
+    assert (await check(stack, database_url, proved)).verdict == "equal"
+
+
+async def test_a_database_of_another_version_is_misconfigured(prove: Prove, connection: Any) -> None:
+    await connection.execute("ALTER TABLE gen_1.payments DROP COLUMN state_version")
+    with pytest.raises(Misconfigured, match="redrive migrate"):
+        await prove()
+
+
+async def test_a_certificate_holds_against_the_log_whatever_became_of_the_tables(
+    stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "certificate.json"
+    path.write_text((await prove()).model_dump_json())
+    await produce(stack.servers, batch(folded, range(RECORDS, RECORDS + 9)))
+    await connection.execute("TRUNCATE gen_1.payments")
+    made = read_certificate(path)
+    again = await check(stack, database_url, made)
+    assert (again.verdict, again.reasons, again.findings) == ("equal", [], [])
+    assert again.certificate == made.digest
+    bad = await prove()
+    assert bad.verdict == "different"
+    again = await check(stack, database_url, bad)
+    assert again.verdict == "different"
+    assert "payments: the rows of the certificate are not those of the log" in again.findings
+
+
+def changed(document: Any, path: list[Any], value: Any) -> Certificate:
+    document = json.loads(document)
+    inner = document
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    return Certificate.model_validate(document)
+
+
+FORGED: list[tuple[list[Any], Any]] = [
+    (["tables", "payments", "root"], "00" * 32),
+    (["tables", "payments", "rows"], 61),
+    (["counts", "records"], 61),
+    (["counts", "dead_letters"], 1),
+    (["counts", "events"], 99),
+    (["positions", 1, "next_offset"], 19),
+    (["positions", 1, "sha256"], "00" * 32),
+    (["verdict"], "different"),
+    (["made_at"], "2020-01-01T00:00:00Z"),
+    (["versions"], {}),
+]
+
+
+async def test_a_certificate_that_was_changed_fails_also_where_its_digest_was_made_again(
+    stack: Stack, folded: str, prove: Prove, database_url: str
+) -> None:
+    document = (await prove()).model_dump_json()
+    for path, value in FORGED:
+        forged = changed(document, path, value)
+        found = await check(stack, database_url, forged)
+        assert found.verdict == "different", path
+        assert "the certificate was changed: its digest is not that of its content" in found.findings
+    for path, value in FORGED[:4] + FORGED[5:8]:
+        found = await check(stack, database_url, changed(document, path, value).sealed())
+        assert found.verdict == "different", path
+
+
+async def test_the_log_that_a_certificate_was_made_of_is_known_by_what_its_records_hold(
+    stack: Stack, folded: str, prove: Prove, database_url: str, topic: str
+) -> None:
+    """Another log that gives the same rows is another log."""
+    made = await prove()
+    (first, *_) = made.positions
+    records = batch(folded, range(RECORDS))
+    again = RecordDigest()
+    async with LogReader(stack.cluster) as reader:
+        async for _, found in reader.read([Range(folded, 0, 0, 20)]):
+            for one in found:
+                again.add(one)
+    assert again.hex() == first.sha256
+    other = RecordDigest()
+    for offset, one in enumerate(records[::3]):
+        one.offset = offset
+        other.add(one)
+    assert other.records == again.records
+    assert other.hex() != again.hex(), "they arrived at other times"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "redrive-certificate/2"}'])
+def test_what_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "certificate.json"
+    path.write_text(text)
+    with pytest.raises(InvalidSelection, match="is no certificate"):
+        read_certificate(path)
+
+
+async def test_a_story_of_every_provider_is_proved_and_a_change_in_any_table_is_named(
+    stack: Stack, topic: str, connection: Any, prove: Prove
+) -> None:
+    world = write(Author(5, start=NOW - 200_000), 4)
+    told = [story_record(webhook, NOW) for webhook in world.webhooks]
+    corrections = (credits(5), account(True), subscription("active"))
+    records = [replace(one, topic=topic, partition=n % 3) for n, one in enumerate(told)]
+    records += [correction_record(correction(f"{topic}{n}", change)) for n, change in enumerate(corrections)]
+    await produce(stack.servers, [*records, *records[::7]])
+    await fold_live(stack, connection, topic, OPERATOR)
+    made = await prove()
+    assert made.verdict == "equal"
+    assert made.counts.events >= len(world.events) + len(corrections)
+    assert made.counts.duplicates > 0
+    for table in FACTS:
+        assert made.tables[table].rows > 0
+        await connection.execute(f"DELETE FROM gen_1.{table} WHERE ctid = (SELECT max(ctid) FROM gen_1.{table})")
+    made = await prove()
+    assert made.verdict == "different"
+    assert [(one.table, one.kind) for one in made.differences] == [(table, "missing") for table in sorted(FACTS)]

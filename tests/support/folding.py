@@ -1,0 +1,30 @@
+"""The log folded as live workers fold it, with their positions, and without Faust."""
+
+from typing import Any
+
+from deploy.folding import NoDeadLetters
+from processors.fold import Dead, Folded, fold_record
+from processors.store import Span, Store
+from replay.selection import Range
+from replay.window import LogReader
+from tests.conftest import Stack
+
+_POSITIONS = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
+
+
+async def fold_live(stack: Stack, connection: Any, *topics: str, generation: int = 1) -> None:
+    """Everything past the positions."""
+    store = Store(generation, NoDeadLetters())
+    async with LogReader(stack.cluster) as reader:
+        stored = {(row[0], row[1]): row[2] for row in await connection.fetch(_POSITIONS, generation)}
+        starts, ends = await reader.bounds(topics)
+        past = [Range(*tp, max(start, stored.get(tp, 0)), ends[tp]) for tp, start in starts.items()]
+        ranges = [part for part in past if len(part)]
+        if not ranges:
+            return
+        async for part, records in reader.read(ranges):
+            outcomes = [fold_record(record) for record in records]
+            folded = [one for one in outcomes if isinstance(one, Folded)]
+            dead = [one for one in outcomes if isinstance(one, Dead)]
+            span = Span(part.topic, part.partition, part.start, part.end)
+            await store.commit_batch(connection, span, folded, dead)
