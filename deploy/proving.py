@@ -1,15 +1,13 @@
 """A proof, wired: connections of its own, the processors' projections, the log."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import asyncpg
 
-from deploy.folding import SchemaFolding
+from deploy.folding import SchemaFolding, versions
 from deploy.wiring import Runtime, connect
-from processors.projections import PROJECTIONS
 from replay.certificate import Certificate
 from replay.prove import Code, Prover
 from replay.recheck import Recheck, recheck
@@ -18,9 +16,7 @@ from replay.window import LogReader
 
 
 def code_of_now() -> Code:
-    """A projection without a version is in its first one."""
-    versions = {name: getattr(sys.modules[one.__module__], "VERSION", 1) for name, one in PROJECTIONS.items()}
-    return Code(version("redrive"), dict(sorted(versions.items())))
+    return Code(version("redrive"), dict(sorted(versions().items())))
 
 
 async def prove(runtime: Runtime, advance: Advance) -> Certificate:

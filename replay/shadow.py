@@ -14,11 +14,10 @@ import asyncpg
 
 from replay.fold_log import LogFold
 from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord
-from replay.read_models import SESSION
+from replay.read_models import SESSION, create_facts
 from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import Misconfigured
-from schemas.facts import TABLES
 
 SCHEMA: Final = SESSION
 _BUFFERS: Final[LiteralString] = "SET temp_buffers = '64MB'"
@@ -89,8 +88,7 @@ class Shadow:
         """Once. Raises what reading, or the database, raises."""
         try:
             await self.connection.execute(_BUFFERS)
-            for table in TABLES:
-                await self.connection.execute(table.ddl(SCHEMA))
+            await create_facts(self.connection, SCHEMA)
             await self.connection.execute(_DEAD_TABLE)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(f"a proof needs temporary tables, GRANT TEMPORARY ON DATABASE …: {error}") from error

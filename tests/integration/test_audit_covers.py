@@ -52,9 +52,10 @@ ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
             ),
         )
     ],
-    # Of a replay, which test_replays_api.py has.
+    # Of a replay, which test_replays_api.py has; of a proof, which test_proofs.py has.
     "/api/replays": [],
     "/api/replays/{id}/{verb}": [],
+    "/api/proofs": [],
 }
 """Route that changes something -> requests, and what each leaves in the audit."""
 
@@ -88,9 +89,9 @@ send samples to one in production, have tests of their own below.
 """
 
 ONLY_LOOKS = {
-    *("check", "verify", "sources list", "quarantine list", "replay plan", "replay list", "replay show"),
+    *("check", "verify", "prove", "sources list", "quarantine list", "replay plan", "replay list", "replay show"),
     # What they reveal is on record, which tests of their own hold.
-    *("events list", "events show", "dead-letters list", "dead-letters show", "audit list"),
+    *("events list", "events show", "why", "dead-letters list", "dead-letters show", "audit list"),
 }
 SERVICES = {"up", "ingest", "processors", "console"}
 
@@ -109,7 +110,7 @@ def test_every_command_that_changes_something_is_known() -> None:
 
 def test_every_route_that_changes_something_is_known() -> None:
     nothing: Any = SimpleNamespace()
-    operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, nothing, "ines")
+    operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, nothing, "ines", nothing)
 
     async def ready() -> dict[str, bool]:
         return {}

@@ -5,6 +5,8 @@ from itertools import permutations
 from typing import Any
 
 from replay.history import History, RecordName
+from replay.read_models import tables_behind
+from replay.why import BENEATH
 from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message, Subscription
 from schemas.lattice import Version
 
@@ -52,3 +54,10 @@ def test_the_winners_are_those_of_the_values_that_stand_whatever_the_order() -> 
         assert won["status"] == won["sent_at"] == won["delivered_at"] == 1
         assert won["channel"] == 2
         assert "error_code" not in won, "it belonged to a status that did not win"
+
+
+def test_beneath_a_view_lie_the_tables_that_it_is_computed_of() -> None:
+    behind = tables_behind()
+    assert {view: {table for table, _ in facts} for view, (_, facts) in BENEATH.items()} == {
+        view: set(tables) for view, tables in behind.items() if tables != {view}
+    }
