@@ -59,6 +59,7 @@ ROLES: Final = (
             "replays": _MERGE,
             "replay_progress": _MERGE,
             "proofs": _MERGE,
+            "replay_outcomes": _MERGE,
             "releases": _APPEND,
             "requeues": _MERGE,
             # Who did something can't undo that it was written down.

@@ -9,16 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.cluster import SaslMechanism, SecurityProtocol
@@ -27,6 +18,7 @@ from schemas.limits import LimitsConfig, Network
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Provider, Secrets
 from schemas.quarantine import QuarantineConfig
+from schemas.targets import ReplayConfig, Secret
 from schemas.topics import is_source_name, topic_of
 
 _DURATION: Final = re.compile(r"(\d{1,8})\s*(s|m|h|d)\Z")
@@ -114,16 +106,6 @@ VARIABLES: Final[dict[str, str]] = {
 """Environment variable -> field, for `redrive check` and near misses."""
 
 
-def _not_blank(secret: SecretStr) -> SecretStr:
-    """Anybody can sign with an empty key."""
-    if not secret.get_secret_value().strip():
-        raise ValueError("is blank")
-    return secret
-
-
-Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
-
-
 class SourceConfig(BaseModel):
     """`[sources.<name>]` of redrive.toml."""
 
@@ -164,6 +146,7 @@ class FileConfig(PluginConfig):
     price_tiers: dict[str, str] = Field(default_factory=dict)
     quarantine: QuarantineConfig = QuarantineConfig()
     limits: LimitsConfig = LimitsConfig()
+    replay: ReplayConfig = ReplayConfig()
 
     @model_validator(mode="after")
     def _source_names(self) -> "FileConfig":

@@ -102,8 +102,9 @@ def mask_token(delivery: Delivery) -> tuple[Delivery, str]:
 
 
 def present_token(body: bytes, token: str) -> bytes:
-    """A sample's body, made without knowing the token, with the token in the place of its mask."""
-    return body.replace(b'"token":' + _MASKED, b'"token":' + json.dumps(token).encode(), 1)
+    """A body of a sample, or of the log, with the token in the place of its mask."""
+    presented = json.dumps(token).encode()
+    return _TOKEN.sub(lambda found: found[1] + (presented if found[2] == _MASKED else found[2]), body)
 
 
 def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:

@@ -110,7 +110,13 @@ class Provider:
     `RejectedDelivery`. None where the credential never travels.
     """
     present_token: Callable[[bytes, str], bytes] | None = None
-    """(body, token) -> the body with the token in it, for samples of providers whose token travels in the body."""
+    """(body, token) -> the body with the token in the place of its mask, for providers whose token travels there."""
+    sign_as: Callable[[str, str, bytes, int], Mapping[str, str]] | None = None
+    """(secret, record id, body, now in seconds) -> request headers, where the event id travels in a signed header: what
+    is signed anew stays the same event.
+    """
+    outdated_headers: frozenset[str] = frozenset()
+    """Those of `kept_headers` that prove nothing once a delivery is signed anew; what `sign` sets needs no entry."""
     max_body_bytes: int = 4 * 1024 * 1024
     """A source's limit where it sets none; Meta sends up to 3 MB."""
 

@@ -161,6 +161,7 @@ PROVIDER: Final = Provider(
     sign=sign,
     schemes=frozenset({"v1", "v2", "v3"}),
     signs_url=True,
+    outdated_headers=frozenset({HASH_HEADER, HASH_VERSION_HEADER}),
 )
 
 

@@ -8,6 +8,7 @@ import base64
 import hmac
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -109,7 +110,11 @@ def check_secret(secret: str) -> None:
 
 def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
     """Sign under an id made from the body, so that the same sample is the same event."""
-    message_id = "msg_" + digest_of(body.decode("latin-1")).hex()[:24]
+    return sign_as(secret, "msg_" + digest_of(body.decode("latin-1")).hex()[:24], body, now)
+
+
+def sign_as(secret: str, record_id: str, body: bytes, now: int) -> dict[str, str]:
+    message_id = unquote(record_id)
     digest = hmac_sha256(_key(secret), f"{message_id}.{now}.".encode(), body)
     return {
         "webhook-id": message_id,
@@ -143,6 +148,8 @@ PROVIDER: Final = Provider(
     sign=sign,
     schemes=frozenset({"svix-v1", "svix-v1a", "standard-webhooks-v1", "standard-webhooks-v1a"}),
     check_secret=check_secret,
+    sign_as=sign_as,
+    outdated_headers=frozenset(_HEADERS),
 )
 
 

@@ -1,0 +1,84 @@
+"""Opens the target of a replay from its document: the one that the ledger holds, so that any process opens the same."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from deploy.topics import Topics
+from deploy.wiring import Runtime
+from ingest.producer import MAX_BATCH_BYTES, stop_producer
+from replay.targets.addresses import AllowedResolver
+from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
+from replay.targets.http import Endpoint
+from replay.targets.topic import Size, TopicCopy
+from schemas.cluster import Cluster
+from schemas.errors import InvalidSelection, Unavailable
+from schemas.limits import Network
+from schemas.topics import MAX_RECORD_BYTES
+
+
+async def require_target(runtime: Runtime, target: TargetDocument) -> None:
+    """Before a replay is planned for it: what can be known now. Raises `InvalidSelection` or `Unavailable`."""
+    if isinstance(target, TopicTarget):
+        await _size_of(runtime.cluster(), target.topic)
+    else:
+        _secrets(runtime, target)
+        await AllowedResolver(_allowed(runtime)).require(target.host)
+
+
+def open_target(runtime: Runtime, target: TargetDocument, replay: str) -> TopicCopy | Endpoint:
+    """To be entered, where `InvalidSelection` or `Unavailable` may be raised again. Raises `InvalidSelection`."""
+    if isinstance(target, HttpTarget):
+        return Endpoint(target, replay, AllowedResolver(_allowed(runtime)), _secrets(runtime, target))
+    cluster = runtime.cluster()
+    return TopicCopy(
+        target.topic, replay, lambda: _size_of(cluster, target.topic), lambda size: _producing(cluster, size)
+    )
+
+
+def _allowed(runtime: Runtime) -> Sequence[Network | str]:
+    return runtime.file.replay.allow_hosts
+
+
+def _secrets(runtime: Runtime, target: HttpTarget) -> dict[str, str]:
+    """By source. Never those of the sources themselves: the target could then sign what we would believe."""
+    found = runtime.file.replay.secrets.get(target.authority, {})
+    if target.resign and not found:
+        raise InvalidSelection(
+            "to sign anew, put the secrets that the target verifies with into redrive.toml:"
+            f' [replay.secrets."{target.authority}"], SOURCE = "SECRET"'
+        )
+    return {source: secret.get_secret_value() for source, secret in found.items()} if target.resign else {}
+
+
+async def _size_of(cluster: Cluster, topic: str) -> Size:
+    """Its partitions, and the largest batch that it takes. Looks before it asks: asking for a topic can make one."""
+    async with Topics(cluster) as topics:
+        (state,) = await topics.states({topic: {"max.message.bytes": str(MAX_RECORD_BYTES)}})
+    if not state.exists:
+        raise InvalidSelection(
+            f"there is no topic {topic}; make it: kafka-topics.sh --bootstrap-server {cluster.servers} --create"
+            f" --topic {topic} --partitions 12 --config max.message.bytes={MAX_RECORD_BYTES}"
+        )
+    return Size(state.partitions, int(state.faults.get("max.message.bytes", MAX_RECORD_BYTES)))
+
+
+@asynccontextmanager
+async def _producing(cluster: Cluster, size: Size) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        **cluster.client_options(),
+        client_id="redrive-replay",
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        max_batch_size=min(MAX_BATCH_BYTES, size.max_bytes),
+    )
+    try:
+        await producer.start()
+        yield producer
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
+    finally:
+        await stop_producer(producer)

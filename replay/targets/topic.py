@@ -1,0 +1,124 @@
+"""Records copied into another topic of the cluster: key, value, headers and timestamp as they are, and where they are
+from. Must not look at what they say.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from replay.ports import Taken
+from schemas.errors import Unavailable
+
+REPLAY_HEADER: Final = "redrive_replay"
+ORIGIN_HEADER: Final = "redrive_origin"
+_DELIVERED: Final = Taken("delivered")
+
+
+class Size(NamedTuple):
+    """Of a topic. `max_bytes`: the largest batch that it takes."""
+
+    partitions: int
+    max_bytes: int
+
+
+Producing = Callable[[Size], AbstractAsyncContextManager[AIOKafkaProducer]]
+"""A producer of batches that the topic takes."""
+
+
+class TopicCopy:
+    """A replay's target on Kafka."""
+
+    portion: Final = None
+
+    def __init__(self, topic: str, replay: str, find_size: Callable[[], Awaitable[Size]], producing: Producing) -> None:
+        self._topic = topic
+        self._replay = (REPLAY_HEADER, replay.encode())
+        self._find_size = find_size
+        self._producing = producing
+        self._size = Size(1, 0)
+        self._open = AsyncExitStack()
+        self._producer: AIOKafkaProducer | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Raises `InvalidSelection` for a topic that there is not."""
+        await self._started()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._producer is not None:
+            await self._discard(self._producer)
+
+    async def take(self, records: Sequence[Any]) -> Sequence[Taken]:
+        """Returns once all of them are durable. Raises `Unavailable`."""
+        taken = [_DELIVERED] * len(records)
+        by_partition: dict[int, list[int]] = {}
+        for index, record in enumerate(records):
+            by_partition.setdefault(record.partition % self._size.partitions, []).append(index)
+        producer = await self._started()
+        try:
+            sent = [
+                await producer.send_batch(batch, self._topic, partition=partition)
+                for partition, indexes in by_partition.items()
+                for batch in self._batches(producer, records, indexes, taken)
+            ]
+            for one in sent:
+                await one
+        except KafkaError as error:
+            # A batch of an idempotent producer that failed for good leaves a gap that the broker takes nothing behind.
+            await self._discard(producer)
+            raise Unavailable(f"Kafka did not take the copies into {self._topic}: {error}") from error
+        return taken
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._opening:
+            if self._producer is None:
+                self._size = await self._find_size()
+                self._producer = await self._open.enter_async_context(self._producing(self._size))
+            return self._producer
+
+    async def _discard(self, producer: AIOKafkaProducer) -> None:
+        async with self._opening:
+            if self._producer is producer:
+                self._producer = None
+                await self._open.aclose()
+
+    def _batches(
+        self, producer: AIOKafkaProducer, records: Sequence[Any], indexes: Sequence[int], taken: list[Taken]
+    ) -> list[BatchBuilder]:
+        """In order, as few as take them. What is larger than the topic takes is noted as failed."""
+        filled: list[BatchBuilder] = []
+        batch: BatchBuilder | None = None
+        mine = self._replay
+        prefix: dict[tuple[str, int], str] = {}
+        for index in indexes:
+            record = records[index]
+            place = (record.topic, record.partition)
+            if place not in prefix:
+                prefix[place] = f"{record.topic}/{record.partition}/"
+            origin = (ORIGIN_HEADER, (prefix[place] + str(record.offset)).encode())
+            fields = {
+                "key": record.key,
+                "value": record.value,
+                "timestamp": record.timestamp,
+                "headers": [*record.headers, mine, origin],
+            }
+            if batch is not None and batch.append(**fields) is not None:
+                continue
+            batch = producer.create_batch()
+            # The first of a batch is always taken, whatever its size.
+            batch.append(**fields)
+            if batch.size() > self._size.max_bytes:
+                taken[index] = Taken("failed", None, 0, f"larger than {self._topic} takes: its max.message.bytes")
+                batch = None
+                continue
+            filled.append(batch)
+        return filled

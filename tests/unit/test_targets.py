@@ -1,0 +1,311 @@
+"""Targets as they are named, the addresses that they may have, and the requests that they get. No sockets."""
+
+import socket
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from pydantic import ValidationError
+
+from deploy.development import development_secrets
+from deploy.samples import SAMPLES
+from replay.targets.addresses import AllowedResolver, require_allowed
+from replay.targets.document import HttpTarget, TopicTarget, parse_target, target_of
+from replay.targets.request import Outgoing, Unsendable, request_of
+from schemas.envelope import Delivery
+from schemas.errors import InvalidSelection
+from schemas.providers import PROVIDERS, identify, verify
+from schemas.providers.base import Secrets
+from schemas.settings import FileConfig
+from schemas.targets import ReplayConfig
+from tests.support.records import FakeRecord, record, stripe_event
+
+NOW = 1_800_000_000
+REPLAY = "0b7c"
+AT_HOME = HttpTarget("http://localhost:3000/hooks/")
+
+NO_TARGETS = {
+    "a user": "http://me:secret@localhost/",
+    "a user that looks like a host": "http://localhost:80@169.254.169.254/",
+    "a backslash": "http://localhost\\@169.254.169.254/",
+    "a query": "http://localhost/?token=1",
+    "a fragment": "http://localhost/#x",
+    "another scheme": "ftp://localhost/",
+    "a file": "file:///etc/passwd",
+    "no host": "http:///x",
+    "a port that is none": "http://localhost:99999/",
+    "a zone": "http://[fe80::1%25eth0]/",
+    "white space": "http://local host/",
+    "a line break": "http://localhost/\r\nHost: x",
+    "not ASCII": "http://localhoſt/",
+    "decimal": "http://2130706433/",
+    "decimal, the metadata": "http://2852039166/",
+    "octal": "http://0177.0.0.1/",
+    "octal, the metadata": "http://0251.0376.0251.0376/",
+    "hexadecimal": "http://0x7f000001/",
+    "hexadecimal octets": "http://0xa9.0xfe.0xa9.0xfe/",
+    "short": "http://127.1/",
+    "five numbers": "http://127.0.0.0.1/",
+    "a number too large": "http://256.0.0.1/",
+    "a trailing dot hides nothing": "http://2130706433./",
+    "an empty label": "http://a..b/",
+    "redrive's own topic": "topic:webhooks.stripe",
+    "the dead letters": "topic:webhooks.dead-letter",
+    "the hosts' window": "topic:redrive.window",
+    "Kafka's own topic": "topic:__consumer_offsets",
+    "no topic": "topic:",
+    "no name of a topic": "topic:a/b",
+}
+
+
+@pytest.mark.parametrize("text", NO_TARGETS.values(), ids=NO_TARGETS.keys())
+def test_what_is_no_target_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSelection):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [TopicTarget("copies"), AT_HOME, HttpTarget("https://[::1]:8443/x", resign=True, concurrency=3)],
+    ids=str,
+)
+def test_a_target_survives_the_ledger(target: TopicTarget | HttpTarget) -> None:
+    assert target_of(target.as_document()) == target
+    if target != HttpTarget("https://[::1]:8443/x", resign=True, concurrency=3):
+        assert target_of(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"kind": "topic"},
+        {"kind": "topic", "topic": 5},
+        {"kind": "http", "url": "http://localhost", "secret": "x"},
+        {"kind": "http", "url": "http://localhost", "concurrency": True},
+        {"kind": "http", "url": "http://localhost", "concurrency": 65},
+        {"kind": "http", "url": "http://localhost", "concurrency": 0},
+        {"kind": "ftp", "url": "http://localhost"},
+        ["http://localhost"],
+        5,
+    ],
+)
+def test_a_document_that_is_none_is_refused(document: object) -> None:
+    with pytest.raises(InvalidSelection):
+        target_of(document)
+
+
+def test_the_parts_of_an_address_are_those_of_the_text() -> None:
+    target = HttpTarget("http://LocalHost:3000/A/b")
+    assert (target.host, target.authority, target.origin) == ("localhost", "localhost:3000", "http://localhost:3000")
+    assert (target.path, HttpTarget("http://[::1]").path, HttpTarget("http://[::1]:1").host) == ("/A/b", "/", "::1")
+
+
+ALLOWED = ReplayConfig.model_validate({"allow_hosts": ["Hooks.Example", "10.1.0.0/16", "203.0.113.9", "fd00::/8"]})
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "203.0.113.9", "fd00::5", "8.8.8.8"]
+)
+def test_loopback_and_what_is_listed_may_be_called(address: str) -> None:
+    require_allowed("hooks.example", address, ALLOWED.allow_hosts)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.2.0.1",
+        "192.168.0.1",
+        "100.100.100.200",
+        "172.16.0.1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fec0::1",
+        "ff02::1",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "::ffff:10.2.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "255.255.255.255",
+    ],
+)
+def test_a_listed_name_that_leads_elsewhere_is_refused(address: str) -> None:
+    with pytest.raises(InvalidSelection):
+        require_allowed("hooks.example", address, ALLOWED.allow_hosts)
+
+
+def test_no_list_opens_the_metadata_of_a_cloud() -> None:
+    everything = ReplayConfig.model_validate({"allow_hosts": ["0.0.0.0/0", "::/0"]}).allow_hosts
+    require_allowed("anywhere", "10.2.0.1", everything)
+    for address in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::1"):
+        with pytest.raises(InvalidSelection, match="never"):
+            require_allowed("anywhere", address, everything)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
+def test_a_public_host_that_is_not_listed_is_refused(address: str) -> None:
+    for host in ("other.example", "sub.hooks.example", address):
+        with pytest.raises(InvalidSelection):
+            require_allowed(host, address, ALLOWED.allow_hosts)
+
+
+class Names(AbstractResolver):
+    """Answers what it is told to, one answer after the other."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self._answers = iter(answers)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
+            for address in next(self._answers)
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+async def test_a_name_is_asked_about_each_time_that_it_resolves() -> None:
+    resolver = AllowedResolver(ALLOWED.allow_hosts, Names(["8.8.8.8"], ["8.8.4.4", "169.254.169.254"]))
+    await resolver.require("hooks.example")
+    with pytest.raises(InvalidSelection):
+        await resolver.resolve("hooks.example")
+
+
+@pytest.mark.parametrize("entry", ["", "a b", "http://x", "10.0.0.0/33", "x/y", "a..b", "*.example"])
+def test_an_entry_of_the_list_that_is_none_is_refused(entry: str) -> None:
+    with pytest.raises(ValidationError):
+        FileConfig.model_validate({"replay": {"allow_hosts": [entry]}})
+
+
+def logged(source: str = "stripe", provider: str = "stripe", **parts: object) -> FakeRecord:
+    body = parts.pop("body", stripe_event("evt_1", "invoice.paid", {"id": "in_1"}))
+    return record(f"webhooks.{source}", provider, body, offset=7, partition=2, **parts)  # type: ignore[arg-type]
+
+
+def header(found: Outgoing, name: str) -> str | None:
+    return dict(found.headers).get(name)
+
+
+def test_a_request_is_what_it_was_but_for_where_it_goes() -> None:
+    kept = {"content-type": "application/json; charset=utf-8", "stripe-signature": "t=1,v1=ab"}
+    one = logged(headers=kept, path="/a%2Fb//c")
+    one.headers = [*one.headers, ("http_query", b"x=1&y=%20\xc3\xa9")]
+    found = request_of(one, AT_HOME, REPLAY, {}, NOW)
+    assert found.method == "POST"
+    assert found.url == "http://localhost:3000/hooks/a%2Fb//c?x=1&y=%20%C3%A9"
+    assert found.body == one.value
+    assert dict(found.headers) == {**kept, "redrive-replay": REPLAY, "redrive-record": "webhooks.stripe/2/7"}
+
+
+def test_the_path_is_that_of_the_target_where_there_was_none_behind_the_source() -> None:
+    for target, url in ((AT_HOME, "http://localhost:3000/hooks/"), (HttpTarget("http://[::1]:1"), "http://[::1]:1/")):
+        assert request_of(logged(), target, REPLAY, {}, NOW).url == url
+
+
+@pytest.mark.parametrize("path", ["/../admin", "/a/..", "/%2e%2E/admin", "/.", "/a/%2e", "/a%2f..%2fb", "/..%5cb"])
+def test_no_path_leaves_the_targets(path: str) -> None:
+    with pytest.raises(Unsendable):
+        request_of(logged(path=path), AT_HOME, REPLAY, {}, NOW)
+
+
+def test_what_a_path_holds_makes_no_other_request() -> None:
+    found = request_of(logged(path="/a?b#c d\r\nHost: x\\y"), AT_HOME, REPLAY, {}, NOW)
+    assert found.url == "http://localhost:3000/hooks/a%3Fb%23c%20d%0D%0AHost:%20x%5Cy"
+
+
+def test_credentials_stay_here() -> None:
+    one = logged()
+    secret = ["authorization", "Cookie", "proxy-authorization", "x-goog-channel-token", "host", "content-length"]
+    one.headers = [*one.headers, *((f"http_{name}", b"s3cret") for name in secret), ("redrive_token_digest", b"ab")]
+    found = request_of(one, AT_HOME, REPLAY, {}, NOW)
+    assert {name for name, _ in found.headers} == {"content-type", "redrive-replay", "redrive-record"}
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("http_x", b"a\r\nHost: x")],
+        [("http_x", b"\xff")],
+        [("http_a b", b"x")],
+        [("http_method", b"CONNECT")],
+        [("http_method", b"get / HTTP/1.1")],
+        [("ce_id", b"\xff")],
+    ],
+)
+def test_headers_that_make_another_request_of_it_are_not_sent(headers: list[tuple[str, bytes]]) -> None:
+    one = logged()
+    one.headers = [*one.headers, *headers]
+    with pytest.raises(Unsendable):
+        request_of(one, AT_HOME, REPLAY, {}, NOW)
+
+
+def test_a_record_that_is_not_ours_is_not_sent() -> None:
+    with pytest.raises(Unsendable):
+        request_of(FakeRecord("webhooks.stripe", 0, 0, 0, None, b"x"), AT_HOME, REPLAY, {}, NOW)
+
+
+KEYS = development_secrets({}, {})
+SIGNING = HttpTarget("http://localhost:3000/hooks", resign=True)
+
+
+def signing_key(name: str) -> str:
+    return KEYS[PROVIDERS[name].signing_variable or PROVIDERS[name].secret_variable]
+
+
+def received(found: Outgoing, name: str) -> Delivery:
+    """As the target's own ingress would have it."""
+    path, _, query = found.url.removeprefix(SIGNING.origin).partition("?")
+    return Delivery(name, found.method, found.url, path, query, dict(found.headers), found.body, "", NOW * 1000)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_target_verifies_what_is_signed_anew_as_the_same_event(name: str) -> None:
+    sample = next(SAMPLES[name]("cus_1"))
+    headers = {header.lower(): value for header, value in sample.headers.items()}
+    headers |= {"content-type": sample.content_type} if sample.content_type else {}
+    one = logged(name, name, body=sample.body, path=sample.path, headers=headers, signed_id="msg:ü 1")
+    found = request_of(one, SIGNING, REPLAY, {name: signing_key(name)}, NOW)
+    secrets = Secrets((KEYS[PROVIDERS[name].secret_variable],), digest_key=b"key")
+    held = verify(PROVIDERS[name], received(found, name), secrets, NOW)
+    assert identify(PROVIDERS[name], held).record_id.encode() == one.key
+    assert header(found, "content-type") == (sample.content_type or None)
+
+
+def test_old_signatures_go_with_a_new_one() -> None:
+    old = ("webhook-id", "webhook-signature", "svix-id", "svix-timestamp", "svix-signature", "x-hubspot-signature")
+    for name, body in (("standardwebhooks", b"{}"), ("hubspot", b"[]")):
+        one = logged(name, name, body=body, headers={"content-type": "application/json"}, signed_id="msg_1")
+        one.headers = [*one.headers, *((f"http_{header}", b"old") for header in old)]
+        found = request_of(one, SIGNING, REPLAY, {name: signing_key(name)}, NOW)
+        kept = {header for header in old if header in PROVIDERS[name].kept_headers}
+        assert kept
+        assert not {header for header, value in found.headers if value == "old"} & kept
+
+
+@pytest.mark.parametrize(
+    ("source", "provider", "secrets"),
+    [
+        ("stripe", "stripe", {}),
+        ("shop", "stripe", {"stripe": "whsec_1"}),
+        ("telnyx", "telnyx", {"telnyx": KEYS["TELNYX_PUBLIC_KEY"]}),
+        ("standardwebhooks", "standardwebhooks", {"standardwebhooks": "not base64 !"}),
+    ],
+)
+def test_nothing_is_signed_with_a_secret_that_was_not_given_for_it(
+    source: str, provider: str, secrets: dict[str, str]
+) -> None:
+    with pytest.raises(Unsendable):
+        request_of(logged(source, provider, body=b"{}"), SIGNING, REPLAY, secrets, NOW)
+
+
+def test_a_secret_that_is_blank_is_none() -> None:
+    with pytest.raises(ValidationError):
+        FileConfig.model_validate({"replay": {"secrets": {"localhost:3000": {"stripe": " "}}}})
