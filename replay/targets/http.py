@@ -5,7 +5,7 @@ Follows no redirect, uses no proxy of the environment, keeps no cookie and nothi
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -78,8 +78,6 @@ class Endpoint:
         self._patience = patience or Patience()
         self._slots = asyncio.Semaphore(target.concurrency)
         self._open = AsyncExitStack()
-        self._settled: dict[tuple[str, int, int], Taken] = {}
-        """Of a batch that could not be ended: when it comes again, its first part isn't sent twice."""
 
     async def __aenter__(self) -> Self:
         """Raises `InvalidSelection` for an address that is not allowed."""
@@ -106,29 +104,30 @@ class Endpoint:
     async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
         """Raises `Unavailable` where nobody takes connections there, `InvalidSelection` for a forbidden address."""
         away: list[str] = []
-        waiting = iter([record for record in records if _place(record) not in self._settled])
-        workers = (self._work(waiting, away) for _ in range(min(self._target.concurrency, len(records))))
+        taken: list[Taken | None] = [None] * len(records)
+        waiting = iter(range(len(records)))
+
+        async def work() -> None:
+            """Send one after the other, until none is left or somebody found nobody there."""
+            for index in waiting:
+                became = await self._deliver(records[index])
+                if isinstance(became, str):
+                    away.append(became)
+                else:
+                    taken[index] = became
+                if away:
+                    return
+
         try:
             async with asyncio.TaskGroup() as group:
-                for worker in workers:
-                    group.create_task(worker)
+                for _ in range(min(self._target.concurrency, len(records))):
+                    group.create_task(work())
         except ExceptionGroup as failed:
             # An address that is not allowed: all of them say the same.
             raise failed.exceptions[0] from failed
         if away:
             raise Unavailable(f"{self._target.origin} takes no connections: {away[0]}")
-        return [self._settled.pop(_place(record)) for record in records]
-
-    async def _work(self, waiting: Iterator[RawRecord], away: list[str]) -> None:
-        """Send one after the other, until none is left or somebody found nobody there."""
-        for record in waiting:
-            taken = await self._deliver(record)
-            if isinstance(taken, str):
-                away.append(taken)
-            else:
-                self._settled[_place(record)] = taken
-            if away:
-                return
+        return [one for one in taken if one is not None]
 
     async def _deliver(self, record: RawRecord) -> Taken | str:
         """What became of it; a text: why nobody is there."""
@@ -181,10 +180,6 @@ class Endpoint:
             return min(asked, self._patience.longest_asked_seconds)
         first, longest = self._patience.first_wait_seconds, self._patience.longest_wait_seconds
         return (wait_exponential(multiplier=first, max=longest) + wait_random(0, first))(state)
-
-
-def _place(record: RawRecord) -> tuple[str, int, int]:
-    return record.topic, record.partition, record.offset
 
 
 def _last(state: RetryCallState) -> _Answer:

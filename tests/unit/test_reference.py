@@ -14,6 +14,7 @@ import replay.metrics  # noqa: F401 - declares its metrics
 from schemas.errors import REJECTIONS
 from schemas.limits import LimitsConfig
 from schemas.settings import VARIABLES, FileConfig, SourceConfig
+from schemas.targets import ReplayConfig
 from schemas.topics import SIDE_CONFIG
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,7 @@ def test_the_example_of_redrive_toml_has_every_entry_and_is_one_that_the_code_ta
     given = {name for config in found.sources.values() for name in config.model_fields_set}
     assert given == set(SourceConfig.model_fields)
     assert found.limits.model_fields_set == set(LimitsConfig.model_fields)
+    assert found.replay.model_fields_set == set(ReplayConfig.model_fields)
 
 
 def test_the_defaults_of_limits_are_what_the_example_says() -> None:
