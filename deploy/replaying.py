@@ -1,22 +1,26 @@
 """What running replays needs, wired: the projections, the log, the database, the targets."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import asyncpg
 
 from deploy.folding import LiveFolding
+from deploy.targets import open_target
 from deploy.wiring import Runtime, connect, open_pool
+from replay import outcomes
 from replay.jobs import Jobs
-from replay.ports import Connection, RawRecord, Taken, Target
+from replay.ports import Target
 from replay.runner import Ports
+from replay.targets.document import target_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
 
-def jobs(runtime: Runtime) -> Jobs:
-    settings, cluster = runtime.settings, runtime.cluster()
+def jobs(current: Callable[[], Runtime]) -> Jobs:
+    """`current` is the configuration of today: what it allows may have changed since the process began."""
+    settings, cluster = current().settings, current().cluster()
 
     async def connect_alone() -> "asyncpg.Connection[asyncpg.Record]":
         return await connect(settings)
@@ -24,13 +28,10 @@ def jobs(runtime: Runtime) -> Jobs:
     async def pool_of(size: int) -> "asyncpg.Pool[asyncpg.Record]":
         return await open_pool(settings, size)
 
-    return Jobs(Ports(connect_alone, pool_of, lambda: LogReader(cluster), LiveFolding, open_target, note_outcomes))
+    def open_kept(document: Mapping[str, Any], replay: uuid.UUID) -> Target:
+        target = target_of(document)
+        if target is None:
+            raise InvalidSelection("the ledger names no target")
+        return open_target(current(), target, str(replay))
 
-
-def open_target(document: Mapping[str, Any]) -> Target:
-    """Raises `InvalidSelection`."""
-    raise InvalidSelection(f"no target is of the kind {str(document.get('kind'))[:100]!r}")
-
-
-async def note_outcomes(connection: Connection, replay: uuid.UUID, outcomes: Sequence[tuple[RawRecord, Taken]]) -> None:
-    """No target of ours has outcomes."""
+    return Jobs(Ports(connect_alone, pool_of, lambda: LogReader(cluster), LiveFolding, open_kept, outcomes.note))

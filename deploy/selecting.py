@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 import orjson
 
+from deploy.targeting import To, to_option
 from deploy.times import TIME
 from deploy.wiring import Runtime
 from replay.selection import MAX_VALUES, RowKey, Selection, parse_offsets
@@ -23,7 +24,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--source", "sources", multiple=True, help="Repeatable; default every configured one, and 'operator'."
             ),
             click.option("--from", "from_ms", type=TIME, help="Arrived at or after: RFC 3339 or '2h ago'."),
-            click.option("--to", "to_ms", type=TIME, help="Arrived before; default the log's end as of now."),
+            to_option,
             click.option(
                 "--by",
                 type=click.Choice(["arrival", "event"]),
@@ -49,8 +50,9 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def selection_of(runtime: Runtime, union: tuple[str, ...], offsets: tuple[str, ...], **flags: Any) -> Selection:
+def selection_of(runtime: Runtime, union: tuple[str, ...], offsets: tuple[str, ...], to: To, **flags: Any) -> Selection:
     """Raises `InvalidSelection`."""
+    flags["to_ms"] = to.ms
     sources, keys = flags.pop("sources"), tuple(_row_key(*key) for key in flags.pop("keys"))
     known = sources_of_log(runtime.sources)
     if unknown := sorted(set(sources) - set(known)):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -19,13 +20,19 @@ from schemas.limits import Network
 from schemas.topics import MAX_RECORD_BYTES
 
 
-async def require_target(runtime: Runtime, target: TargetDocument) -> None:
-    """Before a replay is planned for it: what can be known now. Raises `InvalidSelection` or `Unavailable`."""
+async def require_target(runtime: Runtime, target: TargetDocument | None) -> dict[str, Any] | None:
+    """Before a replay is planned for it: what can be known now. Returns what the ledger keeps.
+
+    Raises `InvalidSelection` or `Unavailable`.
+    """
+    if target is None:
+        return None
     if isinstance(target, TopicTarget):
         await _size_of(runtime.cluster(), target.topic)
     else:
         _secrets(runtime, target)
         await AllowedResolver(_allowed(runtime)).require(target.host)
+    return target.as_document()
 
 
 def open_target(runtime: Runtime, target: TargetDocument, replay: str) -> TopicCopy | Endpoint:

@@ -18,8 +18,9 @@ from replay.documents import (
 )
 from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
+from replay.outcomes import OUTCOMES
 from replay.proofs_api import ProofList, ShownProof
-from replay.replays_openapi import ReplayList, ReplayOrder, ReplayPlan, ShownReplay
+from replay.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
 from schemas.control import State
@@ -203,6 +204,20 @@ OPERATIONS: Final = (
     ),
     _asked("get", "/api/replays", "The ledger", ReplayList, "invalid_selection", parameters=(_LIMIT,)),
     _asked("get", "/api/replays/{id}", "One replay", ShownReplay, "not_found", parameters=(_REPLAY,)),
+    _asked(
+        "get",
+        "/api/replays/{id}/outcomes",
+        "What became of a replay's records at its target",
+        OutcomeList,
+        "invalid_selection",
+        "not_found",
+        parameters=(
+            _REPLAY,
+            Parameter("outcome", "Only these.", schema={"enum": list(OUTCOMES)}),
+            Parameter("cursor", "Of the page before.", schema=_TEXT),
+            _LIMIT,
+        ),
+    ),
     _asked(
         "post",
         "/api/replays/{id}/{verb}",

@@ -42,17 +42,22 @@ class Stop:
 
 
 class RateLimit:
-    """At most `per_second` records, in portions of at most a tenth of a second's worth: nothing comes in bursts."""
+    """At most `per_second` records, in portions of at most a tenth of a second's worth: nothing comes in bursts.
 
-    def __init__(self, per_second: float | None, sleep: Sleep = asyncio.sleep) -> None:
+    `most`: of a portion, at any rate.
+    """
+
+    def __init__(self, per_second: float | None, sleep: Sleep = asyncio.sleep, most: int | None = None) -> None:
         self._per_second = per_second
         self._sleep = sleep
+        self._most = most
         self._free_at = time.monotonic()
 
     @property
     def portion(self) -> int | None:
         """How many records may go at once; None: all that are there."""
-        return None if self._per_second is None else max(int(self._per_second / 10), 1)
+        of_rate = None if self._per_second is None else max(int(self._per_second / 10), 1)
+        return min((one for one in (of_rate, self._most) if one is not None), default=None)
 
     async def take(self, records: int) -> None:
         if self._per_second is None or not records:

@@ -128,6 +128,11 @@ class Target(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    @property
+    def portion(self) -> int | None:
+        """How many records it is given at once; None: as many as there are."""
+        ...
+
     async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
         """One outcome per record, in their order; it is noted together with the progress, so that a batch may come
         again. Raises `Unavailable` where the target as a whole is away and a retry helps.
@@ -135,8 +140,13 @@ class Target(Protocol):
         ...
 
 
-OpenTarget = Callable[[Mapping[str, Any]], Target]
-"""A target from its document, as the ledger keeps it. Raises `InvalidSelection`."""
+OpenTarget = Callable[[Mapping[str, Any], UUID], Target]
+"""The target of a replay from its document, as the ledger keeps it. Raises `InvalidSelection`."""
+
+RequireTarget = Callable[[object], Awaitable[Mapping[str, Any] | None]]
+"""The document for the ledger, of what an operator gave; None is the projections. Raises `InvalidSelection` for what
+can't be a target, or may not.
+"""
 
 NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, Taken]]], Awaitable[None]]
 """Writes down, in the caller's transaction, what became of a replay's records at its target."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,9 @@ from replay import ledger
 from replay.dry_run import Code, dry_run
 from replay.ledger import Order, UnknownReplay
 from replay.operations import Operations
+from replay.outcomes import list_outcomes
 from replay.plan import Plan, make_plan
-from replay.ports import Connection, GenerationFolding, OpenTarget
+from replay.ports import Connection, GenerationFolding, RequireTarget
 from replay.requests import answer, author_of, document_of, flag_of
 from replay.selection import Selection, page_limit
 from replay.selection_document import FIELDS, parse_selection, sources_of_log
@@ -37,7 +38,7 @@ class Replays:
     open_reader: Callable[[], LogReader]
     open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
     """Of the live generation."""
-    open_target: OpenTarget
+    require_target: RequireTarget
     code: Callable[[], Code]
     """What a dry run with a diff folds with."""
     planning: asyncio.Semaphore
@@ -47,6 +48,7 @@ class Replays:
             web.post("/api/replays", self._create),
             web.get("/api/replays", self._list),
             web.get("/api/replays/{id}", self._show),
+            web.get("/api/replays/{id}/outcomes", self._outcomes),
             web.post("/api/replays/{id}/{verb}", self._change),
         ]
 
@@ -64,32 +66,24 @@ class Replays:
         if not isinstance(document, dict) or (fields and document is not fields):
             raise InvalidSelection("give the selection's fields in `selection`, or all of them beside it")
         selection = parse_selection(document, sources_of_log(self.operations.sources()))
-        is_dry, rate, target = flag_of(body, "dry_run"), _rate(body.get("rate")), self._target(body.get("target"))
+        is_dry, rate = flag_of(body, "dry_run"), _rate(body.get("rate"))
         has_diff, author = flag_of(body, "diff"), author_of(request, body, self.operations.operator)
-        if has_diff and not is_dry:
-            raise InvalidSelection("diff goes with dry_run")
+        if has_diff and (not is_dry or body.get("target") is not None):
+            raise InvalidSelection("diff goes with dry_run, and is about the tables: what goes to a target changes none")
         if not is_dry and not author.reason:
             raise InvalidSelection("a reason is needed: it goes into the ledger and the audit")
+        target = await self.require_target(body.get("target"))
         async with self.planning, self._pool.acquire() as connection:
             plan, generation = await self._plan(connection, selection)
             if is_dry:
                 diff = {"diff": await self._foreseen(connection, plan)} if has_diff else {}
-                return answer({**plan.as_document(), **diff, "dry_run": True})
+                return answer({**plan.as_document(), **diff, "target": target, "dry_run": True})
             replay = await ledger.create(connection, Order(plan, generation, author, rate, target))
             entry = await ledger.show_replay(connection, replay)
         created = answer(entry)
         created.set_status(201)
         created.headers["Location"] = f"/api/replays/{replay}"
         return created
-
-    def _target(self, document: Any) -> Mapping[str, Any] | None:
-        if document is None:
-            return None
-        if not isinstance(document, dict):
-            raise InvalidSelection("target is an object with its kind")
-        # Only made, to hear what is wrong with it: nothing is sent from here.
-        self.open_target(document)
-        return document
 
     async def _plan(self, connection: Connection, selection: Selection) -> tuple[Plan, int]:
         folding = await self.open_folding(connection)
@@ -115,6 +109,14 @@ class Replays:
     async def _show(self, request: web.Request) -> web.Response:
         async with self._pool.acquire() as connection:
             return answer(await _found(ledger.show_replay(connection, _id(request))))
+
+    async def _outcomes(self, request: web.Request) -> web.Response:
+        """What became of its records at the target."""
+        replay, query, limit = _id(request), request.query, page_limit(request.query.get("limit"))
+        async with self._pool.acquire() as connection:
+            await _found(ledger.brief(connection, replay))
+            found, cursor = await list_outcomes(connection, replay, query.get("outcome"), query.get("cursor"), limit)
+        return answer({"outcomes": found, "cursor": cursor})
 
     async def _change(self, request: web.Request) -> web.Response:
         verb, replay = request.match_info["verb"], _id(request)

@@ -3,8 +3,11 @@
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from replay.ledger import State
 from replay.selection_document import SelectionDocument
+from replay.targets.document import MAX_CONCURRENCY
 from schemas.openapi import Document
 
 
@@ -19,6 +22,40 @@ class Gone(Document):
     why: Literal["dropped", "lost", "absent"]
 
 
+class TopicTarget(Document):
+    """Another topic of the cluster, none of redrive's own."""
+
+    kind: Literal["topic"]
+    topic: str
+
+
+class HttpTarget(Document):
+    """An endpoint on loopback, or one that redrive.toml allows; its secrets to sign with are there, too."""
+
+    kind: Literal["http"]
+    url: str
+    resign: bool = False
+    concurrency: int = Field(8, ge=1, le=MAX_CONCURRENCY)
+
+
+class RecordOutcome(Document):
+    """What became of one record at the target. `status`: the answer's."""
+
+    topic: str
+    partition: int
+    record_offset: int
+    outcome: Literal["delivered", "failed"]
+    status: int | None
+    attempts: int
+    error: str | None
+    at: datetime
+
+
+class OutcomeList(Document):
+    outcomes: list[RecordOutcome]
+    cursor: str | None
+
+
 class ReplayOrder(SelectionDocument):
     """The selection's fields, here or in `selection`; and what is to be done with it. No target: the projections."""
 
@@ -27,7 +64,7 @@ class ReplayOrder(SelectionDocument):
     dry_run: bool = False
     diff: bool = False
     rate: float | None = None
-    target: dict[str, Any] | None = None
+    target: TopicTarget | HttpTarget | str | None = None
 
 
 class PlannedRange(Document):
@@ -43,6 +80,7 @@ class ReplayPlan(Document):
 
     dry_run: bool
     selection: dict[str, Any]
+    target: dict[str, Any] | None
     records: int
     types: dict[str, int]
     ranges: list[PlannedRange]

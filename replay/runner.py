@@ -103,17 +103,19 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         return chosen.holds(record) is not None or chosen.holds_folded(record, folded)
 
     async with AsyncExitStack() as open_:
-        reader = await open_.enter_async_context(ports.open_reader())
-        folding = ports.open_folding(job.generation)
+        folding, most = ports.open_folding(job.generation), None
+        # Before the reader: a client of Kafka's that is stopped as soon as it was started takes itself for cancelled.
         if job.target is not None:
-            target = await open_.enter_async_context(ports.open_target(job.target))
+            target = await open_.enter_async_context(ports.open_target(job.target, job.id))
             folding = Delivery(target, ports.note_outcomes, job.id, folding.fold, is_running)
+            most = target.portion
+        reader = await open_.enter_async_context(ports.open_reader())
         async with pool.acquire() as connection:
             ranges, done = await hold.remaining(connection, job)
         progress = _Progress(job, done)
         # What it waited for is there again: the first look says so.
         live = LiveTraffic(Lag(pool, reader.ends).read, say_slow, stop.sleep, noted="")
-        rate = RateLimit(job.rate, stop.sleep)
+        rate = RateLimit(job.rate, stop.sleep, most)
         paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
         has_types = any(one.types for one in job.plan.selection.choices)
         fold = LogFold(pool, folding, progress, progress.committed, is_wanted if has_types else None)

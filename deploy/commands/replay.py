@@ -16,13 +16,17 @@ from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.replaying import jobs
 from deploy.selecting import selection_of, selection_options
 from deploy.service import tune_garbage_collection
+from deploy.targeting import endpoint_options, with_endpoint
+from deploy.targets import require_target
 from deploy.wiring import Runtime, connect, open_pool
 from replay import ledger
 from replay.audit import Author
 from replay.dry_run import DryRun
 from replay.ledger import Order, UnknownReplay
+from replay.outcomes import count_outcomes, list_outcomes
 from replay.plan import Plan, make_plan
 from replay.selection import Selection
+from replay.targets.document import TargetDocument
 from replay.window import LogReader
 
 
@@ -38,9 +42,12 @@ def replay() -> None:
 @with_runtime
 def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> None:
     """Say what a run would re-drive; changes nothing."""
-    wanted = selection_of(runtime, **selection)
+    wanted, target = selection_of(runtime, **selection), selection["to"].target
+    if with_diff and target is not None:
+        raise click.UsageError("--diff is about the tables, and what goes to a target changes none")
 
     async def work() -> tuple[Plan, DryRun | None]:
+        await require_target(runtime, target)
         connection = await connect(runtime.settings)
         try:
             made, _ = await _planned(runtime, connection, wanted)
@@ -53,9 +60,10 @@ def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> 
 
     made, foreseen = run(work())
     if as_json:
-        print_json(made.as_document() | ({"diff": foreseen.as_document()} if foreseen else {}))
+        document = made.as_document() | {"target": target and target.as_document()}
+        print_json(document | ({"diff": foreseen.as_document()} if foreseen else {}))
         return
-    _print_plan(made)
+    _print_plan(made, target)
     if foreseen:
         print_foreseen(foreseen)
 
@@ -74,7 +82,7 @@ async def _planned(
             return await make_plan(reader, connection, selection, folding.fold, advance), folding.generation
 
 
-def _print_plan(made: Plan) -> None:
+def _print_plan(made: Plan, target: TargetDocument | None) -> None:
     document = made.as_document()
     ranges: dict[tuple[str, int], list[int]] = {}
     for part in made.ranges:
@@ -94,6 +102,7 @@ def _print_plan(made: Plan) -> None:
             "last arrival": document["last_arrival"],
             "left to the live workers": made.left_to_live,
             "not in the log": made.records_gone,
+            "target": target or "the projections",
         }
     )
 
@@ -109,6 +118,7 @@ def _print_gone(gone: Sequence[dict[str, Any]]) -> None:
 @selection_options
 @click.option("--reason", required=True, help="Why; goes into the ledger and the audit.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
+@endpoint_options
 @click.option("--detach", is_flag=True, help="Print the id, and leave it to the console service.")
 @click.option("--foreground", is_flag=True, help="Run it in this process, at once.")
 @json_option
@@ -117,6 +127,8 @@ def run_replay(
     runtime: Runtime,
     reason: str,
     rate: float | None,
+    resign: bool,
+    concurrency: int | None,
     detach: bool,
     foreground: bool,
     as_json: bool,
@@ -130,7 +142,8 @@ def run_replay(
     if detach and foreground:
         raise click.UsageError("--detach and --foreground exclude each other")
     wanted = selection_of(runtime, **selection)
-    entry = run(_run(runtime, wanted, (reason, rate), None if detach else foreground))
+    target = with_endpoint(selection["to"].target, resign, concurrency)
+    entry = run(_run(runtime, wanted, (reason, rate, target), None if detach else foreground))
     if detach and not as_json:
         print(entry["id"])
         return
@@ -140,15 +153,19 @@ def run_replay(
 
 
 async def _run(
-    runtime: Runtime, selection: Selection, terms: tuple[str, float | None], is_here: bool | None
+    runtime: Runtime,
+    selection: Selection,
+    terms: tuple[str, float | None, TargetDocument | None],
+    is_here: bool | None,
 ) -> dict[str, Any]:
     """`is_here` None: nobody waits for the end."""
-    reason, rate = terms
+    reason, rate, target = terms
     author = Author(runtime.operator, reason)
+    document = await require_target(runtime, target)
     connection = await connect(runtime.settings)
     try:
         plan, generation = await _planned(runtime, connection, selection)
-        replay_id = await ledger.create(connection, Order(plan, generation, author, rate))
+        replay_id = await ledger.create(connection, Order(plan, generation, author, rate, document))
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
     finally:
@@ -157,7 +174,7 @@ async def _run(
     tune_garbage_collection()
     try:
         with progress() as bar:
-            return await Follow(pool, jobs(runtime), author, is_here).to_the_end(replay_id, bar)
+            return await Follow(pool, jobs(lambda: runtime), author, is_here).to_the_end(replay_id, bar)
     finally:
         pool.terminate()
 
@@ -167,7 +184,10 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
         print_json(entry)
         return
     _print_gone(entry["gone"])
-    shown = {name: value for name, value in entry.items() if name not in ("selection", "gone", "partitions")}
+    if "outcomes" in entry:
+        _print_outcomes(entry["outcomes"], entry["statuses"])
+    hidden = ("selection", "gone", "partitions", "outcomes", "statuses")
+    shown = {name: value for name, value in entry.items() if name not in hidden}
     chosen = entry["selection"]
     print_fields({**shown, **{f"selection {name}": value for name, value in chosen.items() if value}})
 
@@ -214,21 +234,42 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
 
 @replay.command("show")
 @click.argument("replay_id", type=click.UUID)
+@click.option("--outcomes", "has_outcomes", is_flag=True, help="What became of the records at its target.")
+@click.option("--failed", is_flag=True, help="Only those that failed.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Of the outcomes.")
 @json_option
 @with_runtime
-def show_run(runtime: Runtime, replay_id: uuid.UUID, as_json: bool) -> None:
+def show_run(
+    runtime: Runtime, replay_id: uuid.UUID, has_outcomes: bool, failed: bool, limit: int, as_json: bool
+) -> None:
     """One entry of the ledger."""
+    if failed and not has_outcomes:
+        raise click.UsageError("--failed is for --outcomes")
 
     async def read() -> dict[str, Any]:
         connection = await connect(runtime.settings)
         try:
-            return await ledger.show_replay(connection, replay_id)
+            entry = await ledger.show_replay(connection, replay_id)
+            if has_outcomes:
+                wanted = "failed" if failed else None
+                entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
+                entry["statuses"] = await count_outcomes(connection, replay_id)
+            return entry
         except UnknownReplay as error:
             raise Failed(str(error)) from error
         finally:
             await connection.close()
 
     _print_entry(run(read()), as_json)
+
+
+def _print_outcomes(outcomes: Sequence[dict[str, Any]], statuses: Sequence[dict[str, Any]]) -> None:
+    columns = ("topic", "partition", "record_offset", "outcome", "status", "attempts", "error")
+    print_table(columns, [[one[name] for name in columns] for one in outcomes])
+    out.print()
+    counted = ("outcome", "status", "records")
+    print_table(counted, [[one[name] for name in counted] for one in statuses])
+    out.print()
 
 
 def _verb(name: str, meaning: str) -> click.Command:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from aiohttp import web
@@ -14,7 +14,7 @@ from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
 from deploy.foreseeing import session_code
 from deploy.proving import prove
-from deploy.replaying import jobs, open_target
+from deploy.replaying import jobs
 from deploy.service import (
     Readiness,
     health_routes,
@@ -26,6 +26,7 @@ from deploy.service import (
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
+from deploy.targets import require_target
 from deploy.wiring import Runtime, connect, open_pool
 from replay.api import create_console
 from replay.audit import Author
@@ -37,6 +38,7 @@ from replay.proofs import Proofs
 from replay.quarantine import Holdings, Order, Quarantine, Release
 from replay.replays_api import MAX_PLANNING, Replays
 from replay.requeue import Requeue, Requeued
+from replay.targets.document import target_of
 from replay.window import LogReader
 
 DRAIN_SECONDS: Final = 20.0
@@ -84,17 +86,21 @@ async def run_console(runtime: Runtime) -> None:
         operator=runtime.operator,
         proofs=proofs,
     )
+
+    async def require(document: object) -> dict[str, Any] | None:
+        return await require_target(current[0], target_of(document))
+
     replays = Replays(
         operations,
         lambda: LogReader(cluster),
         LiveFolding.open,
-        open_target,
+        require,
         session_code,
         asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
-    running = asyncio.create_task(jobs(runtime).serve(pool))
+    running = asyncio.create_task(jobs(lambda: current[0]).serve(pool))
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
         # A replay makes as much garbage as the processors do.

@@ -41,6 +41,8 @@ class Recorder:
     async def __aexit__(self, *_: object) -> None:
         return None
 
+    portion: int | None = None
+
     async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
         self.taken += records
         await self.gate.wait()
@@ -62,7 +64,7 @@ def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> 
 
     target = recorder or Recorder()
 
-    def open_target(document: Mapping[str, Any]) -> Recorder:
+    def open_target(document: Mapping[str, Any], replay: uuid.UUID) -> Recorder:
         return target
 
     return Ports(connect, open_pool, lambda: LogReader(stack.cluster), LiveFolding, open_target, target.note)

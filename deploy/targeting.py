@@ -1,0 +1,68 @@
+"""A replay's target as flags. It shares `--to` with the window's end: no time begins as a target does."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import click
+
+from deploy.times import TIME
+from replay.targets.document import MAX_CONCURRENCY, HttpTarget, TargetDocument, TopicTarget, parse_target
+from schemas.errors import InvalidSelection
+
+_TARGET: Final = re.compile(r"topic:|https?:", re.IGNORECASE)
+
+
+class To(NamedTuple):
+    """Where the window ends, and where the records go; None: the log's end, the projections."""
+
+    ms: int | None
+    target: TargetDocument | None
+
+
+class _TimeOrTarget(click.ParamType):
+    name = "time or target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | TargetDocument:
+        if isinstance(value, int | TopicTarget | HttpTarget):
+            return value
+        return parse_target(value) if _TARGET.match(value) else TIME.convert(value, param, ctx)
+
+
+def _split(_: click.Context, param: click.Parameter, values: Sequence[int | TargetDocument]) -> To:
+    times = [value for value in values if isinstance(value, int)]
+    targets = [value for value in values if not isinstance(value, int)]
+    if len(times) > 1 or len(targets) > 1:
+        raise click.BadParameter("give one time and one target at most", param=param)
+    return To(times[0] if times else None, targets[0] if targets else None)
+
+
+to_option: Final = click.option(
+    "--to",
+    multiple=True,
+    type=_TimeOrTarget(),
+    callback=_split,
+    metavar="TIME|TARGET",
+    help="A time: arrived before it; default the log's end as of now. http://HOST:PORT/PATH, https://… or topic:NAME:"
+    " send the records there, and fold nothing. May stand twice.",
+)
+
+
+def endpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How records are sent to an endpoint."""
+    for decorate in (
+        click.option("--concurrency", type=click.IntRange(1, MAX_CONCURRENCY), help="Requests at once; default 8."),
+        click.option("--resign", is_flag=True, help="Sign anew, with the target's secrets of redrive.toml."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def with_endpoint(target: TargetDocument | None, resign: bool, concurrency: int | None) -> TargetDocument | None:
+    """Raises `InvalidSelection`."""
+    if not resign and concurrency is None:
+        return target
+    if not isinstance(target, HttpTarget):
+        raise InvalidSelection("--resign and --concurrency are for --to http://… or https://…")
+    return replace(target, resign=resign, concurrency=concurrency or target.concurrency)

@@ -1,0 +1,215 @@
+"""Replays to a target, run as the services run them: what arrives, what is noted, and what the routes say."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from pydantic import SecretStr
+
+from deploy.folding import LiveFolding
+from deploy.replaying import jobs
+from deploy.services.console import create_app
+from deploy.targets import require_target
+from deploy.wiring import Runtime
+from replay import ledger
+from replay.operations import Operations
+from replay.outcomes import count_outcomes, list_outcomes
+from replay.replays_api import Replays
+from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
+from replay.window import LogReader
+from schemas.settings import FileConfig, Settings
+from tests.conftest import Stack
+from tests.integration.test_http_target import free_port, serving
+from tests.integration.test_replay import RECORDS, folded_topic
+from tests.integration.test_topic_target import ReadTopic, copies
+from tests.integration.test_worker import until
+from tests.support.replays import everything, put
+from tests.support.tables import physical_rows
+
+__all__ = ["copies", "folded_topic"]
+
+KEY = "the key of the console"
+
+
+@pytest.fixture
+def runtime(stack: Stack, database_url: str, tmp_path: Path) -> Runtime:
+    settings = Settings(kafka_bootstrap_servers=stack.servers, database_url=SecretStr(database_url), data=tmp_path)
+    return Runtime(settings, FileConfig(), {})
+
+
+async def sent(
+    runtime: Runtime, stack: Stack, connection: Any, topic: str, target: TargetDocument
+) -> tuple[uuid.UUID, dict[str, Any]]:
+    replay = await put(stack, connection, everything(topic), target=await require_target(runtime, target))
+    await jobs(lambda: runtime).take(replay)
+    return replay, await ledger.show_replay(connection, replay)
+
+
+async def test_an_endpoint_gets_every_record_and_the_outcome_of_each_is_noted(
+    runtime: Runtime, stack: Stack, folded_topic: str, connection: Any
+) -> None:
+    seen: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        place = request.headers["Redrive-Record"]
+        seen.append(place)
+        return web.Response(status=410 if place.endswith("/7") else 200)
+
+    before = await physical_rows(connection)
+    async with serving(take) as url:
+        replay, entry = await sent(runtime, stack, connection, folded_topic, HttpTarget(url))
+    gone = sum(place.endswith("/7") for place in seen)
+    assert (entry["state"], entry["records"], entry["failed"], entry["rows_changed"]) == ("done", RECORDS, gone, 0)
+    assert len(set(seen)) == len(seen) == RECORDS
+    assert await physical_rows(connection) == before
+    counts = [tuple(one.values()) for one in await count_outcomes(connection, replay)]
+    assert counts == [("delivered", 200, RECORDS - gone), ("failed", 410, gone)]
+    failed, _ = await list_outcomes(connection, replay, "failed")
+    assert {f"{one['topic']}/{one['partition']}/{one['record_offset']}" for one in failed} == {
+        place for place in seen if place.endswith("/7")
+    }
+    details = await connection.fetchval("SELECT details->'target'->>'url' FROM redrive.audit")
+    assert details == url
+
+
+async def test_a_replay_waits_for_an_endpoint_that_is_away_and_says_so(
+    runtime: Runtime, stack: Stack, folded_topic: str, connection: Any
+) -> None:
+    port = free_port()
+    target = await require_target(runtime, HttpTarget(f"http://127.0.0.1:{port}/", concurrency=1))
+    replay = await put(stack, connection, everything(folded_topic), target=target)
+    running = asyncio.create_task(jobs(lambda: runtime).take(replay))
+
+    async def says_so() -> bool:
+        entry = await ledger.show_replay(connection, replay)
+        return entry["state"] == "running" and "takes no connections" in (entry["slowed_by"] or "")
+
+    await until(says_so, "the replay says what it waits for")
+    app = web.Application()
+
+    async def take(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app.router.add_post("/", take)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await asyncio.wait_for(running, 60)
+    finally:
+        await runner.cleanup()
+    entry = await ledger.show_replay(connection, replay)
+    assert (entry["state"], entry["records"], entry["failed"], entry["slowed_by"]) == ("done", RECORDS, 0, None)
+
+
+async def test_a_topic_gets_a_copy_of_every_record(
+    runtime: Runtime, stack: Stack, folded_topic: str, copies: str, connection: Any, read_topic: ReadTopic
+) -> None:
+    replay, entry = await sent(runtime, stack, connection, folded_topic, TopicTarget(copies))
+    assert (entry["state"], entry["records"], entry["failed"]) == ("done", RECORDS, 0)
+    originals = {f"{one.topic}/{one.partition}/{one.offset}": one for one in await read_topic(folded_topic)}
+    found = {one.headers[-1][1].decode(): one for one in await read_topic(copies)}
+    assert found.keys() == originals.keys()
+    assert all(found[place].value == one.value for place, one in originals.items())
+    assert {dict(one.headers)["redrive_replay"].decode() for one in found.values()} == {str(replay)}
+    assert await count_outcomes(connection, replay) == []
+
+
+async def test_a_target_that_is_no_longer_allowed_fails_the_replay(
+    runtime: Runtime, stack: Stack, folded_topic: str, connection: Any
+) -> None:
+    target = HttpTarget("http://10.1.2.3/").as_document()
+    replay = await put(stack, connection, everything(folded_topic), target=target)
+    await jobs(lambda: runtime).take(replay)
+    entry = await ledger.show_replay(connection, replay)
+    assert (entry["state"], entry["records"]) == ("failed", 0)
+    assert "allow_hosts" in entry["error"]
+
+
+@pytest.fixture
+async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) -> AsyncIterator[ClientSession]:
+    """The routes, and a session that may use them; nobody runs what they put on the ledger."""
+    nothing: Any = None
+    sources: Any = {folded_topic.removeprefix("webhooks."): None}
+
+    async def require(document: object) -> dict[str, Any] | None:
+        return await require_target(runtime, target_of(document))
+
+    async def ready() -> dict[str, bool]:
+        return {}
+
+    operations = Operations(pool, lambda: sources, nothing, nothing, nothing, "ines")
+    replays = Replays(operations, lambda: LogReader(stack.cluster), LiveFolding.open, require, asyncio.Semaphore(1))
+    runner = web.AppRunner(create_app(pool, SecretStr(KEY), replays, ready))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with ClientSession(base, headers={"X-Admin-API-Key": KEY}) as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+ORDER = {"from": "2020-01-01T00:00:00Z", "reason": "because"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/latest",
+        "topic:webhooks.dead-letter",
+        "topic:no.such.topic",
+        {"kind": "http", "url": "http://127.0.0.1/", "secret": "s"},
+        {"kind": "http", "url": "http://127.0.0.1/", "resign": True},
+        "https://example.com@127.0.0.1/",
+        5,
+    ],
+    ids=str,
+)
+async def test_a_route_refuses_what_can_not_be_a_target(
+    console: ClientSession, connection: Any, target: object
+) -> None:
+    for is_dry in (True, False):
+        async with console.post("/api/replays", json={**ORDER, "target": target, "dry_run": is_dry}) as response:
+            assert response.status == 400, await response.text()
+            assert (await response.json())["code"] == "invalid_selection"
+    assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
+
+
+async def test_the_routes_take_a_target_and_tell_its_outcomes(
+    console: ClientSession, runtime: Runtime, connection: Any
+) -> None:
+    async def take(request: web.Request) -> web.Response:
+        return web.Response(status=404 if request.headers["Redrive-Record"].endswith("/1") else 200)
+
+    async with serving(take) as url:
+        wanted = HttpTarget(url).as_document()
+        async with console.post("/api/replays", json={**ORDER, "target": url, "dry_run": True}) as response:
+            assert (response.status, (await response.json())["target"]) == (200, wanted)
+        async with console.post("/api/replays", json={**ORDER, "target": wanted}) as response:
+            entry = await response.json()
+            assert (response.status, entry["target"]) == (201, wanted)
+        await jobs(lambda: runtime).take(uuid.UUID(entry["id"]))
+    path = f"/api/replays/{entry['id']}/outcomes"
+    found: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"limit": "40", **({"cursor": cursor} if cursor else {})}
+        async with console.get(path, params=query) as response:
+            page = await response.json()
+            found, cursor = found + page["outcomes"], page["cursor"]
+    assert len(found) == RECORDS
+    async with console.get(path, params={"outcome": "failed"}) as response:
+        failed = (await response.json())["outcomes"]
+    assert failed == [one for one in found if one["outcome"] == "failed"] != []
+    assert {(one["status"], one["error"]) for one in failed} == {(404, "answered 404")}
+    for wrong in ({"outcome": "lost"}, {"cursor": "x"}, {"limit": "0"}):
+        async with console.get(path, params=wrong) as response:
+            assert response.status == 400
+    async with console.get(f"/api/replays/{uuid.uuid4()}/outcomes") as response:
+        assert response.status == 404
