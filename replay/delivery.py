@@ -6,7 +6,7 @@ Must not know where a target is, or how it is reached.
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from replay.chosen import Fold
 from replay.ports import Connection, NoteOutcomes, Outcome, RawRecord, Target
@@ -25,8 +25,7 @@ class Delivered:
     letters: tuple[()] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A record as it is. `fold` says what it means, where only its events can tell whether it is selected."""
 
     raw: RawRecord

@@ -3,7 +3,7 @@ from. Must not look at what they say.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -60,15 +60,11 @@ class TopicCopy:
     async def take(self, records: Sequence[Any]) -> Sequence[Taken]:
         """Returns once all of them are durable. Raises `Unavailable`."""
         taken = [_DELIVERED] * len(records)
-        by_partition: dict[int, list[int]] = {}
-        for index, record in enumerate(records):
-            by_partition.setdefault(record.partition % self._size.partitions, []).append(index)
         producer = await self._started()
         try:
             sent = [
                 await producer.send_batch(batch, self._topic, partition=partition)
-                for partition, indexes in by_partition.items()
-                for batch in self._batches(producer, records, indexes, taken)
+                for partition, batch in self._batches(producer, records, taken)
             ]
             for one in sent:
                 await one
@@ -92,33 +88,35 @@ class TopicCopy:
                 await self._open.aclose()
 
     def _batches(
-        self, producer: AIOKafkaProducer, records: Sequence[Any], indexes: Sequence[int], taken: list[Taken]
-    ) -> list[BatchBuilder]:
-        """In order, as few as take them. What is larger than the topic takes is noted as failed."""
-        filled: list[BatchBuilder] = []
-        batch: BatchBuilder | None = None
-        mine = self._replay
-        prefix: dict[tuple[str, int], str] = {}
-        for index in indexes:
-            record = records[index]
-            place = (record.topic, record.partition)
-            if place not in prefix:
-                prefix[place] = f"{record.topic}/{record.partition}/"
-            origin = (ORIGIN_HEADER, (prefix[place] + str(record.offset)).encode())
-            fields = {
-                "key": record.key,
-                "value": record.value,
-                "timestamp": record.timestamp,
-                "headers": [*record.headers, mine, origin],
-            }
-            if batch is not None and batch.append(**fields) is not None:
+        self, producer: AIOKafkaProducer, records: Sequence[Any], taken: list[Taken]
+    ) -> Iterator[tuple[int, BatchBuilder]]:
+        """In order, with their partitions: as few as take the records, which come a partition at a time.
+
+        What is larger than the topic takes is noted as failed. One travels while the next is filled.
+        """
+        filled: tuple[int, BatchBuilder] | None = None
+        place: tuple[str, int] | None = None
+        prefix, mine = b"", self._replay
+        append: Callable[..., object] | None = None
+        for index, record in enumerate(records):
+            if (record.topic, record.partition) != place:
+                place, append = (record.topic, record.partition), None
+                prefix = b"%s/%d/" % (record.topic.encode(), record.partition)
+            headers = [*record.headers, mine, (ORIGIN_HEADER, b"%s%d" % (prefix, record.offset))]
+            if append is not None and append(
+                timestamp=record.timestamp, key=record.key, value=record.value, headers=headers
+            ):
                 continue
-            batch = producer.create_batch()
+            if filled is not None:
+                yield filled
+            filled, batch = None, producer.create_batch()
             # The first of a batch is always taken, whatever its size.
-            batch.append(**fields)
+            batch.append(timestamp=record.timestamp, key=record.key, value=record.value, headers=headers)
             if batch.size() > self._size.max_bytes:
                 taken[index] = Taken("failed", None, 0, f"larger than {self._topic} takes: its max.message.bytes")
-                batch = None
-                continue
-            filled.append(batch)
-        return filled
+                append = None
+            else:
+                filled = (record.partition % self._size.partitions, batch)
+                append = batch.append
+        if filled is not None:
+            yield filled
