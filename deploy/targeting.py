@@ -1,12 +1,16 @@
-"""A replay's target as flags. It shares `--to` with the window's end: no time begins as a target does."""
+"""A replay's target as flags, and what became of the records there. Must not send anything.
+
+The target shares `--to` with the window's end: no time begins as a target does.
+"""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import click
 
+from deploy.output import out, print_table
 from deploy.times import TIME
 from replay.targets.document import MAX_CONCURRENCY, HttpTarget, TargetDocument, TopicTarget, parse_target
 from schemas.errors import InvalidSelection
@@ -66,3 +70,12 @@ def with_endpoint(target: TargetDocument | None, resign: bool, concurrency: int 
     if not isinstance(target, HttpTarget):
         raise InvalidSelection("--resign and --concurrency are for --to http://… or https://…")
     return replace(target, resign=resign, concurrency=concurrency or target.concurrency)
+
+
+def print_outcomes(outcomes: Sequence[Mapping[str, Any]], statuses: Sequence[Mapping[str, Any]]) -> None:
+    for columns, rows in (
+        (("topic", "partition", "record_offset", "outcome", "status", "attempts", "error"), outcomes),
+        (("outcome", "status", "records"), statuses),
+    ):
+        print_table(columns, [[one[name] for name in columns] for one in rows])
+        out.print()

@@ -69,9 +69,7 @@ class Replays:
         is_dry, rate = flag_of(body, "dry_run"), _rate(body.get("rate"))
         has_diff, author = flag_of(body, "diff"), author_of(request, body, self.operations.operator)
         if has_diff and (not is_dry or body.get("target") is not None):
-            raise InvalidSelection(
-                "diff goes with dry_run, and is about the tables: what goes to a target changes none"
-            )
+            raise InvalidSelection("diff goes with dry_run, and without a target: it is about the tables")
         if not is_dry and not author.reason:
             raise InvalidSelection("a reason is needed: it goes into the ledger and the audit")
         target = await self.require_target(body.get("target"))

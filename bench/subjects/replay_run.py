@@ -11,21 +11,20 @@ import uvloop
 
 from bench.stack import SOURCE
 from deploy.folding import LiveFolding
-from deploy.replaying import note_outcomes, open_target
+from deploy.replaying import jobs
 from deploy.service import tune_garbage_collection
+from deploy.wiring import load
 from replay import ledger
 from replay.audit import Author
-from replay.jobs import Jobs
 from replay.ledger import Order
 from replay.plan import make_plan
-from replay.runner import Ports
 from replay.selection import Selection
 from replay.window import LogReader
 from schemas.cluster import Cluster
 
 
 async def main() -> None:
-    servers = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+    runtime, servers = load(), os.environ["KAFKA_BOOTSTRAP_SERVERS"]
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     folding = await LiveFolding.open(connection)
     selection = Selection(sources=(SOURCE,), from_ms=0)
@@ -34,17 +33,9 @@ async def main() -> None:
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)
         planned = planning.read("plan")
     replay = await ledger.create(connection, Order(plan, folding.generation, Author("bench", "benchmark")))
-
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        return await asyncpg.connect(os.environ["DATABASE_URL"])
-
-    async def open_pool(size: int) -> "asyncpg.Pool[asyncpg.Record]":
-        return await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=0, max_size=size)
-
-    ports = Ports(connect, open_pool, lambda: LogReader(Cluster(servers)), LiveFolding, open_target, note_outcomes)
     tune_garbage_collection()
     running = _Clock()
-    await Jobs(ports).take(replay)
+    await jobs(lambda: runtime).take(replay)
     ran = running.read("run")
     entry = await ledger.show_replay(connection, replay)
     await connection.close()

@@ -16,7 +16,7 @@ from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.replaying import jobs
 from deploy.selecting import selection_of, selection_options
 from deploy.service import tune_garbage_collection
-from deploy.targeting import endpoint_options, with_endpoint
+from deploy.targeting import endpoint_options, print_outcomes, with_endpoint
 from deploy.targets import require_target
 from deploy.wiring import Runtime, connect, open_pool
 from replay import ledger
@@ -185,7 +185,7 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
         return
     _print_gone(entry["gone"])
     if "outcomes" in entry:
-        _print_outcomes(entry["outcomes"], entry["statuses"])
+        print_outcomes(entry["outcomes"], entry["statuses"])
     hidden = ("selection", "gone", "partitions", "outcomes", "statuses")
     shown = {name: value for name, value in entry.items() if name not in hidden}
     chosen = entry["selection"]
@@ -261,15 +261,6 @@ def show_run(
             await connection.close()
 
     _print_entry(run(read()), as_json)
-
-
-def _print_outcomes(outcomes: Sequence[dict[str, Any]], statuses: Sequence[dict[str, Any]]) -> None:
-    columns = ("topic", "partition", "record_offset", "outcome", "status", "attempts", "error")
-    print_table(columns, [[one[name] for name in columns] for one in outcomes])
-    out.print()
-    counted = ("outcome", "status", "records")
-    print_table(counted, [[one[name] for name in counted] for one in statuses])
-    out.print()
 
 
 def _verb(name: str, meaning: str) -> click.Command:

@@ -142,8 +142,10 @@ async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) 
     async def ready() -> dict[str, bool]:
         return {}
 
-    operations = Operations(pool, lambda: sources, nothing, nothing, nothing, "ines")
-    replays = Replays(operations, lambda: LogReader(stack.cluster), LiveFolding.open, require, asyncio.Semaphore(1))
+    operations = Operations(pool, lambda: sources, nothing, nothing, nothing, nothing, nothing, "ines")
+    replays = Replays(
+        operations, lambda: LogReader(stack.cluster), LiveFolding.open, require, nothing, asyncio.Semaphore(1)
+    )
     runner = web.AppRunner(create_app(pool, SecretStr(KEY), replays, ready))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -191,6 +193,9 @@ async def test_the_routes_take_a_target_and_tell_its_outcomes(
         wanted = HttpTarget(url).as_document()
         async with console.post("/api/replays", json={**ORDER, "target": url, "dry_run": True}) as response:
             assert (response.status, (await response.json())["target"]) == (200, wanted)
+        order = {**ORDER, "target": url, "dry_run": True, "diff": True}
+        async with console.post("/api/replays", json=order) as response:
+            assert response.status == 400, "it is about the tables"
         async with console.post("/api/replays", json={**ORDER, "target": wanted}) as response:
             entry = await response.json()
             assert (response.status, entry["target"]) == (201, wanted)
