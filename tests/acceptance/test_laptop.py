@@ -79,6 +79,10 @@ async def test_the_page_does_what_it_says(installation: Installation) -> None:
         assert "whsec_of_my_laptop" not in str(await installation.redrive_json("replay", "show", taken["id"]))
     async with Topics(Cluster(installation.address("KAFKA_BOOTSTRAP_SERVERS"))) as topics:
         await topics.create({"stripe-copy": {}}, partitions=3, replication=1)
+        async with asyncio.timeout(30):
+            # The broker tells of it a moment later.
+            while "stripe-copy" not in await topics.names():
+                await asyncio.sleep(0.05)
     copied = await command(5)
     assert (copied["state"], copied["records"], copied["failed"]) == ("done", RECORDS, 0)
     assert len(COMMANDS) == 6

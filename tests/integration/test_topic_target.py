@@ -18,6 +18,7 @@ from replay.targets.topic import Size, TopicCopy
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
+from tests.integration.test_worker import until
 from tests.support.records import FakeRecord, payment, produce, record
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
@@ -36,6 +37,11 @@ async def copies(stack: Stack, topic: str) -> str:
     name = topic.replace("webhooks.", "copies.")
     async with Topics(stack.cluster) as topics:
         await topics.create({name: {"max.message.bytes": "100000"}}, partitions=2, replication=1)
+
+        async def is_told() -> bool:
+            return name in await topics.names()
+
+        await until(is_told, "the broker tells of the topic")
     return name
 
 
