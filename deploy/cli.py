@@ -113,6 +113,7 @@ def _commands() -> None:
         events,
         prove,
         quarantine,
+        rebuild,
         replay,
         send,
         services,
@@ -123,7 +124,7 @@ def _commands() -> None:
     )
 
     looking = (events, dead_letters, audit, why)
-    changing = (quarantine, replay, correct)
+    changing = (quarantine, replay, rebuild, correct)
     for module in (up, services, check, sources, send, *looking, verify, *changing, prove):
         for command in module.COMMANDS:
             redrive.add_command(command)

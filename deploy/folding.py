@@ -1,6 +1,5 @@
-"""The processors' projections and store, as the port that a replay drives."""
+"""The processors' projections and store, as the ports that a replay and a rebuild drive."""
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
@@ -9,16 +8,14 @@ from processors import projections
 from processors.fold import Dead, Folded, fold_record
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
-from replay.ports import RawRecord
+from replay.ports import Code, RawRecord
 from schemas.errors import Misconfigured
 
 
-def versions() -> dict[str, int]:
-    """The `VERSION` of each projection's module; 1 where it says none."""
-    return {
-        key: int(getattr(sys.modules.get(getattr(projection, "__module__", "")), "VERSION", 1))
-        for key, projection in projections.PROJECTIONS.items()
-    }
+def code() -> Code:
+    """The projections of this process."""
+    writes = projections.writes()
+    return {key: (version, writes[key]) for key, version in projections.versions().items()}
 
 
 class NoDeadLetters:
@@ -31,15 +28,21 @@ class NoDeadLetters:
 class SchemaFolding:
     """Folds into the fact tables of one schema, and leaves the index of the log alone."""
 
-    def __init__(self, store: FactStore) -> None:
+    def __init__(self, store: FactStore, only: frozenset[str] | None = None) -> None:
         self._store = store
+        self._only = only
 
     @classmethod
-    def into(cls, schema: str) -> "SchemaFolding":
-        return cls(FactStore(schema, NoDeadLetters()))
+    def into(cls, schema: str, only: frozenset[str] | None = None) -> "SchemaFolding":
+        """`only`: the tables to write; None: all."""
+        return cls(FactStore(schema, NoDeadLetters()), only)
 
     def fold(self, raw: RawRecord) -> Folded | Dead:
-        return fold_record(raw)  # type: ignore[arg-type]
+        folded = fold_record(raw)  # type: ignore[arg-type]
+        if self._only is None or isinstance(folded, Dead):
+            return folded
+        only = self._only
+        return folded._replace(rows=tuple([row for row in folded.rows if row[0].name in only]))
 
     async def commit(
         self,

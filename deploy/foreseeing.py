@@ -4,8 +4,9 @@ import asyncpg
 from rich.markup import escape
 
 from deploy.diff_output import print_diff
-from deploy.folding import SchemaFolding, versions
+from deploy.folding import SchemaFolding
 from deploy.output import out, print_table, progress
+from processors.projections import versions
 from replay.dry_run import Code, DryRun, dry_run
 from replay.plan import Plan
 from replay.read_models import SESSION

@@ -12,15 +12,25 @@ import yoyo
 from deploy import roles
 from deploy.wiring import user_name
 from replay import read_models
+from replay.read_models import NOTHING_DECLARED, Declared
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
 LOCK: Final = "redrive.migrate"
 FIRST_GENERATION: Final = 1
 _APPLIED: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
-_LIVE_COLUMNS: Final[LiteralString] = """
-    SELECT table_name, column_name FROM information_schema.columns
-    WHERE table_schema = 'gen_' || (SELECT live FROM redrive.generation)
+_COLUMNS: Final[LiteralString] = """
+    SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $1
+"""
+_LIVE_SCHEMA: Final[LiteralString] = "SELECT 'gen_' || live FROM redrive.generation"
+# The first one has nobody who made it.
+_KEPT: Final[LiteralString] = """
+    WITH live AS (
+        INSERT INTO redrive.generations (generation, state, ready_at)
+        SELECT live, 'ready', now() FROM redrive.generation ON CONFLICT DO NOTHING
+    )
+    SELECT generation FROM redrive.generations WHERE state <> 'dropped'
+    UNION SELECT live FROM redrive.generation ORDER BY 1
 """
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -49,8 +59,11 @@ async def pending(connection: Connection) -> list[str]:
     return [name for name in ours if name not in theirs]
 
 
-async def migrate(connection: Connection, url: str) -> list[str]:
-    """Apply what is pending, under an advisory lock; make the first generation; refresh the views."""
+async def migrate(connection: Connection, url: str, declared: Declared = NOTHING_DECLARED) -> list[str]:
+    """Apply what is pending, under an advisory lock; make the first generation; refresh the views.
+
+    Every generation that is kept has this version's tables, and the indexes that users declared.
+    """
     await connection.execute("SELECT pg_advisory_lock(hashtext($1))", LOCK)
     try:
         names = await pending(connection)
@@ -63,8 +76,9 @@ async def migrate(connection: Connection, url: str) -> list[str]:
             if live is None:
                 live = FIRST_GENERATION
                 await connection.execute("INSERT INTO redrive.generation (live) VALUES ($1)", live)
-            await create_generation(connection, live)
-            await point_views(connection, live)
+            for row in await connection.fetch(_KEPT):
+                await create_generation(connection, row["generation"], declared)
+            await point_views(connection, live, declared)
             await roles.grant(connection)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", LOCK)
@@ -85,10 +99,10 @@ def _apply(url: str) -> None:
         backend.connection.close()
 
 
-async def create_generation(connection: Connection, generation: int) -> None:
+async def create_generation(connection: Connection, generation: int, declared: Declared = NOTHING_DECLARED) -> None:
     schema = f"gen_{generation}"
     await read_models.create_facts(connection, schema)
-    missing = await missing_columns(connection)
+    missing = await _missing_columns(connection, schema)
     for table in TABLES:
         for column in table.columns:
             if f"{table.name}.{column.name}" not in missing:
@@ -97,18 +111,24 @@ async def create_generation(connection: Connection, generation: int) -> None:
             await connection.execute(
                 f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table.column_ddl(column)}"
             )
+    await read_models.create_declared_indexes(connection, declared, schema)
     await roles.grant_facts(connection, schema)
 
 
-async def point_views(connection: Connection, generation: int) -> None:
+async def point_views(connection: Connection, generation: int, declared: Declared = NOTHING_DECLARED) -> None:
     """Make the views read one generation; grants on them stay."""
     await read_models.create_views(connection, f"gen_{generation}")
     await read_models.create_event_view(connection)
+    await read_models.create_declared_views(connection, declared, f"gen_{generation}")
 
 
 async def missing_columns(connection: Connection) -> list[str]:
     """Declared columns of fact tables that the live generation does not have."""
-    rows = await connection.fetch(_LIVE_COLUMNS)
+    return await _missing_columns(connection, await connection.fetchval(_LIVE_SCHEMA))
+
+
+async def _missing_columns(connection: Connection, schema: str) -> list[str]:
+    rows = await connection.fetch(_COLUMNS, schema)
     found = {(row["table_name"], row["column_name"]) for row in rows}
     return [f"{table.name}.{c.name}" for table in TABLES for c in table.columns if (table.name, c.name) not in found]
 

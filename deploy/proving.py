@@ -6,8 +6,9 @@ from importlib.metadata import version
 
 import asyncpg
 
-from deploy.folding import SchemaFolding, versions
+from deploy.folding import SchemaFolding
 from deploy.wiring import Runtime, connect
+from processors.projections import versions
 from replay.certificate import Certificate
 from replay.prove import Code, Prover
 from replay.recheck import Recheck, recheck

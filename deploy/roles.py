@@ -42,6 +42,8 @@ ROLES: Final = (
             "lost_ranges": _MERGE,
             # An event that was dead is indexed under another name once it can be read.
             "event_index": _REPLACE,
+            # Which code folded a generation.
+            "generation_versions": _MERGE,
         },
     ),
     Role(
@@ -51,8 +53,11 @@ ROLES: Final = (
         tables={
             "generation": _READ,
             "migration_checksum": _READ,
-            # Those belong to the live workers.
+            # Those belong to the live workers; of generations that are not live, redrive.follow moves them.
             "positions": _READ,
+            "generations": _MERGE,
+            "generation_versions": _MERGE,
+            "scratches": _READ,
             "lost_ranges": _READ,
             "price_tiers": _READ,
             "event_index": _REPLACE,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from deploy import plugins
 from deploy.kafka import cluster_of
+from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
 from schemas.providers import check_secret
@@ -38,6 +39,18 @@ class Runtime:
     @property
     def operator(self) -> str:
         return self.settings.operator or user_name()
+
+    def declared(self) -> Declared:
+        """Reads the files of `[read_models]`. Raises `Misconfigured`."""
+        folder, named = self.settings.config.parent, self.file.read_models
+        return Declared(_read_sql(folder, named.indexes), _read_sql(folder, named.views))
+
+
+def _read_sql(folder: Path, name: Path | None) -> str:
+    try:
+        return (folder / name).read_text() if name else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"read_models: {name} can't be read: {error}") from error
 
 
 def given_environment() -> dict[str, str]:

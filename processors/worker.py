@@ -16,11 +16,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from processors import metrics
 from processors.failures import RETRYABLE
 from processors.fold import Dead, Folded, RawRecord, fold_record
+from processors.projections import versions
 from processors.reading import Batch
 from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store
 from schemas.errors import Unavailable
 
 LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
+NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
 POSITIONS: Final[LiteralString] = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
 # A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
 LOST: Final[LiteralString] = """
@@ -104,6 +106,9 @@ class Worker:
         async with self._pool.acquire() as connection:
             generation = await connection.fetchval(LIVE_GENERATION)
             if self._store is None or self._store.generation != generation:
+                # Before the first commit: which code a generation was folded by must never look better than it was.
+                said = versions()
+                await connection.execute(NOTE_VERSIONS, generation, list(said), list(said.values()))
                 self._store = Store(generation, self._dead_letters)
                 metrics.generation_moved(generation)
             rows = await connection.fetch(POSITIONS, generation)

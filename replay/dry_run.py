@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 from replay.diff import PATIENCE_SECONDS, SAMPLES, Diff, difference
+from replay.generations import versions_of
 from replay.plan import Plan
 from replay.ports import Connection, Folding, Outcome
 from replay.read_models import SESSION, create_facts
@@ -24,12 +25,6 @@ PORTION_RECORDS: Final = 1000
 
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _FORGET: Final[LiteralString] = "DISCARD TEMP"
-_IS_VERSIONED: Final[LiteralString] = "SELECT to_regclass('redrive.generation_versions') IS NOT NULL"
-_OLDER: Final[LiteralString] = """
-    SELECT projection FROM redrive.generation_versions AS folded
-    JOIN unnest($2::text[], $3::integer[]) AS ours (projection, version) USING (projection)
-    WHERE folded.generation = $1 AND folded.version < ours.version ORDER BY projection
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +78,10 @@ async def dry_run(
             for table in TABLES:
                 if change := await _join(connection, table, f"gen_{live}"):
                     tables[table.name] = change
-            older = await _older_code(connection, live, code.versions)
+            folded_by = await versions_of(connection, live)
+            older = sorted(name for name, version in folded_by.items() if version < code.versions.get(name, version))
             found = await difference(connection, f"gen_{live}", FACTS, SAMPLES, tables)
             return DryRun(live, older, dead, tables, found)
-
-
-async def _older_code(connection: Connection, generation: int, versions: Mapping[str, int]) -> list[str]:
-    if not await connection.fetchval(_IS_VERSIONED):
-        return []
-    rows = await connection.fetch(_OLDER, generation, list(versions), list(versions.values()))
-    return [row["projection"] for row in rows]
 
 
 @asynccontextmanager

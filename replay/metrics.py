@@ -103,3 +103,28 @@ def request_failed(method: str) -> None:
     """Within the `except` that caught it. The path may name an event, so it is not said."""
     FAILURES.inc()
     log.exception("a request failed", extra={"action": "console", "method": method, "code": "internal_error"})
+
+
+BEHIND: Final = Gauge(
+    "redrive_generation_behind_records", "Offsets between a generation that is kept and the live one.", ["generation"]
+)
+FLIPS: Final = Counter("redrive_flips", "Times that another generation went live.")
+FOLLOW_FAILURES: Final = Counter("redrive_follow_failures", "Times that a generation could not be kept caught up.")
+
+
+def generation_followed(generation: int, behind: int) -> None:
+    BEHIND.labels(str(generation)).set(behind)
+
+
+def generation_flipped(generation: int) -> None:
+    FLIPS.inc()
+    log.warning("generation %d is live", generation, extra={"action": "flip", "generation": generation})
+
+
+def follow_failed(error: BaseException) -> None:
+    FOLLOW_FAILURES.inc()
+    log.warning(
+        "a generation could not be kept caught up: %s",
+        describe(error),
+        extra={"action": "follow", "outcome": "retry"},
+    )

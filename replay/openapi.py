@@ -20,6 +20,7 @@ from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
 from replay.outcomes import OUTCOMES
 from replay.proofs_api import ProofList, ShownProof
+from replay.rebuild_api import RebuildOrder, Rebuilds, Rebuilt
 from replay.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
@@ -296,6 +297,17 @@ OPERATIONS: Final = (
         ShownProof,
         "not_found",
         parameters=(Parameter("id", "Of a proof.", "path"),),
+    ),
+    _asked("get", "/api/rebuilds", "The generations, and the states of the past", Rebuilds),
+    _asked(
+        "post",
+        "/api/rebuilds",
+        "Fold a new generation, or make one live",
+        Rebuilt,
+        "invalid_selection",
+        "invalid_transition",
+        "request_entity_too_large",
+        body=RebuildOrder,
     ),
     _asked("get", "/openapi.json", "This description", Description),
     *HEALTH,

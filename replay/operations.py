@@ -14,6 +14,7 @@ from replay.audit import AuditSearch, Author, list_audit
 from replay.corrections import Desk
 from replay.corrections_api import correction_routes
 from replay.dead_letters_api import Requeueing, dead_letter_routes
+from replay.generations import Ports
 from replay.ports import Connection
 from replay.proofs import Proofs
 from replay.proofs_api import proof_routes
@@ -42,6 +43,7 @@ class Operations:
     operator: str
     """Who it was, where a request does not say."""
     proofs: Proofs
+    rebuilding: Ports
 
     def routes(self) -> list[web.RouteDef]:
         return [

@@ -11,6 +11,7 @@ from typing import Final, LiteralString
 import asyncpg
 
 from replay.certificate import Certificate, Counts, Difference, PartitionProof, TableProof, verdict_of
+from replay.generations import versions_of
 from replay.merkle import canonical_columns, hash_table
 from replay.mismatch import Differences, Side, compare
 from replay.ports import Connection, Folding
@@ -37,8 +38,6 @@ _DEAD: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
     ORDER BY topic, partition, record_offset
 """
-_HAS_VERSIONS: Final[LiteralString] = "SELECT to_regclass('redrive.generation_versions') IS NOT NULL"
-_VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
 
 _NO_LIMITS: Final[LiteralString] = """
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0
@@ -66,13 +65,6 @@ class Cut:
     """Why it can't be known whether its tables are right."""
     events: int
     duplicates: int
-
-
-async def versions_of(connection: Connection, generation: int) -> dict[str, int]:
-    """The least version of each projection that ever folded into a generation; empty where nobody noted any."""
-    if not await connection.fetchval(_HAS_VERSIONS):
-        return {}
-    return {row["projection"]: row["version"] for row in await connection.fetch(_VERSIONS, generation)}
 
 
 def other_code(folded_by: Mapping[str, int], now: Mapping[str, int]) -> list[str]:

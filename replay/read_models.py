@@ -1,6 +1,7 @@
 """The tables and views of one fold, in any schema: a generation, or one to throw away. Must not fold anything."""
 
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -17,6 +18,17 @@ SESSION: Final = "pg_temp"
 _VIEW: Final = "CREATE OR REPLACE VIEW :views."
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What users add, as SQL that can be run again: indexes on `:gen.<table>`, views `:views.<name>` over either."""
+
+    indexes: str = ""
+    views: str = ""
+
+
+NOTHING_DECLARED: Final = Declared()
+
+
 async def create_facts(connection: Connection, schema: str, is_kept: bool = True) -> None:
     """The schema and its fact tables, where they are missing. What is not kept is empty after a crash of Postgres."""
     if schema != SESSION:
@@ -31,7 +43,7 @@ async def create_views(connection: Connection, facts: str, views: str = PUBLIC) 
 
     Where one schema holds several sets, each has a prefix to its names: `pg_temp._before_`.
     """
-    await connection.execute(_sql("views.sql").replace(":gen.", _place(facts)).replace(":views.", _place(views)))
+    await connection.execute(_placed(_sql("views.sql"), facts, views))
     for table in PLUGGED_IN:
         await _declare(connection, table.view_ddl(_place(facts), _place(views)))
 
@@ -48,6 +60,32 @@ def tables_behind() -> dict[str, frozenset[str]]:
 
 def _place(schema: str) -> str:
     return schema if "." in schema else f"{schema}."
+
+
+async def create_declared_indexes(connection: Connection, declared: Declared, facts: str) -> None:
+    """Raises `Misconfigured`."""
+    await _run_declared(connection, "indexes", declared.indexes, facts, facts)
+
+
+async def create_declared_views(connection: Connection, declared: Declared, facts: str, views: str = PUBLIC) -> None:
+    """Those that users added, after ours, which they may read. Raises `Misconfigured`."""
+    await _run_declared(connection, "views", declared.views, facts, views)
+
+
+async def _run_declared(connection: Connection, entry: str, sql: str, facts: str, views: str) -> None:
+    if not sql:
+        return
+    try:
+        # Nothing but comments is no statement, and the driver has no answer to that.
+        await connection.execute(_placed(sql, facts, views) + "\n; SELECT 1")
+    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.FeatureNotSupportedError) as error:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            raise
+        raise Misconfigured(f"read_models.{entry} of redrive.toml: Postgres refuses it: {error}") from error
+
+
+def _placed(sql: str, facts: str, views: str) -> str:
+    return sql.replace(":gen.", _place(facts)).replace(":views.", _place(views))
 
 
 async def create_event_view(connection: Connection) -> None:

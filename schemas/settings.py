@@ -138,6 +138,14 @@ class PluginConfig(BaseModel):
     plugins: tuple[str, ...] = ()
 
 
+class ReadModelsConfig(BaseModel):
+    """`[read_models]` of redrive.toml: files of SQL, beside it or absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    indexes: Path | None = None
+    views: Path | None = None
+
+
 class FileConfig(PluginConfig):
     """The whole of redrive.toml; the annotated default beside `deploy` documents every entry."""
 
@@ -147,6 +155,7 @@ class FileConfig(PluginConfig):
     quarantine: QuarantineConfig = QuarantineConfig()
     limits: LimitsConfig = LimitsConfig()
     replay: ReplayConfig = ReplayConfig()
+    read_models: ReadModelsConfig = ReadModelsConfig()
 
     @model_validator(mode="after")
     def _source_names(self) -> "FileConfig":

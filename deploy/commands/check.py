@@ -11,8 +11,8 @@ import orjson
 from rich.markup import escape
 from rich.text import Text
 
+from deploy import generation_check, roles
 from deploy import migrate as migrations
-from deploy import roles
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
 from deploy.recording import record, record_anew
@@ -106,6 +106,11 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     try:
         connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
         pending = await migrations.plan(connection)
+        if not pending:
+            warnings += await generation_check.older_code(connection)
+            said, found = await generation_check.declared_by_users(connection, runtime.declared())
+            warnings += said
+            faults += found
     except Misconfigured as error:
         pending = []
         faults.append(str(error))
@@ -242,7 +247,7 @@ async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_r
     is_noted = not is_change or await record(connection, runtime, "schema.migrate", **what)
     if with_roles:
         await roles.create(connection)
-    await migrations.migrate(connection, runtime.settings.require_database())
+    await migrations.migrate(connection, runtime.settings.require_database(), runtime.declared())
     await migrations.store_price_tiers(connection, tiers)
     if not is_noted:
         await record(connection, runtime, "schema.migrate", **what)

@@ -101,7 +101,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     remember(runtime)
     connection = await connect(runtime.settings)
     try:
-        await migrate.migrate(connection, runtime.settings.require_database())
+        await migrate.migrate(connection, runtime.settings.require_database(), runtime.declared())
         await migrate.store_price_tiers(connection, runtime.file.price_tiers)
     finally:
         await connection.close()

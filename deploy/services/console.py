@@ -14,6 +14,7 @@ from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
 from deploy.foreseeing import session_code
 from deploy.proving import prove
+from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
 from deploy.service import (
     Readiness,
@@ -32,10 +33,12 @@ from replay.api import create_console
 from replay.audit import Author
 from replay.dead_letters import DeadLetters
 from replay.events_api import event_routes
+from replay.follower import Follower
 from replay.operations import Operations
 from replay.ports import Connection
 from replay.proofs import Proofs
 from replay.quarantine import Holdings, Order, Quarantine, Release
+from replay.rebuild_api import rebuild_routes
 from replay.replays_api import MAX_PLANNING, Replays
 from replay.requeue import Requeue, Requeued
 from replay.targets.document import target_of
@@ -49,6 +52,9 @@ async def run_console(runtime: Runtime) -> None:
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
     pool = await open_pool(settings, size=4 + MAX_PLANNING)
+    # Each of these is busy for as long as it folds.
+    follow_pool = await open_pool(settings, size=POOL_CONNECTIONS)
+    rebuild_pool = await open_pool(settings, size=POOL_CONNECTIONS)
     cluster = runtime.cluster()
     broker, checks = BrokerCheck(cluster), DatabaseCheck(pool)
     current = [runtime]
@@ -85,6 +91,7 @@ async def run_console(runtime: Runtime) -> None:
         requeue=requeue,
         operator=runtime.operator,
         proofs=proofs,
+        rebuilding=ports_of(runtime, rebuild_pool),
     )
 
     async def require(document: object) -> dict[str, Any] | None:
@@ -99,6 +106,7 @@ async def run_console(runtime: Runtime) -> None:
         asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)
+    following = asyncio.create_task(Follower(ports_of(runtime, follow_pool)).run())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     running = asyncio.create_task(jobs(lambda: current[0]).serve(pool))
     try:
@@ -110,12 +118,15 @@ async def run_console(runtime: Runtime) -> None:
             if changed is not None:
                 current[:] = [changed]
     finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await runner.cleanup()
         await proofs.stop()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        pool.terminate()
+        for one in (follow_pool, rebuild_pool, pool):
+            one.terminate()
 
 
 def create_app(
@@ -129,6 +140,7 @@ def create_app(
     app = create_console(pool, admin_api_key, operations)
     app.add_routes(event_routes(pool, replays.open_reader, operations.who))
     app.add_routes(replays.routes())
+    app.add_routes(rebuild_routes(operations.rebuilding, operations.who))
     app.add_routes(health_routes(readiness))
     return app
 

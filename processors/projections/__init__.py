@@ -3,8 +3,9 @@
 Ours stand under their provider; a plug-in's comes in through `register`, also for a single type that ours leave alone.
 """
 
+import sys
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -24,6 +25,8 @@ from processors.projections import (
 from processors.projections.base import Event, Projection
 from schemas.envelope import Record
 from schemas.errors import Misconfigured, PoisonRecord
+from schemas.facts import TABLES
+from schemas.lattice import Table
 from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
 from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, wrong_shape
 from schemas.topics import OPERATOR
@@ -71,6 +74,29 @@ def register(key: str, projection: Projection) -> None:
     if kind and kind in {*READS[provider], UNPARSABLE}:
         raise Misconfigured(f"redrive reads {key!r} itself: a projection can only be added for a type that it ignores")
     PROJECTIONS[key] = projection
+
+
+def versions() -> dict[str, int]:
+    """The `VERSION` of each projection's module: it grows whenever the same record comes to mean other rows.
+
+    1 for a plug-in that says none.
+    """
+    return {key: int(getattr(module, "VERSION", 1)) for key, module in modules().items()}
+
+
+def writes() -> dict[str, frozenset[str]]:
+    """The fact tables that each projection's rows go to; all of them for a plug-in that has no `WRITES`."""
+    found: dict[str, frozenset[str]] = {}
+    for key, module in modules().items():
+        tables: tuple[Table[Any], ...] = getattr(module, "WRITES", tuple(TABLES))
+        found[key] = frozenset(table.name for table in tables)
+    return found
+
+
+def modules() -> dict[str, object]:
+    """Where each projection stands, the operators' included; None for one of a plug-in that is no function."""
+    found = {key: sys.modules.get(getattr(one, "__module__", "")) for key, one in PROJECTIONS.items()}
+    return {**found, "operator": operator}
 
 
 def project(record: Record) -> tuple[list[Event], bytes]:

@@ -6,10 +6,13 @@ from typing import Final
 
 from processors.projections.base import Event, e164
 from schemas.envelope import Record
-from schemas.facts import Call
+from schemas.facts import CALLS, Call
 from schemas.lattice import Version
 from schemas.providers.aircall import AircallCall, aircall_event_id
 from schemas.providers.base import Payload, time_of_seconds
+
+VERSION: Final = 1
+WRITES: Final = (CALLS,)
 
 _STATUSES: Final = {"call.created": "ringing", "call.ringing_on_agent": "ringing", "call.answered": "answered"}
 _ENDED: Final = "call.ended"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from processors.projections.base import Event
 from schemas.envelope import Record
-from schemas.facts import CREATION, DELETION, RESTORE, CrmObject, CrmProperty
+from schemas.facts import CREATION, CRM_OBJECTS, CRM_PROPERTIES, DELETION, RESTORE, CrmObject, CrmProperty
 from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, clean_type, require_text, time_of_milliseconds
 from schemas.providers.hubspot import (
@@ -22,6 +22,9 @@ from schemas.providers.hubspot import (
     event_type,
     events,
 )
+
+VERSION: Final = 1
+WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
 
 _CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
 _GENERIC: Final = "object"

@@ -1,12 +1,25 @@
 """Corrections of operators to credit entries, and to what stands beside accounts and subscriptions. Pure."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from processors.projections.base import Event
 from schemas.corrections import AccountCorrected, Correction, CreditsAdjusted
 from schemas.envelope import Record
-from schemas.facts import AccountCorrection, CreditEntry, Subscription, SubscriptionCorrection
+from schemas.facts import (
+    ACCOUNT_CORRECTIONS,
+    CREDIT_ENTRIES,
+    SUBSCRIPTION_CORRECTIONS,
+    SUBSCRIPTIONS,
+    AccountCorrection,
+    CreditEntry,
+    Subscription,
+    SubscriptionCorrection,
+)
 from schemas.lattice import Fact, Version
+
+VERSION: Final = 1
+WRITES: Final = (ACCOUNT_CORRECTIONS, CREDIT_ENTRIES, SUBSCRIPTIONS, SUBSCRIPTION_CORRECTIONS)
 
 
 def project(record: Record) -> tuple[list[Event], bytes]:

@@ -7,10 +7,13 @@ from typing import Final
 
 from processors.projections.base import Event, e164
 from schemas.envelope import Record
-from schemas.facts import Call
+from schemas.facts import CALLS, Call
 from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_milliseconds
 from schemas.providers.retell import RetellCall, event_time, retell_event_id, subject
+
+VERSION: Final = 1
+WRITES: Final = (CALLS,)
 
 _OUTCOMES: Final = {"not_connected": "no-answer", "error": "failed"}
 """`call_status` -> how the call ended; one that ended in any other way is completed."""

@@ -5,10 +5,13 @@ from typing import Any, Final
 
 from processors.projections.base import Event
 from schemas.envelope import Record
-from schemas.facts import Message
+from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.sendgrid import SendGridEvent, event_name, events
+
+VERSION: Final = 1
+WRITES: Final = (MESSAGES,)
 
 _STATUSES: Final = {
     "processed": "sent",

@@ -7,10 +7,13 @@ from pydantic import ValidationError
 
 from processors.projections.base import Event
 from schemas.envelope import Record
-from schemas.facts import CreditEntry
+from schemas.facts import CREDIT_ENTRIES, CreditEntry
 from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_iso
 from schemas.providers.standardwebhooks import CreditsUsed
+
+VERSION: Final = 1
+WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"
 READS: Final = frozenset({"credits.used"})

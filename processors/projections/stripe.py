@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from processors.projections.base import Event
 from schemas.envelope import Record
-from schemas.facts import CreditEntry, Invoice, Payment, Subscription
+from schemas.facts import CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS, CreditEntry, Invoice, Payment, Subscription
 from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, event_id, require_text, time_of_iso, time_of_seconds
 from schemas.providers.stripe import (
@@ -16,6 +16,9 @@ from schemas.providers.stripe import (
     StripePaymentIntent,
     StripeSubscription,
 )
+
+VERSION: Final = 1
+WRITES: Final = (CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS)
 
 CREDIT_PURCHASE: Final = "credit_purchase"
 

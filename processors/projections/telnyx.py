@@ -7,10 +7,13 @@ from typing import Any, Final
 
 from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
-from schemas.facts import Call, Message
+from schemas.facts import CALLS, MESSAGES, Call, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, clean_type, event_id, require_text, time_of_iso
 from schemas.providers.telnyx import MessageError, TelnyxCall, TelnyxMessage
+
+VERSION: Final = 1
+WRITES: Final = (CALLS, MESSAGES)
 
 _FINAL_STATUSES: Final = {
     "queued": "queued",

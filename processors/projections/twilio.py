@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
-from schemas.facts import MESSAGE_STATUSES, Call, Message
+from schemas.facts import CALLS, MESSAGE_STATUSES, MESSAGES, Call, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type, event_id, require_text
 from schemas.providers.twilio import (
@@ -18,6 +18,9 @@ from schemas.providers.twilio import (
     stream_events,
     stream_time,
 )
+
+VERSION: Final = 1
+WRITES: Final = (CALLS, MESSAGES)
 
 _CALL_STATUSES: Final = {
     "queued": "ringing",

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
 from schemas.envelope import Record
-from schemas.facts import Message
+from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.whatsapp import (
@@ -19,6 +19,9 @@ from schemas.providers.whatsapp import (
     status_event_id,
     updates,
 )
+
+VERSION: Final = 1
+WRITES: Final = (MESSAGES,)
 
 _STATUSES: Final = {"sent": "sent", "delivered": "delivered", "read": "read", "played": "read", "failed": "failed"}
 

@@ -185,6 +185,39 @@ async def test_a_later_generation_and_a_later_view_need_no_person(logins: Logins
             await owner.execute("DROP SCHEMA gen_2 CASCADE")
 
 
+async def test_the_console_follows_a_generation_and_moves_no_live_position_by_the_way(logins: Logins) -> None:
+    """What it may not do to the table, it may by the functions that refuse the live generation."""
+    start, follow = (
+        "SELECT * FROM redrive.follow_from($1, '{t}', '{0}', '{0}')",
+        "SELECT redrive.follow($1, 't', 0, 0, $2)",
+    )
+    async with logins.connected("owner") as owner, logins.connected("redrive_console") as console:
+        await owner.execute("INSERT INTO redrive.generations (generation, state) VALUES (9, 'building')")
+        await owner.execute("INSERT INTO redrive.positions VALUES (1, 't', 0, 5)")
+        try:
+            assert len(await console.fetch(start, 9)) == 1
+            assert await console.fetchval(follow, 9, 5) is True
+            assert await console.fetchval(follow, 9, 6) is False, "past the live position"
+            assert await console.fetch(start, 1) == []
+            assert await console.fetchval(follow, 1, 5) is False
+            assert (
+                await owner.fetchval("SELECT next_offset FROM redrive.positions WHERE generation = 1 AND topic = 't'")
+                == 5
+            )
+        finally:
+            await owner.execute("DELETE FROM redrive.generations WHERE generation = 9")
+            await owner.execute("DELETE FROM redrive.positions WHERE topic = 't'")
+
+
+async def test_only_the_owner_makes_a_generation(logins: Logins, tmp_path: Path, stack: Stack) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": stack.servers, "DATABASE_URL": logins.urls["redrive_console"], **SECRETS}
+    installation = Installation(tmp_path, **environment)
+    _, said = await installation.redrive("rebuild", "--reason", "trying it", expect=78)
+    assert "that is for the owner" in " ".join(said.split())
+    async with logins.connected("owner") as owner:
+        assert await owner.fetchval("SELECT count(*) FROM redrive.generations") == 1
+
+
 async def test_a_right_too_many_goes_with_the_next_migrate(logins: Logins) -> None:
     async with logins.connected("owner") as owner, logins.connected("redrive_processors") as processors:
         await owner.execute("GRANT DELETE ON redrive.audit, gen_1.messages TO redrive_processors")

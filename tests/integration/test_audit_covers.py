@@ -40,6 +40,7 @@ ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
     "/api/dead-letters/requeue": [
         ("/api/dead-letters/requeue", {"source": "stripe", "reason": "why"}, ["dead_letters.requeue"] * 2)
     ],
+    "/api/rebuilds": [("/api/rebuilds", {"reason": "why"}, ["rebuild.build"])],
     "/api/corrections": [
         ("/api/corrections", {**CORRECTION, "change": change}, [action])
         for change, action in (
@@ -80,6 +81,12 @@ COMMANDS: dict[str, list[tuple[list[str], list[str]]]] = {
     "correct subscription": [
         (["correct", "subscription", "sub_1", "--status", "active", "--customer", "cus_1"], ["subscription.correct"])
     ],
+    "rebuild drop": [
+        (["rebuild", "--as-of", "1h ago", "--name", "then", "--reason", "why"], ["rebuild.as_of"]),
+        (["rebuild", "drop", "then", "--reason", "why"], ["rebuild.drop"]),
+        (["rebuild", "--apply", "--reason", "why"], ["rebuild.build", "rebuild.apply"]),
+        (["rebuild", "--rollback", "--reason", "why"], ["rebuild.rollback"]),
+    ],
     "replay run": [(["replay", "run", "--source", "stripe", "--from", "1h ago", "--reason", "why"], ["replay.run"])],
     # Of a replay, which test_replays_api.py has.
     **{f"replay {verb}": [] for verb in ("pause", "resume", "cancel")},
@@ -89,7 +96,17 @@ send samples to one in production, have tests of their own below.
 """
 
 ONLY_LOOKS = {
-    *("check", "verify", "prove", "sources list", "quarantine list", "replay plan", "replay list", "replay show"),
+    *(
+        "check",
+        "verify",
+        "prove",
+        "sources list",
+        "quarantine list",
+        "replay plan",
+        "replay list",
+        "replay show",
+        "rebuild list",
+    ),
     # What they reveal is on record, which tests of their own hold.
     *("events list", "events show", "why", "dead-letters list", "dead-letters show", "audit list"),
 }

@@ -87,10 +87,6 @@ async def test_people_read_what_would_change(stack: Stack, outage: str, connecti
 async def test_a_generation_that_older_code_folded_is_one_for_a_rebuild(
     stack: Stack, topic: str, connection: Any
 ) -> None:
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS redrive.generation_versions"
-        " (generation integer, projection text, version integer, PRIMARY KEY (generation, projection))"
-    )
     for generation, projection, version in ((1, "stripe", 0), (1, "twilio", 10**6), (2, "aircall", 0)):
         await connection.execute(
             "INSERT INTO redrive.generation_versions VALUES ($1, $2, $3)"

@@ -313,9 +313,6 @@ async def test_a_generation_that_other_code_folded_is_never_equal(
     stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
 ) -> None:
     await connection.execute(
-        "CREATE TABLE IF NOT EXISTS redrive.generation_versions (generation integer, projection text, version integer)"
-    )
-    await connection.execute(
         "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', 1), (2, 'stripe', 7)"
     )
     proved = await prove()

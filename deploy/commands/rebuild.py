@@ -1,0 +1,240 @@
+"""`redrive rebuild [list | drop]`."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from deploy.cli import json_option, run, with_runtime
+from deploy.diff_output import print_diff
+from deploy.output import out, print_fields, print_json, print_table, progress
+from deploy.rebuilding import POOL_CONNECTIONS, ports_of
+from deploy.times import TIME
+from deploy.wiring import Runtime, connect, open_pool
+from replay import generations, scratch
+from replay.audit import Author
+from replay.diff import Diff, difference
+from replay.flip import flip, previous, require_whole
+from replay.generations import Generation, Ports
+from replay.rebuild import build
+from replay.scratch import Moment
+from replay.window import LogReader
+from schemas.errors import InvalidTransition
+
+_REASON: Final = click.option("--reason", help="Why; goes into the audit. Required for whatever changes something.")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the flags say."""
+
+    only: tuple[str, ...]
+    as_of: int | None
+    name: str | None
+    apply: bool
+    generation: int | None
+    rollback: bool
+    accept_loss: bool
+
+    def __post_init__(self) -> None:
+        if self.generation is not None and not self.apply:
+            raise click.UsageError("--generation goes with --apply")
+        if self.rollback and (self.apply or self.accept_loss):
+            raise click.UsageError("--rollback flips back to the previous generation, and to nothing else")
+        if self.only and (self.rollback or self.generation is not None):
+            raise click.UsageError("--only is for a generation that is to be folded")
+        if self.name is not None and self.as_of is None:
+            raise click.UsageError("--name goes with --as-of")
+        if self.as_of is not None and (self.only or self.apply or self.rollback):
+            raise click.UsageError("--as-of makes a state to look at, which can't be applied")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--only", "only", multiple=True, metavar="TABLE", help="Fold these tables alone, and copy the others.")
+@click.option("--as-of", "as_of", type=TIME, help="Leave the state of that moment in schema scratch_<name>.")
+@click.option("--name", help="Of that state; default at_<time>.")
+@click.option("--apply", is_flag=True, help="Make it live, once it has caught up.")
+@click.option("--generation", type=click.IntRange(min=1), help="With --apply: one that was folded before.")
+@click.option("--rollback", is_flag=True, help="Make the previous generation live again.")
+@click.option(
+    "--accept-loss", is_flag=True, help="Apply, though the log no longer holds all that the live one was made of."
+)
+@_REASON
+@json_option
+@with_runtime
+def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -> None:
+    """Fold the whole log into a new generation, and show what differs from the live one; --apply makes it live."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    order, author = Order(**flags), _author(runtime, reason)
+    found = run(_do(runtime, order, author))
+    differs: Diff | None = found.pop("difference", None)
+    if as_json:
+        print_json(found if differs is None else {**found, "difference": differs.as_document()})
+    else:
+        _print(found, differs)
+
+
+def _author(runtime: Runtime, reason: str | None) -> Author:
+    if not reason:
+        raise click.UsageError("Missing option '--reason': why; it goes into the audit")
+    return Author(runtime.operator, reason)
+
+
+@asynccontextmanager
+async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
+    # Says in words what keeps us from the database.
+    (await connect(runtime.settings)).terminate()
+    pool = await open_pool(runtime.settings, size=POOL_CONNECTIONS)
+    try:
+        ports = ports_of(runtime, pool)
+        async with ports.open_log() as reader:
+            yield ports, reader
+    finally:
+        pool.terminate()
+
+
+async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
+    moment = None if order.as_of is None else _moment(order.name, order.as_of)
+    async with _opened(runtime) as (ports, reader):
+        if moment is not None:
+            with _Bar("folding the log") as advance:
+                return await scratch.make(ports, moment, author, advance)
+        if order.rollback:
+            async with ports.pool.acquire() as connection:
+                number = await previous(connection)
+            return await flip(ports, reader, number, "rebuild.rollback", author)
+        if order.generation is not None:
+            return await _applied(ports, reader, order.generation, order.accept_loss, author)
+        return await _rebuilt(ports, reader, order, author)
+
+
+def _moment(name: str | None, at_ms: int) -> Moment:
+    return Moment(name or f"at_{Moment('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms)
+
+
+async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author) -> dict[str, Any]:
+    async with ports.pool.acquire() as connection:
+        await generations.sweep(connection)
+        await scratch.sweep(connection)
+        generation = await generations.begin(connection, ports, generations.tables_named(order.only), author)
+    with _Bar("folding the log") as advance:
+        fold = await build(ports, generation, reader, advance)
+    async with ports.pool.acquire() as connection:
+        live = next(one for one in await generations.kept(connection) if one.is_live)
+        done, of = await fold.way(connection)
+        found = {
+            "generation": generation.number,
+            "live": live.number,
+            "behind": of - done,
+            "lost": await generations.lost_ranges(connection, generation.number),
+            "difference": await difference(connection, live.schema, generation.schema),
+        }
+        if not order.apply:
+            # Before a flip it stays one that is being built: whoever is killed in between goes on with it.
+            await generations.note_ready(connection, generation.number)
+            return found
+    return {**found, **await _applied(ports, reader, generation.number, order.accept_loss, author)}
+
+
+async def _applied(
+    ports: Ports, reader: LogReader, number: int, is_loss_accepted: bool, author: Author
+) -> dict[str, Any]:
+    async with ports.pool.acquire() as connection:
+        await _require_ours(connection, await generations.find(connection, number), ports)
+        if not is_loss_accepted:
+            await require_whole(connection, number)
+    return await flip(ports, reader, number, "rebuild.apply", author)
+
+
+async def _require_ours(connection: Any, generation: Generation, ports: Ports) -> None:
+    if await generations.is_beyond(connection, generation.number, ports.code):
+        raise InvalidTransition(f"generation {generation.number} was folded by newer code than this")
+
+
+class _Bar:
+    """A progress bar, as the function that moves it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._progress = progress()
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        bar = self._progress.__enter__()
+        task = bar.add_task(self._text, total=None)
+        return lambda done, of: bar.update(task, completed=done, total=of)
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+
+def _print(found: dict[str, Any], differs: Diff | None) -> None:
+    lost = found.pop("lost", None)
+    print_fields(found)
+    for topic, partition, first, end in lost or ():
+        out.print(f"[yellow]lost[/]  {topic}:{partition}:{first}-{end - 1}")
+    if differs is not None:
+        out.print()
+        print_diff(differs)
+
+
+@rebuild.command("list")
+@json_option
+@with_runtime
+def list_all(runtime: Runtime, as_json: bool) -> None:
+    """Every generation that is kept, and the states of the past."""
+
+    async def read() -> dict[str, Any]:
+        connection = await connect(runtime.settings)
+        try:
+            return {
+                "generations": await generations.describe_all(connection),
+                "scratches": await scratch.describe_all(connection),
+            }
+        finally:
+            await connection.close()
+
+    found = run(read())
+    if as_json:
+        print_json(found)
+        return
+    _print_list(found["generations"], "generation state only folded to_fold lost operator reason created_at")
+    if found["scratches"]:
+        out.print()
+        _print_list(found["scratches"], "name state as_of operator reason created_at")
+
+
+def _print_list(entries: Sequence[dict[str, Any]], names: str) -> None:
+    columns = names.split()
+    print_table(columns, [[one[name] for name in columns] for one in entries])
+
+
+@rebuild.command("drop")
+@click.argument("which")
+@_REASON
+@json_option
+@with_runtime
+def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> None:
+    """A generation by its number, or a state of the past by its name. The live one stays."""
+    author = _author(runtime, reason)
+
+    async def work() -> None:
+        connection = await connect(runtime.settings)
+        try:
+            if which.isdigit():
+                await generations.drop(connection, int(which), author)
+            else:
+                await scratch.drop(connection, which, author)
+        finally:
+            await connection.close()
+
+    run(work())
+    if as_json:
+        print_json({"dropped": which})
+    else:
+        out.print(f"dropped {which}")
+
+
+COMMANDS: Final[Sequence[click.Command]] = (rebuild,)

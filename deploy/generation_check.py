@@ -1,0 +1,86 @@
+"""What `redrive check` says of generations, and of what users declare for them. Must not change anything."""
+
+import secrets
+from typing import Any, Final, LiteralString
+
+import asyncpg
+
+from deploy import roles
+from deploy.folding import code
+from replay import generations, read_models
+from replay.ports import Connection
+from replay.read_models import Declared
+from schemas.errors import Misconfigured
+
+_INDEXES: Final[LiteralString] = "SELECT indexname FROM pg_indexes WHERE schemaname = $1"
+_VIEWS: Final[LiteralString] = "SELECT viewname FROM pg_views WHERE schemaname = $1"
+
+
+async def older_code(connection: Connection) -> list[str]:
+    """A warning where the live generation was folded by older code than ours."""
+    live = next((one.number for one in await generations.kept(connection) if one.is_live), None)
+    if live is None:
+        return []
+    projections = code()
+    older = await generations.older_projections(connection, live, projections)
+    if not older:
+        return []
+    named = ", ".join(f"{name} {was} (now {now})" for name, (was, now) in sorted(older.items()))
+    tables = sorted(set[str]().union(*(projections[name][1] for name in older)))
+    return [
+        f"generation {live} was folded by older code: {named}; rows of {', '.join(tables)} may be wrong. A replay adds"
+        " what is missing, only `redrive rebuild` repairs what is wrong"
+    ]
+
+
+async def declared_by_users(connection: Connection, declared: Declared) -> tuple[list[str], list[str]]:
+    """(warnings, faults) of `[read_models]`: tried on empty tables that are gone again."""
+    facts = f"scratch_check_{secrets.token_hex(4)}"
+    views = f"{facts}_views"
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await read_models.create_facts(connection, facts, is_kept=False)
+        await connection.execute(f"CREATE SCHEMA {views}")
+        await read_models.create_views(connection, facts, views)
+        ours = await _names(connection, _VIEWS, views)
+        # Twice: `migrate --apply` and every flip run them again.
+        for _ in range(2):
+            await read_models.create_declared_indexes(connection, declared, facts)
+            await read_models.create_declared_views(connection, declared, facts, views)
+        indexes = await _names(connection, _INDEXES, facts)
+        theirs = await _names(connection, _VIEWS, views) - ours
+    except asyncpg.InsufficientPrivilegeError:
+        has_any = bool(declared.indexes or declared.views)
+        return (["this login may not try what [read_models] declares"] if has_any else []), []
+    except Misconfigured as error:
+        return [], [str(error)]
+    finally:
+        await transaction.rollback()
+    return await _strangers(connection, indexes, theirs), []
+
+
+async def _strangers(connection: Connection, indexes: set[str], views: set[str]) -> list[str]:
+    warnings = []
+    for one in await generations.kept(connection):
+        there = await _names(connection, _INDEXES, one.schema)
+        if missing := sorted(indexes - there):
+            warnings.append(f"generation {one.number} lacks {', '.join(missing)}: run `redrive migrate --apply`")
+        if one.is_live and (by_hand := sorted(there - indexes)):
+            warnings.append(
+                f"{', '.join(by_hand)} in {one.schema} is not declared in [read_models]: the next generation has"
+                " no such index"
+            )
+        known = {*roles.public_views(), *views}
+        readers = {name.rpartition(".")[2]: name for name in await generations.readers(connection, one.schema)}
+        if strange := sorted(name for bare, name in readers.items() if bare not in known):
+            warnings.append(
+                f"{', '.join(strange)} reads {one.schema}, and is not declared in [read_models]: it will not see the"
+                " next generation. Read the views in public"
+            )
+    return warnings
+
+
+async def _names(connection: Connection, sql: LiteralString, schema: str) -> set[str]:
+    rows: list[Any] = await connection.fetch(sql, schema)
+    return {row[0] for row in rows}

@@ -1,0 +1,29 @@
+"""What rebuilding needs, wired: the projections of this process, its log, tables and views as `migrate` makes them."""
+
+from typing import Final
+
+import asyncpg
+
+from deploy import migrate
+from deploy.folding import LiveFolding, SchemaFolding, code
+from deploy.wiring import Runtime
+from replay.fold_log import LANES
+from replay.generations import Ports
+from replay.ports import Connection
+from replay.window import LogReader
+
+POOL_CONNECTIONS: Final = LANES + 2
+"""Beside the lanes: one that holds the generation, one that looks at the lag."""
+
+
+def ports_of(runtime: Runtime, pool: "asyncpg.Pool[asyncpg.Record]") -> Ports:
+    """`pool` has `POOL_CONNECTIONS`. Raises `Misconfigured`."""
+    cluster, declared = runtime.cluster(), runtime.declared()
+
+    async def create(connection: Connection, generation: int) -> None:
+        await migrate.create_generation(connection, generation, declared)
+
+    async def point(connection: Connection, generation: int) -> None:
+        await migrate.point_views(connection, generation, declared)
+
+    return Ports(pool, lambda: LogReader(cluster), SchemaFolding.into, LiveFolding, code(), declared, create, point)

@@ -1,0 +1,174 @@
+"""Makes another generation the live one: with nothing missed, and for every reader and writer at once.
+
+The writers' lock is held exclusively for as long as it takes to fold the last few offsets and to point the views.
+"""
+
+from typing import Any, Final, LiteralString
+
+import asyncpg
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from replay import audit, metrics
+from replay.audit import Author
+from replay.fold_log import LogFold
+from replay.generations import Ports, author_of, find, lost_ranges, note_ready
+from replay.ports import Connection, Outcome
+from replay.rebuild import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
+from replay.selection import Range
+from replay.window import LogReader
+from schemas.errors import InvalidTransition, Misconfigured, RedriveError, Unavailable
+
+MAX_REST_OFFSETS: Final = 4 * CLOSE_OFFSETS
+"""Folded while every writer waits."""
+
+TRY_SECONDS: Final = 60.0
+_GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '1s'"
+_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.generation'))"
+_SHARE: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
+_STATE: Final[LiteralString] = """
+    SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept
+    FROM redrive.generation AS l LEFT JOIN redrive.generations AS g ON g.generation = $1
+"""
+_UNFINISHED: Final[LiteralString] = """
+    SELECT id, state FROM redrive.replays
+    WHERE generation = $1 AND state NOT IN ('done', 'failed', 'cancelled') ORDER BY created_at
+"""
+_MOVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1"
+_LIVE: Final[LiteralString] = "SELECT live, previous FROM redrive.generation"
+_DEAD: Final[LiteralString] = """
+    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead' ORDER BY 1, 2, 3
+"""
+
+
+class _TooFar(RedriveError):
+    """More is left to fold than anybody should wait for."""
+
+
+async def previous(connection: Connection) -> int:
+    """Raises `InvalidTransition` where there is none."""
+    row = await connection.fetchrow(_LIVE)
+    if row is None or row["previous"] is None:
+        raise InvalidTransition("there is no previous generation to go back to")
+    return int(row["previous"])
+
+
+async def require_whole(connection: Connection, number: int) -> None:
+    """Raises `InvalidTransition`, naming what a generation could not fold and the live one may hold."""
+    lost = await lost_ranges(connection, number)
+    if lost:
+        named = ", ".join(f"{topic}:{partition}:{first}-{end - 1}" for topic, partition, first, end in lost[:5])
+        more = f" and {len(lost) - 5} more ranges" if len(lost) > 5 else ""
+        raise InvalidTransition(
+            f"generation {number} lacks what the log no longer holds: {named}{more}; rows of these records would be"
+            " gone (--accept-loss to do without them)"
+        )
+
+
+async def flip(ports: Ports, reader: LogReader, number: int, action: str, author: Author) -> dict[str, Any]:
+    """Catch up, flip, and re-drive the dead letters. Returns `{"live", "previous", "dead_letters"}`.
+
+    To flip to the live one changes nothing.
+
+    Raises `InvalidTransition` while a replay of the live generation is under way, and `Unavailable` where the lock, or
+    the last offsets, could not be had in a minute.
+    """
+    async with ports.pool.acquire() as connection:
+        generation = await find(connection, number)
+        before = await connection.fetchrow(_LIVE)
+        await audit.note(connection, *author_of(action, author), generation=number, live=before and before["live"])
+    tries = AsyncRetrying(
+        retry=retry_if_exception_type(
+            (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed)
+        ),
+        wait=wait_random(0.1, 1),
+        stop=stop_after_delay(TRY_SECONDS),
+        reraise=True,
+    )
+    try:
+        async for attempt in tries:
+            with attempt:
+                fold = GenerationFold(ports, generation)
+                if not generation.is_live:
+                    fold = await build(ports, generation, reader, lambda *_: None)
+                async with ports.pool.acquire() as connection:
+                    await _flip_at_once(connection, ports, fold, reader)
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed) as error:
+        raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s; try again") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Misconfigured(
+            "this login may not point the views: that is for their owner (`redrive migrate`'s)"
+        ) from error
+    metrics.generation_flipped(number)
+    async with ports.pool.acquire() as connection:
+        after = await connection.fetchrow(_LIVE)
+    return {**(after or {}), "dead_letters": await _redrive_dead(ports, reader, number)}
+
+
+async def _flip_at_once(connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader) -> None:
+    number = fold.generation.number
+    async with connection.transaction():
+        await connection.execute(_GIVE_UP_WAITING)
+        await connection.execute(_LOCK)
+        # Only now: an earlier statement's snapshot could be older than the lock.
+        state = await connection.fetchrow(_STATE, number)
+        if state is None or not state["is_kept"]:
+            raise InvalidTransition(f"generation {number} was dropped")
+        if state["live"] == number:
+            return
+        await _require_no_replay(connection, state["live"])
+        rest = await fold.rest(connection, reader)
+        if sum(map(len, rest)) > MAX_REST_OFFSETS:
+            raise _TooFar
+        await fold.fold_on(connection, reader, rest)
+        if await fold.is_behind(connection):
+            raise _TooFar
+        await note_ready(connection, number)
+        await connection.execute(_MOVE, number)
+        await ports.point(connection, number)
+
+
+async def _require_no_replay(connection: Connection, live: int) -> None:
+    """It would fail half-way: its generation would be another."""
+    row = await connection.fetchrow(_UNFINISHED, live)
+    if row is not None:
+        raise InvalidTransition(
+            f"replay {row['id']} is {row['state']} on generation {live}: wait for its end or cancel it,"
+            " then apply again"
+        )
+
+
+class _LiveSteps:
+    """As a replay's transactions: under the writers' lock, on the live generation alone."""
+
+    def __init__(self, generation: int) -> None:
+        self._generation = generation
+
+    async def before(self, connection: Connection, part: Range) -> None:
+        await connection.execute(_SHARE)
+        row = await connection.fetchrow(_LIVE)
+        if row is None or row["live"] != self._generation:
+            raise NotFollowed
+
+    async def after(self, connection: Connection, part: Range, records: Any, outcome: Outcome) -> None:
+        return None
+
+
+async def _redrive_dead(ports: Ports, reader: LogReader, number: int) -> int:
+    """The dead letters of old code through that of the new generation, so that the index says what it applied.
+
+    Returns how many records there were. Those that are gone from the log stay dead.
+    """
+    async with ports.pool.acquire() as connection:
+        rows = await connection.fetch(_DEAD)
+    held = await reader.extents({(row["topic"], row["partition"]) for row in rows})
+    ranges: list[Range] = []
+    for topic, partition, offset in rows:
+        start, end = held.get((topic, partition), (0, 0))
+        if not start <= offset < end:
+            continue
+        if ranges and ranges[-1] == Range(topic, partition, ranges[-1].start, offset):
+            ranges[-1] = Range(topic, partition, ranges[-1].start, offset + 1)
+        else:
+            ranges.append(Range(topic, partition, offset, offset + 1))
+    await LogFold(ports.pool, ports.live_folding(number), _LiveSteps(number)).run(reader, ranges)
+    return sum(map(len, ranges))

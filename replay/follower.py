@@ -1,0 +1,65 @@
+"""Keeps every generation that is not live caught up, so that a flip to it, or back, is one step and misses nothing.
+
+Must not make generations, nor flip. Of several processes that run it, one at a time folds a generation.
+"""
+
+import asyncio
+from typing import Final
+
+from replay import metrics
+from replay.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
+from replay.rebuild import GenerationFold, NotFollowed, catch_up
+from replay.window import LogReader
+
+LOOK_SECONDS: Final = 1.0
+FAILURE_SECONDS: Final = 5.0
+
+
+class Follower:
+    """Cancel `run` to stop it: what was committed stands."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.follow()
+                await asyncio.sleep(LOOK_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the outermost loop: whatever it is, it is tried again
+                metrics.follow_failed(error)
+                await asyncio.sleep(FAILURE_SECONDS)
+
+    async def follow(self) -> None:
+        """Every kept generation, once, up to where the live positions are now."""
+        async with self._ports.pool.acquire() as connection:
+            waiting = [
+                one
+                for one in await kept(connection)
+                if not one.is_live
+                # Newer code folded it: ours would spoil what that mended.
+                and not await is_beyond(connection, one.number, self._ports.code)
+                and (one.state == "building" or await GenerationFold(self._ports, one).is_behind(connection))
+            ]
+        if not waiting:
+            return
+        async with self._ports.open_log() as reader:
+            for one in waiting:
+                await self._follow(one, reader)
+
+    async def _follow(self, one: Generation, reader: LogReader) -> None:
+        async with self._ports.pool.acquire() as holder:
+            if not await try_to_hold(holder, one.number):
+                return
+            try:
+                fold = GenerationFold(self._ports, one)
+                await catch_up(self._ports, fold, reader, lambda *_: None)
+                await note_ready(holder, one.number)
+                done, of = await fold.way(holder)
+                metrics.generation_followed(one.number, of - done)
+            except NotFollowed:
+                # It went live, or was dropped.
+                metrics.generation_followed(one.number, 0)
+            finally:
+                if not holder.is_closed():
+                    await let_go(holder, one.number)

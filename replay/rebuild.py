@@ -1,0 +1,198 @@
+"""Folds the log into a generation that is not live, from its start up to the live positions, next to live traffic.
+
+Never folds an offset at or past the live position: those belong to the live workers. Must not decide what is live.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, LiteralString
+
+from replay.fold_log import LogFold
+from replay.generations import Generation, Ports, find, let_go, try_to_hold
+from replay.live_traffic import Lag, LiveTraffic
+from replay.ports import Connection, Outcome, Reading
+from replay.selection import Range
+from replay.window import LogReader
+from schemas.errors import RedriveError, Unavailable
+
+CLOSE_OFFSETS: Final = 500
+"""So near to the live positions, a generation has caught up: what is left is folded while the flip holds them still."""
+
+PATIENCE: Final = 50
+"""Passes over what came meanwhile. One that is no nearer after these will never be."""
+
+LOOK_SECONDS: Final = 0.5
+
+_BEHIND: Final[LiteralString] = """
+    SELECT live.topic, live.partition, live.next_offset AS bound
+    FROM redrive.positions AS live
+    LEFT JOIN redrive.positions AS own
+      ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
+    WHERE live.generation = (SELECT live FROM redrive.generation) AND own.next_offset IS DISTINCT FROM live.next_offset
+    ORDER BY 1, 2
+"""
+_WAY: Final[LiteralString] = """
+    SELECT coalesce(sum(least(own.next_offset, live.next_offset)), 0)::bigint AS done,
+           coalesce(sum(live.next_offset), 0)::bigint AS of
+    FROM redrive.positions AS live
+    LEFT JOIN redrive.positions AS own
+      ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
+    WHERE live.generation = (SELECT live FROM redrive.generation)
+"""
+_FOLLOW_FROM: Final[LiteralString] = """
+    SELECT of_topic, of_partition, next_offset FROM redrive.follow_from($1, $2, $3, $4)
+"""
+_FOLLOW: Final[LiteralString] = "SELECT redrive.follow($1, $2, $3, $4, $5)"
+
+Advance = Callable[[int, int], None]
+"""(offsets folded, of how many), as it goes."""
+
+
+class NotFollowed(RedriveError):
+    """The generation went live, was dropped, or is folded by somebody else: look again."""
+
+
+class PacedReader:
+    """Reads the log no faster than live traffic allows (invariant 11)."""
+
+    def __init__(self, reader: Reading, live: LiveTraffic) -> None:
+        self._reader = reader
+        self._live = live
+
+    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        async for part, records in self._reader.read(ranges):
+            await self._live.give_way()
+            yield part, records
+
+
+def paced(reader: LogReader, connection: Connection) -> PacedReader:
+    """`connection` is used while the log is read, for the lag."""
+
+    async def unnoted(_: str | None) -> None:
+        return None
+
+    return PacedReader(reader, LiveTraffic(Lag(connection, reader.ends).read, unnoted))
+
+
+class GenerationFold:
+    """One generation. The steps of a `LogFold`: its positions move in the transactions of its rows."""
+
+    def __init__(self, ports: Ports, generation: Generation) -> None:
+        self._ports = ports
+        self.generation = generation
+
+    async def before(self, connection: Connection, part: Range) -> None:
+        number = self.generation.number
+        if not await connection.fetchval(_FOLLOW, number, part.topic, part.partition, part.start, part.end):
+            raise NotFollowed
+
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+        return None
+
+    async def way(self, connection: Connection) -> tuple[int, int]:
+        """(offsets behind it, offsets up to the live positions)."""
+        row = await connection.fetchrow(_WAY, self.generation.number)
+        return (0, 0) if row is None else (row["done"], row["of"])
+
+    async def is_behind(self, connection: Connection) -> bool:
+        return bool(await connection.fetch(_BEHIND, self.generation.number))
+
+    async def rest(self, connection: Connection, reader: LogReader) -> list[Range]:
+        """What there is to fold, up to where the live positions are now. Writes down what the log no longer holds."""
+        rows = await connection.fetch(_BEHIND, self.generation.number)
+        if not rows:
+            return []
+        bounds = {(row["topic"], row["partition"]): row["bound"] for row in rows}
+        held = await reader.extents(set(bounds))
+        # Where a partition is gone, all of it is.
+        starts = {tp: min(held[tp][0], bound) if tp in held else bound for tp, bound in bounds.items()}
+        # The live position may be past the log's end for as long as its worker has not noticed.
+        ends = {tp: min(held[tp][1], bound) if tp in held else bound for tp, bound in bounds.items()}
+        found = await connection.fetch(
+            _FOLLOW_FROM,
+            self.generation.number,
+            [topic for topic, _ in starts],
+            [partition for _, partition in starts],
+            list(starts.values()),
+        )
+        ranges = [Range(topic, partition, start, ends[topic, partition]) for topic, partition, start in found]
+        return [part for part in ranges if len(part)]
+
+    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Callable[[Range], None]) -> None:
+        """Several partitions at once."""
+        for only, parts in self._stages(ranges):
+            folding = self._ports.foldings(self.generation.schema, only)
+            await LogFold(self._ports.pool, folding, self, advance).run(reader, parts)
+
+    async def fold_on(self, connection: Connection, reader: Reading, ranges: Sequence[Range]) -> None:
+        """In the transaction of that connection, which holds the live positions still."""
+        for only, parts in self._stages(ranges):
+            folding = self._ports.foldings(self.generation.schema, only)
+            async for part, records in reader.read(parts):
+                await folding.commit(
+                    connection, [folding.fold(record) for record in records], self._first(connection, part), _nothing
+                )
+
+    def _first(self, connection: Connection, part: Range) -> Callable[[], Awaitable[None]]:
+        async def first() -> None:
+            await self.before(connection, part)
+
+        return first
+
+    def _stages(self, ranges: Sequence[Range]) -> list[tuple[frozenset[str] | None, list[Range]]]:
+        """Up to the cut only the tables that are folded anew; from there on, all. Without those that have no range."""
+        only, cut = self.generation.only, self.generation.cut
+        if only is None:
+            stages: list[tuple[frozenset[str] | None, list[Range]]] = [(None, list(ranges))]
+        else:
+            at = {(r.topic, r.partition): cut.get((r.topic, r.partition), 0) for r in ranges}
+            below = [Range(r.topic, r.partition, r.start, min(r.end, at[r.topic, r.partition])) for r in ranges]
+            above = [Range(r.topic, r.partition, max(r.start, at[r.topic, r.partition]), r.end) for r in ranges]
+            stages = [(only, [r for r in below if len(r)]), (None, [r for r in above if len(r)])]
+        return [stage for stage in stages if stage[1]]
+
+
+async def _nothing(_: Outcome) -> None:
+    return None
+
+
+async def catch_up(ports: Ports, fold: GenerationFold, reader: LogReader, advance: Advance) -> None:
+    """Close to the live positions, which move meanwhile. Raises `Unavailable` if it never gets there."""
+    async with ports.pool.acquire() as connection:
+        reading = paced(reader, connection)
+        done, of = await fold.way(connection)
+
+        def advanced(part: Range) -> None:
+            nonlocal done
+            done += len(part)
+            advance(done, max(of, done))
+
+        for _ in range(PATIENCE):
+            ranges = await fold.rest(connection, reader)
+            await fold.fold(reading, ranges, advanced)
+            if sum(map(len, ranges)) <= CLOSE_OFFSETS:
+                return
+            done, of = await fold.way(connection)
+    raise Unavailable("the generation does not get nearer to the live positions; try again when there is less traffic")
+
+
+async def build(ports: Ports, generation: Generation, reader: LogReader, advance: Advance) -> GenerationFold:
+    """Bring it to the live positions, or wait until whoever is at it has done so.
+
+    Raises `InvalidSelection` once it was dropped.
+    """
+    fold = GenerationFold(ports, generation)
+    async with ports.pool.acquire() as holder:
+        while not await try_to_hold(holder, generation.number):
+            await find(holder, generation.number)
+            done, of = await fold.way(holder)
+            advance(done, of)
+            if of - done <= CLOSE_OFFSETS:
+                return fold
+            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await catch_up(ports, fold, reader, advance)
+        finally:
+            if not holder.is_closed():
+                await let_go(holder, generation.number)
+    return fold

@@ -1,0 +1,174 @@
+"""The state of a moment in the past: views in the schema `scratch_<name>`, over facts in `scratch_<name>_facts`.
+
+Must not touch a generation, nor any position.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString
+
+import asyncpg
+
+from replay import audit
+from replay.audit import Author
+from replay.fold_log import LogFold
+from replay.generations import Ports, author_of
+from replay.ports import Connection
+from replay.read_models import create_declared_views, create_facts, create_views
+from replay.rebuild import Advance, PacedReader, paced
+from replay.selection import Range
+from replay.window import LogReader
+from schemas.errors import InvalidSelection, InvalidTransition
+
+_NAME: Final = re.compile(r"(?!prove|diff)[a-z][a-z0-9_]{0,29}(?<!_facts)\Z")
+_LIVE_POSITIONS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset FROM redrive.positions
+    WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
+"""
+_INSERT: Final[LiteralString] = """
+    INSERT INTO redrive.scratches (name, state, as_of, operator, reason) VALUES ($1, 'building', $2, $3, $4)
+"""
+_READY: Final[LiteralString] = "UPDATE redrive.scratches SET state = 'ready' WHERE name = $1"
+_LIST: Final[LiteralString] = """
+    SELECT name, state, as_of, operator, reason, created_at FROM redrive.scratches ORDER BY created_at, name
+"""
+_STATE: Final[LiteralString] = "SELECT state FROM redrive.scratches WHERE name = $1"
+_DELETE: Final[LiteralString] = "DELETE FROM redrive.scratches WHERE name = $1"
+_TRY_TO_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.scratch'), hashtext($1))"
+_LET_GO: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.scratch'), hashtext($1))"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Whatever arrived before `at_ms`, under a name."""
+
+    name: str
+    at_ms: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise InvalidSelection(
+                f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not prove… or diff… or …_facts"
+            )
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
+
+    @property
+    def views(self) -> str:
+        return f"scratch_{self.name}"
+
+    @property
+    def facts(self) -> str:
+        return f"scratch_{self.name}_facts"
+
+
+class _ArrivedBefore:
+    """Later offsets can carry earlier times, so every record is asked."""
+
+    def __init__(self, reader: PacedReader, at_ms: int, advance: Callable[[Range], None]) -> None:
+        self._reader = reader
+        self._at_ms = at_ms
+        self._advance = advance
+
+    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        async for part, records in self._reader.read(ranges):
+            self._advance(part)
+            yield part, [record for record in records if record.timestamp < self._at_ms]
+
+
+async def make(ports: Ports, moment: Moment, author: Author, advance: Advance) -> dict[str, Any]:
+    """Returns its entry of the list. Nothing is left of one that fails, and of one whose process was killed after the
+    next `sweep`. Raises `InvalidTransition` where the name is taken.
+    """
+    async with ports.pool.acquire() as holder:
+        await sweep(holder)
+        if await holder.fetchval(_STATE, moment.name) is not None:
+            raise InvalidTransition(
+                f"there is a state called {moment.name}; `redrive rebuild drop {moment.name}`, or name another"
+            )
+        if not await holder.fetchval(_TRY_TO_HOLD, moment.name):
+            raise InvalidTransition(f"somebody else makes a state called {moment.name}")
+        try:
+            await _make(ports, holder, moment, author, advance)
+        except BaseException:
+            # A connection that is gone takes its lock along, and the next one sweeps.
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await _remove(holder, moment.name)
+            raise
+        finally:
+            if not holder.is_closed():
+                await holder.execute(_LET_GO, moment.name)
+        return next(one for one in await describe_all(holder) if one["name"] == moment.name)
+
+
+async def _make(ports: Ports, connection: Connection, moment: Moment, author: Author, advance: Advance) -> None:
+    async with connection.transaction():
+        noted = author_of("rebuild.as_of", author)
+        await audit.note(connection, *noted, name=moment.name, as_of=moment.at.isoformat())
+        await connection.execute(_INSERT, moment.name, moment.at, author.operator, author.reason)
+        await create_facts(connection, moment.facts)
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {moment.views}")
+        await create_views(connection, moment.facts, moment.views)
+        await create_declared_views(connection, ports.declared, moment.facts, moment.views)
+    async with ports.open_log() as reader:
+        ranges = await _ranges(connection, reader)
+        done, of = 0, sum(map(len, ranges))
+
+        def advanced(part: Range) -> None:
+            nonlocal done
+            done += len(part)
+            advance(done, of)
+
+        reading = _ArrivedBefore(paced(reader, connection), moment.at_ms, advanced)
+        await LogFold(ports.pool, ports.foldings(moment.facts, None)).run(reading, ranges)
+    await connection.execute(_READY, moment.name)
+
+
+async def _ranges(connection: Connection, reader: LogReader) -> list[Range]:
+    """All that the log holds of the topics that are folded: also what the live workers have not come to yet."""
+    rows = await connection.fetch(_LIVE_POSITIONS)
+    held = await reader.extents({(row["topic"], row["partition"]) for row in rows})
+    ranges = [Range(topic, partition, start, end) for (topic, partition), (start, end) in sorted(held.items())]
+    return [part for part in ranges if len(part)]
+
+
+async def describe_all(connection: Connection) -> list[dict[str, Any]]:
+    return [dict(row) for row in await connection.fetch(_LIST)]
+
+
+async def drop(connection: Connection, name: str, author: Author) -> None:
+    """Raises `InvalidSelection`, or `InvalidTransition` while it is being made."""
+    if await connection.fetchval(_STATE, name) is None:
+        raise InvalidSelection(f"there is no state called {name!r}")
+    if not await connection.fetchval(_TRY_TO_HOLD, name):
+        raise InvalidTransition(f"{name} is being made")
+    try:
+        await audit.note(connection, *author_of("rebuild.drop", author), name=name)
+        await _remove(connection, name)
+    finally:
+        await connection.execute(_LET_GO, name)
+
+
+async def sweep(connection: Connection) -> None:
+    """What a process that was killed left half-made."""
+    for one in await describe_all(connection):
+        if one["state"] == "building" and await connection.fetchval(_TRY_TO_HOLD, one["name"]):
+            try:
+                # Whoever held it may have ended meanwhile.
+                if await connection.fetchval(_STATE, one["name"]) == "building":
+                    await _remove(connection, one["name"])
+            finally:
+                await connection.execute(_LET_GO, one["name"])
+
+
+async def _remove(connection: Connection, name: str) -> None:
+    moment = Moment(name, 0)
+    async with connection.transaction():
+        await connection.execute(f"DROP SCHEMA IF EXISTS {moment.views} CASCADE")
+        await connection.execute(f"DROP SCHEMA IF EXISTS {moment.facts} CASCADE")
+        await connection.execute(_DELETE, name)

@@ -1,0 +1,125 @@
+"""Rebuilding in this process, on the real Kafka and Postgres, as the commands and the console wire it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+
+from deploy import migrate
+from deploy.folding import LiveFolding, SchemaFolding, code
+from deploy.rebuilding import POOL_CONNECTIONS
+from processors.projections.base import Event
+from replay import generations
+from replay.audit import Author
+from replay.flip import flip
+from replay.fold_log import LogFold
+from replay.follower import Follower
+from replay.generations import Generation, Ports
+from replay.read_models import NOTHING_DECLARED, create_facts
+from replay.rebuild import build
+from replay.selection import Range
+from replay.window import LogReader
+from schemas.facts import TABLES, Payment
+from tests.conftest import Stack
+
+TESTER = Author("tester", "because")
+
+
+@asynccontextmanager
+async def rebuilding(stack: Stack, url: str, **changes: Any) -> AsyncIterator[Ports]:
+    pool = await asyncpg.create_pool(url, min_size=0, max_size=POOL_CONNECTIONS)
+    parts: dict[str, Any] = {
+        "pool": pool,
+        "open_log": lambda: LogReader(stack.cluster),
+        "foldings": SchemaFolding.into,
+        "live_folding": LiveFolding,
+        "code": code(),
+        "declared": NOTHING_DECLARED,
+        "create": migrate.create_generation,
+        "point": migrate.point_views,
+    }
+    try:
+        yield Ports(**{**parts, **changes})
+    finally:
+        pool.terminate()
+
+
+@asynccontextmanager
+async def following(ports: Ports) -> AsyncIterator[None]:
+    """As the console does."""
+    task = asyncio.create_task(Follower(ports).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def with_a_bug(original: Callable[..., Any]) -> Callable[..., Iterator[Event]]:
+    """A projection that takes payments for failed ones of ten times the amount."""
+
+    def spoiled(fact: Any) -> Any:
+        is_payment = isinstance(fact, Payment) and fact.amount is not None
+        return replace(fact, amount=fact.amount * 10, status="failed") if is_payment else fact
+
+    def project(*arguments: Any) -> Iterator[Event]:
+        for event in original(*arguments):
+            yield replace(event, facts=tuple(spoiled(fact) for fact in event.facts))
+
+    return project
+
+
+async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generation:
+    async with ports.pool.acquire() as connection:
+        generation = await generations.begin(connection, ports, only, TESTER)
+    async with ports.open_log() as reader:
+        await build(ports, generation, reader, lambda *_: None)
+    async with ports.pool.acquire() as connection:
+        await generations.note_ready(connection, generation.number)
+    return generation
+
+
+async def apply(ports: Ports, number: int) -> None:
+    async with ports.open_log() as reader:
+        await flip(ports, reader, number, "rebuild.apply", TESTER)
+
+
+async def fact_rows(connection: Any, schema: str) -> dict[str, list[str]]:
+    """Every row of every fact table, hidden columns included."""
+    found = {}
+    for table in TABLES:
+        names = ", ".join(column.name for column in table.columns)
+        rows = await connection.fetch(
+            f"SELECT t::text FROM (SELECT {names} FROM {schema}.{table.name}) AS t ORDER BY 1"
+        )
+        found[table.name] = [row[0] for row in rows]
+    return found
+
+
+async def folded_anew(ports: Ports, connection: Any, topic: str) -> dict[str, list[str]]:
+    """The rows that the whole log gives, in tables of their own."""
+    await create_facts(connection, "scratch_control")
+    try:
+        async with ports.open_log() as reader:
+            rows = await connection.fetch("SELECT DISTINCT partition FROM redrive.positions WHERE topic = $1", topic)
+            held = await reader.extents({(topic, row["partition"]) for row in rows})
+            ranges = [Range(topic, partition, *bounds) for (_, partition), bounds in held.items()]
+            await LogFold(ports.pool, SchemaFolding.into("scratch_control")).run(reader, ranges)
+        return await fact_rows(connection, "scratch_control")
+    finally:
+        await connection.execute("DROP SCHEMA scratch_control CASCADE")
+
+
+async def live_and_previous(connection: Any) -> tuple[int, int | None]:
+    row = await connection.fetchrow("SELECT live, previous FROM redrive.generation")
+    return row["live"], row["previous"]
+
+
+async def positions_of(connection: Any, generation: int) -> dict[tuple[str, int], int]:
+    rows = await connection.fetch(
+        "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1", generation
+    )
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
