@@ -11,9 +11,11 @@ from replay.ranges import Place
 from replay.selection import Range
 from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, Unavailable
-from schemas.topics import MAX_RECORD_BYTES
 
 _POLL_MS: Final = 1000
+_FETCH_BYTES: Final = 2 * 2**20
+"""Of a partition at once: what bounds the memory, since all partitions are fetched ahead."""
+
 SILENCE_SECONDS: Final = 15.0
 """So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
 
@@ -29,7 +31,8 @@ class LogReader:
             enable_auto_commit=False,
             # A range that the log no longer holds fails the replay; the default would jump to the end and call it done.
             auto_offset_reset="none",
-            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+            # A larger record comes all the same, alone.
+            max_partition_fetch_bytes=_FETCH_BYTES,
         )
 
     async def __aenter__(self) -> "LogReader":

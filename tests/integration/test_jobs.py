@@ -21,6 +21,7 @@ from schemas.cluster import Cluster
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
 from tests.integration.test_worker import until
+from tests.support.records import payment, produce, record
 from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
 
 RECORDS = 90
@@ -296,3 +297,15 @@ async def test_a_plan_is_pinned(stack: Stack, log: str, database_url: str, conne
     await Jobs(ports(stack, database_url)).take(replay)
     entry = await entry_of(connection, replay)
     assert entry["records"] == plan.records == RECORDS
+
+
+async def test_records_larger_than_a_fetch_are_redriven(
+    stack: Stack, topic: str, database_url: str, connection: Any
+) -> None:
+    """Two of each partition: behind a large one comes the next."""
+    padded = [record(topic, "stripe", payment(n) + b" " * 2**22, partition=n % 3) for n in range(6)]
+    await produce(stack.servers, padded)
+    rows = [(topic, partition, 2) for partition in range(3)]
+    await connection.executemany("INSERT INTO redrive.positions VALUES (1, $1, $2, $3)", rows)
+    entry = await rerun(stack, database_url, connection, everything(topic))
+    assert (entry["state"], entry["records"], entry["dead"], entry["rows_changed"]) == ("done", 6, 0, 6)
