@@ -245,14 +245,6 @@ async def test_an_answer_without_end_is_not_read_to_its_end(head: bytes) -> None
     assert sent < 2**26
 
 
-async def test_a_compressed_bomb_is_not_unpacked() -> None:
-    async def bomb(_: web.Request) -> web.Response:
-        return web.Response(body=b"\x1f\x8b not gzip at all", headers={"Content-Encoding": "gzip"})
-
-    async with serving(bomb) as url, endpoint(url) as target:
-        assert await target.take(records(1)) == [Taken("delivered", 200, 1)]
-
-
 async def test_headers_without_end_are_no_answer() -> None:
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n")
