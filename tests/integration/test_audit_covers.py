@@ -127,7 +127,7 @@ def test_every_command_that_changes_something_is_known() -> None:
 
 def test_every_route_that_changes_something_is_known() -> None:
     nothing: Any = SimpleNamespace()
-    operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, nothing, "ines", nothing)
+    operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, nothing, "ines", nothing, nothing)
 
     async def ready() -> dict[str, bool]:
         return {}
