@@ -15,7 +15,7 @@ from bench import machine, report
 from bench.options import Options
 from bench.results import Findings
 from bench.stack import Stack, say
-from bench.suites import flood, ingest, peers_copy, peers_fold, peers_ingest, processors, replay, window
+from bench.suites import flood, ingest, live, peers_copy, peers_fold, peers_ingest, processors, replay, window
 from deploy.cli import EXIT_FAILED, EXIT_UNAVAILABLE
 from schemas.errors import RedriveError, Unavailable
 
@@ -25,6 +25,7 @@ SUITES: Final[dict[str, Callable[[Stack, Options], Awaitable[Findings]]]] = {
     "replay": replay.measure,
     "window": window.measure,
     "flood": flood.measure,
+    "live": live.measure,
     "peers-ingest": peers_ingest.measure,
     "peers-fold": peers_fold.measure,
     "peers-copy": peers_copy.measure,

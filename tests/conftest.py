@@ -57,6 +57,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     postgres = EmbeddedPostgres(folder / "postgres", folder / "postgres.log", print)
     try:
         await postgres.start()
+        await _spare_the_disk(postgres)
         await kafka.start()
         async with Topics(Cluster(kafka.bootstrap_servers)) as topics:
             await topics.create(SIDE_CONFIG, partitions=2, replication=1)
@@ -64,6 +65,16 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     finally:
         await kafka.stop()
         await postgres.stop()
+
+
+async def _spare_the_disk(postgres: EmbeddedPostgres) -> None:
+    """Tests kill processes, never the machine: what was written to its page cache stays."""
+    admin = await asyncpg.connect(postgres.url("postgres"))
+    try:
+        await admin.execute("ALTER SYSTEM SET fsync = off")
+        await admin.execute("SELECT pg_reload_conf()")
+    finally:
+        await admin.close()
 
 
 @pytest.fixture(scope="session")

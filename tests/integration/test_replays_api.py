@@ -91,7 +91,7 @@ async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic:
         {"dead_letters": True, "reason": "x", "rate": 0},
         {"dead_letters": True, "reason": "x", "rate": True},
         {"dead_letters": True, "reason": "x", "dry_run": 1},
-        {"dead_letters": True, "reason": "x", "target": "http://x"},
+        {"dead_letters": True, "reason": "x", "target": "http://192.0.2.1"},
         {"dead_letters": True, "reason": "x", "target": {"kind": "carrier pigeon"}},
         {"dead_letters": True, "reason": "x", "nothing": "such"},
         {"dead_letters": True, "reason": "x", "diff": True},
