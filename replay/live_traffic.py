@@ -22,8 +22,8 @@ STILL_SECONDS: Final = 10.0
 
 MAX_WEIGHT: Final = 16
 MAX_PAUSE_SECONDS: Final = 5.0
-PORTION_RECORDS: Final = 500
-"""Of a replay that is slowed down: its transactions are short, so that live ones wait for no row for long."""
+PORTION_RECORDS: Final = 150
+"""Of a replay beside live traffic: its transactions are short: live ones wait neither for a row nor for a turn."""
 
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
@@ -53,7 +53,8 @@ class Lag:
         self._positions: dict[Partition, int] | None = None
         self._moved_at: dict[str, float] = {}
 
-    async def read(self) -> int:
+    async def read(self) -> int | None:
+        """None where no traffic flows."""
         rows = await self._connection.fetch(_POSITIONS)
         found = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
         before, self._positions = self._positions, found
@@ -61,8 +62,10 @@ class Lag:
         if before is not None:
             self._moved_at.update({tp[0]: now for tp, position in found.items() if position > before.get(tp, 0)})
         folded = {topic for topic, moved_at in self._moved_at.items() if now - moved_at < STILL_SECONDS}
+        if not folded:
+            return None
         ends = await self._log_ends({tp for tp in found if tp[0] in folded})
-        return sum(max(end - found[tp], 0) for tp, end in ends.items())
+        return sum([max(int(end - found[tp]), 0) for tp, end in ends.items()])
 
 
 class Pace:
@@ -72,8 +75,11 @@ class Pace:
         self.weight = 0
         """A replay pauses so many times as long as it works."""
         self.lag = 0
+        self.is_flowing = False
 
-    def observe(self, lag: int) -> None:
+    def observe(self, behind: int | None) -> None:
+        """`behind` as `Lag` says it."""
+        lag, self.is_flowing = behind or 0, behind is not None
         grows, self.lag = lag > self.lag, lag
         if lag <= TOLERATED_RECORDS:
             self.weight = 0
@@ -95,7 +101,7 @@ class LiveTraffic:
 
     def __init__(
         self,
-        read_lag: Callable[[], Awaitable[int]],
+        read_lag: Callable[[], Awaitable[int | None]],
         note: Callable[[str | None], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -113,7 +119,7 @@ class LiveTraffic:
     @property
     def portion(self) -> int | None:
         """How many records may go at once; None: all that are there."""
-        return PORTION_RECORDS if self._pace.weight else None
+        return PORTION_RECORDS if self._pace.is_flowing else None
 
     async def give_way(self) -> None:
         """Pause in proportion to the time since the last pause, for as long as there is a reason to."""

@@ -67,9 +67,9 @@ async def test_a_source_that_nobody_folds_holds_up_no_replay(
         await until(folded(connection, 30), "the fold")
     async with LogReader(stack.cluster) as reader:
         lag = Lag(connection, reader.ends)
-        assert await lag.read() == 0
+        assert await lag.read() is None
         await produce(stack.servers, batch(topic, range(30, 30 + 2 * TOLERATED_RECORDS)))
-        assert await lag.read() == 0
+        assert await lag.read() is None
         await connection.execute("UPDATE redrive.positions SET next_offset = 11 WHERE partition = 0")
         assert await lag.read() == 2 * TOLERATED_RECORDS - 1
 

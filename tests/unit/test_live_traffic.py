@@ -2,7 +2,15 @@
 
 import pytest
 
-from replay.live_traffic import LOOK_SECONDS, MAX_PAUSE_SECONDS, MAX_WEIGHT, TOLERATED_RECORDS, LiveTraffic, Pace
+from replay.live_traffic import (
+    LOOK_SECONDS,
+    MAX_PAUSE_SECONDS,
+    MAX_WEIGHT,
+    PORTION_RECORDS,
+    TOLERATED_RECORDS,
+    LiveTraffic,
+    Pace,
+)
 
 BEHIND = TOLERATED_RECORDS + 1
 
@@ -12,14 +20,16 @@ class Simulation:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.lags: list[int] = []
-        self.lag = self.growth = 0
+        self.lags: list[int | None] = []
+        self.lag: int | None = 0
+        self.growth = 0
         self.notes: list[str | None] = []
         self.slept = 0.0
         self.live = LiveTraffic(self._read, self._note, self._sleep, lambda: self.now)
 
-    async def _read(self) -> int:
-        self.lag += self.growth
+    async def _read(self) -> int | None:
+        if self.lag is not None:
+            self.lag += self.growth
         self.lags.append(self.lag)
         return self.lag
 
@@ -58,7 +68,14 @@ async def test_without_lag_there_is_no_pause_and_nothing_to_say() -> None:
     simulation = Simulation()
     assert [await simulation.work(0.4) for _ in range(20)] == [0.0] * 20
     assert simulation.notes == []
-    assert simulation.live.portion is None
+
+
+async def test_portions_are_small_only_while_live_traffic_flows() -> None:
+    simulation = Simulation()
+    for lag, portion in ((None, None), (0, PORTION_RECORDS), (BEHIND, PORTION_RECORDS), (None, None)):
+        simulation.lag = lag
+        await simulation.work(2 * LOOK_SECONDS)
+        assert simulation.live.portion == portion
 
 
 async def test_the_lag_is_read_at_most_once_a_second() -> None:
@@ -75,11 +92,9 @@ async def test_pauses_grow_with_the_lag_and_end_with_it_and_the_ledger_hears_bot
     assert pauses[0] == 0.0, "nothing was done yet that could be paused for"
     assert 0 < pauses[1] < pauses[-1] <= MAX_PAUSE_SECONDS
     assert pauses[-1] == pytest.approx(MAX_WEIGHT * LOOK_SECONDS / 5)
-    assert simulation.live.portion is not None
     simulation.lag = simulation.growth = 0
     assert await simulation.work(LOOK_SECONDS) <= LOOK_SECONDS, "until it looks again"
     assert await simulation.work(LOOK_SECONDS) == 0.0
-    assert simulation.live.portion is None
     assert simulation.notes[0] == f"live traffic is {BEHIND} records behind; running 1/2 of the time"
     assert simulation.notes[-1] is None
 
