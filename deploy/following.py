@@ -14,8 +14,8 @@ from replay.jobs import PASSING, Jobs
 from schemas.errors import InvalidTransition
 
 LOOK_SECONDS: Final = 0.3
-GRACE_SECONDS: Final = 3.0
-"""For the console service to take it: it looks once a second."""
+GRACE_SECONDS: Final = 4.0
+"""For the console service to take it: it looks once a second, and at none that was made less than two seconds ago."""
 
 
 class Follow:

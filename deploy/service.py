@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -17,7 +16,6 @@ from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.service")
-NICENESS: Final = 10
 RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a changed configuration could not be used.")
 
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
@@ -65,11 +63,6 @@ def tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def let_live_go_first() -> None:
-    """On a machine that it shares with ingest and processors, a replay takes no turn from them (invariant 11)."""
-    os.nice(NICENESS)
 
 
 def stop_event() -> asyncio.Event:

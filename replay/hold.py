@@ -18,11 +18,13 @@ from replay.ranges import place_of
 from replay.selection import Range, Selection
 from replay.selection_document import parse_selection
 
-# Tried and given back within the statement; the states first, so that nothing else is locked for a moment.
+# Tried and given back within the statement; the states first, so that nothing else is locked for a moment. Who made a
+# replay to run it itself (`--foreground`) has two seconds to take it before others look.
 _FREE: Final[LiteralString] = """
     WITH waiting AS MATERIALIZED (
         SELECT id, created_at FROM redrive.replays
-        WHERE state IN ('planned', 'running') AND plan IS NOT NULL AND ($1::uuid IS NULL OR id = $1)
+        WHERE state IN ('planned', 'running') AND plan IS NOT NULL
+          AND (id = $1 OR $1::uuid IS NULL AND created_at < now() - interval '2 seconds')
     )
     SELECT id FROM waiting WHERE pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext(id::text))
     ORDER BY created_at

@@ -22,7 +22,7 @@ STILL_SECONDS: Final = 10.0
 
 MAX_WEIGHT: Final = 16
 MAX_PAUSE_SECONDS: Final = 5.0
-PORTION_RECORDS: Final = 150
+PORTION_RECORDS: Final = 100
 """Of a replay beside live traffic: its transactions are short: live ones wait neither for a row nor for a turn."""
 
 _POSITIONS: Final[LiteralString] = """

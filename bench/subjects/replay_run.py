@@ -12,7 +12,7 @@ import uvloop
 from bench.stack import SOURCE
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
-from deploy.service import let_live_go_first, tune_garbage_collection
+from deploy.service import tune_garbage_collection
 from deploy.wiring import load
 from replay import ledger
 from replay.audit import Author
@@ -34,7 +34,6 @@ async def main() -> None:
         planned = planning.read("plan")
     replay = await ledger.create(connection, Order(plan, folding.generation, Author("bench", "benchmark")))
     tune_garbage_collection()
-    let_live_go_first()
     running = _Clock()
     await jobs(lambda: runtime).take(replay)
     ran = running.read("run")

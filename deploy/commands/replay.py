@@ -15,7 +15,7 @@ from deploy.foreseeing import foresee, print_foreseen
 from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.replaying import jobs
 from deploy.selecting import selection_of, selection_options
-from deploy.service import let_live_go_first, tune_garbage_collection
+from deploy.service import tune_garbage_collection
 from deploy.targeting import endpoint_options, print_outcomes, with_endpoint
 from deploy.targets import require_target
 from deploy.wiring import Runtime, connect, open_pool
@@ -172,7 +172,6 @@ async def _run(
         await connection.close()
     pool = await open_pool(runtime.settings, 2)
     tune_garbage_collection()
-    let_live_go_first()
     try:
         with progress() as bar:
             return await Follow(pool, jobs(lambda: runtime), author, is_here).to_the_end(replay_id, bar)

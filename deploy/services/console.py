@@ -19,7 +19,6 @@ from deploy.replaying import jobs
 from deploy.service import (
     Readiness,
     health_routes,
-    let_live_go_first,
     listen,
     read_again,
     reload_event,
@@ -114,7 +113,6 @@ async def run_console(runtime: Runtime) -> None:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
         # A replay makes as much garbage as the processors do.
         tune_garbage_collection()
-        let_live_go_first()
         while await wait_for_signal(stop, reload):
             changed = read_again()
             if changed is not None:

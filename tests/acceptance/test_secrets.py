@@ -151,6 +151,14 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         toml.write_text(TOML + '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_eu"]\n')
         installation.process.send_signal(signal.SIGHUP)
         await installation.until(lambda: "stripe-eu" in installation.output(), "the reload")
+        eu = stripe_world(Author(13, start=int(time.time()) - 200_000), 30)
+        here = [
+            Webhook(webhook.path + "-eu", webhook.body, lambda _, body, now: signing.stripe(body, now, "whsec_eu"))
+            for webhook in eu.webhooks
+            if webhook.path.endswith("/stripe")
+        ]
+        # Before the file is changed again: who has not read it yet would miss what it says now.
+        await until_answer(installation, here[0], 200)
         await sending
         assert provider.done.retries == 0
         assert await metric(installation, "ingest", "redrive_reload_failures_total") == 5
@@ -163,13 +171,6 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         toml.write_text(good)
 
         # The new source has a topic of its own, and its records are folded.
-        eu = stripe_world(Author(13, start=int(time.time()) - 200_000), 30)
-        here = [
-            Webhook(webhook.path + "-eu", webhook.body, lambda _, body, now: signing.stripe(body, now, "whsec_eu"))
-            for webhook in eu.webhooks
-            if webhook.path.endswith("/stripe")
-        ]
-        await until_answer(installation, here[0], 200)
         assert {status for status, _ in await post_all(installation.ingest_url, here)} == {200}
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         try:
