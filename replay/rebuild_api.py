@@ -39,7 +39,7 @@ class Scratch(Document):
     state: Literal["building", "ready"]
     as_of: datetime
     operator: str
-    reason: str
+    reason: str | None
     created_at: datetime
 
 
@@ -52,7 +52,7 @@ class RebuildOrder(BaseModel):
     """Fold a new generation (of `only` some tables), or `apply` one that is ready, or `rollback`."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    reason: str = Field(min_length=1, max_length=MAX_TEXT)
+    reason: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     only: list[str] = []
     apply: int | None = Field(None, gt=0, lt=2**31)
     accept_loss: bool = False

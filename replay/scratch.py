@@ -23,7 +23,7 @@ from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, InvalidTransition
 
-_NAME: Final = re.compile(r"(?!prove|diff)[a-z][a-z0-9_]{0,29}(?<!_facts)\Z")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}(?<!_facts)\Z")
 _LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
@@ -50,9 +50,7 @@ class Moment:
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
-            raise InvalidSelection(
-                f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not prove… or diff… or …_facts"
-            )
+            raise InvalidSelection(f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not …_facts")
 
     @property
     def at(self) -> datetime:

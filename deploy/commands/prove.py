@@ -1,5 +1,6 @@
 """`redrive prove`: the live tables against the log, and a certificate of it."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ def _write(made: Certificate, to: Path) -> None:
 
 def _report(found: Certificate | Recheck, as_json: bool) -> None:
     """Ends the command with its exit code."""
-    if as_json:
+    if as_json or not sys.stdout.isatty():
         print_json(found.model_dump(mode="json"))
     else:
         _print(found)

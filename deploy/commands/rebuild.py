@@ -23,7 +23,7 @@ from replay.scratch import Moment
 from replay.window import LogReader
 from schemas.errors import InvalidTransition
 
-_REASON: Final = click.option("--reason", help="Why; goes into the audit. Required for whatever changes something.")
+_REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,13 @@ def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -
     """Fold the whole log into a new generation, and show what differs from the live one; --apply makes it live."""
     if click.get_current_context().invoked_subcommand is not None:
         return
-    order, author = Order(**flags), _author(runtime, reason)
+    order, author = Order(**flags), Author(runtime.operator, reason)
     found = run(_do(runtime, order, author))
     differs: Diff | None = found.pop("difference", None)
     if as_json:
         print_json(found if differs is None else {**found, "difference": differs.as_document()})
     else:
         _print(found, differs)
-
-
-def _author(runtime: Runtime, reason: str | None) -> Author:
-    if not reason:
-        raise click.UsageError("Missing option '--reason': why; it goes into the audit")
-    return Author(runtime.operator, reason)
 
 
 @asynccontextmanager
@@ -218,7 +212,7 @@ def _print_list(entries: Sequence[dict[str, Any]], names: str) -> None:
 @with_runtime
 def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> None:
     """A generation by its number, or a state of the past by its name. The live one stays."""
-    author = _author(runtime, reason)
+    author = Author(runtime.operator, reason)
 
     async def work() -> None:
         connection = await connect(runtime.settings)

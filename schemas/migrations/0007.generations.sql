@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS redrive.scratches (
     state      text NOT NULL CHECK (state IN ('building', 'ready')),
     as_of      timestamptz NOT NULL,
     operator   text NOT NULL,
-    reason     text NOT NULL,
+    reason     text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -147,7 +147,7 @@ async def test_the_page(tmp_path: Path) -> None:
         assert await readers.fetch("SELECT count(*) FROM scratch_before.orders") == [(0,)]
         await installation.redrive("rebuild", "drop", "before", "--reason", "seen")
         assert (await installation.redrive_json("rebuild", "list"))["scratches"] == []
-        await installation.redrive("rebuild", "--apply", expect=2)
+        await installation.redrive("rebuild", "--apply", "--rollback", expect=2)
         await installation.redrive("rebuild", "--rollback", "--reason", "nowhere to go", expect=1)
         actions = [row[0] for row in await readers.fetch("SELECT action FROM redrive.audit ORDER BY id")]
         flips = ["rebuild.apply", "rebuild.rollback", "rebuild.apply"]

@@ -39,7 +39,7 @@ async def test_a_rebuild_is_ordered_folded_applied_and_taken_back(
     assert (await call("POST", "/api/rebuilds", {**order, "rollback": True}))[0] == 200
     assert await live_and_previous(connection) == (1, 2)
 
-    for body, status in (({}, 400), ({**order, "apply": 9}, 400), ({**order, "only": ["none"]}, 400)):
+    for body, status in (({"reason": ""}, 400), ({**order, "apply": 9}, 400), ({**order, "only": ["none"]}, 400)):
         answered, problem = await call("POST", "/api/rebuilds", body)
         assert (answered, problem["code"]) == (status, "invalid_selection")
     await connection.execute("INSERT INTO redrive.lost_ranges VALUES (2, $1, 0, 0, 5)", topic)

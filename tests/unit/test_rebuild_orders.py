@@ -1,4 +1,4 @@
-"""What a rebuild is asked over HTTP: one order at a time, with a reason."""
+"""What a rebuild is asked over HTTP: one order at a time."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from schemas.errors import InvalidSelection
 @pytest.mark.parametrize(
     "body",
     [
-        {},
         {"reason": ""},
         {"reason": "a\0b"},
         {"reason": "x", "only": "payments"},
