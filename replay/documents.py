@@ -1,10 +1,11 @@
-"""What the routes of events, dead letters and corrections take and answer, for `replay.openapi`. Must not route."""
+"""What the operators' routes take and answer, for `replay.openapi`; some have theirs beside them. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from schemas.control import State
 from schemas.openapi import Document
 
 EventStatus = Literal["applied", "ignored", "dead"]
@@ -126,3 +127,76 @@ class CorrectionDone(Document):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     dry_run: bool
+
+
+class SourceEntry(Document):
+    """A source and its state; `events` counts by status. One that is no longer configured has only events."""
+
+    source: str
+    provider: str | None = None
+    topic: str | None = None
+    secrets: int | None = None
+    state: State | None = None
+    since: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    events: dict[EventStatus, int]
+
+
+class Sources(Document):
+    sources: list[SourceEntry]
+
+
+class Changed(Document):
+    source: str
+    state: State
+    was: State
+
+
+class Reason(BaseModel):
+    """May be left out, the whole body too."""
+
+    reason: str | None = None
+
+
+class Held(Document):
+    """Times are arrivals; `dropped` counts by minute."""
+
+    held: int
+    released: int
+    verify_now: int
+    first_arrival: datetime | None
+    last_arrival: datetime | None
+    dropped: dict[str, int]
+
+
+class QuarantineList(Document):
+    sources: dict[str, Held]
+
+
+class ReleaseOrder(BaseModel):
+    source: str | list[str]
+    dry_run: bool = False
+    reason: str | None = None
+
+
+class Released(Document):
+    released: int
+    duplicates: int
+    still_failing: int
+    released_before: int
+    dry_run: bool
+
+
+class AuditEntry(Document):
+    id: int
+    at: datetime
+    operator: str
+    action: str
+    reason: str | None
+    details: dict[str, Any]
+
+
+class Audit(Document):
+    audit: list[AuditEntry]
+    cursor: int | None

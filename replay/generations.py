@@ -10,12 +10,11 @@ from typing import Any, Final, LiteralString
 import asyncpg
 import orjson
 
-from replay import audit
 from replay.audit import Author
 from replay.ports import Code, Connection, Foldings, GenerationFolding
 from replay.read_models import Declared
 from replay.window import LogReader
-from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
+from schemas.errors import InvalidSelection
 from schemas.facts import TABLES
 
 Partition = tuple[str, int]
@@ -47,39 +46,9 @@ _LOST: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1 ORDER BY 1, 2, 3
 """
 _VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
-_NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
-_CUT: Final[LiteralString] = """
-    SELECT topic, partition, next_offset FROM redrive.positions
-    WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
-"""
-_INSERT: Final[LiteralString] = """
-    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason)
-    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4 FROM redrive.generations
-    RETURNING generation
-"""
 _READY: Final[LiteralString] = """
     UPDATE redrive.generations SET state = 'ready', ready_at = now() WHERE generation = $1 AND state = 'building'
 """
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
-_DROP: Final[LiteralString] = """
-    UPDATE redrive.generations SET state = 'dropped', dropped_at = now()
-    WHERE generation = $1 AND generation <> (SELECT live FROM redrive.generation)
-    RETURNING generation
-"""
-_DROPPED: Final[LiteralString] = """
-    SELECT generation FROM redrive.generations AS g
-    WHERE state = 'dropped' AND to_regnamespace('gen_' || generation) IS NOT NULL
-"""
-_FORGET: Final[LiteralString] = """
-    WITH p AS (DELETE FROM redrive.positions WHERE generation = $1),
-         l AS (DELETE FROM redrive.lost_ranges WHERE generation = $1),
-         v AS (DELETE FROM redrive.generation_versions WHERE generation = $1)
-    UPDATE redrive.generation SET previous = NULL WHERE previous = $1
-"""
-_BEGIN: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild'))"
-_BEGUN: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.rebuild'))"
-_HOLD: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild.generation'), $1)"
 _TRY_TO_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.rebuild.generation'), $1)"
 _LET_GO: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.rebuild.generation'), $1)"
 # A view of somebody's own that reads the facts would go with them.
@@ -191,66 +160,9 @@ def tables_named(names: tuple[str, ...]) -> frozenset[str] | None:
     return frozenset(names) or None
 
 
-async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
-    """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built."""
-    await connection.execute(_BEGIN)
-    try:
-        for one in await kept(connection):
-            if one.state != "building":
-                continue
-            is_older = await older_projections(connection, one.number, ports.code)
-            if one.only != only or (only is None and is_older) or await is_beyond(connection, one.number, ports.code):
-                raise InvalidTransition(
-                    f"generation {one.number} is being built, of other tables or by other code: let it end, or"
-                    f" `redrive rebuild drop {one.number}`"
-                )
-            return one
-        number = await _create(connection, ports, only, author)
-        return await find(connection, number)
-    finally:
-        await connection.execute(_BEGUN)
-
-
-async def _create(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> int:
-    """All of it or nothing: one transaction, whose snapshot is the cut at which tables are copied."""
-    async with connection.transaction(isolation="repeatable_read"):
-        live: int = await connection.fetchval(_LIVE)
-        cut = [] if only is None else [tuple(row) for row in await connection.fetch(_CUT)]
-        named = None if only is None else sorted(only)
-        number: int = await connection.fetchval(
-            _INSERT, named, orjson.dumps(cut).decode(), author.operator, author.reason
-        )
-        await audit.note(connection, *author_of("rebuild.build", author), generation=number, only=named)
-        try:
-            await ports.create(connection, number)
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise Misconfigured(
-                "this login may not make a generation: that is for the owner of the database (`redrive migrate`'s)"
-            ) from error
-        if only is not None:
-            for table in TABLES:
-                if table.name not in only:
-                    await _copy(connection, table.name, [c.name for c in table.columns], live, number)
-        noted = {} if only is None else {row[0]: row[1] for row in await connection.fetch(_VERSIONS, live)}
-        versions = {
-            name: version if only is None or writes <= only else min(version, noted.get(name, version))
-            for name, (version, writes) in ports.code.items()
-        }
-        await connection.execute(_NOTE_VERSIONS, number, list(versions), list(versions.values()))
-    return number
-
-
 def author_of(action: str, author: Author) -> tuple[str, str, str | None]:
     """(operator, action, reason), as `audit.note` takes them."""
     return author.operator, action, author.reason
-
-
-async def _copy(connection: Connection, table: str, columns: list[str], source: int, target: int) -> None:
-    names = ", ".join(columns)
-    # Identifiers of our own declarations, and numbers.
-    await connection.execute(
-        f"INSERT INTO gen_{target}.{table} ({names}) SELECT {names} FROM gen_{source}.{table}"  # noqa: S608
-    )
 
 
 async def note_ready(connection: Connection, number: int) -> None:
@@ -267,35 +179,6 @@ async def let_go(connection: Connection, number: int) -> None:
     await connection.execute(_LET_GO, number)
 
 
-async def drop(connection: Connection, number: int, author: Author) -> None:
-    """Raises `InvalidSelection`, and `InvalidTransition` for the live one or one that views of others read."""
-    one = await find(connection, number)
-    if one.is_live:
-        raise InvalidTransition(f"generation {number} is live")
-    if found := await readers(connection, one.schema):
-        raise InvalidTransition(f"{', '.join(found)} would go with generation {number}, whose tables they read")
-    await audit.note(connection, *author_of("rebuild.drop", author), generation=number)
-    # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.
-    async with connection.transaction():
-        await connection.execute(_LOCK)
-        if await connection.fetchval(_DROP, number) is None:
-            raise InvalidTransition(f"generation {number} is live")
-    await sweep(connection)
-
-
 async def readers(connection: Connection, schema: str) -> list[str]:
     """Views of other schemas over the facts in this one."""
     return [row["name"] for row in await connection.fetch(_DEPENDENTS, schema)]
-
-
-async def sweep(connection: Connection) -> None:
-    """The tables of generations that were dropped, and whose dropping was cut short."""
-    for row in await connection.fetch(_DROPPED):
-        number = row["generation"]
-        await connection.execute(_HOLD, number)
-        try:
-            async with connection.transaction():
-                await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
-                await connection.execute(_FORGET, number)
-        finally:
-            await let_go(connection, number)

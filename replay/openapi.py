@@ -1,6 +1,5 @@
 """What the operators' service says of itself at `/openapi.json`. Must not route: a test holds it to the routes."""
 
-from datetime import datetime
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -8,13 +7,19 @@ from pydantic import BaseModel
 
 from replay.corrections import Order
 from replay.documents import (
+    Audit,
+    Changed,
     CorrectionDone,
     DeadLetterList,
     Events,
-    EventStatus,
+    QuarantineList,
+    Reason,
+    Released,
+    ReleaseOrder,
     RequeueDone,
     RequeueOrder,
     ShownEvent,
+    Sources,
 )
 from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
@@ -24,83 +29,8 @@ from replay.rebuild_api import RebuildOrder, Rebuilds, Rebuilt
 from replay.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
-from schemas.control import State
 from schemas.errors import OPERATOR_PROBLEMS
-from schemas.openapi import HEALTH, Answer, Description, Document, Operation, Parameter, describe
-
-
-class SourceEntry(Document):
-    """A source and its state; `events` counts by status. One that is no longer configured has only events."""
-
-    source: str
-    provider: str | None = None
-    topic: str | None = None
-    secrets: int | None = None
-    state: State | None = None
-    since: str | None = None
-    by: str | None = None
-    reason: str | None = None
-    events: dict[EventStatus, int]
-
-
-class Sources(Document):
-    sources: list[SourceEntry]
-
-
-class Changed(Document):
-    source: str
-    state: State
-    was: State
-
-
-class Reason(BaseModel):
-    """May be left out, the whole body too."""
-
-    reason: str | None = None
-
-
-class Held(Document):
-    """Times are arrivals; `dropped` counts by minute."""
-
-    held: int
-    released: int
-    verify_now: int
-    first_arrival: datetime | None
-    last_arrival: datetime | None
-    dropped: dict[str, int]
-
-
-class QuarantineList(Document):
-    sources: dict[str, Held]
-
-
-class ReleaseOrder(BaseModel):
-    source: str | list[str]
-    dry_run: bool = False
-    reason: str | None = None
-
-
-class Released(Document):
-    released: int
-    duplicates: int
-    still_failing: int
-    released_before: int
-    dry_run: bool
-
-
-class AuditEntry(Document):
-    id: int
-    at: datetime
-    operator: str
-    action: str
-    reason: str | None
-    details: dict[str, Any]
-
-
-class Audit(Document):
-    audit: list[AuditEntry]
-    cursor: int | None
-
+from schemas.openapi import HEALTH, Answer, Description, Operation, Parameter, describe
 
 _ALWAYS: Final = (
     "unauthorized",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from replay import generations, scratch
+from replay import generations, lifecycle, scratch
 from replay.audit import Author
 from replay.flip import flip, previous, require_whole
 from replay.generations import Ports
@@ -122,5 +122,5 @@ def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.
 async def _begin(ports: Ports, order: RebuildOrder, author: Author) -> dict[str, Any]:
     only = generations.tables_named(tuple(order.only))
     async with ports.pool.acquire() as connection:
-        generation = await generations.begin(connection, ports, only, author)
+        generation = await lifecycle.begin(connection, ports, only, author)
     return {"generation": generation.number, "state": generation.state, "previous": None}

@@ -13,7 +13,7 @@ from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.times import TIME
 from deploy.wiring import Runtime, connect, open_pool
-from replay import generations, scratch
+from replay import generations, lifecycle, scratch
 from replay.audit import Author
 from replay.diff import Diff, difference
 from replay.flip import flip, previous, require_whole
@@ -111,9 +111,9 @@ def _moment(name: str | None, at_ms: int) -> Moment:
 
 async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author) -> dict[str, Any]:
     async with ports.pool.acquire() as connection:
-        await generations.sweep(connection)
+        await lifecycle.sweep(connection)
         await scratch.sweep(connection)
-        generation = await generations.begin(connection, ports, generations.tables_named(order.only), author)
+        generation = await lifecycle.begin(connection, ports, generations.tables_named(order.only), author)
     with _Bar("folding the log") as advance:
         fold = await build(ports, generation, reader, advance)
     async with ports.pool.acquire() as connection:
@@ -218,7 +218,7 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
         connection = await connect(runtime.settings)
         try:
             if which.isdigit():
-                await generations.drop(connection, int(which), author)
+                await lifecycle.drop(connection, int(which), author)
             else:
                 await scratch.drop(connection, which, author)
         finally:

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from deploy.folding import code
 from processors import projections
 from replay import flip as flipping
-from replay import generations, scratch
+from replay import generations, lifecycle, scratch
 from replay.diff import difference
 from replay.flip import require_whole
 from replay.follower import Follower
@@ -125,7 +125,7 @@ async def test_a_generation_that_is_being_built_is_gone_on_with_by_whoever_follo
     stack: Stack, folded_topic: str, ports: Ports, connection: Any
 ) -> None:
     """Its command was killed right after it had made the tables."""
-    await generations.begin(connection, ports, None, TESTER)
+    await lifecycle.begin(connection, ports, None, TESTER)
     async with following(ports):
         await until(of_live(connection, 2), "the fold")
 
@@ -144,7 +144,7 @@ async def test_only_some_tables_are_folded_anew_and_the_others_are_copied(
     """A row that somebody wrote by hand stays in a table that is copied, and goes from one that is folded."""
     await connection.execute("INSERT INTO gen_1.invoices (source, invoice_id) VALUES ('x', 'by hand')")
     await connection.execute("INSERT INTO gen_1.payments (source, payment_intent_id) VALUES ('x', 'by hand')")
-    generation = await generations.begin(connection, ports, frozenset({"payments"}), TESTER)
+    generation = await lifecycle.begin(connection, ports, frozenset({"payments"}), TESTER)
     await produce(stack.servers, batch(spoiled_topic, range(RECORDS + 30, RECORDS + 60)))
     async with run_worker(stack, database_url, spoiled_topic, spoiled_topic, tmp_path):
 
@@ -243,13 +243,13 @@ async def test_a_generation_is_dropped_with_all_that_is_known_of_it_but_never_th
 ) -> None:
     await apply(ports, (await rebuild(ports)).number)
     with pytest.raises(InvalidTransition, match="is live"):
-        await generations.drop(connection, 2, TESTER)
+        await lifecycle.drop(connection, 2, TESTER)
     await connection.execute("CREATE VIEW public.mine AS SELECT source FROM gen_1.payments")
     with pytest.raises(InvalidTransition, match="mine would go with generation 1"):
-        await generations.drop(connection, 1, TESTER)
+        await lifecycle.drop(connection, 1, TESTER)
     await connection.execute("DROP VIEW public.mine")
     async with following(ports):
-        await generations.drop(connection, 1, TESTER)
+        await lifecycle.drop(connection, 1, TESTER)
     assert await live_and_previous(connection) == (2, None)
     assert await connection.fetchval("SELECT to_regnamespace('gen_1')") is None
     assert await positions_of(connection, 1) == {}
@@ -258,7 +258,7 @@ async def test_a_generation_is_dropped_with_all_that_is_known_of_it_but_never_th
     # Whoever drops is killed before the tables are gone.
     await rebuild(ports)
     await connection.execute("UPDATE redrive.generations SET state = 'dropped' WHERE generation = 3")
-    await generations.sweep(connection)
+    await lifecycle.sweep(connection)
     assert await connection.fetchval("SELECT to_regnamespace('gen_3')") is None
 
 

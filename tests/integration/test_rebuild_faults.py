@@ -13,7 +13,7 @@ import asyncpg
 
 from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding
-from replay import generations
+from replay import generations, lifecycle
 from replay.flip import flip
 from replay.rebuild import build
 from tests.conftest import Stack
@@ -101,10 +101,10 @@ async def rebuild_and_apply(stack: Stack, url: str, before: int, fate: Fate) -> 
     changes = {"foldings": foldings, "create": create, "point": point, "live_folding": live_folding}
     async with rebuilding(stack, url, **changes) as ports:
         async with ports.pool.acquire() as connection:
-            await generations.sweep(connection)
+            await lifecycle.sweep(connection)
             live, _ = await live_and_previous(connection)
             if live == before:
-                generation = await generations.begin(connection, ports, None, TESTER)
+                generation = await lifecycle.begin(connection, ports, None, TESTER)
         if live == before:
             async with ports.open_log() as reader:
                 await build(ports, generation, reader, lambda *_: None)
@@ -116,7 +116,7 @@ async def rebuild_and_apply(stack: Stack, url: str, before: int, fate: Fate) -> 
                         "UPDATE redrive.generations SET state = 'dropped' WHERE generation = $1", before
                     )
                 fate.reached("while it is dropped")
-            await generations.sweep(connection)
+            await lifecycle.sweep(connection)
 
 
 async def test_a_rebuild_killed_at_every_step_ends_as_one_that_was_not(

@@ -8,7 +8,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from deploy.local import kafka_class_path
+from deploy.kafka_jars import kafka_class_path
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.processes import free_ports

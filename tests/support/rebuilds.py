@@ -12,7 +12,7 @@ from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.rebuilding import POOL_CONNECTIONS
 from processors.projections.base import Event
-from replay import generations
+from replay import generations, lifecycle
 from replay.audit import Author
 from replay.flip import flip
 from replay.fold_log import LogFold
@@ -74,7 +74,7 @@ def with_a_bug(original: Callable[..., Any]) -> Callable[..., Iterator[Event]]:
 
 async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generation:
     async with ports.pool.acquire() as connection:
-        generation = await generations.begin(connection, ports, only, TESTER)
+        generation = await lifecycle.begin(connection, ports, only, TESTER)
     async with ports.open_log() as reader:
         await build(ports, generation, reader, lambda *_: None)
     async with ports.pool.acquire() as connection:

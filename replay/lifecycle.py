@@ -1,0 +1,141 @@
+"""Generations are made, and dropped: each whole or not at all, whoever is killed in between. Must not fold anything."""
+
+from typing import Final, LiteralString
+
+import asyncpg
+import orjson
+
+from replay import audit
+from replay.audit import Author
+from replay.generations import (
+    Generation,
+    Ports,
+    author_of,
+    find,
+    is_beyond,
+    kept,
+    let_go,
+    older_projections,
+    readers,
+    versions_of,
+)
+from replay.ports import Connection
+from schemas.errors import InvalidTransition, Misconfigured
+from schemas.facts import TABLES
+
+_CUT: Final[LiteralString] = """
+    SELECT topic, partition, next_offset FROM redrive.positions
+    WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
+"""
+_INSERT: Final[LiteralString] = """
+    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason)
+    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4 FROM redrive.generations
+    RETURNING generation
+"""
+_NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
+_DROP: Final[LiteralString] = """
+    UPDATE redrive.generations SET state = 'dropped', dropped_at = now()
+    WHERE generation = $1 AND generation <> (SELECT live FROM redrive.generation)
+    RETURNING generation
+"""
+_DROPPED: Final[LiteralString] = """
+    SELECT generation FROM redrive.generations AS g
+    WHERE state = 'dropped' AND to_regnamespace('gen_' || generation) IS NOT NULL
+"""
+_FORGET: Final[LiteralString] = """
+    WITH p AS (DELETE FROM redrive.positions WHERE generation = $1),
+         l AS (DELETE FROM redrive.lost_ranges WHERE generation = $1),
+         v AS (DELETE FROM redrive.generation_versions WHERE generation = $1)
+    UPDATE redrive.generation SET previous = NULL WHERE previous = $1
+"""
+_BEGIN: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild'))"
+_BEGUN: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.rebuild'))"
+_HOLD: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild.generation'), $1)"
+_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
+_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
+
+
+async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
+    """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built."""
+    await connection.execute(_BEGIN)
+    try:
+        for one in await kept(connection):
+            if one.state != "building":
+                continue
+            is_older = await older_projections(connection, one.number, ports.code)
+            if one.only != only or (only is None and is_older) or await is_beyond(connection, one.number, ports.code):
+                raise InvalidTransition(
+                    f"generation {one.number} is being built, of other tables or by other code: let it end, or"
+                    f" `redrive rebuild drop {one.number}`"
+                )
+            return one
+        number = await _create(connection, ports, only, author)
+        return await find(connection, number)
+    finally:
+        await connection.execute(_BEGUN)
+
+
+async def _create(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> int:
+    """All of it or nothing: one transaction, whose snapshot is the cut at which tables are copied."""
+    async with connection.transaction(isolation="repeatable_read"):
+        live: int = await connection.fetchval(_LIVE)
+        cut = [] if only is None else [tuple(row) for row in await connection.fetch(_CUT)]
+        named = None if only is None else sorted(only)
+        number: int = await connection.fetchval(
+            _INSERT, named, orjson.dumps(cut).decode(), author.operator, author.reason
+        )
+        await audit.note(connection, *author_of("rebuild.build", author), generation=number, only=named)
+        try:
+            await ports.create(connection, number)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Misconfigured(
+                "this login may not make a generation: that is for the owner of the database (`redrive migrate`'s)"
+            ) from error
+        if only is not None:
+            for table in TABLES:
+                if table.name not in only:
+                    await _copy(connection, table.name, [c.name for c in table.columns], live, number)
+        noted = {} if only is None else await versions_of(connection, live)
+        versions = {
+            name: version if only is None or writes <= only else min(version, noted.get(name, version))
+            for name, (version, writes) in ports.code.items()
+        }
+        await connection.execute(_NOTE_VERSIONS, number, list(versions), list(versions.values()))
+    return number
+
+
+async def _copy(connection: Connection, table: str, columns: list[str], source: int, target: int) -> None:
+    names = ", ".join(columns)
+    # Identifiers of our own declarations, and numbers.
+    await connection.execute(
+        f"INSERT INTO gen_{target}.{table} ({names}) SELECT {names} FROM gen_{source}.{table}"  # noqa: S608
+    )
+
+
+async def drop(connection: Connection, number: int, author: Author) -> None:
+    """Raises `InvalidSelection`, and `InvalidTransition` for the live one or one that views of others read."""
+    one = await find(connection, number)
+    if one.is_live:
+        raise InvalidTransition(f"generation {number} is live")
+    if found := await readers(connection, one.schema):
+        raise InvalidTransition(f"{', '.join(found)} would go with generation {number}, whose tables they read")
+    await audit.note(connection, *author_of("rebuild.drop", author), generation=number)
+    # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        if await connection.fetchval(_DROP, number) is None:
+            raise InvalidTransition(f"generation {number} is live")
+    await sweep(connection)
+
+
+async def sweep(connection: Connection) -> None:
+    """The tables of generations that were dropped, and whose dropping was cut short."""
+    for row in await connection.fetch(_DROPPED):
+        number = row["generation"]
+        await connection.execute(_HOLD, number)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
+                await connection.execute(_FORGET, number)
+        finally:
+            await let_go(connection, number)
