@@ -23,7 +23,10 @@ _CREATE: Final[LiteralString] = (
 )
 _PROGRESS: Final[LiteralString] = "UPDATE redrive.proofs SET progress = $2 WHERE id = $1"
 _FINISH: Final[LiteralString] = """
-    UPDATE redrive.proofs SET state = $2, certificate = $3::json, error = $4, finished_at = now() WHERE id = $1
+    UPDATE redrive.proofs
+    SET state = $2, certificate = $3::json, error = $4, finished_at = now(),
+        progress = CASE $2 WHEN 'done' THEN 1 ELSE progress END
+    WHERE id = $1
 """
 _ENTRY: Final = "id, state, operator, reason, progress, error, created_at, finished_at"
 _LIST: Final = (

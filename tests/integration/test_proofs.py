@@ -45,7 +45,13 @@ async def test_a_proof_is_asked_for_and_its_certificate_read(
 
     await until(ended, "the proof")
     status, found = await call("GET", f"/api/proofs/{begun['id']}")
-    assert (status, found["state"], found["verdict"], found["error"]) == (200, "done", "equal", None)
+    assert (status, found["state"], found["verdict"], found["error"], found["progress"]) == (
+        200,
+        "done",
+        "equal",
+        None,
+        1,
+    )
     certificate = Certificate.model_validate(found["certificate"])
     assert certificate.contradictions() == []
     assert certificate.counts.records == 30
