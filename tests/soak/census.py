@@ -61,9 +61,10 @@ class Census:
                 sample = (time.monotonic() - self.started, process.pid, _bytes_of(role, process))
                 self.samples.setdefault(role, []).append(sample)
 
-    def report(self) -> dict[str, dict[str, float]]:
-        """Of each role the greatest size, and of the process that lived longest its life and, once warm, its growth."""
-        found = {}
+    def report(self) -> dict[str, dict[str, float | list[float]]]:
+        """Of each role the greatest size, and of the process that lived longest its life, its size at each tenth of it and,
+        once warm, its growth."""
+        found: dict[str, dict[str, float | list[float]]] = {}
         for role, samples in sorted(self.samples.items()):
             lives: dict[int, list[tuple[float, int]]] = {}
             for at, pid, size in samples:
@@ -78,6 +79,9 @@ class Census:
                 "first_warm_mib": round(warm[0][1] / MEBIBYTE, 1),
                 "last_mib": round(warm[-1][1] / MEBIBYTE, 1),
                 "growth_mib_per_hour": round(_slope(warm) * 3600 / MEBIBYTE, 1),
+                "tenths_mib": [
+                    round(longest[(len(longest) - 1) * tenth // 10][1] / MEBIBYTE, 1) for tenth in range(1, 11)
+                ],
             }
         return found
 
