@@ -13,6 +13,7 @@ from deploy import roles
 from deploy.wiring import user_name
 from replay import read_models
 from replay.read_models import NOTHING_DECLARED, Declared
+from schemas import table_sql
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
@@ -109,7 +110,7 @@ async def create_generation(connection: Connection, generation: int, declared: D
                 continue
             # A column that a later version declares: empty until a replay of the whole log fills it.
             await connection.execute(
-                f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table.column_ddl(column)}"
+                f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table_sql.column(table, column)}"
             )
     await read_models.create_declared_indexes(connection, declared, schema)
     await roles.grant_facts(connection, schema)

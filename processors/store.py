@@ -8,6 +8,7 @@ import asyncpg
 
 from processors.failures import verdict_of
 from processors.fold import Changes, Dead, Folded, combine, dead_record
+from schemas import table_sql
 from schemas.errors import PoisonRecord, RedriveError
 from schemas.facts import TABLES
 from schemas.masking import describe
@@ -102,7 +103,7 @@ class FactStore:
     def __init__(self, schema: str, dead_letters: DeadLetters, is_indexing: bool = False) -> None:
         self._dead_letters = dead_letters
         self._is_indexing = is_indexing
-        self._upserts = {table: table.upsert_sql(schema) for table in TABLES}
+        self._upserts = {table: table_sql.upsert(table, schema) for table in TABLES}
 
     async def commit(
         self,

@@ -16,6 +16,7 @@ from replay.plan import Plan
 from replay.ports import Connection, Folding, Outcome
 from replay.read_models import SESSION, create_facts
 from replay.window import LogReader
+from schemas import table_sql
 from schemas.facts import TABLES
 from schemas.lattice import Table
 
@@ -122,7 +123,7 @@ async def _join(connection: Connection, table: Table[Any], live: str) -> TableCh
     """Let the session's rows take in the live ones of their keys; make the table as a replay would leave it."""
     # Nothing else gathers statistics of what one session sees.
     await connection.execute(f"ANALYZE {SESSION}.{table.name}")
-    await connection.execute(table.absorb_sql(SESSION, live), timeout=PATIENCE_SECONDS)
+    await connection.execute(table_sql.absorb(table, SESSION, live), timeout=PATIENCE_SECONDS)
     row: Any = await connection.fetchrow(_count_sql(table, live), timeout=PATIENCE_SECONDS)
     change = TableChange(row["added"], row["changed"])
     await connection.execute(_facts_sql(table, live, change))

@@ -8,6 +8,7 @@ from typing import Final
 import asyncpg
 
 from replay.ports import Connection
+from schemas import table_sql
 from schemas.errors import Misconfigured
 from schemas.facts import PLUGGED_IN, TABLES
 
@@ -34,7 +35,7 @@ async def create_facts(connection: Connection, schema: str, is_kept: bool = True
     if schema != SESSION:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
-        ddl = table.ddl(schema)
+        ddl = table_sql.create(table, schema)
         await _declare(connection, ddl if is_kept else ddl.replace("CREATE TABLE", "CREATE UNLOGGED TABLE", 1))
 
 
@@ -45,7 +46,7 @@ async def create_views(connection: Connection, facts: str, views: str = PUBLIC) 
     """
     await connection.execute(_placed(_sql("views.sql"), facts, views))
     for table in PLUGGED_IN:
-        await _declare(connection, table.view_ddl(_place(facts), _place(views)))
+        await _declare(connection, table_sql.view(table, _place(facts), _place(views)))
 
 
 def tables_behind() -> dict[str, frozenset[str]]:

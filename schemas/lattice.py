@@ -1,4 +1,4 @@
-"""Merge policies, and from one declaration both the Python join and the upsert SQL.
+"""Merge policies, and the Python join that is made from a table's declaration; its SQL is made in `table_sql`.
 
 A fact table is a join-semilattice: merging is associative, commutative and idempotent, so a table is a function of the
 *set* of records, whatever their order and repetition. NULL is the bottom of every column. Must not know any table.
@@ -111,22 +111,7 @@ def canonical_json(value: object) -> bytes:
     return orjson.dumps(value, default=_encode_default, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
 
 
-_SQL_TYPES: Final[dict[type, str]] = {
-    str: 'text COLLATE "C"',
-    int: "bigint",
-    bool: "boolean",
-    datetime: "timestamptz",
-    Decimal: "numeric(12,3)",
-    bytes: "bytea",
-}
-_ARRAY_TYPES: Final[dict[type, str]] = {
-    str: "text[]",
-    int: "bigint[]",
-    bool: "boolean[]",
-    datetime: "timestamptz[]",
-    Decimal: "numeric[]",
-    bytes: "bytea[]",
-}
+VALUE_TYPES: Final = (str, int, bool, datetime, Decimal, bytes)
 
 
 @dataclass(frozen=True)
@@ -137,14 +122,6 @@ class Column:
     type: type
     policy: Policy
     is_hidden: bool = False
-
-    @property
-    def sql_type(self) -> str:
-        return _SQL_TYPES[self.type]
-
-    @property
-    def array_type(self) -> str:
-        return _ARRAY_TYPES[self.type]
 
 
 @dataclass(frozen=True)
@@ -230,7 +207,7 @@ class Table(Generic[F]):
                 merged[group.version] = right[group.version]
                 for member in group.members:
                     merged[member] = right[member]
-        for position, policy in self._independent:
+        for position, policy in self.independent:
             merged[position] = _join_value(policy, left[position], right[position])
         if disagrees:
             merged[-1] = True
@@ -247,7 +224,8 @@ class Table(Generic[F]):
         return [joined[key] for key in sorted(joined)]
 
     @cached_property
-    def _independent(self) -> tuple[tuple[int, Policy], ...]:
+    def independent(self) -> tuple[tuple[int, Policy], ...]:
+        """Columns that merge by themselves: neither keys nor under a version."""
         grouped = {i for group in self.groups for i in (*group.members, group.version)}
         return tuple(
             (i, column.policy)
@@ -255,82 +233,13 @@ class Table(Generic[F]):
             if i not in grouped and not isinstance(column.policy, Key)
         )
 
-    def ddl(self, schema: str) -> str:
-        """CREATE TABLE for one generation."""
-        lines = [f"    {self.column_ddl(column)}" for column in self.columns]
-        lines.append(f"    PRIMARY KEY ({', '.join(self.keys)})")
-        return f"CREATE TABLE IF NOT EXISTS {schema}.{self.name} (\n" + ",\n".join(lines) + "\n)"
-
-    def view_ddl(self, facts: str, views: str) -> str:
-        """CREATE VIEW of what is declared, without what carries the merge. Grants on it stay.
-
-        Both say what stands before the name: `gen_1.`.
-        """
-        names = ", ".join(self._plain)
-        return f"CREATE OR REPLACE VIEW {views}{self.name} AS SELECT {names} FROM {facts}{self.name}"  # noqa: S608
-
-    def column_ddl(self, column: Column) -> str:
-        """Name, type and null-ness, as in CREATE TABLE and ALTER TABLE."""
-        null = " NOT NULL" if column.name in self.keys else ""
-        if column.type is bytes:
-            null = " NOT NULL DEFAULT ''"
-        elif column.name == DISAGREEMENT:
-            null = " NOT NULL DEFAULT false"
-        return f"{column.name} {column.sql_type}{null}"
-
-    def upsert_sql(self, schema: str) -> str:
-        """One statement that joins arrays of rows, one array per column, into the table.
-
-        A row that brings nothing new is not rewritten, so that a replay leaves no dead tuples and touches no page.
-        """
-        arrays = ", ".join(f"${i}::{column.array_type}" for i, column in enumerate(self.columns, start=1))
-        return self._join_sql(schema, f"SELECT * FROM unnest({arrays})")  # noqa: S608
-
-    def absorb_sql(self, schema: str, other: str) -> str:
-        """One statement that joins into the rows of one schema what another holds under their keys."""
-        keys = " AND ".join(f"ours.{key} = theirs.{key}" for key in self.keys)
-        rows = (
-            f"SELECT {self.names} FROM {other}.{self.name} AS theirs "  # noqa: S608
-            f"WHERE EXISTS (SELECT FROM {schema}.{self.name} AS ours WHERE {keys})"
-        )
-        return self._join_sql(schema, rows)
-
     @property
     def names(self) -> str:
         """The stored columns, as a list for SQL."""
         return ", ".join(column.name for column in self.columns)
 
-    def _join_sql(self, schema: str, rows: str) -> str:
-        sets: list[str] = []
-        news: list[str] = []
-        disagreements: list[str] = []
-        for group in self.groups:
-            version = self.columns[group.version].name
-            newer = f"EXCLUDED.{version} > t.{version}"
-            news.append(newer)
-            sets.append(f"{version} = GREATEST(t.{version}, EXCLUDED.{version})")
-            sets += [f"{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END" for name in group.names]
-            if group.is_constant:
-                disagreements.append(f"coalesce(t.{group.names[0]} <> EXCLUDED.{group.names[0]}, false)")
-        for position, policy in self._independent:
-            name = self.columns[position].name
-            if name == DISAGREEMENT:
-                terms = " OR ".join([f"t.{name}", f"EXCLUDED.{name}", *disagreements])
-                sets.append(f"{name} = {terms}")
-                news.append(f"(NOT t.{name} AND ({terms}))")
-                continue
-            merged = _merge_sql(policy, name)
-            sets.append(f"{name} = {merged}")
-            news.append(f"{merged} IS DISTINCT FROM t.{name}")
-        action = f"UPDATE SET {', '.join(sets)} WHERE {' OR '.join(news)}" if sets else "NOTHING"
-        # The parts are identifiers and policies of our own declarations; values only ever travel as parameters.
-        return (
-            f"INSERT INTO {schema}.{self.name} AS t ({self.names}) {rows} "
-            f"ON CONFLICT ({', '.join(self.keys)}) DO {action}"
-        )
-
     def arrays(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-        """Transpose rows into the parameters of `upsert_sql`."""
+        """Transpose rows into the parameters of `table_sql.upsert`."""
         return list(zip(*rows, strict=True))
 
 
@@ -342,19 +251,6 @@ def _join_value(policy: Policy, left: Any, right: Any) -> Any:
     if isinstance(policy, Ranked):
         return max(left, right, key=policy.values.index)
     return max(left, right)
-
-
-def _merge_sql(policy: Policy, name: str) -> str:
-    if isinstance(policy, Min):
-        return f"LEAST(t.{name}, EXCLUDED.{name})"
-    if isinstance(policy, Ranked):
-        values = "ARRAY[" + ", ".join(f"'{value}'" for value in policy.values) + "]"
-
-        def rank(row: str) -> str:
-            return f"coalesce(array_position({values}, {row}.{name}), 0)"
-
-        return f"CASE WHEN {rank('EXCLUDED')} > {rank('t')} THEN EXCLUDED.{name} ELSE t.{name} END"
-    return f"GREATEST(t.{name}, EXCLUDED.{name})"
 
 
 def _declared_columns(fact: type[Fact]) -> list[Column]:
@@ -374,7 +270,7 @@ def _declared_columns(fact: type[Fact]) -> list[Column]:
 def _value_type(hint: Any) -> type:
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if hint not in _SQL_TYPES:
+    if hint not in VALUE_TYPES:
         raise TypeError(f"no column type for {hint}")
     return hint  # type: ignore[no-any-return]
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import table_sql
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 from tests.property.strategies import rows
@@ -56,7 +57,7 @@ async def test_the_upsert_is_the_python_join(
     await transaction.start()
     try:
         for batch in batches:
-            await connection.execute(table.upsert_sql("gen_1"), *table.arrays(table.join_all(batch)))
+            await connection.execute(table_sql.upsert(table, "gen_1"), *table.arrays(table.join_all(batch)))
         columns = ", ".join(column.name for column in table.columns)
         stored = {
             tuple(row)[: len(table.keys)]: tuple(row)
@@ -80,7 +81,7 @@ async def test_writing_again_rewrites_no_row(
     await transaction.start()
     try:
         written = table.arrays(table.join_all(batch))
-        await connection.execute(table.upsert_sql("gen_1"), *written)
-        assert await connection.execute(table.upsert_sql("gen_1"), *written) == "INSERT 0 0"
+        await connection.execute(table_sql.upsert(table, "gen_1"), *written)
+        assert await connection.execute(table_sql.upsert(table, "gen_1"), *written) == "INSERT 0 0"
     finally:
         await transaction.rollback()
