@@ -21,7 +21,7 @@ import pytest
 from deploy.local import EmbeddedPostgres
 from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.soak.census import by_role
-from tests.support.brokers import Brokers
+from tests.support.brokers import Brokers, cluster
 from tests.support.disks import small_disk
 from tests.support.network import Proxy, proxy
 from tests.support.processes import Installation, free_ports
@@ -251,6 +251,31 @@ async def test_kills_at_random_moments_lose_nothing_and_double_nothing(told: Tol
         victims[role].kill()
     await sending
     await told.is_in_the_tables()
+
+
+async def test_brokers_of_a_cluster_that_die_cost_nothing(tmp_path: Path) -> None:
+    """Every record is on three, and two are needed: one may go; without two of them the spool takes what comes."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    order = random.Random(seed)
+    async with cluster(tmp_path) as (addresses, brokers), installed(tmp_path, **addresses) as installation:
+        told = Told(installation, 14)
+        for dying in (1, 2):
+            sending = asyncio.create_task(told.deliver(5))
+            accepted = told.provider.done.accepted + order.randrange(10)
+            await installation.until(lambda: told.provider.done.accepted > accepted, "deliveries")  # noqa: B023
+            victims = order.sample(brokers.children, dying)
+            before = [broker.restarts for broker in victims]
+            print(f"after {accepted} deliveries: {', '.join(broker.command.name for broker in victims)}")
+            for broker in victims:
+                broker.signal(signal.SIGSTOP)
+            if dying == 2:
+                await installation.until(lambda: told.provider.done.statuses["spooled"], "the spool takes them")
+            for broker in victims:
+                broker.signal(signal.SIGKILL)
+            await sending
+            await told.is_in_the_tables()
+            assert [broker.restarts for broker in victims] == [times + 1 for times in before]
 
 
 async def test_disks_that_fill_up_refuse_and_keep_what_was_accepted(tmp_path: Path) -> None:

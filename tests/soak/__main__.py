@@ -19,14 +19,13 @@ from typing import Any
 
 import click
 
-from deploy.local import EmbeddedPostgres
 from deploy.supervisor import Child
 from tests.soak import scenarios
 from tests.soak.load import Journal
 from tests.soak.scenarios import Run
 from tests.soak.tale import Tale
 from tests.soak.verdict import SHOWN, judge, until_settled
-from tests.support.brokers import Brokers
+from tests.support.brokers import cluster
 from tests.support.processes import Installation
 from tests.support.signing import SECRETS
 
@@ -73,7 +72,7 @@ def kills(options: Options, deliveries: int, count: int) -> None:
 @click.pass_obj
 def brokers(options: Options, deliveries: int, count: int) -> None:
     """Three brokers, every record on three of them, two needed (min.insync.replicas); kill -9 for one at a time."""
-    _report(options, lambda run: scenarios.broker_kills(run, deliveries, count), backends=cluster)
+    _report(options, lambda run: scenarios.broker_kills(run, deliveries, count), backends=of_three)
 
 
 @main.command()
@@ -105,16 +104,9 @@ async def embedded(_: Path) -> AsyncIterator[tuple[dict[str, str], Sequence[Chil
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[tuple[dict[str, str], Sequence[Child]]]:
-    found = Brokers(folder / "brokers", 3)
-    postgres = EmbeddedPostgres(folder / "postgres", folder / "postgres.log", print)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(found.stop)
-        await found.start()
-        stack.push_async_callback(postgres.stop)
-        await postgres.start()
-        addresses = {"KAFKA_BOOTSTRAP_SERVERS": found.servers, "DATABASE_URL": postgres.url()}
-        yield {**addresses, "TOPIC_REPLICATION_FACTOR": "3"}, found.children
+async def of_three(folder: Path) -> AsyncIterator[tuple[dict[str, str], Sequence[Child]]]:
+    async with cluster(folder) as (addresses, brokers):
+        yield addresses, brokers.children
 
 
 def _report(

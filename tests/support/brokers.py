@@ -3,12 +3,15 @@
 import asyncio
 import subprocess
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.kafka_jars import kafka_class_path
+from deploy.local import EmbeddedPostgres
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.processes import free_ports
@@ -89,3 +92,17 @@ class Brokers:
 
     async def stop(self) -> None:
         await asyncio.gather(*(child.stop() for child in self.children))
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[dict[str, str], Brokers]]:
+    """Three brokers, every record on three of them, two needed; a Postgres beside them; the services' environment."""
+    brokers = Brokers(folder / "brokers", 3)
+    postgres = EmbeddedPostgres(folder / "postgres", folder / "postgres.log", print)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(brokers.stop)
+        await brokers.start()
+        stack.push_async_callback(postgres.stop)
+        await postgres.start()
+        addresses = {"KAFKA_BOOTSTRAP_SERVERS": brokers.servers, "DATABASE_URL": postgres.url()}
+        yield {**addresses, "TOPIC_REPLICATION_FACTOR": "3"}, brokers
