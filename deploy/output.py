@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,20 @@ def print_json(value: Any) -> None:
     print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
 
 
+def text_of(value: Any) -> str:
+    """As people read it: times to the second, in UTC; lists without brackets; of an object what is not empty."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    if isinstance(value, Mapping):
+        said = {name: each for name, each in value.items() if each not in (None, "", [], {})}
+        return orjson.dumps(said, default=str).decode()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(text_of, value))
+    return str(value)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
     for column in columns:
@@ -30,14 +45,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         table.add_column(column, overflow="fold")
     for row in rows:
         # Colour is the caller's business; a value with brackets in it is text.
-        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(text_of(cell)) for cell in row))
     out.print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        out.print(f"[bold]{name:<{width}}[/]  {'' if value is None else escape(str(value))}")
+        out.print(f"[bold]{name:<{width}}[/]  {escape(text_of(value))}")
 
 
 def progress() -> Progress:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import click
-import orjson
 
 from deploy.cli import json_option, run, with_runtime
 from deploy.output import out, print_json, print_table
@@ -45,11 +44,11 @@ def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> No
         ("at", "operator", "action", "reason", "details"),
         [
             (
-                f"{row['at']:%Y-%m-%d %H:%M:%S}",
+                row["at"],
                 row["operator"],
                 row["action"],
                 row["reason"],
-                orjson.dumps(row["details"]).decode(),
+                row["details"],
             )
             for row in found
         ],

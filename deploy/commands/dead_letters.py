@@ -76,7 +76,7 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
         ("received", "location", "type", "status", "error", "requeued"),
         [
             (
-                f"{row['received_at']:%Y-%m-%d %H:%M:%S}",
+                row["received_at"],
                 row["location"],
                 row["type"],
                 row["status"],

@@ -66,7 +66,7 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
         ("received", "source", "type", "event", "status", "repeats"),
         [
             (
-                f"{row['received_at']:%Y-%m-%d %H:%M:%S}",
+                row["received_at"],
                 row["source"],
                 row["type"],
                 row["event_id"],

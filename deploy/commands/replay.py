@@ -222,7 +222,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
                 entry["dead"],
                 entry["operator"],
                 entry["reason"],
-                f"{entry['created_at']:%Y-%m-%d %H:%M:%S}",
+                entry["created_at"],
             )
             for entry in entries
         ],

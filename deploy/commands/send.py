@@ -41,7 +41,8 @@ async def post(
             await response.read()
             return response.status, response.headers.get("Redrive-Record")
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unavailable(f"the ingress does not answer at {url}: {error}") from error
+        reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
+        raise Unavailable(f"the ingress does not answer at {url} (another one: --url): {reason}") from error
 
 
 async def wait_until_folded(connection: "asyncpg.Connection[asyncpg.Record]", locations: Sequence[str]) -> None:

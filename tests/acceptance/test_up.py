@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import shlex
 import signal
 import socket
 import stat
@@ -12,6 +14,10 @@ import asyncpg
 
 from tests.support.processes import Installation
 from tests.support.signing import SECRETS
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+(BLOCK,) = re.findall(r"^## Try it$.*?^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TRY_IT = [shlex.split(line) for line in re.findall(r"^redrive (.+)$", BLOCK, re.MULTILINE)]
 
 
 async def test_up_ends_with_sample_rows_stops_cleanly_and_finds_its_data_again(tmp_path: Path) -> None:
@@ -35,8 +41,11 @@ async def test_up_ends_with_sample_rows_stops_cleanly_and_finds_its_data_again(t
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         assert await connection.fetchval("SELECT count(*) FROM webhook_events") == events
         await connection.close()
-        _, out = await installation.redrive("send", "stripe", "--count", "3", "--wait")
-        assert "3 of 3 accepted" in out
+        said = {command[0]: (await installation.redrive(*command))[1] for command in TRY_IT}
+        assert "20 of 20 accepted" in said["send"]
+        assert '"verdict": "equal"' in said["prove"]
+        assert "no read model differs" in said["rebuild"]
+        assert "trying it" in said["audit"]
     finally:
         await installation.stop()
 
