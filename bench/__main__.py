@@ -15,7 +15,7 @@ from bench import machine, report
 from bench.options import Options
 from bench.results import Findings
 from bench.stack import Stack, say
-from bench.suites import flood, ingest, live, peers_copy, peers_fold, peers_ingest, processors, replay, window
+from bench.suites import flood, ingest, live, peers_copy, peers_fold, peers_ingest, processors, prove, replay, window
 from deploy.cli import EXIT_FAILED, EXIT_UNAVAILABLE
 from schemas.errors import RedriveError, Unavailable
 
@@ -23,6 +23,7 @@ SUITES: Final[dict[str, Callable[[Stack, Options], Awaitable[Findings]]]] = {
     "ingest": ingest.measure,
     "processors": processors.measure,
     "replay": replay.measure,
+    "prove": prove.measure,
     "window": window.measure,
     "flood": flood.measure,
     "live": live.measure,

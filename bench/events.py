@@ -142,11 +142,14 @@ def keyed_rows(count: int) -> list[tuple[int, int, str]]:
     return sorted((small_key(number), number, SMALL_TYPE) for number in range(max(count - KEYS, 0), count))
 
 
+def signed_events(now: int) -> Iterator[Logged]:
+    """Without end."""
+    return (logged(body, now) for body in bodies(now))
+
+
 async def fill_topic(servers: str, count: int) -> None:
     """Append `count` events to the source's topic, batch after batch on the next partition, as the ingress does."""
-    now = int(time.time())
-    records = (logged(body, now) for body in bodies(now))
-    await append(servers, islice(records, count), DEFAULT_PARTITIONS)
+    await append(servers, islice(signed_events(int(time.time())), count), DEFAULT_PARTITIONS)
 
 
 async def fill_topic_with_small_events(servers: str, count: int) -> None:

@@ -25,7 +25,7 @@ KEYED_PIPELINED: Final = "getmany loop, fetches while it writes, one keyed table
 BYTEWAX: Final = "Bytewax, one keyed table"
 QUIX: Final = "Quix Streams, one keyed table"
 
-_FOLDED: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM redrive.positions WHERE topic = $1"
+FOLDED: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM redrive.positions WHERE topic = $1"
 
 
 async def fold(stack: Stack, subject: str, database: str, target: int) -> Timed:
@@ -48,7 +48,7 @@ async def fold(stack: Stack, subject: str, database: str, target: int) -> Timed:
     }
     connection = await asyncpg.connect(url)
     try:
-        statement = await connection.prepare(_FOLDED)
+        statement = await connection.prepare(FOLDED)
         async with running(stack, subject, commands[subject], env) as process:
             found = await time_progress(process, partial(statement.fetchval, TOPIC), target)
     finally:

@@ -31,7 +31,7 @@ CEILINGS: Final = Page(
     Path("docs/reference/benchmarks.md"),
     "# Benchmarks\n\nWritten by `make bench` (see `bench/`). [Other people's programs](benchmarks-peers.md) have a page"
     " of their own.\n",
-    ("ingest", "processors", "replay", "live", "window", "flood"),
+    ("ingest", "processors", "replay", "prove", "live", "window", "flood"),
 )
 PEERS: Final = Page(
     Path("docs/reference/benchmarks-peers.md"),

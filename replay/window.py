@@ -1,7 +1,8 @@
 """Where a selection lies in the log, and reading it. Must not write anything."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,7 +15,13 @@ from schemas.errors import InvalidSelection, Unavailable
 
 _POLL_MS: Final = 1000
 _FETCH_BYTES: Final = 2 * 2**20
-"""Of a partition at once: what bounds the memory, since all partitions are fetched ahead."""
+"""Of a partition at once; it becomes one batch."""
+
+_ANSWER_BYTES: Final = 2 * _FETCH_BYTES
+"""Of the broker at once: the client holds up to three copies of an answer."""
+
+SIDE_BY_SIDE: Final = 6
+"""Partitions read at once. Each is fetched ahead: this bounds the memory, however many partitions there are."""
 
 SILENCE_SECONDS: Final = 15.0
 """So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
@@ -33,6 +40,7 @@ class LogReader:
             auto_offset_reset="none",
             # A larger record comes all the same, alone.
             max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=_ANSWER_BYTES,
         )
 
     async def __aenter__(self) -> "LogReader":
@@ -140,37 +148,53 @@ class LogReader:
     async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
         """Batches of records: (the part of the log that the batch covers, its records).
 
-        The parts of a partition follow one another without a break up to the end of its range. Raises `Unavailable`
+        The parts of a partition follow one another without a break up to the end of its range. Some partitions are read
+        side by side, then the next: those with the most to read first, so that they end together. Raises `Unavailable`
         where the log falls silent: the client would wait for ever.
         """
-        reading: dict[TopicPartition, Range] = {}
-        waiting: dict[TopicPartition, list[Range]] = {}
+        waiting: dict[TopicPartition, deque[Range]] = {}
         for part in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
-            waiting.setdefault(TopicPartition(part.topic, part.partition), []).append(part)
+            waiting.setdefault(TopicPartition(part.topic, part.partition), deque()).append(part)
+        largest_first = sorted(waiting, key=lambda tp: -sum(map(len, waiting[tp])))
+        for first in range(0, len(largest_first), SIDE_BY_SIDE):
+            group = {tp: waiting.pop(tp) for tp in largest_first[first : first + SIDE_BY_SIDE]}
+            async for part, records in self._read_side_by_side(group):
+                yield part, records
+
+    async def _read_side_by_side(
+        self, waiting: dict[TopicPartition, deque[Range]]
+    ) -> AsyncIterator[tuple[Range, list[Any]]]:
         self._consumer.assign(list(waiting))
         for tp, parts in waiting.items():
-            reading[tp] = parts.pop(0)
-            self._consumer.seek(tp, reading[tp].start)
+            self._consumer.seek(tp, parts[0].start)
         heard_at = time.monotonic()
-        while reading:
-            fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(*reading, timeout_ms=_POLL_MS)
+        while waiting:
+            fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
             if not fetched and time.monotonic() - heard_at > SILENCE_SECONDS:
                 raise Unavailable(f"Kafka at {self._cluster.servers} gives no records")
-            for tp in list(reading):
-                part = reading[tp]
-                records = [record for record in fetched.get(tp, ()) if record.offset < part.end]
-                position = await self._consumer.position(tp)
-                covered = min(position, part.end)
-                if covered == part.start:
-                    continue
-                yield Range(part.topic, part.partition, part.start, covered), records
-                # However long who reads took over it.
-                heard_at = time.monotonic()
-                if covered < part.end:
-                    reading[tp] = Range(part.topic, part.partition, covered, part.end)
-                elif waiting[tp]:
-                    reading[tp] = waiting[tp].pop(0)
-                    self._consumer.seek(tp, reading[tp].start)
-                else:
-                    del reading[tp]
-                    self._consumer.pause(tp)
+            batches = deque([await self._cut(tp, waiting, fetched.pop(tp, [])) for tp in list(waiting)])
+            while batches:
+                # Not kept here while it is folded.
+                part, records = batches.popleft()
+                if len(part):
+                    yield part, records
+                    # However long who reads took over it.
+                    heard_at = time.monotonic()
+
+    async def _cut(
+        self, tp: TopicPartition, waiting: dict[TopicPartition, deque[Range]], fetched: list[Any]
+    ) -> tuple[Range, list[Any]]:
+        """What was fetched of the range that is read. At its end: on to the next, or no more is fetched."""
+        part = waiting[tp][0]
+        position = await self._consumer.position(tp)
+        covered = min(position, part.end)
+        if covered < part.end:
+            waiting[tp][0] = Range(part.topic, part.partition, covered, part.end)
+        elif len(waiting[tp]) > 1:
+            waiting[tp].popleft()
+            self._consumer.seek(tp, waiting[tp][0].start)
+        else:
+            del waiting[tp]
+            self._consumer.pause(tp)
+        read = Range(part.topic, part.partition, part.start, covered)
+        return read, [record for record in fetched if record.offset < part.end]
