@@ -10,6 +10,7 @@ from deploy.folding import SchemaFolding
 from deploy.wiring import Runtime, connect
 from processors.projections import versions
 from replay.certificate import Certificate
+from replay.live_traffic import LiveFirst, live_first
 from replay.prove import Code, Prover
 from replay.recheck import Recheck, recheck
 from replay.shadow import SCHEMA, Advance
@@ -21,14 +22,21 @@ def code_of_now() -> Code:
 
 
 async def prove(runtime: Runtime, advance: Advance) -> Certificate:
-    async with _session(runtime) as live, _session(runtime) as shadow, LogReader(runtime.cluster()) as reader:
+    async with _session(runtime) as live, _session(runtime) as shadow, _live_first(runtime) as reader:
         return await Prover(live, shadow, SchemaFolding.into(SCHEMA), code_of_now()).prove(reader, advance)
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:
-    async with _session(runtime) as shadow, LogReader(runtime.cluster()) as reader:
+    async with _session(runtime) as shadow, _live_first(runtime) as reader:
         folding = SchemaFolding.into(SCHEMA)
         return await recheck(certificate, shadow, folding, code_of_now(), reader, advance)
+
+
+@asynccontextmanager
+async def _live_first(runtime: Runtime) -> AsyncIterator[LiveFirst]:
+    """The lag has a session of its own: that of the cut sees none, and that of the shadow is busy."""
+    async with _session(runtime) as looking, LogReader(runtime.cluster()) as reader:
+        yield live_first(reader, looking)
 
 
 @asynccontextmanager

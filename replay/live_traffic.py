@@ -6,12 +6,14 @@ that no pause mends.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, LiteralString
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, LiteralString
 
 import asyncpg
 
 from replay.ports import Connection
+from replay.selection import Range
+from replay.window import LogReader
 
 LOOK_SECONDS: Final = 1.0
 TOLERATED_RECORDS: Final = 1000
@@ -139,3 +141,26 @@ class LiveTraffic:
         if self._pace.reason != self._noted:
             self._noted = self._pace.reason
             await self._note(self._noted)
+
+
+class LiveFirst:
+    """The log, read no faster than live traffic allows (invariant 11)."""
+
+    def __init__(self, reader: LogReader, live: LiveTraffic) -> None:
+        self._live = live
+        self._reader = reader
+        self.extents = reader.extents
+
+    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        async for part, records in self._reader.read(ranges):
+            await self._live.give_way()
+            yield part, records
+
+
+def live_first(reader: LogReader, connection: Connection) -> LiveFirst:
+    """`connection` is used while the log is read, for the lag: it is in no snapshot, which would see none."""
+
+    async def unnoted(_: str | None) -> None:
+        return None
+
+    return LiveFirst(reader, LiveTraffic(Lag(connection, reader.ends).read, unnoted))

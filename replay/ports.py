@@ -36,6 +36,14 @@ class Reading(Protocol):
         ...
 
 
+class Log(Reading, Protocol):
+    """The log, read from its start."""
+
+    async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """{partition: (log start, log end)}; without those that are gone."""
+        ...
+
+
 class FoldedRecord(Protocol):
     """What one record means. `types` are its CloudEvents type and the types of its events; `rows` what it says of which
     row of which table: nothing, for one that is dead.

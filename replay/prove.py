@@ -14,10 +14,9 @@ from replay.certificate import Certificate, Counts, Difference, PartitionProof, 
 from replay.generations import versions_of
 from replay.merkle import canonical_columns, hash_table
 from replay.mismatch import Differences, Side, compare
-from replay.ports import Connection, Folding
+from replay.ports import Connection, Folding, Log
 from replay.selection import Range
 from replay.shadow import SCHEMA, Advance, Location, Shadow
-from replay.window import LogReader
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
@@ -76,7 +75,7 @@ def other_code(folded_by: Mapping[str, int], now: Mapping[str, int]) -> list[str
     ]
 
 
-async def ranges_of(reader: LogReader, positions: Mapping[tuple[str, int], int]) -> tuple[list[Range], list[str]]:
+async def ranges_of(reader: Log, positions: Mapping[tuple[str, int], int]) -> tuple[list[Range], list[str]]:
     """What the log holds of [0, position) of each partition, and why that is not all."""
     held = await reader.extents(set(positions))
     ranges, reasons = [], []
@@ -102,7 +101,7 @@ class Prover:
         self._shadow = Shadow(shadow, folding)
         self._code = code
 
-    async def prove(self, reader: LogReader, advance: Advance) -> Certificate:
+    async def prove(self, reader: Log, advance: Advance) -> Certificate:
         """Of the live generation as it is now. Raises what reading, or the database, raises, or `Misconfigured`."""
         async with self._live.transaction(isolation="repeatable_read", readonly=True):
             await self._live.execute(_NO_LIMITS)
@@ -112,7 +111,7 @@ class Prover:
                 text = f"the live tables are not this version's: {error}; run `redrive migrate --apply`"
                 raise Misconfigured(text) from error
 
-    async def _prove(self, reader: LogReader, advance: Advance) -> Certificate:
+    async def _prove(self, reader: Log, advance: Advance) -> Certificate:
         cut = await self._cut()
         schema = f"gen_{cut.generation}"
         hashes = {table: await hash_table(self._live, schema, table) for table in TABLES}

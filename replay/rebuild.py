@@ -4,12 +4,12 @@ Never folds an offset at or past the live position: those belong to the live wor
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, LiteralString
 
 from replay.fold_log import LogFold
 from replay.generations import Generation, Ports, find, let_go, try_to_hold
-from replay.live_traffic import Lag, LiveTraffic
+from replay.live_traffic import live_first
 from replay.ports import Connection, Outcome, Reading
 from replay.selection import Range
 from replay.window import LogReader
@@ -50,28 +50,6 @@ Advance = Callable[[int, int], None]
 
 class NotFollowed(RedriveError):
     """The generation went live, was dropped, or is folded by somebody else: look again."""
-
-
-class PacedReader:
-    """Reads the log no faster than live traffic allows (invariant 11)."""
-
-    def __init__(self, reader: Reading, live: LiveTraffic) -> None:
-        self._reader = reader
-        self._live = live
-
-    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
-        async for part, records in self._reader.read(ranges):
-            await self._live.give_way()
-            yield part, records
-
-
-def paced(reader: LogReader, connection: Connection) -> PacedReader:
-    """`connection` is used while the log is read, for the lag."""
-
-    async def unnoted(_: str | None) -> None:
-        return None
-
-    return PacedReader(reader, LiveTraffic(Lag(connection, reader.ends).read, unnoted))
 
 
 class GenerationFold:
@@ -159,7 +137,7 @@ async def _nothing(_: Outcome) -> None:
 async def catch_up(ports: Ports, fold: GenerationFold, reader: LogReader, advance: Advance) -> None:
     """Close to the live positions, which move meanwhile. Raises `Unavailable` if it never gets there."""
     async with ports.pool.acquire() as connection:
-        reading = paced(reader, connection)
+        reading = live_first(reader, connection)
         done, of = await fold.way(connection)
 
         def advanced(part: Range) -> None:

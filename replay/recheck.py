@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 from replay.certificate import Certificate, PartitionProof, TableProof, Verdict
 from replay.merkle import canonical_columns, hash_table
-from replay.ports import Connection, Folding
+from replay.ports import Connection, Folding, Log
 from replay.prove import Code, other_code, ranges_of
 from replay.shadow import SCHEMA, Advance, Shadow
-from replay.window import LogReader
 from schemas.facts import TABLES
 from schemas.openapi import Document
 
@@ -25,7 +24,7 @@ class Recheck(Document):
 
 
 async def recheck(
-    certificate: Certificate, shadow: Connection, folding: Folding, code: Code, reader: LogReader, advance: Advance
+    certificate: Certificate, shadow: Connection, folding: Folding, code: Code, reader: Log, advance: Advance
 ) -> Recheck:
     """Folds up to the certificate's positions. `shadow` is a connection that nothing else uses."""
     ranges, gone = await ranges_of(

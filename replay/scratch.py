@@ -16,9 +16,10 @@ from replay import audit
 from replay.audit import Author
 from replay.fold_log import LogFold
 from replay.generations import Ports, author_of
-from replay.ports import Connection
+from replay.live_traffic import live_first
+from replay.ports import Connection, Reading
 from replay.read_models import create_declared_views, create_facts, create_views
-from replay.rebuild import Advance, PacedReader, paced
+from replay.rebuild import Advance
 from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, InvalidTransition
@@ -68,7 +69,7 @@ class Moment:
 class _ArrivedBefore:
     """Later offsets can carry earlier times, so every record is asked."""
 
-    def __init__(self, reader: PacedReader, at_ms: int, advance: Callable[[Range], None]) -> None:
+    def __init__(self, reader: Reading, at_ms: int, advance: Callable[[Range], None]) -> None:
         self._reader = reader
         self._at_ms = at_ms
         self._advance = advance
@@ -122,7 +123,7 @@ async def _make(ports: Ports, connection: Connection, moment: Moment, author: Au
             done += len(part)
             advance(done, of)
 
-        reading = _ArrivedBefore(paced(reader, connection), moment.at_ms, advanced)
+        reading = _ArrivedBefore(live_first(reader, connection), moment.at_ms, advanced)
         await LogFold(ports.pool, ports.foldings(moment.facts, None)).run(reading, ranges)
     await connection.execute(_READY, moment.name)
 

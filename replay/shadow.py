@@ -13,10 +13,9 @@ from typing import Any, Final, LiteralString
 import asyncpg
 
 from replay.fold_log import LogFold
-from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord
+from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
 from replay.read_models import SESSION, create_facts
 from replay.selection import Range
-from replay.window import LogReader
 from schemas.errors import Misconfigured
 
 SCHEMA: Final = SESSION
@@ -84,7 +83,7 @@ class Shadow:
     def records(self) -> int:
         return sum(digest.records for digest in self.digests.values())
 
-    async def fold(self, reader: LogReader, ranges: Sequence[Range], advance: Advance) -> None:
+    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Advance) -> None:
         """Once. Raises what reading, or the database, raises."""
         try:
             await self.connection.execute(_BUFFERS)

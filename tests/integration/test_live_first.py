@@ -2,15 +2,22 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
+from deploy import proving
+from deploy.wiring import Runtime
 from replay.jobs import Jobs
 from replay.ledger import show_replay
-from replay.live_traffic import TOLERATED_RECORDS, Lag
+from replay.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
+from replay.ports import Connection
+from replay.selection import Range
 from replay.window import LogReader
+from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.records import produce
@@ -77,3 +84,50 @@ async def test_a_source_that_nobody_folds_holds_up_no_replay(
 async def test_the_ends_of_partitions_that_are_gone_are_left_out(stack: Stack, topic: str) -> None:
     async with LogReader(stack.cluster) as reader:
         assert await reader.ends({(topic, 0), (topic, 99), ("webhooks.gone", 0)}) == {(topic, 0): 0}
+
+
+async def test_a_proof_gives_way_while_live_lag_grows(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is wired: the snapshot that it holds open must not be what tells it of the lag."""
+    holder = await asyncpg.connect(database_url)
+    reasons: list[str | None] = []
+    number = FIRST
+
+    class Piecemeal(LogReader):
+        """Record by record, each beside more live traffic until the proof has slowed down for it."""
+
+        async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+            nonlocal number
+            async for part, records in super().read(ranges):
+                for one in records:
+                    if not reasons:
+                        assert number < 60_000, "it went on as if nothing were"
+                        await produce(stack.servers, batch(topic, range(number, number + 300)))
+                        number += 300
+                    yield Range(part.topic, part.partition, one.offset, one.offset + 1), [one]
+
+    async def note(reason: str | None) -> None:
+        reasons.append(reason)
+        # The row that the fold of partition 0 waits for.
+        if len(reasons) == 1:
+            await held.rollback()
+
+    def live_first(reader: LogReader, connection: Connection) -> LiveFirst:
+        return LiveFirst(reader, LiveTraffic(Lag(connection, reader.ends).read, note))
+
+    monkeypatch.setattr(proving, "LogReader", Piecemeal)
+    monkeypatch.setattr(proving, "live_first", live_first)
+    settings = Settings.model_validate({"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": stack.servers})
+    try:
+        async with run_worker(stack, database_url, topic, topic, tmp_path):
+            await produce(stack.servers, batch(topic, range(FIRST)))
+            await until(folded(connection, FIRST), "what is to be proved")
+            held = holder.transaction()
+            await held.start()
+            await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
+            made = await proving.prove(Runtime(settings, FileConfig(), {}), lambda done, of: None)
+        assert (made.verdict, made.counts.records) == ("equal", FIRST)
+        assert str(reasons[0]).startswith("live traffic is ")
+    finally:
+        await holder.close()
