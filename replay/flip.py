@@ -60,7 +60,7 @@ async def require_whole(connection: Connection, number: int) -> None:
         more = f" and {len(lost) - 5} more ranges" if len(lost) > 5 else ""
         raise InvalidTransition(
             f"generation {number} lacks what the log no longer holds: {named}{more}; rows of these records would be"
-            " gone (--accept-loss to do without them)"
+            " gone (accept the loss to do without them)"
         )
 
 

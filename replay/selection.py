@@ -70,15 +70,15 @@ class Selection:
             return
         if self.from_ms is None and not self.has_locations:
             raise InvalidSelection(
-                "name a window (--from … --to …), --event-id, --offsets, --dead-letters or --key: redrive never guesses"
+                "name a window (from … to …), event ids, offsets, dead letters or a key: redrive never guesses"
             )
         topics = {topic_of(source) for source in self.sources}
         if foreign := sorted({part.topic for part in self.offsets} - topics):
             raise InvalidSelection(f"{', '.join(foreign)} is no topic of the selected sources")
         if self.from_ms is not None and self.to_ms is not None and self.from_ms >= self.to_ms:
-            raise InvalidSelection("the window is empty: --from is not before --to")
+            raise InvalidSelection("the window is empty: from is not before to")
         if self.by == "event" and self.from_ms is None and self.to_ms is None:
-            raise InvalidSelection("--by event says whose clock a window is on: name --from or --to")
+            raise InvalidSelection("by event says whose clock a window is on: name from or to")
         values = (self.sources, self.types, self.event_ids, self.offsets, self.keys)
         if any(len(one) > MAX_VALUES for one in values):
             raise InvalidSelection(f"more than {MAX_VALUES} values of one kind")

@@ -83,8 +83,9 @@ def test_the_flags_names_do_and_one_value_stands_for_a_list() -> None:
     ],
 )
 def test_what_names_nothing_or_cant_be_read_is_refused(document: dict[str, Any]) -> None:
-    with pytest.raises(InvalidSelection):
+    with pytest.raises(InvalidSelection) as refused:
         parse_selection(document, SOURCES)
+    assert "--" not in str(refused.value), "who sends JSON knows no flags"
 
 
 def record(kind: str = "stripe.charge.refunded", **parts: Any) -> FakeRecord:
