@@ -8,11 +8,11 @@ from processors import projections
 from processors.fold import Dead, Folded, fold_record
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
-from replay.ports import Code, RawRecord
+from replay.ports import Projections, RawRecord
 from schemas.errors import Misconfigured
 
 
-def code() -> Code:
+def code() -> Projections:
     """The projections of this process."""
     writes = projections.writes()
     return {key: (version, writes[key]) for key, version in projections.versions().items()}

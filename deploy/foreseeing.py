@@ -7,7 +7,7 @@ from deploy.diff_output import print_diff
 from deploy.folding import SchemaFolding
 from deploy.output import out, print_table, progress
 from processors.projections import versions
-from replay.dry_run import Code, DryRun, dry_run
+from replay.dry_run import DryRun, SessionFolding, dry_run
 from replay.plan import Plan
 from replay.read_models import SESSION
 from replay.window import LogReader
@@ -16,11 +16,11 @@ from replay.window import LogReader
 async def foresee(reader: LogReader, connection: "asyncpg.Connection[asyncpg.Record]", plan: Plan) -> DryRun:
     with progress() as bar:
         task = bar.add_task("folding it apart", total=plan.offsets)
-        return await dry_run(reader, connection, plan, session_code(), lambda offsets: bar.advance(task, offsets))
+        return await dry_run(reader, connection, plan, session_folding(), lambda offsets: bar.advance(task, offsets))
 
 
-def session_code() -> Code:
-    return Code(SchemaFolding.into(SESSION), versions())
+def session_folding() -> SessionFolding:
+    return SessionFolding(SchemaFolding.into(SESSION), versions())
 
 
 def print_foreseen(found: DryRun) -> None:

@@ -11,25 +11,25 @@ from deploy.wiring import Runtime, connect
 from processors.projections import versions
 from replay.certificate import Certificate
 from replay.live_traffic import LiveFirst, live_first
-from replay.prove import Code, Prover
+from replay.prove import Prover, Versions
 from replay.recheck import Recheck, recheck
 from replay.shadow import SCHEMA, Advance
 from replay.window import LogReader
 
 
-def code_of_now() -> Code:
-    return Code(version("redrive"), dict(sorted(versions().items())))
+def our_versions() -> Versions:
+    return Versions(version("redrive"), dict(sorted(versions().items())))
 
 
 async def prove(runtime: Runtime, advance: Advance) -> Certificate:
     async with _session(runtime) as live, _session(runtime) as shadow, _live_first(runtime) as reader:
-        return await Prover(live, shadow, SchemaFolding.into(SCHEMA), code_of_now()).prove(reader, advance)
+        return await Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions()).prove(reader, advance)
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:
     async with _session(runtime) as shadow, _live_first(runtime) as reader:
         folding = SchemaFolding.into(SCHEMA)
-        return await recheck(certificate, shadow, folding, code_of_now(), reader, advance)
+        return await recheck(certificate, shadow, folding, our_versions(), reader, advance)
 
 
 @asynccontextmanager

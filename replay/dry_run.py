@@ -29,7 +29,7 @@ _FORGET: Final[LiteralString] = "DISCARD TEMP"
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class SessionFolding:
     """The projections of this process, folding into `SESSION`, and the version of each."""
 
     folding: Folding
@@ -68,11 +68,11 @@ class DryRun:
 
 
 async def dry_run(
-    reader: LogReader, connection: Connection, plan: Plan, code: Code, advance: Callable[[int], None]
+    reader: LogReader, connection: Connection, plan: Plan, ours: SessionFolding, advance: Callable[[int], None]
 ) -> DryRun:
     """`connection` is in no transaction. `advance` hears offsets done."""
     async with _scratch(connection):
-        dead = await _fold(reader, connection, plan, code.folding, advance)
+        dead = await _fold(reader, connection, plan, ours.folding, advance)
         async with connection.transaction(isolation="repeatable_read"):
             live = await connection.fetchval(_LIVE)
             tables = {}
@@ -80,7 +80,7 @@ async def dry_run(
                 if change := await _join(connection, table, f"gen_{live}"):
                     tables[table.name] = change
             folded_by = await versions_of(connection, live)
-            older = sorted(name for name, version in folded_by.items() if version < code.versions.get(name, version))
+            older = sorted(name for name, version in folded_by.items() if version < ours.versions.get(name, version))
             found = await difference(connection, f"gen_{live}", FACTS, SAMPLES, tables)
             return DryRun(live, older, dead, tables, found)
 

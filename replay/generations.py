@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 
 from replay.audit import Author
-from replay.ports import Code, Connection, Foldings, GenerationFolding
+from replay.ports import Connection, Foldings, GenerationFolding, Projections
 from replay.read_models import Declared
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
@@ -71,7 +71,8 @@ class Ports:
     foldings: Foldings
     live_folding: Callable[[int], GenerationFolding]
     """Of a generation that is live: it writes the index of the log, too."""
-    code: Code
+    code: Projections
+    """Of this process."""
     declared: Declared
     create: Callable[[Connection, int], Awaitable[None]]
     """The tables of a generation, with their grants and indexes."""
@@ -137,19 +138,19 @@ async def versions_of(connection: Connection, number: int) -> dict[str, int]:
     return {row["projection"]: row["version"] for row in await connection.fetch(_VERSIONS, number)}
 
 
-async def older_projections(connection: Connection, number: int, code: Code) -> dict[str, tuple[int, int]]:
+async def older_projections(connection: Connection, number: int, ours: Projections) -> dict[str, tuple[int, int]]:
     """Projection -> (the version that folded, ours), where ours is newer."""
     return {
-        name: (version, code[name][0])
+        name: (version, ours[name][0])
         for name, version in (await versions_of(connection, number)).items()
-        if name in code and version < code[name][0]
+        if name in ours and version < ours[name][0]
     }
 
 
-async def is_beyond(connection: Connection, number: int, code: Code) -> bool:
+async def is_beyond(connection: Connection, number: int, ours: Projections) -> bool:
     """Whether newer code than ours folds a generation: ours would spoil it."""
     folded_by = await versions_of(connection, number)
-    return any(name in code and version > code[name][0] for name, version in folded_by.items())
+    return any(name in ours and version > ours[name][0] for name, version in folded_by.items())
 
 
 def tables_named(names: tuple[str, ...]) -> frozenset[str] | None:

@@ -159,7 +159,7 @@ can't be a target, or may not.
 NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, Taken]]], Awaitable[None]]
 """Writes down, in the caller's transaction, what became of a replay's records at its target."""
 
-Code = Mapping[str, tuple[int, frozenset[str]]]
+Projections = Mapping[str, tuple[int, frozenset[str]]]
 """Projection -> (its version, the fact tables that its rows go to)."""
 
 Foldings = Callable[[str, frozenset[str] | None], Folding]

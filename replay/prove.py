@@ -47,11 +47,11 @@ _LOOKED_UP: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """What folds here: the version of redrive, and of each projection."""
+class Versions:
+    """Of redrive, and of each projection that folds here."""
 
     redrive: str
-    versions: Mapping[str, int]
+    projections: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ async def ranges_of(reader: Log, positions: Mapping[tuple[str, int], int]) -> tu
 class Prover:
     """One proof. `live` and `shadow` are connections that nothing else uses; `folding` folds into `shadow.SCHEMA`."""
 
-    def __init__(self, live: Connection, shadow: Connection, folding: Folding, code: Code) -> None:
+    def __init__(self, live: Connection, shadow: Connection, folding: Folding, versions: Versions) -> None:
         self._live = live
         self._shadow = Shadow(shadow, folding)
-        self._code = code
+        self._versions = versions
 
     async def prove(self, reader: Log, advance: Advance) -> Certificate:
         """Of the live generation as it is now. Raises what reading, or the database, raises, or `Misconfigured`."""
@@ -147,9 +147,9 @@ class Prover:
             ),
             positions=self._partitions(cut.positions),
             generation=cut.generation,
-            versions=dict(self._code.versions),
+            versions=dict(self._versions.projections),
             made_at=datetime.now(UTC),
-            redrive=self._code.redrive,
+            redrive=self._versions.redrive,
         ).sealed()
 
     async def _cut(self) -> Cut:
@@ -163,7 +163,7 @@ class Prover:
         folded_by = await versions_of(self._live, generation)
         reasons += [
             f"generation {generation} was {text}: `redrive rebuild`"
-            for text in other_code(folded_by, self._code.versions)
+            for text in other_code(folded_by, self._versions.projections)
         ]
         (counts,) = await self._live.fetch(_COUNTS)
         return Cut(generation, positions, reasons, counts["events"], counts["duplicates"])

@@ -1,11 +1,11 @@
 """A certificate, verified later against the log. Must not look at the live tables: they have moved on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from replay.certificate import Certificate, PartitionProof, TableProof, Verdict
 from replay.merkle import canonical_columns, hash_table
 from replay.ports import Connection, Folding, Log
-from replay.prove import Code, other_code, ranges_of
+from replay.prove import Versions, other_code, ranges_of
 from replay.shadow import SCHEMA, Advance, Shadow
 from schemas.facts import TABLES
 from schemas.openapi import Document
@@ -24,13 +24,13 @@ class Recheck(Document):
 
 
 async def recheck(
-    certificate: Certificate, shadow: Connection, folding: Folding, code: Code, reader: Log, advance: Advance
+    certificate: Certificate, shadow: Connection, folding: Folding, versions: Versions, reader: Log, advance: Advance
 ) -> Recheck:
     """Folds up to the certificate's positions. `shadow` is a connection that nothing else uses."""
     ranges, gone = await ranges_of(
         reader, {(one.topic, one.partition): one.next_offset for one in certificate.positions}
     )
-    reasons = [*_said(certificate), *gone, *_other_declarations(certificate, code)]
+    reasons = [*_said(certificate), *gone, *_other_declarations(certificate, versions.projections)]
     findings = certificate.contradictions()
     folded = Shadow(shadow, folding)
     await folded.fold(reader, ranges, advance)
@@ -58,10 +58,10 @@ def _said(certificate: Certificate) -> Iterator[str]:
         yield f"the certificate says: {reason}"
 
 
-def _other_declarations(certificate: Certificate, code: Code) -> Iterator[str]:
-    for text in other_code(certificate.versions, code.versions):
+def _other_declarations(certificate: Certificate, ours: Mapping[str, int]) -> Iterator[str]:
+    for text in other_code(certificate.versions, ours):
         yield f"the certificate was {text}"
-    for name in sorted(set(code.versions) - set(certificate.versions)):
+    for name in sorted(set(ours) - set(certificate.versions)):
         yield f"the certificate knows no projection {name}"
     declared = {table.name: [column.name for column in canonical_columns(table)] for table in TABLES}
     for name in sorted(set(declared) | set(certificate.tables)):

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from replay import ledger
-from replay.dry_run import Code, dry_run
+from replay.dry_run import SessionFolding, dry_run
 from replay.ledger import Order, UnknownReplay
 from replay.operations import Operations
 from replay.outcomes import list_outcomes
@@ -39,7 +39,7 @@ class Replays:
     open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
     """Of the live generation."""
     require_target: RequireTarget
-    code: Callable[[], Code]
+    session_folding: Callable[[], SessionFolding]
     """What a dry run with a diff folds with."""
     planning: asyncio.Semaphore
 
@@ -97,7 +97,7 @@ class Replays:
     async def _foreseen(self, connection: Connection, plan: Plan) -> dict[str, Any]:
         try:
             async with self.open_reader() as reader:
-                return (await dry_run(reader, connection, plan, self.code(), lambda _: None)).as_document()
+                return (await dry_run(reader, connection, plan, self.session_folding(), lambda _: None)).as_document()
         except KafkaError as error:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
 

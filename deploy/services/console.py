@@ -12,7 +12,7 @@ from deploy.appending import appending
 from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
-from deploy.foreseeing import session_code
+from deploy.foreseeing import session_folding
 from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
@@ -102,7 +102,7 @@ async def run_console(runtime: Runtime) -> None:
         lambda: LogReader(cluster),
         LiveFolding.open,
         require,
-        session_code,
+        session_folding,
         asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)

@@ -14,12 +14,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.folding import NoDeadLetters, SchemaFolding
-from deploy.proving import code_of_now
+from deploy.proving import our_versions
 from processors import projections
 from processors.fold import fold_record
 from processors.store import Store
 from replay.certificate import Certificate, read_certificate
-from replay.prove import Code, Cut, Prover
+from replay.prove import Cut, Prover, Versions
 from replay.recheck import Recheck, recheck
 from replay.selection import Range
 from replay.shadow import SCHEMA, RecordDigest
@@ -54,19 +54,19 @@ async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Recor
 def prove(stack: Stack, database_url: str) -> Prove:
     """As the command does it."""
 
-    async def run(advance: Any = NOTHING, code: Code | None = None) -> Certificate:
+    async def run(advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
         async with connected(database_url) as live, connected(database_url) as shadow:
-            prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), code or code_of_now())
+            prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions())
             async with LogReader(stack.cluster) as reader:
                 return await prover.prove(reader, advance)
 
     return run
 
 
-async def check(stack: Stack, url: str, certificate: Certificate, code: Code | None = None) -> Recheck:
+async def check(stack: Stack, url: str, certificate: Certificate, ours: Versions | None = None) -> Recheck:
     async with connected(url) as shadow, LogReader(stack.cluster) as reader:
         folding = SchemaFolding.into(SCHEMA)
-        return await recheck(certificate, shadow, folding, code or code_of_now(), reader, NOTHING)
+        return await recheck(certificate, shadow, folding, ours or our_versions(), reader, NOTHING)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_a_proof_that_is_broken_off_leaves_nothing_behind(
 
     shadow = await asyncpg.connect(database_url)
     async with connected(database_url) as live, Stuck(stack.cluster) as reader:
-        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), code_of_now())
+        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions())
         proving = asyncio.create_task(prover.prove(reader, NOTHING))
         await begun.wait()
         assert not await is_nothing_left(connection)
@@ -145,7 +145,7 @@ async def test_what_comes_after_the_cut_is_no_difference(
             return cut
 
     async with connected(database_url) as live, connected(database_url) as shadow, LogReader(stack.cluster) as reader:
-        made = await Meanwhile(live, shadow, SchemaFolding.into(SCHEMA), code_of_now()).prove(reader, NOTHING)
+        made = await Meanwhile(live, shadow, SchemaFolding.into(SCHEMA), our_versions()).prove(reader, NOTHING)
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS + 30
     assert (made.verdict, made.tables["payments"].rows, made.counts.records) == ("equal", RECORDS, RECORDS)
 
@@ -317,8 +317,8 @@ async def test_a_generation_that_other_code_folded_is_never_equal(
     )
     proved = await prove()
     assert proved.verdict == "equal"
-    newer = Code("0.2.0", {**code_of_now().versions, "stripe": 2})
-    made = await prove(code=newer)
+    newer = Versions("0.2.0", {**our_versions().projections, "stripe": 2})
+    made = await prove(ours=newer)
     assert made.verdict == "incomplete"
     assert made.reasons == [
         "generation 1 was folded by version 1 of the projection stripe, and this is version 2: `redrive rebuild`"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.folding import SchemaFolding
-from deploy.foreseeing import session_code
+from deploy.foreseeing import session_folding
 from replay.diff import difference
 from replay.dry_run import TableChange, dry_run
 from replay.plan import Plan
@@ -103,7 +103,7 @@ async def test_a_dry_run_of_a_pinned_plan_is_what_the_run_changes(
     stands = await physical_rows(shared_connection)
     reader = cast(LogReader, Log(log, data.draw(st.integers(1, 9))))
 
-    said = await dry_run(reader, shared_connection, plan, session_code(), lambda _: None)
+    said = await dry_run(reader, shared_connection, plan, session_folding(), lambda _: None)
 
     assert await physical_rows(shared_connection) == stands, "it changes nothing"
     assert (
