@@ -6,7 +6,7 @@ Its fields are in docs/reference/certificate.md.
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import orjson
 from pydantic import Field, ValidationError
@@ -20,13 +20,17 @@ Kind = Literal["changed", "missing", "unexpected", "dead"]
 """Of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply."""
 
 
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+"""What Kafka and Postgres count with, and JSON of any reader can say."""
+
+
 class PartitionProof(Document):
     """What was folded of a partition: [0, next_offset), its records, and the SHA-256 of all they hold."""
 
     topic: str
-    partition: int
-    next_offset: int
-    records: int
+    partition: Number
+    next_offset: Number
+    records: Number
     sha256: str
 
 
@@ -34,9 +38,9 @@ class TableProof(Document):
     """The live table's rows and root, and what the log says. `columns` in the order in which they are hashed."""
 
     columns: list[str]
-    rows: int
+    rows: Number
     root: str
-    log_rows: int
+    log_rows: Number
     log_root: str
 
 
@@ -52,10 +56,10 @@ class Difference(Document):
 class Counts(Document):
     """`records` and `dead_letters` are the log's; `events` and `duplicates` are those of the event index."""
 
-    records: int
-    events: int
-    duplicates: int
-    dead_letters: int
+    records: Number
+    events: Number
+    duplicates: Number
+    dead_letters: Number
 
 
 class Certificate(Document):
@@ -66,11 +70,11 @@ class Certificate(Document):
     reasons: list[str]
     tables: dict[str, TableProof]
     differences: list[Difference]
-    differences_total: int
+    differences_total: Number
     counts: Counts
     positions: list[PartitionProof]
-    generation: int
-    versions: dict[str, int]
+    generation: Number
+    versions: dict[str, Number]
     made_at: datetime
     redrive: str
     digest: str = Field(default="", description="SHA-256 of everything else.")
@@ -99,13 +103,21 @@ def verdict_of(reasons: list[str], tables: dict[str, TableProof], differences: i
     return "different" if differences or any(one.root != one.log_root for one in tables.values()) else "equal"
 
 
-def read_certificate(path: Path) -> Certificate:
+def parse_certificate(raw: bytes) -> Certificate:
     """Raises `InvalidSelection` for what is none."""
     try:
-        return Certificate.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InvalidSelection(f"{path} can't be read: {error.strerror}") from error
+        return Certificate.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidSelection(f"{path} is no certificate of {FORMAT}: {where}: {first['msg']}") from error
+        raise InvalidSelection(f"no certificate of {FORMAT}: {where}: {first['msg']}") from error
+
+
+def read_certificate(path: Path) -> Certificate:
+    """Raises `InvalidSelection` for what is none."""
+    try:
+        return parse_certificate(path.read_bytes())
+    except OSError as error:
+        raise InvalidSelection(f"{path} can't be read: {error.strerror}") from error
+    except InvalidSelection as error:
+        raise InvalidSelection(f"{path} is {error}") from error

@@ -15,8 +15,8 @@ import orjson
 from replay.plan import Plan, unpinned
 from replay.ports import Connection
 from replay.ranges import place_of
-from replay.selection import Range, Selection
-from replay.selection_document import parse_selection
+from replay.selection import Range
+from replay.selection_document import stored_selection
 
 # Tried and given back within the statement; the states first, so that nothing else is locked for a moment. Who made a
 # replay to run it itself (`--foreground`) has two seconds to take it before others look.
@@ -70,7 +70,10 @@ async def free(
 
 
 async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
-    """For as long as the connection lives. None: somebody else holds it, or it is not to be run."""
+    """For as long as the connection lives. None: somebody else holds it, or it is not to be run.
+
+    Raises `InvalidSelection` for a row that can't be read.
+    """
     await connection.execute(_KEEP_ALIVE)
     if not await connection.fetchval(_HOLD, replay):
         return None
@@ -80,17 +83,16 @@ async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
     target = row["target"]
     return Job(
         replay,
-        unpinned(_selection(orjson.loads(row["selection"])), orjson.loads(row["plan"])),
+        planned(row["selection"], row["plan"]),
         None if target is None else orjson.loads(target),
         row["rate"],
         row["generation"],
     )
 
 
-def _selection(document: dict[str, Any]) -> Selection:
-    """Its sources may have been taken out of the configuration since."""
-    parts = document.get("any", [document])
-    return parse_selection(document, dict.fromkeys(source for part in parts for source in part["sources"]))
+def planned(selection: str, plan: str) -> Plan:
+    """From the texts of a row. Raises `InvalidSelection` where other code wrote it, or a hand."""
+    return unpinned(stored_selection(orjson.loads(selection)), orjson.loads(plan))
 
 
 async def remaining(connection: Connection, job: Job) -> tuple[list[Range], int]:

@@ -19,7 +19,7 @@ from replay.hold import Job
 from replay.pace import Stop, Stopped
 from replay.ports import Connection
 from replay.runner import Ports, TakenOver, redrive
-from schemas.errors import Unavailable
+from schemas.errors import InvalidSelection, Unavailable
 from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.console")
@@ -89,6 +89,10 @@ class Jobs:
             job = await hold.hold(connection, replay)
             if job is not None:
                 await self._run(connection, job)
+        except InvalidSelection as error:
+            # Other code wrote its row: whoever takes it up finds the same.
+            metrics.replay_given_up(str(replay), error)
+            await hold.finish(connection, replay, "failed", describe(error))
         finally:
             with contextlib.suppress(*PASSING):
                 await connection.close(timeout=2)

@@ -5,9 +5,9 @@ The index also knows what the log has dropped: a replay says so, instead of pass
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, LiteralString
 
+from replay.patterns import moment
 from replay.ports import Connection
 from replay.ranges import Place
 from replay.selection import Range, Selection
@@ -97,7 +97,7 @@ async def gone_from(connection: Connection, selection: Selection, starts: Mappin
     bounds: Sequence[list[Any]] = [list(column) for column in zip(*below, strict=True)]
     types = [row["type"] for row in await connection.fetch(_TYPES_BELOW, *bounds)]
     matching = [kind for kind in types if selection.holds_type((kind,))]
-    since, until = _moment(selection.from_ms), _moment(selection.to_ms)
+    since, until = moment(selection.from_ms), moment(selection.to_ms)
     dropped = await connection.fetch(_BELOW, *bounds, matching, since, until, selection.by == "event")
     lost = await connection.fetch(_LOST, *bounds, since)
     return [
@@ -107,7 +107,3 @@ async def gone_from(connection: Connection, selection: Selection, starts: Mappin
             for part in (Range(r["topic"], r["partition"], r["first_offset"], r["end_offset"]) for r in lost)
         ),
     ]
-
-
-def _moment(moment_ms: int | None) -> datetime | None:
-    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC)

@@ -6,11 +6,14 @@ Must not write anything.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from replay.live_traffic import LiveTraffic
 from replay.ports import RawRecord, Reading
 from replay.selection import Range
+from schemas.errors import InvalidSelection
+
+_MAX_PER_SECOND: Final = 1e9
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -39,6 +42,13 @@ class Stop:
         except TimeoutError:
             return
         raise Stopped
+
+
+def require_rate(per_second: float | None) -> float | None:
+    """Raises `InvalidSelection`, also for what is no number."""
+    if per_second is not None and not 0 < per_second < _MAX_PER_SECOND:
+        raise InvalidSelection("rate is a number of records a second, above 0")
+    return per_second
 
 
 class RateLimit:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from replay.times import moment_of
 from schemas.errors import InvalidSelection
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,11 +20,8 @@ def like(glob: str | None) -> str | None:
 
 
 def moment(moment_ms: int | None) -> datetime | None:
-    """Raises `InvalidSelection`."""
-    try:
-        return None if moment_ms is None else EPOCH + timedelta(milliseconds=moment_ms)
-    except OverflowError as error:
-        raise InvalidSelection("that time is outside of all calendars") from error
+    """Exactly: by way of a float it would lose its milliseconds."""
+    return None if moment_ms is None else moment_of(moment_ms)
 
 
 def microseconds(at: datetime) -> int:

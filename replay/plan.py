@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, LiteralString
+from typing import Annotated, Any, Final, LiteralString
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from replay.chosen import Choice, Chosen, Fold, pinned, type_of
 from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events
@@ -84,9 +86,34 @@ class Plan:
         return {"ranges": encode(self.ranges), "located": self.chosen.as_document()}
 
 
-def unpinned(selection: Selection, document: Mapping[str, Any]) -> Plan:
-    """The plan of a ledger's row, without its counts."""
-    return Plan(selection, decode(document["ranges"]), pinned(selection, document["located"]))
+def _in_pairs(bounds: list[int]) -> list[int]:
+    if len(bounds) % 2 or any(start >= end for start, end in zip(bounds[::2], bounds[1::2], strict=True)):
+        raise ValueError("are no pairs of start and end")
+    return bounds
+
+
+_Offset = Annotated[int, Field(ge=0, lt=2**63)]
+_Bounds = Annotated[list[_Offset], AfterValidator(_in_pairs)]
+_Ranges = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,9}$")], _Bounds]
+
+
+class _Pinned(BaseModel):
+    """What `Plan.pin` wrote."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    ranges: _Ranges
+    located: list[_Ranges | None]
+
+
+def unpinned(selection: Selection, document: object) -> Plan:
+    """The plan of a ledger's row, without its counts. Raises `InvalidSelection` for what `Plan.pin` did not write."""
+    try:
+        found = _Pinned.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSelection("the ledger's plan is none of this version's") from error
+    if len(found.located) != len(selection.choices):
+        raise InvalidSelection("the ledger's plan is of another selection")
+    return Plan(selection, decode(found.ranges), pinned(selection, found.located))
 
 
 async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tuple[list[Range], int]:

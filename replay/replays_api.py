@@ -15,6 +15,7 @@ from replay.dry_run import SessionFolding, dry_run
 from replay.ledger import Order, UnknownReplay
 from replay.operations import Operations
 from replay.outcomes import list_outcomes
+from replay.pace import require_rate
 from replay.plan import Plan, make_plan
 from replay.ports import Connection, GenerationFolding, RequireTarget
 from replay.requests import answer, author_of, document_of, flag_of
@@ -130,9 +131,9 @@ class Replays:
 def _rate(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidSelection("rate is a number of records a second, above 0")
-    return float(value)
+    return require_rate(float(value))
 
 
 def _id(request: web.Request) -> uuid.UUID:

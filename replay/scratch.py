@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, LiteralString
 
 import asyncpg
@@ -21,6 +21,7 @@ from replay.ports import Connection, Reading
 from replay.read_models import create_declared_views, create_facts, create_views
 from replay.rebuild import Advance
 from replay.selection import Range
+from replay.times import moment_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, InvalidTransition
 
@@ -55,7 +56,7 @@ class Moment:
 
     @property
     def at(self) -> datetime:
-        return datetime.fromtimestamp(self.at_ms / 1000, UTC)
+        return moment_of(self.at_ms)
 
     @property
     def views(self) -> str:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
+from replay.times import moment_of
 from schemas.errors import InvalidSelection
 from schemas.topics import topic_of
 
@@ -82,7 +82,7 @@ class Selection:
         values = (self.sources, self.types, self.event_ids, self.offsets, self.keys)
         if any(len(one) > MAX_VALUES for one in values):
             raise InvalidSelection(f"more than {MAX_VALUES} values of one kind")
-        for text in (*self.types, *self.event_ids, *(value for key in self.keys for value in key.values)):
+        for text in (*self.types, *self.event_ids, *(text for key in self.keys for text in (key.model, *key.values))):
             require_text(text)
 
     def _require_union(self) -> None:
@@ -139,7 +139,7 @@ def parse_offsets(text: str) -> Range:
 
 
 def iso_of(moment_ms: int | None) -> str | None:
-    return None if moment_ms is None else datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat()
+    return None if moment_ms is None else moment_of(moment_ms).isoformat()
 
 
 def require_text(text: str | None) -> None:

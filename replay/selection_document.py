@@ -86,8 +86,21 @@ def parse_selection(document: Mapping[str, Any], configured: Iterable[str]) -> S
 
     Raises `InvalidSelection`.
     """
+    return _read(document).chosen(configured)
+
+
+def stored_selection(document: object) -> Selection:
+    """As the ledger keeps it: its sources may have been taken out of the configuration since.
+
+    Raises `InvalidSelection`.
+    """
+    found = _read(document)
+    return found.chosen(dict.fromkeys(source for one in (found.any or [found]) for source in one.sources))
+
+
+def _read(document: object) -> SelectionDocument:
     try:
-        return SelectionDocument.model_validate(document).chosen(configured)
+        return SelectionDocument.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -26,9 +26,22 @@ def parse_time(text: str) -> int:
         raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return in_ms(moment)
+    found = in_ms(moment)
+    if not FIRST_MS <= found <= LAST_MS:
+        raise ValueError(f"{text[:60]!r} is outside of all calendars")
+    return found
 
 
 def in_ms(moment: datetime) -> int:
     """Since the epoch. Exactly: as a float, 4.095 s would be 4094 ms."""
     return (moment - _EPOCH) // _MILLISECOND
+
+
+FIRST_MS: Final = in_ms(datetime.min.replace(tzinfo=UTC))
+LAST_MS: Final = in_ms(datetime.max.replace(tzinfo=UTC))
+"""What is before or after has no date in UTC."""
+
+
+def moment_of(moment_ms: int) -> datetime:
+    """The nearest that has a date: the timestamp of a record can be any number."""
+    return _EPOCH + min(max(moment_ms, FIRST_MS), LAST_MS) * _MILLISECOND

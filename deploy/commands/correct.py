@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 import click
@@ -15,6 +14,7 @@ from deploy.times import TIME
 from deploy.wiring import Runtime, connect
 from replay.corrections import Corrected, Order, parse_order
 from replay.corrections import correct as make_correction
+from replay.selection import iso_of
 from schemas.corrections import SubscriptionStatus
 
 
@@ -72,7 +72,7 @@ def subscription(
     """Set the status of SUBSCRIPTION, until the provider says more."""
     change = {"type": "subscription.corrected", "subscription": subscription, "status": status, "customer": customer}
     if period_end is not None:
-        change["current_period_end"] = datetime.fromtimestamp(period_end / 1000, UTC).isoformat()
+        change["current_period_end"] = iso_of(period_end)
     _correct(runtime, change, **asked)
 
 

@@ -24,6 +24,7 @@ from replay.audit import Author
 from replay.dry_run import DryRun
 from replay.ledger import Order, UnknownReplay
 from replay.outcomes import count_outcomes, list_outcomes
+from replay.pace import require_rate
 from replay.plan import Plan, make_plan
 from replay.selection import Selection
 from replay.targets.document import TargetDocument
@@ -143,7 +144,7 @@ def run_replay(
         raise click.UsageError("--detach and --foreground exclude each other")
     wanted = selection_of(runtime, **selection)
     target = with_endpoint(selection["to"].target, resign, concurrency)
-    entry = run(_run(runtime, wanted, (reason, rate, target), None if detach else foreground))
+    entry = run(_run(runtime, wanted, (reason, require_rate(rate), target), None if detach else foreground))
     if detach and not as_json:
         print(entry["id"])
         return

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from ipaddress import IPv6Address
 from typing import Any, Final, Literal
 
 from schemas.errors import InvalidSelection
@@ -60,8 +61,7 @@ class HttpTarget:
             )
         if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
             raise InvalidSelection("the target's port is none")
-        if not match["host"].startswith("["):
-            _require_one_reading(match["host"].lower().removesuffix("."))
+        _require_one_reading(match["host"].lower().removesuffix("."))
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
             raise InvalidSelection(f"concurrency is a number from 1 to {MAX_CONCURRENCY}")
 
@@ -101,11 +101,21 @@ TargetDocument = TopicTarget | HttpTarget
 def _require_one_reading(host: str) -> None:
     """`0x7f.1`, `2130706433` and `0177.0.0.1` are addresses to some and names to others."""
     labels = host.split(".")
-    if _NUMBER.match(labels[-1]):
+    if host.startswith("["):
+        if not _is_address(host[1:-1]):
+            raise InvalidSelection(f"{host} is no address")
+    elif _NUMBER.match(labels[-1]):
         if len(labels) != 4 or not all(_OCTET.match(label) and int(label) <= 255 for label in labels):
             raise InvalidSelection(f"{host} is not written as an address is: use four plain numbers")
     elif not HOST_NAME.match(host):
         raise InvalidSelection(f"{host!r} is no host name")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def parse_target(text: str) -> TargetDocument:

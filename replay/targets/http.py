@@ -194,18 +194,23 @@ def _answer_of(response: aiohttp.ClientResponse) -> _Answer:
     if 300 <= status < 400:
         return _Answer(status, "it redirects, and no redirect is followed")
     if status == _TOO_MANY or status >= 500:
-        return _Answer(status, f"answered {status}", can_retry=True, retry_after=_retry_after(response))
+        return _Answer(
+            status,
+            f"answered {status}",
+            can_retry=True,
+            retry_after=seconds_asked(response.headers.get("Retry-After", "")),
+        )
     return _Answer(status, f"answered {status}")
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds from now: the header says seconds, or a time."""
-    said = response.headers.get("Retry-After", "").strip()
+def seconds_asked(retry_after: str) -> float | None:
+    """From now: the header says seconds, or a time."""
+    said = retry_after.strip()
     if said.isascii() and said.isdigit() and len(said) <= 9:
         return float(said)
     try:
         until = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max((until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
 

@@ -4,6 +4,7 @@ import sys
 from random import Random
 
 import atheris
+import dateparser
 
 with atheris.instrument_imports(
     include=["schemas", "ingest", "processors", "replay", "deploy"], enable_loader_override=False
@@ -13,6 +14,9 @@ with atheris.instrument_imports(
 
 def main() -> None:
     target = TARGETS[sys.argv[1]]
+    if not target.is_slow:
+        # A guess at a relative time takes milliseconds: what comes of one is `time`'s to find.
+        dateparser.parse = lambda *_, **__: None
 
     def mutated(data: bytes, max_bytes: int, seed: int) -> bytes:
         return target.mutate(data, Random(seed), lambda text: atheris.Mutate(text, max_bytes))[:max_bytes]

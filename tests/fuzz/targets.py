@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from schemas.providers import PROVIDERS
-from tests.fuzz import checks, http, operators
+from tests.fuzz import checks, endpoints, flags, http, operators, orders
 from tests.fuzz.mutation import Native, Vocabulary, mutate_request, mutate_text
 from tests.fuzz.request import Request
 from tests.fuzz.signing import signed
@@ -154,4 +154,13 @@ TARGETS: dict[str, Target] = {
     "offsets": _text_target(operators.check_offsets, "webhooks.stripe:0:10-20", "a:99:0-9223372036854775807"),
     "whole-request": Target(http.check_read_alike, http.mutate_http, lambda: http.SEEDS),
     "search": _text_target(operators.check_search, *operators.SEARCHES, is_slow=True),
+    "selection": _body_target(orders.check_selection, *orders.documents(*orders.SELECTIONS)),
+    "replay-order": _body_target(orders.check_replay, *orders.documents(*orders.REPLAYS)),
+    "replay-stored": _body_target(orders.check_stored, *orders.documents(*orders.STORED)),
+    "replay-target": _text_target(endpoints.check_target, *endpoints.TEXTS),
+    "replay-request": _record_target(endpoints.check_outgoing),
+    "rebuild-order": _body_target(orders.check_rebuild, *orders.documents(*orders.REBUILDS)),
+    "requeue-order": _body_target(orders.check_requeue, *orders.documents(*orders.REQUEUES)),
+    "certificate": _body_target(orders.check_certificate, *orders.documents(orders.CERTIFICATE)),
+    "flags": _text_target(flags.check_flags, *flags.seeds()),
 }

@@ -16,7 +16,7 @@ from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.records import produce, record, stripe_event
-from tests.support.replays import everything, planned, ports, put, rerun
+from tests.support.replays import everything, never_folded, planned, ports, put, rerun
 from tests.support.tables import physical_rows
 
 RECORDS = 90
@@ -177,3 +177,26 @@ async def test_a_rate_limit_cuts_what_one_fetch_brought(
     steps = [row["records"] for row in await connection.fetch("SELECT records FROM public.steps")]
     assert sum(steps) == RECORDS
     assert max(steps) <= 10
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [
+        ("plan", '{"ranges": {"webhooks.stripe:0": [0, "x"]}, "located": [null]}'),
+        ("plan", '{"ranges": {}, "located": []}'),
+        ("selection", '{"from": "1970-01-01T00:00:00+00:00", "moon": "full"}'),
+    ],
+    ids=["a plan that is none", "a plan of another selection", "a criterion of another version"],
+)
+async def test_an_entry_that_cant_be_read_ends_and_says_why(
+    stack: Stack, topic: str, database_url: str, connection: Any, column: str, written: str
+) -> None:
+    """Else it would be taken up again every second, for ever."""
+    await never_folded(stack, connection, topic, 3)
+    replay = await put(stack, connection, everything(topic))
+    # The column is one of the two above.
+    await connection.execute(f"UPDATE redrive.replays SET {column} = $2::jsonb WHERE id = $1", replay, written)
+    await Jobs(ports(stack, database_url)).take(replay)
+    entry = await ledger.brief(connection, replay)
+    assert (entry["state"], entry["rows_changed"]) == ("failed", 0)
+    assert "ledger's plan" in entry["error"] or "moon" in entry["error"]
