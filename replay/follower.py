@@ -8,6 +8,7 @@ from typing import Final
 
 from replay import metrics
 from replay.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
+from replay.ports import Connection
 from replay.rebuild import GenerationFold, NotFollowed, catch_up
 from replay.window import LogReader
 
@@ -33,19 +34,23 @@ class Follower:
     async def follow(self) -> None:
         """Every kept generation, once, up to where the live positions are now."""
         async with self._ports.pool.acquire() as connection:
-            waiting = [
-                one
-                for one in await kept(connection)
-                if not one.is_live
-                # Newer code folded it: ours would spoil what that mended.
-                and not await is_beyond(connection, one.number, self._ports.code)
-                and (one.state == "building" or await GenerationFold(self._ports, one).is_behind(connection))
-            ]
+            others = [one for one in await kept(connection) if not one.is_live]
+            metrics.generations_kept([one.number for one in others])
+            waiting = [one for one in others if await self._is_waiting(connection, one)]
         if not waiting:
             return
         async with self._ports.open_log() as reader:
             for one in waiting:
                 await self._follow(one, reader)
+
+    async def _is_waiting(self, connection: Connection, one: Generation) -> bool:
+        # Newer code folded it: ours would spoil what that mended.
+        if await is_beyond(connection, one.number, self._ports.code):
+            return False
+        fold = GenerationFold(self._ports, one)
+        done, of = await fold.way(connection)
+        metrics.generation_followed(one.number, of - done)
+        return one.state == "building" or await fold.is_behind(connection)
 
     async def _follow(self, one: Generation, reader: LogReader) -> None:
         async with self._ports.pool.acquire() as holder:
@@ -53,13 +58,13 @@ class Follower:
                 return
             try:
                 fold = GenerationFold(self._ports, one)
-                await catch_up(self._ports, fold, reader, lambda *_: None)
+                await catch_up(
+                    self._ports, fold, reader, lambda done, of: metrics.generation_followed(one.number, of - done)
+                )
                 await note_ready(holder, one.number)
-                done, of = await fold.way(holder)
-                metrics.generation_followed(one.number, of - done)
             except NotFollowed:
-                # It went live, or was dropped.
-                metrics.generation_followed(one.number, 0)
+                # It went live, or was dropped: the next look says so.
+                return
             finally:
                 if not holder.is_closed():
                     await let_go(holder, one.number)

@@ -145,6 +145,7 @@ class Jobs:
         async def say_why(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             reason = f"waiting: {describe(error)}" if error else None
+            metrics.replay_slowed(str(job.id), "waiting")
             # Where it is the database that is away, nobody can read it either.
             with contextlib.suppress(*PASSING):
                 await hold.slow(pool, job.id, reason)

@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from typing import Final
+from collections.abc import Collection
+from typing import Final, Literal, get_args
 
 from prometheus_client import Counter, Gauge
 
@@ -38,6 +39,9 @@ def proof_failed() -> None:
     log.exception("a proof failed", extra={"action": "prove", "outcome": "failed"})
 
 
+SLOWED: Final = Gauge("redrive_replays_slowed", "Replays that are run here and give way, or wait.", ["reason"])
+Slowed = Literal["live_traffic", "waiting"]
+_slowed: Final[dict[str, Slowed]] = {}
 REPLAY_FAILURES: Final = Counter("redrive_replay_failures", "Replays that ended in an error.")
 _done: Final[list[str]] = []
 DONE_SHOWN: Final = 20
@@ -64,13 +68,24 @@ def replay_begun(replay: str) -> None:
     log.info("a replay is run here", extra={"action": "replay", "replay": replay})
 
 
+def replay_slowed(replay: str, reason: Slowed | None) -> None:
+    """`waiting`: for the database, the log or a target; None: no longer."""
+    _slowed.pop(replay, None)
+    if reason is not None:
+        _slowed[replay] = reason
+    for one in get_args(Slowed):
+        SLOWED.labels(one).set(list(_slowed.values()).count(one))
+
+
 def replay_let_go(replay: str) -> None:
     """It may go on elsewhere: how far it is is no longer ours to say."""
+    replay_slowed(replay, None)
     with contextlib.suppress(KeyError):
         PROGRESS.remove(replay)
 
 
 def replay_done(replay: str) -> None:
+    replay_slowed(replay, None)
     PROGRESS.labels(replay).set(1)
     _done.append(replay)
     while len(_done) > DONE_SHOWN:
@@ -112,8 +127,19 @@ FLIPS: Final = Counter("redrive_flips", "Times that another generation went live
 FOLLOW_FAILURES: Final = Counter("redrive_follow_failures", "Times that a generation could not be kept caught up.")
 
 
+_kept: Final[set[int]] = set()
+
+
 def generation_followed(generation: int, behind: int) -> None:
+    _kept.add(generation)
     BEHIND.labels(str(generation)).set(behind)
+
+
+def generations_kept(generations: Collection[int]) -> None:
+    """Of one that went live, or was dropped, there is nothing more to say."""
+    for gone in _kept.difference(generations):
+        _kept.discard(gone)
+        BEHIND.remove(str(gone))
 
 
 def generation_flipped(generation: int) -> None:

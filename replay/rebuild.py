@@ -32,7 +32,7 @@ _BEHIND: Final[LiteralString] = """
     ORDER BY 1, 2
 """
 _WAY: Final[LiteralString] = """
-    SELECT coalesce(sum(least(own.next_offset, live.next_offset)), 0)::bigint AS done,
+    SELECT coalesce(sum(least(coalesce(own.next_offset, 0), live.next_offset)), 0)::bigint AS done,
            coalesce(sum(live.next_offset), 0)::bigint AS of
     FROM redrive.positions AS live
     LEFT JOIN redrive.positions AS own

@@ -94,6 +94,7 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
     chosen = job.plan.chosen
 
     async def say_slow(reason: str | None) -> None:
+        metrics.replay_slowed(str(job.id), "live_traffic" if reason else None)
         await hold.slow(pool, job.id, reason)
 
     async def is_running(connection: Connection) -> bool:

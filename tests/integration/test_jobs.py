@@ -213,10 +213,12 @@ async def test_an_outage_is_waited_for_and_the_entry_says_so(
 
     await until(says_why, "it says what it waits for")
     assert await state_of(connection, replay) == "running"
+    assert metrics.SLOWED.labels("waiting")._value.get() == 1
     is_away = False
     await running
     await assert_all_done(connection, replay)
     assert (await entry_of(connection, replay))["slowed_by"] is None
+    assert metrics.SLOWED.labels("waiting")._value.get() == 0
 
 
 async def test_a_range_that_the_log_no_longer_holds_fails_the_replay(

@@ -11,6 +11,7 @@ import pytest
 
 from deploy import proving
 from deploy.wiring import Runtime
+from replay import metrics
 from replay.jobs import Jobs
 from replay.ledger import show_replay
 from replay.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
@@ -51,11 +52,13 @@ async def test_a_replay_slows_down_while_live_lag_grows_and_says_why(
                     entry = await show_replay(observer, replay)
                 assert entry["state"] == "running"
                 assert entry["slowed_by"].startswith("live traffic is ")
+                assert metrics.SLOWED.labels("live_traffic")._value.get() == 1
                 await held.rollback()
                 await until(folded(observer, number), "live traffic has caught up")
                 await until(lambda: full_pace(observer, replay), "the replay goes on at its own pace")
         entry = await show_replay(observer, replay)
         assert (entry["state"], entry["records"], entry["slowed_by"]) == ("done", FIRST, None)
+        assert metrics.SLOWED.labels("live_traffic")._value.get() == 0
     finally:
         await holder.close()
         await observer.close()

@@ -184,6 +184,13 @@ def test_every_runbook_that_an_alert_names_is_there() -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+def test_every_alert_of_replays_names_a_runbook_that_names_it() -> None:
+    (rules,) = (one["rules"] for one in yaml.safe_load(ALERTS.read_text())["groups"] if one["name"] == "redrive-replay")
+    for rule in rules:
+        (runbook,) = re.findall(r"docs/runbooks/[\w-]+\.md", rule["annotations"]["description"])
+        assert f"*{rule['alert']}*" in (ROOT / runbook).read_text(), rule["alert"]
+
+
 def test_kafka_is_the_embedded_one_and_takes_our_largest_record() -> None:
     kafka = SERVICES["kafka"]
     assert kafka["image"] == f"apache/kafka:{KAFKA.rpartition(':')[2]}"

@@ -1,0 +1,70 @@
+"""Every command that the documentation tells people to type is one that the command line takes, with those flags."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+from deploy import cli
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+_BLOCK: Final = re.compile(r"^ *```(?:sh|console)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_PROMPT: Final = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:sudo |\.venv/bin/|python -m |exec )?(redrive .*)$")
+_ENDS: Final = frozenset({"|", "||", "&&", ";", "&", ">", ">>", "<", "2>"})
+PLACEHOLDERS: Final = {"ID": "0b7c2a52-6a4e-4f0e-9c1d-3c1a3ad5f8a1"}
+
+
+def commands_of(path: Path) -> list[str]:
+    found = []
+    for block in _BLOCK.findall(path.read_text()):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            if match := _PROMPT.match(line):
+                found.append(match[1])
+    return found
+
+
+def words_of(command: str) -> list[str]:
+    """Up to where the shell takes over."""
+    found: list[str] = []
+    for word in shlex.split(command, comments=True)[1:]:
+        if word in _ENDS:
+            break
+        is_placeholder = word.endswith("…") and re.match(r"[0-9a-f]{2,}", word)
+        found.append(PLACEHOLDERS["ID"] if is_placeholder else PLACEHOLDERS.get(word, word))
+    return found
+
+
+WRITTEN: Final = [(path, command) for path in PAGES for command in commands_of(path)]
+
+
+@pytest.fixture(scope="module")
+def root() -> click.Group:
+    cli._commands()
+    return cli.redrive
+
+
+@pytest.mark.parametrize(("path", "command"), WRITTEN, ids=[f"{path.stem}: {command}" for path, command in WRITTEN])
+def test_it_is_a_command(
+    root: click.Group, path: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = words_of(command)
+    monkeypatch.chdir(tmp_path)
+    for name in words:
+        if re.fullmatch(r"[\w-]+\.json", name):
+            Path(name).touch()
+    context: click.Context | None = None
+    at: click.Command = root
+    while True:
+        context = at.make_context(at.name, list(words), parent=context)
+        if not isinstance(at, click.Group):
+            return
+        left = [*context._protected_args, *context.args]
+        if not left:
+            return
+        _, following, words = at.resolve_command(context, left)
+        assert following is not None
+        at = following
