@@ -65,7 +65,10 @@ class Order:
 @json_option
 @with_runtime
 def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -> None:
-    """Fold the whole log into a new generation, and show what differs from the live one; --apply makes it live."""
+    """Fold the whole log into a new generation, and show what differs from the live one; --apply makes it live.
+
+    Goes on with one that is being built. A replay adds what is missing; this repairs what is wrong.
+    """
     if click.get_current_context().invoked_subcommand is not None:
         return
     order, author = Order(**flags), Author(runtime.operator, reason)
@@ -206,7 +209,7 @@ def _print_list(entries: Sequence[dict[str, Any]], names: str) -> None:
 
 
 @rebuild.command("drop")
-@click.argument("which")
+@click.argument("which", metavar="N|NAME")
 @_REASON
 @json_option
 @with_runtime

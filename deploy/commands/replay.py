@@ -42,7 +42,10 @@ def replay() -> None:
 @json_option
 @with_runtime
 def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> None:
-    """Say what a run would re-drive; changes nothing."""
+    """Say what a run would re-drive; changes nothing.
+
+    Several values of one flag widen the selection, several flags narrow one another, --any adds.
+    """
     wanted, target = selection_of(runtime, **selection), selection["to"].target
     if with_diff and target is not None:
         raise click.UsageError("--diff is about the tables, and what goes to a target changes none")
@@ -137,8 +140,8 @@ def run_replay(
 ) -> None:
     """Re-drive the selection, next to live traffic, and wait for the end.
 
-    The console service runs it; where none does within a few seconds, this command. Exit 1 if it failed or was
-    cancelled.
+    Several values of one flag widen the selection, several flags narrow one another, --any adds. The console
+    service runs it; where none does within a few seconds, this command. Exit 1 if it failed or was cancelled.
     """
     if detach and foreground:
         raise click.UsageError("--detach and --foreground exclude each other")
@@ -234,7 +237,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
 
 
 @replay.command("show")
-@click.argument("replay_id", type=click.UUID)
+@click.argument("replay_id", metavar="ID", type=click.UUID)
 @click.option("--outcomes", "has_outcomes", is_flag=True, help="What became of the records at its target.")
 @click.option("--failed", is_flag=True, help="Only those that failed.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Of the outcomes.")
@@ -265,7 +268,7 @@ def show_run(
 
 
 def _verb(name: str, meaning: str) -> click.Command:
-    @click.argument("replay_id", type=click.UUID)
+    @click.argument("replay_id", metavar="ID", type=click.UUID)
     @click.option("--reason", required=True, help="Why; goes into the audit.")
     @json_option
     @with_runtime

@@ -33,7 +33,8 @@ def why(runtime: Runtime, reveal: bool, reason: str | None, as_json: bool, **ask
     """Read the log, and list the records that made a row: what each said, and which one won each column.
 
     TABLE is a fact table or a read model, KEY its key, part by part: `redrive why subscriptions stripe sub_1`. Of a
-    read model over several tables (credits, accounts, conversations) the rows beneath are shown.
+    read model over several tables, like accounts or credits, the rows beneath are shown. Exit 1 where no record says
+    anything of it.
     """
     if reason is not None and not reveal:
         raise click.UsageError("--reason goes with --reveal")

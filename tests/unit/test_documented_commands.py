@@ -1,7 +1,8 @@
-"""Every command that the documentation tells people to type is one that the command line takes, with those flags."""
+"""The documentation and the command line know the same commands and flags."""
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob(
 _BLOCK: Final = re.compile(r"^ *```(?:sh|console)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _PROMPT: Final = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:sudo |\.venv/bin/|python -m |exec )?(redrive .*)$")
 _ENDS: Final = frozenset({"|", "||", "&&", ";", "&", ">", ">>", "<", "2>"})
+REFERENCE: Final = (ROOT / "docs/reference/commands.md").read_text()
 PLACEHOLDERS: Final = {"ID": "0b7c2a52-6a4e-4f0e-9c1d-3c1a3ad5f8a1"}
 
 
@@ -68,3 +70,22 @@ def test_it_is_a_command(
         _, following, words = at.resolve_command(context, left)
         assert following is not None
         at = following
+
+
+def leaves(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for part, inner in command.commands.items():
+            yield from leaves(inner, f"{name} {part}")
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield name, command
+
+
+def test_every_command_and_flag_is_in_the_reference(root: click.Group) -> None:
+    missing = set()
+    for name, command in leaves(root, "redrive"):
+        group, _, verb = name.rpartition(" ")
+        if f"`{name}" not in REFERENCE and not re.search(rf"`{group} [\w\\|]*\b{verb}\b", REFERENCE):
+            missing.add(name)
+        flags = {flag for one in command.params if isinstance(one, click.Option) for flag in one.opts}
+        missing |= {f"{name} {flag}" for flag in flags - {"--help"} if not re.search(rf"{flag}\b", REFERENCE)}
+    assert missing == set()
