@@ -17,8 +17,8 @@ from schemas.topics import OPERATOR
 
 
 @asynccontextmanager
-async def _producing(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
-    producer = producer_factory(cluster)()
+async def producing(cluster: Cluster, producer: AIOKafkaProducer) -> AsyncIterator[AIOKafkaProducer]:
+    """Started, and stopped whatever comes. Raises `Unavailable`."""
     try:
         await producer.start()
         yield producer
@@ -30,7 +30,7 @@ async def _producing(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
 
 async def append_correction(cluster: Cluster, correction: Correction) -> Location:
     """Returns once it is durable. Raises `Unavailable`, and then it may reach the log later."""
-    async with _producing(cluster) as producer:
+    async with producing(cluster, producer_factory(cluster)()) as producer:
         done = await producer.send_and_wait(
             OPERATOR,
             correction.body(),
@@ -62,5 +62,5 @@ async def appending(cluster: Cluster) -> AsyncIterator[Append]:
             raise Unavailable(f"Kafka did not take the records: {error}") from error
         return [Location(one.topic, one.partition, one.offset) for one in done]
 
-    async with _producing(cluster) as producer:
+    async with producing(cluster, producer_factory(cluster)()) as producer:
         yield append

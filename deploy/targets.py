@@ -1,21 +1,20 @@
 """Opens the target of a replay from its document: the one that the ledger holds, so that any process opens the same."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
+from deploy.appending import producing
 from deploy.topics import Topics
 from deploy.wiring import Runtime
-from ingest.producer import MAX_BATCH_BYTES, stop_producer
+from ingest.producer import MAX_BATCH_BYTES
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from replay.targets.http import Endpoint
 from replay.targets.topic import Size, TopicCopy
 from schemas.cluster import Cluster
-from schemas.errors import InvalidSelection, Unavailable
+from schemas.errors import InvalidSelection
 from schemas.limits import Network
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -41,7 +40,10 @@ def open_target(runtime: Runtime, target: TargetDocument, replay: str) -> TopicC
         return Endpoint(target, replay, AllowedResolver(_allowed(runtime)), _secrets(runtime, target))
     cluster = runtime.cluster()
     return TopicCopy(
-        target.topic, replay, lambda: _size_of(cluster, target.topic), lambda size: _producing(cluster, size)
+        target.topic,
+        replay,
+        lambda: _size_of(cluster, target.topic),
+        lambda size: producing(cluster, _producer(cluster, size)),
     )
 
 
@@ -72,9 +74,8 @@ async def _size_of(cluster: Cluster, topic: str) -> Size:
     return Size(state.partitions, int(state.faults.get("max.message.bytes", MAX_RECORD_BYTES)))
 
 
-@asynccontextmanager
-async def _producing(cluster: Cluster, size: Size) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
+def _producer(cluster: Cluster, size: Size) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
         **cluster.client_options(),
         client_id="redrive-replay",
         acks="all",
@@ -82,10 +83,3 @@ async def _producing(cluster: Cluster, size: Size) -> AsyncIterator[AIOKafkaProd
         max_request_size=MAX_RECORD_BYTES,
         max_batch_size=min(MAX_BATCH_BYTES, size.max_bytes),
     )
-    try:
-        await producer.start()
-        yield producer
-    except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
-    finally:
-        await stop_producer(producer)

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import Field, ValidationError
 
+from replay.faults import first_fault
 from schemas.errors import InvalidSelection
 from schemas.openapi import Document
 
@@ -108,9 +109,7 @@ def parse_certificate(raw: bytes) -> Certificate:
     try:
         return Certificate.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidSelection(f"no certificate of {FORMAT}: {where}: {first['msg']}") from error
+        raise InvalidSelection(f"no certificate of {FORMAT}: {first_fault(error)}") from error
 
 
 def read_certificate(path: Path) -> Certificate:

@@ -12,6 +12,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from replay import audit
+from replay.faults import first_fault
 from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcome
 from replay.requeue import RolledBack, hold_live
 from replay.selection import require_text
@@ -95,9 +96,7 @@ def parse_order(raw: bytes) -> Order:
     try:
         return Order.model_validate_json(raw)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise InvalidSelection(f"{place}: {fault['msg']}" if place else fault["msg"]) from error
+        raise InvalidSelection(first_fault(error)) from error
 
 
 async def correct(connection: Connection, desk: Desk, order: Order, operator: str) -> Corrected:
@@ -133,8 +132,7 @@ def _correction(order: Order, operator: str) -> Correction:
             id=name, at=now, source=order.source, operator=operator, reason=order.reason.strip(), change=order.change
         )
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise InvalidSelection(f"{fault['loc'][0]}: {fault['msg']}") from error
+        raise InvalidSelection(first_fault(error)) from error
 
 
 async def _earlier(desk: Desk, correction: Correction) -> Location | None:

@@ -1,12 +1,9 @@
 """Globs and texts as patterns of SQL's LIKE, and moments as its parameters. Pure."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import datetime, timedelta
 
-from replay.times import moment_of
+from replay.times import EPOCH, moment_of
 from schemas.errors import InvalidSelection
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def literal(text: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from replay import generations, lifecycle, scratch
 from replay.audit import Author
+from replay.faults import first_fault
 from replay.flip import flip, previous, require_whole
 from replay.generations import Ports
 from replay.requests import answer, document_of
@@ -64,9 +65,7 @@ class RebuildOrder(BaseModel):
         try:
             order = cls.model_validate(body)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])[:100]
-            raise InvalidSelection(f"{where}: {first['msg']}") from error
+            raise InvalidSelection(first_fault(error)) from error
         require_text(order.reason)
         if sum((bool(order.only), order.apply is not None, order.rollback)) > 1:
             raise InvalidSelection("only, apply and rollback are three orders: send one")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
+from replay.faults import first_fault
 from replay.selection import By, RowKey, Selection, parse_offsets
 from replay.times import parse_time
 from schemas import corrections
@@ -102,9 +103,7 @@ def _read(document: object) -> SelectionDocument:
     try:
         return SelectionDocument.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidSelection(f"the selection's {where[:100]}: {first['msg']}") from error
+        raise InvalidSelection(f"the selection's {first_fault(error)}") from error
 
 
 def _moment(text: str | None) -> int | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import dateparser
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LOST_PLUS: Final = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:?\d\d)\Z")
 """In the query of a URL an unescaped `+` of a time zone is a space."""
@@ -34,7 +34,7 @@ def parse_time(text: str) -> int:
 
 def in_ms(moment: datetime) -> int:
     """Since the epoch. Exactly: as a float, 4.095 s would be 4094 ms."""
-    return (moment - _EPOCH) // _MILLISECOND
+    return (moment - EPOCH) // _MILLISECOND
 
 
 FIRST_MS: Final = in_ms(datetime.min.replace(tzinfo=UTC))
@@ -44,4 +44,4 @@ LAST_MS: Final = in_ms(datetime.max.replace(tzinfo=UTC))
 
 def moment_of(moment_ms: int) -> datetime:
     """The nearest that has a date: the timestamp of a record can be any number."""
-    return _EPOCH + min(max(moment_ms, FIRST_MS), LAST_MS) * _MILLISECOND
+    return EPOCH + min(max(moment_ms, FIRST_MS), LAST_MS) * _MILLISECOND
