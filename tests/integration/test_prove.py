@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tests.conftest import Stack
 from tests.integration.test_worker import batch, until
 from tests.support.corrections import account, correction, correction_record, credits, subscription
 from tests.support.folding import fold_live
+from tests.support.proving import connected, proved
 from tests.support.records import payment, produce, record, story_record
 from tests.support.story import Author, write
 from tests.support.tables import FACTS
@@ -41,24 +41,12 @@ Prove = Callable[..., Awaitable[Certificate]]
 NOTHING: Any = lambda *_: None  # noqa: E731
 
 
-@asynccontextmanager
-async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    found = await asyncpg.connect(url)
-    try:
-        yield found
-    finally:
-        await found.close()
-
-
 @pytest.fixture
 def prove(stack: Stack, database_url: str) -> Prove:
     """As the command does it."""
 
     async def run(advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
-        async with connected(database_url) as live, connected(database_url) as shadow:
-            prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions())
-            async with LogReader(stack.cluster) as reader:
-                return await prover.prove(reader, advance)
+        return await proved(stack, database_url, advance, ours)
 
     return run
 

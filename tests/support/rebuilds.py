@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,15 +16,14 @@ from processors.projections.base import Event
 from replay import generations, lifecycle
 from replay.audit import Author
 from replay.flip import flip
-from replay.fold_log import LogFold
 from replay.follower import Follower
 from replay.generations import Generation, Ports
-from replay.read_models import NOTHING_DECLARED, create_facts
+from replay.read_models import NOTHING_DECLARED
 from replay.rebuild import build
-from replay.selection import Range
 from replay.window import LogReader
 from schemas.facts import TABLES, Payment
 from tests.conftest import Stack
+from tests.integration.test_worker import folded, run_worker, until
 
 TESTER = Author("tester", "because")
 
@@ -87,6 +87,17 @@ async def apply(ports: Ports, number: int) -> None:
         await flip(ports, reader, number, "rebuild.apply", TESTER)
 
 
+async def fold_as_control(stack: Stack, url: str, topic: str, offsets: int, folder: Path) -> dict[str, list[str]]:
+    """A worker that never had a bug folds the topic up to where it ends now, into a database of its own. The rows."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with run_worker(stack, url, topic, f"{topic}-control", folder):
+            await until(folded(connection, offsets), "the control run", 60 + offsets / 50)
+        return await fact_rows(connection, "gen_1")
+    finally:
+        await connection.close()
+
+
 async def fact_rows(connection: Any, schema: str) -> dict[str, list[str]]:
     """Every row of every fact table, hidden columns included."""
     found = {}
@@ -97,20 +108,6 @@ async def fact_rows(connection: Any, schema: str) -> dict[str, list[str]]:
         )
         found[table.name] = [row[0] for row in rows]
     return found
-
-
-async def folded_anew(ports: Ports, connection: Any, topic: str) -> dict[str, list[str]]:
-    """The rows that the whole log gives, in tables of their own."""
-    await create_facts(connection, "scratch_control")
-    try:
-        async with ports.open_log() as reader:
-            rows = await connection.fetch("SELECT DISTINCT partition FROM redrive.positions WHERE topic = $1", topic)
-            held = await reader.extents({(topic, row["partition"]) for row in rows})
-            ranges = [Range(topic, partition, *bounds) for (_, partition), bounds in held.items()]
-            await LogFold(ports.pool, SchemaFolding.into("scratch_control")).run(reader, ranges)
-        return await fact_rows(connection, "scratch_control")
-    finally:
-        await connection.execute("DROP SCHEMA scratch_control CASCADE")
 
 
 async def live_and_previous(connection: Any) -> tuple[int, int | None]:
