@@ -10,11 +10,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.fold_log import LogFold
 from replay.generations import Ports, author_of, find, lost_ranges, note_ready
-from replay.ports import Connection, Outcome
+from replay.ports import Connection
 from replay.rebuild import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
-from replay.selection import Range
+from replay.settling import leave, settle
 from replay.window import LogReader
 from schemas.errors import InvalidTransition, Misconfigured, RedriveError, Unavailable
 
@@ -22,9 +21,12 @@ MAX_REST_OFFSETS: Final = 4 * CLOSE_OFFSETS
 """Folded while every writer waits."""
 
 TRY_SECONDS: Final = 60.0
+APPLY: Final = "rebuild.apply"
+ROLLBACK: Final = "rebuild.rollback"
+"""Actions of the audit."""
+
 _GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '1s'"
 _LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.generation'))"
-_SHARE: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _STATE: Final[LiteralString] = """
     SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept
     FROM redrive.generation AS l LEFT JOIN redrive.generations AS g ON g.generation = $1
@@ -33,23 +35,22 @@ _UNFINISHED: Final[LiteralString] = """
     SELECT id, state FROM redrive.replays
     WHERE generation = $1 AND state NOT IN ('done', 'failed', 'cancelled') ORDER BY created_at
 """
-_MOVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1"
-_LIVE: Final[LiteralString] = "SELECT live, previous FROM redrive.generation"
-_DEAD: Final[LiteralString] = """
-    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead' ORDER BY 1, 2, 3
-"""
+_MOVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1, is_rolled_back = $2"
+_LIVE: Final[LiteralString] = "SELECT live, previous, is_rolled_back FROM redrive.generation"
 
 
 class _TooFar(RedriveError):
     """More is left to fold than anybody should wait for."""
 
 
-async def previous(connection: Connection) -> int:
-    """Raises `InvalidTransition` where there is none."""
+async def rollback_target(connection: Connection) -> int:
+    """The previous generation; after a rollback the live one: whoever asks again, not having heard of its end, must not
+    bring back what was taken back. Raises `InvalidTransition` where there is none.
+    """
     row = await connection.fetchrow(_LIVE)
     if row is None or row["previous"] is None:
         raise InvalidTransition("there is no previous generation to go back to")
-    return int(row["previous"])
+    return int(row["live"] if row["is_rolled_back"] else row["previous"])
 
 
 async def require_whole(connection: Connection, number: int) -> None:
@@ -65,9 +66,9 @@ async def require_whole(connection: Connection, number: int) -> None:
 
 
 async def flip(ports: Ports, reader: LogReader, number: int, action: str, author: Author) -> dict[str, Any]:
-    """Catch up, flip, and re-drive the dead letters. Returns `{"live", "previous", "dead_letters"}`.
+    """Catch up, flip, and settle. Returns `{"live", "previous", "dead_letters"}`.
 
-    To flip to the live one changes nothing.
+    To flip to the live one ends what a flip that was cut short left to do, and changes nothing else.
 
     Raises `InvalidTransition` while a replay of the live generation is under way, and `Unavailable` where the lock, or
     the last offsets, could not be had in a minute.
@@ -91,7 +92,7 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
                 if not generation.is_live:
                     fold = await build(ports, generation, reader, lambda *_: None)
                 async with ports.pool.acquire() as connection:
-                    await _flip_at_once(connection, ports, fold, reader)
+                    await _flip_at_once(connection, ports, fold, reader, action == ROLLBACK)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed) as error:
         raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s; try again") from error
     except asyncpg.InsufficientPrivilegeError as error:
@@ -101,10 +102,13 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
     metrics.generation_flipped(number)
     async with ports.pool.acquire() as connection:
         after = await connection.fetchrow(_LIVE)
-    return {**(after or {}), "dead_letters": await _redrive_dead(ports, reader, number)}
+    live = {} if after is None else {"live": after["live"], "previous": after["previous"]}
+    return {**live, "dead_letters": await settle(ports, reader)}
 
 
-async def _flip_at_once(connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader) -> None:
+async def _flip_at_once(
+    connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader, is_rollback: bool
+) -> None:
     number = fold.generation.number
     async with connection.transaction():
         await connection.execute(_GIVE_UP_WAITING)
@@ -123,7 +127,8 @@ async def _flip_at_once(connection: Connection, ports: Ports, fold: GenerationFo
         if await fold.is_behind(connection):
             raise _TooFar
         await note_ready(connection, number)
-        await connection.execute(_MOVE, number)
+        await leave(connection, number)
+        await connection.execute(_MOVE, number, is_rollback)
         await ports.point(connection, number)
 
 
@@ -135,40 +140,3 @@ async def _require_no_replay(connection: Connection, live: int) -> None:
             f"replay {row['id']} is {row['state']} on generation {live}: wait for its end or cancel it,"
             " then apply again"
         )
-
-
-class _LiveSteps:
-    """As a replay's transactions: under the writers' lock, on the live generation alone."""
-
-    def __init__(self, generation: int) -> None:
-        self._generation = generation
-
-    async def before(self, connection: Connection, part: Range) -> None:
-        await connection.execute(_SHARE)
-        row = await connection.fetchrow(_LIVE)
-        if row is None or row["live"] != self._generation:
-            raise NotFollowed
-
-    async def after(self, connection: Connection, part: Range, records: Any, outcome: Outcome) -> None:
-        return None
-
-
-async def _redrive_dead(ports: Ports, reader: LogReader, number: int) -> int:
-    """The dead letters of old code through that of the new generation, so that the index says what it applied.
-
-    Returns how many records there were. Those that are gone from the log stay dead.
-    """
-    async with ports.pool.acquire() as connection:
-        rows = await connection.fetch(_DEAD)
-    held = await reader.extents({(row["topic"], row["partition"]) for row in rows})
-    ranges: list[Range] = []
-    for topic, partition, offset in rows:
-        start, end = held.get((topic, partition), (0, 0))
-        if not start <= offset < end:
-            continue
-        if ranges and ranges[-1] == Range(topic, partition, ranges[-1].start, offset):
-            ranges[-1] = Range(topic, partition, ranges[-1].start, offset + 1)
-        else:
-            ranges.append(Range(topic, partition, offset, offset + 1))
-    await LogFold(ports.pool, ports.live_folding(number), _LiveSteps(number)).run(reader, ranges)
-    return sum(map(len, ranges))

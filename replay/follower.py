@@ -1,4 +1,5 @@
-"""Keeps every generation that is not live caught up, so that a flip to it, or back, is one step and misses nothing.
+"""Keeps every generation that is not live caught up, so that a flip to it, or back, is one step and misses nothing; and
+ends what a flip that was cut short left to do.
 
 Must not make generations, nor flip. Of several processes that run it, one at a time folds a generation.
 """
@@ -10,6 +11,7 @@ from replay import metrics
 from replay.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
 from replay.ports import Connection
 from replay.rebuild import GenerationFold, NotFollowed, catch_up
+from replay.settling import pending, try_to_settle
 from replay.window import LogReader
 
 LOOK_SECONDS: Final = 1.0
@@ -32,21 +34,25 @@ class Follower:
                 await asyncio.sleep(FAILURE_SECONDS)
 
     async def follow(self) -> None:
-        """Every kept generation, once, up to where the live positions are now."""
+        """Every kept generation, once, up to where the live positions are now; and the end of a flip cut short."""
         async with self._ports.pool.acquire() as connection:
-            others = [one for one in await kept(connection) if not one.is_live]
+            generations = await kept(connection)
+            others = [one for one in generations if not one.is_live]
             metrics.generations_kept([one.number for one in others])
-            waiting = [one for one in others if await self._is_waiting(connection, one)]
-        if not waiting:
+            # What newer code folded, ours would spoil.
+            ours = [one for one in generations if not await is_beyond(connection, one.number, self._ports.code)]
+            left = await pending(connection) if any(one.is_live for one in ours) else None
+            waiting = [one for one in ours if not one.is_live and await self._is_waiting(connection, one)]
+        if not waiting and left is None:
             return
         async with self._ports.open_log() as reader:
+            if left is not None:
+                async with self._ports.pool.acquire() as holder:
+                    await try_to_settle(self._ports, reader, holder, left)
             for one in waiting:
                 await self._follow(one, reader)
 
     async def _is_waiting(self, connection: Connection, one: Generation) -> bool:
-        # Newer code folded it: ours would spoil what that mended.
-        if await is_beyond(connection, one.number, self._ports.code):
-            return False
         fold = GenerationFold(self._ports, one)
         done, of = await fold.way(connection)
         metrics.generation_followed(one.number, of - done)

@@ -38,6 +38,7 @@ _LIST: Final[LiteralString] = """
     SELECT g.generation,
            CASE g.generation WHEN l.live THEN 'live' WHEN l.previous THEN 'previous' ELSE g.state END AS state,
            g.only_tables AS only, coalesce(way.folded, 0) AS folded, coalesce(way.to_fold, 0) AS to_fold,
+           g.generation <> l.live OR g.to_redrive IS NULL AS settled,
            g.operator, g.reason, g.created_at, g.ready_at
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l LEFT JOIN way USING (generation)
     WHERE g.state <> 'dropped' ORDER BY g.generation

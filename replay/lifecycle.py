@@ -28,11 +28,15 @@ _CUT: Final[LiteralString] = """
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
 _INSERT: Final[LiteralString] = """
-    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason)
-    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4 FROM redrive.generations
+    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason, to_redrive)
+    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4, 'all' FROM redrive.generations
     RETURNING generation
 """
 _NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
+_DROPPED_BEFORE: Final[LiteralString] = "SELECT generation FROM redrive.generations WHERE state = 'dropped'"
+_MAY_DROP: Final[LiteralString] = """
+    SELECT coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1), true)
+"""
 _DROP: Final[LiteralString] = """
     UPDATE redrive.generations SET state = 'dropped', dropped_at = now()
     WHERE generation = $1 AND generation <> (SELECT live FROM redrive.generation)
@@ -113,12 +117,23 @@ async def _copy(connection: Connection, table: str, columns: list[str], source: 
 
 
 async def drop(connection: Connection, number: int, author: Author) -> None:
-    """Raises `InvalidSelection`, and `InvalidTransition` for the live one or one that views of others read."""
+    """What a drop that was cut short left goes as well, and for one that was dropped before, only that.
+
+    Raises `InvalidSelection`, `InvalidTransition` for the live one or one that views of others read, and
+    `Misconfigured` for a login that owns none of it.
+    """
+    if number in [row["generation"] for row in await connection.fetch(_DROPPED_BEFORE)]:
+        await sweep(connection)
+        return
     one = await find(connection, number)
     if one.is_live:
         raise InvalidTransition(f"generation {number} is live")
     if found := await readers(connection, one.schema):
         raise InvalidTransition(f"{', '.join(found)} would go with generation {number}, whose tables they read")
+    if not await connection.fetchval(_MAY_DROP, one.schema):
+        raise Misconfigured(
+            "this login may not drop a generation: that is for the owner of the database (`redrive migrate`'s)"
+        )
     await audit.note(connection, *author_of("rebuild.drop", author), generation=number)
     # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.
     async with connection.transaction():

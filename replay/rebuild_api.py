@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from replay import generations, lifecycle, scratch
 from replay.audit import Author
 from replay.faults import first_fault
-from replay.flip import flip, previous, require_whole
+from replay.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
 from replay.generations import Ports
 from replay.requests import answer, document_of
 from replay.selection import MAX_TEXT, require_text
@@ -19,7 +19,9 @@ from schemas.openapi import Document
 
 
 class Generation(Document):
-    """Offsets `folded`, of those up to the live positions; `lost` are those that the log no longer held."""
+    """Offsets `folded`, of those up to the live positions; `lost` are those that the log no longer held. `settled`: not
+    while a flip to it left events to re-drive.
+    """
 
     generation: int
     state: Literal["live", "previous", "building", "ready"]
@@ -27,6 +29,7 @@ class Generation(Document):
     folded: int
     to_fold: int
     lost: int
+    settled: bool
     operator: str | None
     reason: str | None
     created_at: datetime
@@ -102,7 +105,7 @@ def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.
 
     async def move(order: RebuildOrder, author: Author) -> dict[str, Any]:
         async with ports.pool.acquire() as connection:
-            number = await previous(connection) if order.rollback else order.apply or 0
+            number = await rollback_target(connection) if order.rollback else order.apply or 0
             found = await generations.find(connection, number)
             if found.state == "building":
                 raise InvalidTransition(f"generation {number} is being built")
@@ -111,7 +114,7 @@ def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.
             if not order.rollback and not order.accept_loss:
                 await require_whole(connection, number)
         async with ports.open_log() as reader:
-            action = "rebuild.rollback" if order.rollback else "rebuild.apply"
+            action = ROLLBACK if order.rollback else APPLY
             moved = await flip(ports, reader, number, action, author)
         return {"generation": number, "state": "live", "previous": moved["previous"]}
 

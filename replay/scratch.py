@@ -5,7 +5,7 @@ Must not touch a generation, nor any position.
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, LiteralString
@@ -23,7 +23,7 @@ from replay.rebuild import Advance
 from replay.selection import Range
 from replay.times import moment_of
 from replay.window import LogReader
-from schemas.errors import InvalidSelection, InvalidTransition
+from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}(?<!_facts)\Z")
 _LIVE_POSITIONS: Final[LiteralString] = """
@@ -54,6 +54,11 @@ class Moment:
         if not _NAME.match(self.name):
             raise InvalidSelection(f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not …_facts")
 
+    @classmethod
+    def named(cls, name: str | None, at_ms: int) -> "Moment":
+        """By default after the moment."""
+        return cls(name or f"at_{cls('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms)
+
     @property
     def at(self) -> datetime:
         return moment_of(self.at_ms)
@@ -81,11 +86,15 @@ class _ArrivedBefore:
             yield part, [record for record in records if record.timestamp < self._at_ms]
 
 
-async def make(ports: Ports, moment: Moment, author: Author, advance: Advance) -> dict[str, Any]:
+async def make(
+    ports: Ports, moment: Moment, author: Author, advance: Advance, begun: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Returns its entry of the list. Nothing is left of one that fails, and of one whose process was killed after the
-    next `sweep`. Raises `InvalidTransition` where the name is taken.
+    next `sweep`. `begun` is called once it is on record.
+
+    Raises `InvalidTransition` where the name is taken, and `Misconfigured` for a login that may make no schema.
     """
-    async with ports.pool.acquire() as holder:
+    async with ports.pool.acquire() as holder, _as_owner():
         await sweep(holder)
         if await holder.fetchval(_STATE, moment.name) is not None:
             raise InvalidTransition(
@@ -94,7 +103,9 @@ async def make(ports: Ports, moment: Moment, author: Author, advance: Advance) -
         if not await holder.fetchval(_TRY_TO_HOLD, moment.name):
             raise InvalidTransition(f"somebody else makes a state called {moment.name}")
         try:
-            await _make(ports, holder, moment, author, advance)
+            await _begin(ports, holder, moment, author)
+            begun()
+            await _fold(ports, holder, moment, advance)
         except BaseException:
             # A connection that is gone takes its lock along, and the next one sweeps.
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
@@ -106,7 +117,17 @@ async def make(ports: Ports, moment: Moment, author: Author, advance: Advance) -
         return next(one for one in await describe_all(holder) if one["name"] == moment.name)
 
 
-async def _make(ports: Ports, connection: Connection, moment: Moment, author: Author, advance: Advance) -> None:
+@asynccontextmanager
+async def _as_owner() -> AsyncIterator[None]:
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Misconfigured(
+            "this login may not make or drop a state: that is for the owner of the database (`redrive migrate`'s)"
+        ) from error
+
+
+async def _begin(ports: Ports, connection: Connection, moment: Moment, author: Author) -> None:
     async with connection.transaction():
         noted = author_of("rebuild.as_of", author)
         await audit.note(connection, *noted, name=moment.name, as_of=moment.at.isoformat())
@@ -115,6 +136,9 @@ async def _make(ports: Ports, connection: Connection, moment: Moment, author: Au
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {moment.views}")
         await create_views(connection, moment.facts, moment.views)
         await create_declared_views(connection, ports.declared, moment.facts, moment.views)
+
+
+async def _fold(ports: Ports, connection: Connection, moment: Moment, advance: Advance) -> None:
     async with ports.open_log() as reader:
         ranges = await _ranges(connection, reader)
         done, of = 0, sum(map(len, ranges))
@@ -142,14 +166,15 @@ async def describe_all(connection: Connection) -> list[dict[str, Any]]:
 
 
 async def drop(connection: Connection, name: str, author: Author) -> None:
-    """Raises `InvalidSelection`, or `InvalidTransition` while it is being made."""
+    """Raises `InvalidSelection`, `InvalidTransition` while it is being made, or `Misconfigured` as `make` does."""
     if await connection.fetchval(_STATE, name) is None:
         raise InvalidSelection(f"there is no state called {name!r}")
     if not await connection.fetchval(_TRY_TO_HOLD, name):
         raise InvalidTransition(f"{name} is being made")
     try:
-        await audit.note(connection, *author_of("rebuild.drop", author), name=name)
-        await _remove(connection, name)
+        async with _as_owner(), connection.transaction():
+            await audit.note(connection, *author_of("rebuild.drop", author), name=name)
+            await _remove(connection, name)
     finally:
         await connection.execute(_LET_GO, name)
 

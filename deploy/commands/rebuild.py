@@ -16,10 +16,11 @@ from deploy.wiring import Runtime, connect, open_pool
 from replay import generations, lifecycle, scratch
 from replay.audit import Author
 from replay.diff import Diff, difference
-from replay.flip import flip, previous, require_whole
+from replay.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
 from replay.generations import Generation, Ports
 from replay.rebuild import build
 from replay.scratch import Moment
+from replay.settling import settle
 from replay.window import LogReader
 from schemas.errors import InvalidTransition
 
@@ -94,28 +95,26 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
 
 
 async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
-    moment = None if order.as_of is None else _moment(order.name, order.as_of)
+    moment = None if order.as_of is None else Moment.named(order.name, order.as_of)
     async with _opened(runtime) as (ports, reader):
         if moment is not None:
             with _Bar("folding the log") as advance:
                 return await scratch.make(ports, moment, author, advance)
         if order.rollback:
             async with ports.pool.acquire() as connection:
-                number = await previous(connection)
-            return await flip(ports, reader, number, "rebuild.rollback", author)
+                number = await rollback_target(connection)
+            return await flip(ports, reader, number, ROLLBACK, author)
         if order.generation is not None:
             return await _applied(ports, reader, order.generation, order.accept_loss, author)
         return await _rebuilt(ports, reader, order, author)
-
-
-def _moment(name: str | None, at_ms: int) -> Moment:
-    return Moment(name or f"at_{Moment('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms)
 
 
 async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author) -> dict[str, Any]:
     async with ports.pool.acquire() as connection:
         await lifecycle.sweep(connection)
         await scratch.sweep(connection)
+    await settle(ports, reader)
+    async with ports.pool.acquire() as connection:
         generation = await lifecycle.begin(connection, ports, generations.tables_named(order.only), author)
     with _Bar("folding the log") as advance:
         fold = await build(ports, generation, reader, advance)
@@ -143,7 +142,7 @@ async def _applied(
         await _require_ours(connection, await generations.find(connection, number), ports)
         if not is_loss_accepted:
             await require_whole(connection, number)
-    return await flip(ports, reader, number, "rebuild.apply", author)
+    return await flip(ports, reader, number, APPLY, author)
 
 
 async def _require_ours(connection: Any, generation: Generation, ports: Ports) -> None:
@@ -197,7 +196,7 @@ def list_all(runtime: Runtime, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    _print_list(found["generations"], "generation state only folded to_fold lost operator reason created_at")
+    _print_list(found["generations"], "generation state only folded to_fold lost settled operator reason created_at")
     if found["scratches"]:
         out.print()
         _print_list(found["scratches"], "name state as_of operator reason created_at")

@@ -227,9 +227,9 @@ async def test_what_is_left_at_a_flip_is_folded_while_the_writers_wait(
             with monkeypatch.context() as patch:
                 patch.setattr(flipping, "MAX_REST_OFFSETS", 29)
                 with pytest.raises(flipping._TooFar):
-                    await flipping._flip_at_once(connection, ports, fold, reader)
+                    await flipping._flip_at_once(connection, ports, fold, reader, False)
             assert await live_and_previous(connection) == (1, None)
-            await flipping._flip_at_once(connection, ports, fold, reader)
+            await flipping._flip_at_once(connection, ports, fold, reader, False)
         assert await live_and_previous(connection) == (2, 1)
         assert await fact_rows(connection, "gen_2") == await fact_rows(connection, "gen_1")
         # The same worker goes on, in the generation that is live now.

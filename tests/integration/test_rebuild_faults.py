@@ -16,6 +16,7 @@ from deploy.folding import LiveFolding, SchemaFolding
 from replay import generations, lifecycle
 from replay.flip import flip
 from replay.rebuild import build
+from replay.settling import pending, settle
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.rebuilds import TESTER, fact_rows, live_and_previous, positions_of, rebuilding
@@ -109,6 +110,8 @@ async def rebuild_and_apply(stack: Stack, url: str, before: int, fate: Fate) -> 
             async with ports.open_log() as reader:
                 await build(ports, generation, reader, lambda *_: None)
                 await flip(ports, reader, generation.number, "rebuild.apply", TESTER)
+        async with ports.open_log() as reader:
+            await settle(ports, reader)
         async with ports.pool.acquire() as connection:
             if any(one.number == before for one in await generations.kept(connection)):
                 async with connection.transaction():
@@ -147,6 +150,7 @@ async def test_a_rebuild_killed_at_every_step_ends_as_one_that_was_not(
     assert all(one.is_live for one in await generations.kept(connection)), "nothing else is left"
     live, previous = await live_and_previous(connection)
     assert (live >= len(POINTS), previous) == (True, None)
+    assert await pending(connection) is None
     schemas = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^(gen_|scratch_)'")
     assert [row["nspname"] for row in schemas] == [f"gen_{live}"]
     assert sum((await positions_of(connection, live)).values()) == RECORDS

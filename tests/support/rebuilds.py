@@ -15,7 +15,7 @@ from deploy.rebuilding import POOL_CONNECTIONS
 from processors.projections.base import Event
 from replay import generations, lifecycle
 from replay.audit import Author
-from replay.flip import flip
+from replay.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.follower import Follower
 from replay.generations import Generation, Ports
 from replay.read_models import NOTHING_DECLARED
@@ -84,7 +84,14 @@ async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generatio
 
 async def apply(ports: Ports, number: int) -> None:
     async with ports.open_log() as reader:
-        await flip(ports, reader, number, "rebuild.apply", TESTER)
+        await flip(ports, reader, number, APPLY, TESTER)
+
+
+async def rollback(ports: Ports) -> None:
+    async with ports.pool.acquire() as connection:
+        number = await rollback_target(connection)
+    async with ports.open_log() as reader:
+        await flip(ports, reader, number, ROLLBACK, TESTER)
 
 
 async def fold_as_control(stack: Stack, url: str, topic: str, offsets: int, folder: Path) -> dict[str, list[str]]:
