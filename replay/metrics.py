@@ -125,6 +125,7 @@ BEHIND: Final = Gauge(
 )
 FLIPS: Final = Counter("redrive_flips", "Times that another generation went live.")
 FOLLOW_FAILURES: Final = Counter("redrive_follow_failures", "Times that a generation could not be kept caught up.")
+SCRATCH_FAILURES: Final = Counter("redrive_scratch_failures", "States of the past that the console could not make.")
 
 
 _kept: Final[set[int]] = set()
@@ -145,6 +146,15 @@ def generations_kept(generations: Collection[int]) -> None:
 def generation_flipped(generation: int) -> None:
     FLIPS.inc()
     log.warning("generation %d is live", generation, extra={"action": "flip", "generation": generation})
+
+
+def scratch_failed(error: BaseException) -> None:
+    SCRATCH_FAILURES.inc()
+    log.warning(
+        "a state of the past could not be made: %s",
+        describe(error),
+        extra={"action": "as_of", "outcome": "failed"},
+    )
 
 
 def follow_failed(error: BaseException) -> None:

@@ -25,7 +25,7 @@ from replay.events import STATUSES
 from replay.ledger import VERBS as REPLAY_VERBS
 from replay.outcomes import OUTCOMES
 from replay.proofs_api import ProofList, ShownProof
-from replay.rebuild_api import RebuildOrder, Rebuilds, Rebuilt
+from replay.rebuild_api import RebuildDone, RebuildOrder, Rebuilds, Scratch
 from replay.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
 from replay.sources import VERBS
@@ -229,14 +229,13 @@ OPERATIONS: Final = (
         parameters=(Parameter("id", "Of a proof.", "path"),),
     ),
     _asked("get", "/api/rebuilds", "The generations, and the states of the past", Rebuilds),
-    _asked(
+    Operation(
         "post",
         "/api/rebuilds",
-        "Fold a new generation, or make one live",
-        Rebuilt,
-        "invalid_selection",
-        "invalid_transition",
-        "request_entity_too_large",
+        "Fold a new generation, make one live, look at the past, or drop either",
+        {200: [Answer("Done, or begun.", RebuildDone)], 201: [Answer("A state of the past is being made.", Scratch)]},
+        (*_ALWAYS, "invalid_selection", "invalid_transition", "request_entity_too_large"),
+        is_open=False,
         body=RebuildOrder,
     ),
     _asked("get", "/openapi.json", "This description", Description),

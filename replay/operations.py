@@ -20,6 +20,7 @@ from replay.proofs import Proofs
 from replay.proofs_api import proof_routes
 from replay.quarantine import Holdings, Release
 from replay.requests import answer, author_of, document_of, flag_of, number_of, operator_of, parameters, time_of
+from replay.scratches import Scratches
 from replay.selection import page_limit
 from replay.sources import VERBS, Change, ControlTopic, UnknownSource, change, describe_all
 from schemas.errors import InvalidSelection
@@ -44,6 +45,7 @@ class Operations:
     """Who it was, where a request does not say."""
     proofs: Proofs
     rebuilding: Ports
+    scratches: Scratches
 
     def routes(self) -> list[web.RouteDef]:
         return [

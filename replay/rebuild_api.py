@@ -1,18 +1,22 @@
 """`GET` and `POST /api/rebuilds`. What they do is in the modules they call; the follower folds what is begun here."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import asyncpg
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from replay import generations, lifecycle, scratch
 from replay.audit import Author
 from replay.faults import first_fault
 from replay.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
 from replay.generations import Ports
-from replay.requests import answer, document_of
+from replay.requests import answer, document_of, time_of
+from replay.scratch import Moment
+from replay.scratches import Scratches
 from replay.selection import MAX_TEXT, require_text
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 from schemas.openapi import Document
@@ -53,7 +57,9 @@ class Rebuilds(Document):
 
 
 class RebuildOrder(BaseModel):
-    """Fold a new generation (of `only` some tables), or `apply` one that is ready, or `rollback`."""
+    """Fold a new generation (of `only` some tables), `apply` one that is ready, `rollback`, make the state `as_of` a
+    moment under a `name`, or `drop` a generation by its number or a state by its name.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     reason: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
@@ -61,6 +67,9 @@ class RebuildOrder(BaseModel):
     apply: int | None = Field(None, gt=0, lt=2**31)
     accept_loss: bool = False
     rollback: bool = False
+    as_of: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    name: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    drop: Annotated[int, Field(gt=0, lt=2**31)] | Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "RebuildOrder":
@@ -69,10 +78,28 @@ class RebuildOrder(BaseModel):
             order = cls.model_validate(body)
         except ValidationError as error:
             raise InvalidSelection(first_fault(error)) from error
-        require_text(order.reason)
-        if sum((bool(order.only), order.apply is not None, order.rollback)) > 1:
-            raise InvalidSelection("only, apply and rollback are three orders: send one")
+        for text in (order.reason, order.as_of, order.name, None if isinstance(order.drop, int) else order.drop):
+            require_text(text)
+        orders = (
+            bool(order.only),
+            order.apply is not None,
+            order.rollback,
+            order.as_of is not None,
+            order.drop is not None,
+        )
+        if sum(orders) > 1:
+            raise InvalidSelection("only, apply, rollback, as_of and drop are five orders: send one")
+        if order.name is not None and order.as_of is None:
+            raise InvalidSelection("name goes with as_of")
+        if order.accept_loss and order.apply is None:
+            raise InvalidSelection("accept_loss goes with apply")
+        order.moment()
         return order
+
+    def moment(self) -> Moment | None:
+        """Raises `InvalidSelection`."""
+        at_ms = time_of({} if self.as_of is None else {"as_of": self.as_of}, "as_of")
+        return None if at_ms is None else Moment.named(self.name, at_ms)
 
 
 class Rebuilt(Document):
@@ -81,11 +108,38 @@ class Rebuilt(Document):
     previous: int | None
 
 
-def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `who` names the operator."""
+class Dropped(Document):
+    dropped: str
 
-    async def list_route(_: web.Request) -> web.Response:
-        async with ports.pool.acquire() as connection:
+
+class RebuildDone(RootModel[Rebuilt | Dropped]):
+    """What became of an order."""
+
+
+class RebuildRoutes:
+    """For an application that has authenticated the request; `who` names the operator, `pool` is for short questions,
+    and `ports` are used by nothing else.
+    """
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        ports: Ports,
+        scratches: Scratches,
+        who: Callable[[web.Request], str],
+    ) -> None:
+        self._pool = pool
+        self._ports = ports
+        self._scratches = scratches
+        self._who = who
+        # Two at once could each hold connections that the other needs to end.
+        self._moving = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/rebuilds", self._list), web.post("/api/rebuilds", self._order)]
+
+    async def _list(self, _: web.Request) -> web.Response:
+        async with self._pool.acquire() as connection:
             return answer(
                 {
                     "generations": await generations.describe_all(connection),
@@ -93,18 +147,30 @@ def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.
                 }
             )
 
-    async def order_route(request: web.Request) -> web.Response:
+    async def _order(self, request: web.Request) -> web.Response:
         order = RebuildOrder.of(await document_of(request))
-        author = Author(who(request), order.reason)
+        author = Author(self._who(request), order.reason)
         try:
+            if (moment := order.moment()) is not None:
+                return await self._make(moment, author)
+            if order.drop is not None:
+                return answer(await self._drop(str(order.drop), author))
             if order.apply is None and not order.rollback:
-                return answer(await _begin(ports, order, author))
-            return answer(await move(order, author))
+                return answer(await self._begin(order, author))
+            async with self._moving:
+                return answer(await self._move(order, author))
         except Misconfigured as error:
             raise InvalidTransition(str(error)) from error
 
-    async def move(order: RebuildOrder, author: Author) -> dict[str, Any]:
-        async with ports.pool.acquire() as connection:
+    async def _begin(self, order: RebuildOrder, author: Author) -> dict[str, Any]:
+        only = generations.tables_named(tuple(order.only))
+        async with self._pool.acquire() as connection:
+            generation = await lifecycle.begin(connection, self._ports, only, author)
+        return {"generation": generation.number, "state": generation.state, "previous": None}
+
+    async def _move(self, order: RebuildOrder, author: Author) -> dict[str, Any]:
+        ports = self._ports
+        async with self._pool.acquire() as connection:
             number = await rollback_target(connection) if order.rollback else order.apply or 0
             found = await generations.find(connection, number)
             if found.state == "building":
@@ -114,15 +180,21 @@ def rebuild_routes(ports: Ports, who: Callable[[web.Request], str]) -> list[web.
             if not order.rollback and not order.accept_loss:
                 await require_whole(connection, number)
         async with ports.open_log() as reader:
-            action = ROLLBACK if order.rollback else APPLY
-            moved = await flip(ports, reader, number, action, author)
+            moved = await flip(ports, reader, number, ROLLBACK if order.rollback else APPLY, author)
         return {"generation": number, "state": "live", "previous": moved["previous"]}
 
-    return [web.get("/api/rebuilds", list_route), web.post("/api/rebuilds", order_route)]
+    async def _make(self, moment: Moment, author: Author) -> web.Response:
+        await self._scratches.start(moment, author)
+        async with self._pool.acquire() as connection:
+            made = await scratch.describe_all(connection)
+        begun = answer(next(one for one in made if one["name"] == moment.name))
+        begun.set_status(201)
+        return begun
 
-
-async def _begin(ports: Ports, order: RebuildOrder, author: Author) -> dict[str, Any]:
-    only = generations.tables_named(tuple(order.only))
-    async with ports.pool.acquire() as connection:
-        generation = await lifecycle.begin(connection, ports, only, author)
-    return {"generation": generation.number, "state": generation.state, "previous": None}
+    async def _drop(self, which: str, author: Author) -> dict[str, Any]:
+        async with self._pool.acquire() as connection:
+            if which.isdecimal():
+                await lifecycle.drop(connection, int(which), author)
+            else:
+                await scratch.drop(connection, which, author)
+        return {"dropped": which}

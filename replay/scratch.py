@@ -53,6 +53,10 @@ class Moment:
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise InvalidSelection(f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not …_facts")
+        try:
+            _ = self.at
+        except (ValueError, OverflowError) as error:
+            raise InvalidSelection("no state can be of a moment that far away") from error
 
     @classmethod
     def named(cls, name: str | None, at_ms: int) -> "Moment":

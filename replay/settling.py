@@ -10,9 +10,10 @@ from typing import Any, Final, LiteralString
 
 from replay.fold_log import LogFold
 from replay.generations import Ports, is_beyond, let_go, try_to_hold
+from replay.live_traffic import live_first
 from replay.ports import Connection, FoldedRecord, Outcome, RawRecord
 from replay.ranges import Offsets, count, merged, place_of, split
-from replay.rebuild import LOOK_SECONDS, NotFollowed, paced
+from replay.rebuild import LOOK_SECONDS, NotFollowed
 from replay.selection import Range
 from replay.window import LogReader
 
@@ -117,7 +118,7 @@ class _Settlement:
                     return is_there and (bool(folded.rows) or not only_with_rows)
 
                 fold = LogFold(self._ports.pool, folding, self, None, is_wanted)
-                await fold.run(paced(self._reader, self._holder), merged(there, NEAR_OFFSETS))
+                await fold.run(live_first(self._reader, self._holder), merged(there, NEAR_OFFSETS))
                 records += count(there)
         return records
 

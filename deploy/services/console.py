@@ -38,9 +38,10 @@ from replay.operations import Operations
 from replay.ports import Connection
 from replay.proofs import Proofs
 from replay.quarantine import Holdings, Order, Quarantine, Release
-from replay.rebuild_api import rebuild_routes
+from replay.rebuild_api import RebuildRoutes
 from replay.replays_api import MAX_PLANNING, Replays
 from replay.requeue import Requeue, Requeued
+from replay.scratches import Scratches
 from replay.targets.document import target_of
 from replay.window import LogReader
 
@@ -55,6 +56,7 @@ async def run_console(runtime: Runtime) -> None:
     # Each of these is busy for as long as it folds.
     follow_pool = await open_pool(settings, size=POOL_CONNECTIONS)
     rebuild_pool = await open_pool(settings, size=POOL_CONNECTIONS)
+    scratch_pool = await open_pool(settings, size=POOL_CONNECTIONS)
     cluster = runtime.cluster()
     broker, checks = BrokerCheck(cluster), DatabaseCheck(pool)
     current = [runtime]
@@ -81,6 +83,7 @@ async def run_console(runtime: Runtime) -> None:
             return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
 
     proofs = Proofs(lambda: connect(settings), lambda advance: prove(current[0], advance))
+    scratches = Scratches(ports_of(runtime, scratch_pool))
     operations = Operations(
         pool=pool,
         sources=lambda: current[0].sources,
@@ -92,6 +95,7 @@ async def run_console(runtime: Runtime) -> None:
         operator=runtime.operator,
         proofs=proofs,
         rebuilding=ports_of(runtime, rebuild_pool),
+        scratches=scratches,
     )
 
     async def require(document: object) -> dict[str, Any] | None:
@@ -122,10 +126,11 @@ async def run_console(runtime: Runtime) -> None:
         await asyncio.gather(following, return_exceptions=True)
         await runner.cleanup()
         await proofs.stop()
+        await scratches.stop()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        for one in (follow_pool, rebuild_pool, pool):
+        for one in (follow_pool, rebuild_pool, scratch_pool, pool):
             one.terminate()
 
 
@@ -140,7 +145,8 @@ def create_app(
     app = create_console(pool, admin_api_key, operations)
     app.add_routes(event_routes(pool, replays.open_reader, operations.who))
     app.add_routes(replays.routes())
-    app.add_routes(rebuild_routes(operations.rebuilding, operations.who))
+    rebuilds = RebuildRoutes(pool, operations.rebuilding, operations.scratches, operations.who)
+    app.add_routes(rebuilds.routes())
     app.add_routes(health_routes(readiness))
     return app
 

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import pytest
+
+from replay import generations, lifecycle, scratch
+from replay.scratch import Moment
+from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.integration.test_console_api import Call, call, console
 from tests.integration.test_worker import batch, folded, run_worker, until
-from tests.support.rebuilds import live_and_previous
+from tests.support.rebuilds import TESTER, live_and_previous, rebuild, rebuilding
 from tests.support.records import produce
 
 __all__ = ["call", "console"]
@@ -50,3 +55,61 @@ async def test_a_rebuild_is_ordered_folded_applied_and_taken_back(
     rows = await connection.fetch("SELECT operator, action, reason FROM redrive.audit ORDER BY id")
     assert [row["action"].partition(".")[2] for row in rows] == ["build", "apply", "rollback", "apply"]
     assert {row["reason"] for row in rows} == {"a row is gone"}
+
+
+async def test_a_state_of_the_past_is_made_listed_and_dropped_and_so_is_a_generation(
+    stack: Stack, call: Call, topic: str, database_url: str, connection: Any, tmp_path: Any
+) -> None:
+    records = batch(topic, range(30))
+    for number, one in enumerate(records):
+        one.timestamp = 1_760_000_000_000 + 1000 * number
+    await produce(stack.servers, records)
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(folded(connection, 30), "the fold")
+    moment = {"reason": "what did we know?", "as_of": "2025-10-09T08:53:30Z"}
+    status, entry = await call("POST", "/api/rebuilds", {**moment, "name": "then"})
+    assert (status, entry["name"], entry["as_of"]) == (201, "then", "2025-10-09T08:53:30+00:00")
+
+    async def is_ready() -> bool:
+        _, found = await call("GET", "/api/rebuilds")
+        return [(one["name"], one["state"]) for one in found["scratches"]] == [("then", "ready")]
+
+    await until(is_ready, "the state")
+    assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == 10
+    answered, problem = await call("POST", "/api/rebuilds", {**moment, "name": "then"})
+    assert (answered, problem["code"]) == (409, "invalid_transition")
+    assert await call("POST", "/api/rebuilds", {"drop": "then"}) == (200, {"dropped": "then"})
+    assert await connection.fetchval("SELECT to_regnamespace('scratch_then')") is None
+
+    assert (await call("POST", "/api/rebuilds", {}))[1]["generation"] == 2
+    assert await call("POST", "/api/rebuilds", {"drop": 2}) == (200, {"dropped": "2"})
+    assert await connection.fetchval("SELECT to_regnamespace('gen_2')") is None
+    for which, status in ((1, 409), (9, 400), ("nobody", 400)):
+        assert (await call("POST", "/api/rebuilds", {"drop": which}))[0] == status
+    rows = await connection.fetch("SELECT action, details->>'name' AS name FROM redrive.audit ORDER BY id")
+    told = [("as_of", "then"), ("drop", "then"), ("build", None), ("drop", None)]
+    assert [(row["action"].partition(".")[2], row["name"]) for row in rows] == told
+
+
+async def test_a_login_that_owns_nothing_is_told_so_and_leaves_everything(
+    stack: Stack, topic: str, database_url: str, connection: Any
+) -> None:
+    async with rebuilding(stack, database_url) as ports:
+        await rebuild(ports)
+        await scratch.make(ports, Moment("then", 0), TESTER, lambda *_: None)
+        name = f"console_{topic.removeprefix('webhooks.')}"
+        await connection.execute(
+            f"CREATE ROLE {name}; GRANT USAGE ON SCHEMA redrive TO {name};"
+            f" GRANT ALL ON ALL TABLES IN SCHEMA redrive TO {name};"
+            f" GRANT ALL ON ALL SEQUENCES IN SCHEMA redrive TO {name}; SET ROLE {name}"
+        )
+        for order in (
+            lifecycle.drop(connection, 2, TESTER),
+            scratch.drop(connection, "then", TESTER),
+        ):
+            with pytest.raises(Misconfigured, match="for the owner"):
+                await order
+        await connection.execute("RESET ROLE")
+        assert [one["state"] for one in await generations.describe_all(connection)] == ["live", "ready"]
+        assert [one["state"] for one in await scratch.describe_all(connection)] == ["ready"]
+        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")

@@ -21,6 +21,22 @@ from schemas.errors import InvalidSelection
         {"reason": "x", "apply": 2, "rollback": True},
         {"reason": "x", "only": ["payments"], "apply": 2},
         {"reason": "x", "of": "everything"},
+        {"as_of": "not a time"},
+        {"as_of": 1_760_000_000},
+        {"as_of": "0001-01-01T00:00:00+14:00"},
+        {"as_of": "9999-12-31T23:59:59-14:00"},
+        {"as_of": "1h ago", "name": "Then"},
+        {"as_of": "1h ago", "name": "then_facts"},
+        {"as_of": "1h ago", "apply": 2},
+        {"as_of": "1h ago", "only": ["payments"]},
+        {"name": "then"},
+        {"accept_loss": True, "rollback": True},
+        {"drop": True},
+        {"drop": 0},
+        {"drop": 2**31},
+        {"drop": ""},
+        {"drop": "a\0b"},
+        {"drop": 1, "rollback": True},
     ],
 )
 def test_an_order_that_can_not_be_meant_is_refused(body: dict[str, Any]) -> None:
@@ -31,3 +47,9 @@ def test_an_order_that_can_not_be_meant_is_refused(body: dict[str, Any]) -> None
 def test_an_order_is_what_was_sent() -> None:
     order = RebuildOrder.of({"reason": "a bug", "apply": 2, "accept_loss": True})
     assert (order.apply, order.accept_loss, order.rollback, order.only) == (2, True, False, [])
+
+
+def test_a_state_is_named_after_its_moment_by_default() -> None:
+    moment = RebuildOrder.of({"as_of": "2026-11-21T03:00:00Z"}).moment()
+    assert moment is not None
+    assert (moment.name, moment.at_ms) == ("at_20261121t030000", 1_795_230_000_000)
