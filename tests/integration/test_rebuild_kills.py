@@ -50,6 +50,10 @@ _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^(gen|scratch)_'"
 _DROPPED = "SELECT generation FROM redrive.generations WHERE state = 'dropped'"
 
 
+def folds_all(arguments: tuple[str, ...]) -> bool:
+    return arguments == ("--apply",) or arguments[0] == "--as-of"
+
+
 @dataclass
 class History:
     """One installation, what its operator does to it, and the traffic meanwhile."""
@@ -60,12 +64,14 @@ class History:
     connection: Any
     chance: random.Random
     records: int
-    seconds: tuple[float, float] = (0.0, 0.0)
+    took_seconds: dict[bool, float] = field(default_factory=dict)
+    """The last command that ended, by whether it folds the whole log."""
     told: list[str] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
 
     async def command(self, *arguments: str, kill_after: float | None = None) -> int:
         """Its exit code, -9 where it was killed. Live records arrive, and are folded, for as long as it runs."""
+        begun = time.monotonic()
         process = await self.consoles.command("rebuild", *arguments, "--json")
         ended = asyncio.create_task(process.communicate())
         killing = asyncio.get_running_loop().call_later(kill_after, process.kill) if kill_after is not None else None
@@ -80,6 +86,8 @@ class History:
         _, error = await ended
         assert process.returncode in (0, 1, -9), error.decode()
         self.told.append(f"{' '.join(arguments)} -> {process.returncode} {error.decode()[-200:].strip()}")
+        if process.returncode == 0:
+            self.took_seconds[folds_all(arguments)] = time.monotonic() - begun
         return int(process.returncode)
 
     def live_at(self, offsets: int) -> Callable[[], Awaitable[bool]]:
@@ -89,21 +97,13 @@ class History:
 
         return check
 
-    async def measure(self) -> None:
-        """How long a process takes to come up, and how long a whole rebuild takes."""
-        begun = time.monotonic()
-        assert await self.command("list") == 0
-        listed = time.monotonic()
-        assert await self.command("--apply") == 0
-        self.seconds = (listed - begun, time.monotonic() - listed)
-
     async def kill(self, act: "Act") -> bool:
         """Killed at some moment between coming up and the end. False: it had ended before."""
-        up, end = self.seconds
-        last = 1.1 * end if act.is_long else 1.6 * up
-        code = await self.command(*act.arguments, kill_after=self.chance.uniform(0.6 * up, last))
+        moment = self.chance.uniform(self.took_seconds[False] / 2, self.took_seconds[folds_all(act.arguments)])
+        code = await self.command(*act.arguments, kill_after=moment)
         assert code != 1, self.told
         self.killed[act.arguments[0]] += code == -9
+        print(f"{' '.join(act.arguments)} -> {code} within {moment:.2f} s; killed: {self.killed.total()}")
         return code == -9
 
     async def again(self, act: "Act") -> None:
@@ -147,11 +147,6 @@ class Act:
 
     arguments: tuple[str, ...]
     is_done: Callable[[], Awaitable[bool]]
-
-    @property
-    def is_long(self) -> bool:
-        """It folds the whole log."""
-        return self.arguments == ("--apply",) or self.arguments[0] == "--as-of"
 
 
 async def assert_listed(connection: Any) -> None:
@@ -211,7 +206,9 @@ async def test_a_command_that_is_killed_and_run_again_ends_as_one_that_was_not(
     consoles = Consoles(stack, database_url, tmp_path, topic.removeprefix("webhooks."))
     history = History(stack, topic, consoles, connection, random.Random(seed), RECORDS)
     async with run_worker(stack, database_url, topic, topic, tmp_path), rebuilding(stack, database_url) as ports:
-        await history.measure()
+        # How long each kind of command takes.
+        assert await history.command("list") == 0
+        assert await history.command("--apply") == 0
         while history.killed.total() < KILLS:
             async with AsyncExitStack() as meanwhile:
                 if history.chance.random() < 0.5:
