@@ -18,8 +18,8 @@ from rich.markup import escape
 from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
 from deploy.kafka import require_kafka
-from deploy.output import err, print_json
 from deploy.supervisor import MISCONFIGURED
+from deploy.terminal.output import err, print_json
 from deploy.wiring import load
 from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
 from schemas.masking import describe

@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from replay.sources import ControlTopic
+from replay.operations.sources import ControlTopic
 from schemas.cluster import Cluster
 from schemas.control import SourceState, State
 from schemas.errors import Unavailable

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from deploy.appending import append_correction
 from deploy.folding import LiveFolding
-from replay.corrections import Desk
+from replay.operations.corrections import Desk
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.corrections import Correction

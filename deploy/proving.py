@@ -9,11 +9,11 @@ import asyncpg
 from deploy.folding import SchemaFolding
 from deploy.wiring import Runtime, connect
 from processors.projections import versions
-from replay.certificate import Certificate
 from replay.live_traffic import LiveFirst, live_first
-from replay.prove import Prover, Versions
-from replay.recheck import Recheck, recheck
-from replay.shadow import SCHEMA, Advance
+from replay.prove.certificate import Certificate
+from replay.prove.prover import Prover, Versions
+from replay.prove.recheck import Recheck, recheck
+from replay.prove.shadow import SCHEMA, Advance
 from replay.window import LogReader
 
 

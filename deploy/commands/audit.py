@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 
 from deploy.cli import json_option, run, with_runtime
-from deploy.output import out, print_json, print_table
-from deploy.times import TIME
+from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect
 from replay.audit import AuditSearch
 from replay.audit import list_audit as read_audit

@@ -14,9 +14,9 @@ from rich.text import Text
 from deploy import generation_check, roles
 from deploy import migrate as migrations
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
-from deploy.output import out, print_json, print_table
 from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
+from deploy.terminal.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connect, given_environment
 from replay.window import LogReader

@@ -9,11 +9,11 @@ import click
 from deploy.cli import json_option, run, with_runtime
 from deploy.commands.send import wait_until_folded
 from deploy.correcting import correction_desk
-from deploy.output import out, print_json, print_table
-from deploy.times import TIME
+from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect
-from replay.corrections import Corrected, Order, parse_order
-from replay.corrections import correct as make_correction
+from replay.operations.corrections import Corrected, Order, parse_order
+from replay.operations.corrections import correct as make_correction
 from replay.selection import iso_of
 from schemas.corrections import SubscriptionStatus
 

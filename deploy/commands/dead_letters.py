@@ -9,12 +9,18 @@ import click
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.folding import LiveFolding
-from deploy.output import out, print_fields, print_json, print_table, progress
-from deploy.times import TIME
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect
 from replay.audit import Author
-from replay.dead_letters import DeadLetters, UnknownDeadLetter, list_dead_letters, parse_location, show_dead_letter
-from replay.requeue import Requeue, Requeued
+from replay.operations.dead_letters import (
+    DeadLetters,
+    UnknownDeadLetter,
+    list_dead_letters,
+    parse_location,
+    show_dead_letter,
+)
+from replay.operations.requeue import Requeue, Requeued
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 

@@ -7,12 +7,12 @@ import click
 import orjson
 
 from deploy.cli import Failed, json_option, run, with_runtime
-from deploy.output import out, print_fields, print_json, print_table
-from deploy.times import TIME
+from deploy.terminal.output import out, print_fields, print_json, print_table
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect
-from replay.events import STATUSES, Page, Reveal, Search, UnknownEvent
-from replay.events import list_events as read_events
-from replay.events import show_event as read_event
+from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
+from replay.operations.events import list_events as read_events
+from replay.operations.events import show_event as read_event
 from replay.window import LogReader
 
 _HINT: Final = "[dim]redacted; --reveal shows the whole, and is written into the audit[/]"

@@ -11,11 +11,11 @@ from rich.markup import escape
 
 from deploy import proving
 from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
-from deploy.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress
 from deploy.wiring import Runtime
-from replay.certificate import Certificate, read_certificate
-from replay.recheck import Recheck
-from replay.shadow import Advance
+from replay.prove.certificate import Certificate, read_certificate
+from replay.prove.recheck import Recheck
+from replay.prove.shadow import Advance
 from schemas.errors import Misconfigured
 
 _COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}

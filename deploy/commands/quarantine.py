@@ -9,10 +9,10 @@ import click
 
 from deploy.appending import appending
 from deploy.cli import json_option, run, with_runtime
-from deploy.output import out, print_json, print_table, progress
+from deploy.terminal.output import out, print_json, print_table, progress
 from deploy.wiring import Runtime, connect
 from replay.audit import Author
-from replay.quarantine import Holdings, Order, Quarantine, Release
+from replay.operations.quarantine import Holdings, Order, Quarantine, Release
 from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection

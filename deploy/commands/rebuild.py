@@ -8,19 +8,20 @@ from typing import Any, Final
 import click
 
 from deploy.cli import json_option, run, with_runtime
-from deploy.diff_output import print_diff
-from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
-from deploy.times import TIME
+from deploy.terminal.diff_output import print_diff
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect, open_pool
-from replay import generations, lifecycle, scratch
+from replay import generations
 from replay.audit import Author
 from replay.diff import Diff, difference
-from replay.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
 from replay.generations import Generation, Ports
-from replay.rebuild import build
-from replay.scratch import Moment
-from replay.settling import settle
+from replay.rebuild import lifecycle, scratch
+from replay.rebuild.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
+from replay.rebuild.fold import build
+from replay.rebuild.scratch import Moment
+from replay.rebuild.settling import settle
 from replay.window import LogReader
 from schemas.errors import InvalidTransition
 

@@ -10,14 +10,14 @@ import click
 
 from deploy.cli import Failed, Reported, json_option, run, with_runtime
 from deploy.folding import LiveFolding
-from deploy.following import Follow
-from deploy.foreseeing import foresee, print_foreseen
-from deploy.output import out, print_fields, print_json, print_table, progress
 from deploy.replaying import jobs
-from deploy.selecting import selection_of, selection_options
 from deploy.service import tune_garbage_collection
-from deploy.targeting import endpoint_options, print_outcomes, with_endpoint
 from deploy.targets import require_target
+from deploy.terminal.following import Follow
+from deploy.terminal.foreseeing import foresee, print_foreseen
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.selecting import selection_of, selection_options
+from deploy.terminal.targeting import endpoint_options, print_outcomes, with_endpoint
 from deploy.wiring import Runtime, connect, open_pool
 from replay import ledger
 from replay.audit import Author

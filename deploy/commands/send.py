@@ -10,9 +10,9 @@ import asyncpg
 import click
 
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
-from deploy.output import out, print_json, progress
 from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
+from deploy.terminal.output import out, print_json, progress
 from deploy.wiring import Runtime, connect
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
 from schemas.settings import Source

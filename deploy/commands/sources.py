@@ -7,10 +7,10 @@ import click
 
 from deploy.cli import json_option, run, with_runtime
 from deploy.control import control_topic
-from deploy.output import out, print_json, print_table
+from deploy.terminal.output import out, print_json, print_table
 from deploy.wiring import Runtime, connect
 from replay.audit import Author
-from replay.sources import VERBS, Change, change, describe_all
+from replay.operations.sources import VERBS, Change, change, describe_all
 
 
 @click.group()

@@ -20,11 +20,11 @@ from deploy.cli import option, with_runtime
 from deploy.commands.send import post, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
-from deploy.output import err, out
 from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command
+from deploy.terminal.output import err, out
 from deploy.topics import Topics, wanted
 from deploy.wiring import Runtime, connect, export_line, generated_env, given_environment, load
 from replay.window import LogReader

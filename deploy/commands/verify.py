@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deploy.cli import json_option
-from deploy.output import out
+from deploy.terminal.output import out
 from deploy.wiring import load
 from schemas.envelope import LAST_MS, Delivery
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery

@@ -7,12 +7,12 @@ import click
 
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.folding import SchemaFolding
-from deploy.output import out, print_json, print_table, progress
-from deploy.times import TIME
+from deploy.terminal.output import out, print_json, print_table, progress
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect
 from replay import audit
-from replay.shadow import SCHEMA
-from replay.why import Answer, Question, as_document, explain
+from replay.prove.shadow import SCHEMA
+from replay.prove.why import Answer, Question, as_document, explain
 from replay.window import LogReader
 from schemas.masking import mask_key
 

@@ -12,7 +12,6 @@ from deploy.appending import appending
 from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
-from deploy.foreseeing import session_folding
 from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
@@ -28,20 +27,21 @@ from deploy.service import (
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
+from deploy.terminal.foreseeing import session_folding
 from deploy.wiring import Runtime, connect, open_pool
-from replay.api import create_console
+from replay.api.app import create_console
+from replay.api.events import event_routes
+from replay.api.operations import Operations
+from replay.api.rebuilds import RebuildRoutes
+from replay.api.replays import MAX_PLANNING, Replays
 from replay.audit import Author
-from replay.dead_letters import DeadLetters
-from replay.events_api import event_routes
-from replay.follower import Follower
-from replay.operations import Operations
+from replay.operations.dead_letters import DeadLetters
+from replay.operations.quarantine import Holdings, Order, Quarantine, Release
+from replay.operations.requeue import Requeue, Requeued
 from replay.ports import Connection
-from replay.proofs import Proofs
-from replay.quarantine import Holdings, Order, Quarantine, Release
-from replay.rebuild_api import RebuildRoutes
-from replay.replays_api import MAX_PLANNING, Replays
-from replay.requeue import Requeue, Requeued
-from replay.scratches import Scratches
+from replay.prove.proofs import Proofs
+from replay.rebuild.follower import Follower
+from replay.rebuild.scratches import Scratches
 from replay.targets.document import target_of
 from replay.window import LogReader
 

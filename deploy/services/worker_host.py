@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from deploy.output import err
 from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command
+from deploy.terminal.output import err
 from deploy.wiring import Runtime
 from ingest.id_table import IdTable
 from schemas.errors import Misconfigured

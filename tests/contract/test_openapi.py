@@ -11,9 +11,9 @@ from deploy.services.console import create_app
 from ingest import openapi as ingest_openapi
 from ingest.app import PAGES
 from ingest.whole_request import PREFIX
-from replay import openapi as operator_openapi
-from replay.operations import Operations
-from replay.replays_api import Replays
+from replay.api import openapi as operator_openapi
+from replay.api.operations import Operations
+from replay.api.replays import Replays
 from schemas.errors import OPERATOR_PROBLEMS, REJECTIONS
 
 INGRESS = ingest_openapi.description()

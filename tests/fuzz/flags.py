@@ -8,14 +8,14 @@ from typing import Any, Final
 import click
 
 from deploy.commands import audit, correct, dead_letters, prove, rebuild, replay, why
-from deploy.selecting import selection_of
-from deploy.targeting import with_endpoint
+from deploy.terminal.selecting import selection_of
+from deploy.terminal.targeting import with_endpoint
 from replay.audit import AuditSearch
 from replay.generations import tables_named
 from replay.pace import require_rate
 from replay.patterns import moment
+from replay.prove.why import Question
 from replay.selection import iso_of
-from replay.why import Question
 from schemas.errors import InvalidSelection
 from tests.fuzz.endpoints import require_one_reading
 from tests.fuzz.operators import SOURCES

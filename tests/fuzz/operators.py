@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from deploy.commands.verify import judge, read_request
 from deploy.wiring import file_config, parse_toml
 from ingest.responses import challenge
-from replay import events, events_api
-from replay.corrections import parse_order
-from replay.quarantine import Held, Holdings, Quarantine
+from replay.api import events as events_api
+from replay.operations import events
+from replay.operations.corrections import parse_order
+from replay.operations.quarantine import Held, Holdings, Quarantine
 from replay.selection import MAX_PAGE, parse_offsets
 from replay.times import parse_time
 from schemas.control import STATES, SourceState

@@ -12,15 +12,15 @@ import orjson
 from aiohttp import web
 from multidict import MultiDict
 
-from replay.certificate import parse_certificate
-from replay.dead_letters import DeadLetters
-from replay.dead_letters_api import dead_letter_routes
+from replay.api.dead_letters import dead_letter_routes
+from replay.api.rebuilds import RebuildOrder
+from replay.api.replays import Replays
 from replay.generations import tables_named
 from replay.hold import planned
+from replay.operations.dead_letters import DeadLetters
+from replay.operations.requeue import Requeued
 from replay.patterns import moment
-from replay.rebuild_api import RebuildOrder
-from replay.replays_api import Replays
-from replay.requeue import Requeued
+from replay.prove.certificate import parse_certificate
 from replay.selection import Selection, iso_of
 from replay.selection_document import parse_selection, sources_of_log, stored_selection
 from replay.targets.document import target_of

@@ -19,9 +19,9 @@ from pydantic import SecretStr
 
 from deploy import cli
 from deploy.services.console import create_app
+from replay.api.operations import Operations
+from replay.api.replays import Replays
 from replay.audit import AuditSearch, list_audit, note
-from replay.operations import Operations
-from replay.replays_api import Replays
 from replay.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from replay import metrics
-from replay.api import create_console
+from replay.api.app import create_console
 from tests.conftest import Stack
 from tests.integration.test_operations import audited
 from tests.support import signing

@@ -14,8 +14,8 @@ from aiohttp.test_utils import make_mocked_request
 from pydantic import SecretStr
 
 from deploy.service import health_routes
-from replay.api import create_console
-from replay.authentication import COOKIE, SESSION_SECONDS, WRONG_KEYS, Authentication, Throttled
+from replay.api.app import create_console
+from replay.api.authentication import COOKIE, SESSION_SECONDS, WRONG_KEYS, Authentication, Throttled
 
 KEY = "the right key"
 RIGHT = {"X-Admin-API-Key": KEY}

@@ -12,8 +12,8 @@ from deploy.appending import append_correction
 from deploy.folding import LiveFolding
 from processors.fold import Folded, combine, fold_record
 from processors.store import Store
-from replay.corrections import Corrected, Desk, Order, correct
-from replay.sources import UnknownSource
+from replay.operations.corrections import Corrected, Desk, Order, correct
+from replay.operations.sources import UnknownSource
 from replay.window import LogReader
 from schemas.corrections import Correction
 from schemas.envelope import Location

@@ -8,8 +8,8 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from deploy.foreseeing import foresee, print_foreseen, session_folding
-from deploy.output import out
+from deploy.terminal.foreseeing import foresee, print_foreseen, session_folding
+from deploy.terminal.output import out
 from replay.diff import Sum, Transition
 from replay.dry_run import TableChange, dry_run
 from replay.selection import Range

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from replay import events
+from replay.operations import events
 
 
 async def test_the_default_list_and_the_list_of_the_dead_do_not_read_everything(connection: Any) -> None:

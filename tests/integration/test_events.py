@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from replay.api import create_console
-from replay.events_api import event_routes
+from replay.api.app import create_console
+from replay.api.events import event_routes
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from replay import lifecycle, metrics
-from replay.follower import Follower
+from replay import metrics
+from replay.rebuild import lifecycle
+from replay.rebuild.follower import Follower
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable

@@ -14,8 +14,8 @@ import pytest
 from deploy.appending import appending
 from deploy.control import Control, control_topic
 from replay.audit import Author
-from replay.quarantine import Order, Quarantine
-from replay.sources import Change, ControlTopic, UnknownSource, change
+from replay.operations.quarantine import Order, Quarantine
+from replay.operations.sources import Change, ControlTopic, UnknownSource, change
 from replay.window import LogReader
 from schemas.control import SourceState
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable

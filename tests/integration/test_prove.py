@@ -17,11 +17,11 @@ from deploy.proving import our_versions
 from processors import projections
 from processors.fold import fold_record
 from processors.store import Store
-from replay.certificate import Certificate, read_certificate
-from replay.prove import Cut, Prover, Versions
-from replay.recheck import Recheck, recheck
+from replay.prove.certificate import Certificate, read_certificate
+from replay.prove.prover import Cut, Prover, Versions
+from replay.prove.recheck import Recheck, recheck
+from replay.prove.shadow import SCHEMA, RecordDigest
 from replay.selection import Range
-from replay.shadow import SCHEMA, RecordDigest
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, Misconfigured
 from schemas.facts import TABLES

@@ -10,14 +10,15 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.folding import code
 from processors import projections
-from replay import flip as flipping
-from replay import generations, lifecycle, scratch
+from replay import generations
 from replay.diff import difference
-from replay.flip import require_whole
-from replay.follower import Follower
 from replay.generations import Ports
-from replay.rebuild import GenerationFold
-from replay.scratch import Moment
+from replay.rebuild import flip as flipping
+from replay.rebuild import lifecycle, scratch
+from replay.rebuild.flip import require_whole
+from replay.rebuild.fold import GenerationFold
+from replay.rebuild.follower import Follower
+from replay.rebuild.scratch import Moment
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until

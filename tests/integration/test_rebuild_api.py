@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from replay import generations, lifecycle, scratch
-from replay.scratch import Moment
+from replay import generations
+from replay.rebuild import lifecycle, scratch
+from replay.rebuild.scratch import Moment
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.integration.test_console_api import Call, call, console

@@ -13,10 +13,11 @@ import asyncpg
 
 from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding
-from replay import generations, lifecycle
-from replay.flip import flip
-from replay.rebuild import build
-from replay.settling import pending, settle
+from replay import generations
+from replay.rebuild import lifecycle
+from replay.rebuild.flip import flip
+from replay.rebuild.fold import build
+from replay.rebuild.settling import pending, settle
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.rebuilds import TESTER, fact_rows, live_and_previous, positions_of, rebuilding

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from processors import projections
-from replay import generations, scratch
-from replay.flip import rollback_target
+from replay import generations
+from replay.rebuild import scratch
+from replay.rebuild.flip import rollback_target
 from tests.conftest import Stack, fresh_database
 from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.consoles import Consoles

@@ -16,9 +16,9 @@ from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime
 from replay import ledger
-from replay.operations import Operations
+from replay.api.operations import Operations
+from replay.api.replays import Replays
 from replay.outcomes import count_outcomes, list_outcomes
-from replay.replays_api import Replays
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
 from replay.window import LogReader
 from schemas.settings import FileConfig, Settings

@@ -18,9 +18,15 @@ from processors import projections
 from processors.fold import Dead, Folded, fold_record
 from processors.store import Span, Store
 from replay.audit import Author
-from replay.dead_letters import DeadLetters, UnknownDeadLetter, list_dead_letters, parse_location, show_dead_letter
-from replay.events import Reveal
-from replay.requeue import Requeue, Requeued, spans
+from replay.operations.dead_letters import (
+    DeadLetters,
+    UnknownDeadLetter,
+    list_dead_letters,
+    parse_location,
+    show_dead_letter,
+)
+from replay.operations.events import Reveal
+from replay.operations.requeue import Requeue, Requeued, spans
 from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import InvalidSelection

@@ -12,10 +12,11 @@ import pytest
 from deploy.folding import LiveFolding
 from processors import projections
 from processors.projections.base import Event
-from replay import generations, settling
-from replay.flip import rollback_target
-from replay.follower import Follower
+from replay import generations
 from replay.generations import Ports
+from replay.rebuild import settling
+from replay.rebuild.flip import rollback_target
+from replay.rebuild.follower import Follower
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.integration.test_worker import batch, folded, run_worker, until

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from deploy.folding import SchemaFolding
-from replay import why
-from replay.shadow import SCHEMA
-from replay.why import Answer, Question, as_document, explain
+from replay.prove import why
+from replay.prove.shadow import SCHEMA
+from replay.prove.why import Answer, Question, as_document, explain
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack

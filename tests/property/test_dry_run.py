@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.folding import SchemaFolding
-from deploy.foreseeing import session_folding
+from deploy.terminal.foreseeing import session_folding
 from replay.diff import difference
 from replay.dry_run import TableChange, dry_run
 from replay.plan import Plan

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.merkle import BUCKETS, TableHash, canonical_columns, hash_table
+from replay.prove.merkle import BUCKETS, TableHash, canonical_columns, hash_table
 from schemas import table_sql
 from schemas.facts import PAYMENTS, TABLES
 from schemas.lattice import Key, Row, Table

@@ -8,9 +8,9 @@ import asyncpg
 
 from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
-from replay.certificate import Certificate
-from replay.prove import Prover, Versions
-from replay.shadow import SCHEMA
+from replay.prove.certificate import Certificate
+from replay.prove.prover import Prover, Versions
+from replay.prove.shadow import SCHEMA
 from replay.window import LogReader
 from tests.conftest import Stack
 

@@ -13,13 +13,14 @@ from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.rebuilding import POOL_CONNECTIONS
 from processors.projections.base import Event
-from replay import generations, lifecycle
+from replay import generations
 from replay.audit import Author
-from replay.flip import APPLY, ROLLBACK, flip, rollback_target
-from replay.follower import Follower
 from replay.generations import Generation, Ports
 from replay.read_models import NOTHING_DECLARED
-from replay.rebuild import build
+from replay.rebuild import lifecycle
+from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
+from replay.rebuild.fold import build
+from replay.rebuild.follower import Follower
 from replay.window import LogReader
 from schemas.facts import TABLES, Payment
 from tests.conftest import Stack

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from processors.fold import Dead, Folded, fold_record
-from replay.corrections import parse_order
+from replay.operations.corrections import parse_order
 from schemas.corrections import SOURCE
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR, SIDE_CONFIG, is_folded, is_source_name

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
-from replay.history import History, RecordName
+from replay.prove.history import History, RecordName
+from replay.prove.why import BENEATH
 from replay.read_models import tables_behind
-from replay.why import BENEATH
 from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message, Subscription
 from schemas.lattice import Version
 

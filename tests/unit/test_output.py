@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.output import text_of
+from deploy.terminal.output import text_of
 
 
 @pytest.mark.parametrize(

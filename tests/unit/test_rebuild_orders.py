@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from replay.rebuild_api import RebuildOrder
+from replay.api.rebuilds import RebuildOrder
 from schemas.errors import InvalidSelection
 
 

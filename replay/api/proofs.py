@@ -7,9 +7,9 @@ from typing import Any, Literal
 import asyncpg
 from aiohttp import web
 
-from replay.certificate import Certificate, Verdict
-from replay.proofs import Proofs, list_proofs, show_proof
-from replay.requests import answer, author_of, document_of
+from replay.api.requests import answer, author_of, document_of
+from replay.prove.certificate import Certificate, Verdict
+from replay.prove.proofs import Proofs, list_proofs, show_proof
 from replay.selection import page_limit
 from schemas.openapi import Document
 

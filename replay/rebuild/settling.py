@@ -13,7 +13,7 @@ from replay.generations import Ports, is_beyond, let_go, try_to_hold
 from replay.live_traffic import live_first
 from replay.ports import Connection, FoldedRecord, Outcome, RawRecord
 from replay.ranges import Offsets, count, merged, place_of, split
-from replay.rebuild import LOOK_SECONDS, NotFollowed
+from replay.rebuild.fold import LOOK_SECONDS, NotFollowed
 from replay.selection import Range
 from replay.window import LogReader
 

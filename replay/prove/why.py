@@ -10,10 +10,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, LiteralString
 
-from replay.history import History, RecordName
 from replay.ports import Connection, FoldedRecord, Folding, RawRecord
+from replay.prove.history import History, RecordName
+from replay.prove.shadow import Advance
 from replay.selection import Range, iso_of, parse_number, require_text
-from replay.shadow import Advance
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.facts import TABLES

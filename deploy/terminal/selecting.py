@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 import orjson
 
-from deploy.targeting import To, to_option
-from deploy.times import TIME
+from deploy.terminal.targeting import To, to_option
+from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
 from replay.selection import MAX_VALUES, RowKey, Selection, parse_offsets
 from replay.selection_document import parse_selection, sources_of_log

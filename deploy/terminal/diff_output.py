@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from deploy.output import out, print_table
+from deploy.terminal.output import out, print_table
 from replay.diff import Diff, ViewDiff
 
 _NO_ROW: Final = "(none)"

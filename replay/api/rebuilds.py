@@ -9,14 +9,15 @@ import asyncpg
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from replay import generations, lifecycle, scratch
+from replay import generations
+from replay.api.requests import answer, document_of, time_of
 from replay.audit import Author
 from replay.faults import first_fault
-from replay.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
 from replay.generations import Ports
-from replay.requests import answer, document_of, time_of
-from replay.scratch import Moment
-from replay.scratches import Scratches
+from replay.rebuild import lifecycle, scratch
+from replay.rebuild.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
+from replay.rebuild.scratch import Moment
+from replay.rebuild.scratches import Scratches
 from replay.selection import MAX_TEXT, require_text
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 from schemas.openapi import Document

@@ -1,15 +1,16 @@
 """States of the past that the console makes for who asked over HTTP, one at a time.
 
-What one is, `replay.scratch` knows.
+What one is, `replay.rebuild.scratch` knows.
 """
 
 import asyncio
 from typing import Any
 
-from replay import metrics, scratch
+from replay import metrics
 from replay.audit import Author
 from replay.generations import Ports
-from replay.scratch import Moment
+from replay.rebuild import scratch
+from replay.rebuild.scratch import Moment
 from schemas.errors import InvalidTransition
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from replay.certificate import Certificate, PartitionProof, TableProof, Verdict
-from replay.merkle import canonical_columns, hash_table
 from replay.ports import Connection, Folding, Log
-from replay.prove import Versions, other_code, ranges_of
-from replay.shadow import SCHEMA, Advance, Shadow
+from replay.prove.certificate import Certificate, PartitionProof, TableProof, Verdict
+from replay.prove.merkle import canonical_columns, hash_table
+from replay.prove.prover import Versions, other_code, ranges_of
+from replay.prove.shadow import SCHEMA, Advance, Shadow
 from schemas.facts import TABLES
 from schemas.openapi import Document
 

@@ -11,8 +11,8 @@ from typing import Any, Final, LiteralString
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.dead_letters import NEXT, DeadLetters
 from replay.live_traffic import Lag, LiveTraffic
+from replay.operations.dead_letters import NEXT, DeadLetters
 from replay.plan import bound_by_live
 from replay.ports import Connection, GenerationFolding, Outcome
 from replay.selection import Range

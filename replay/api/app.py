@@ -8,12 +8,12 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from replay import metrics
-from replay.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
+from replay.api.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
+from replay.api.headers import page, protect
+from replay.api.openapi import description
+from replay.api.operations import Operations
 from replay.console.page import render_login, render_overview
-from replay.headers import page, protect
-from replay.openapi import description
-from replay.operations import Operations
-from replay.sources import UnknownSource
+from replay.operations.sources import UnknownSource
 from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, Unavailable
 from schemas.masking import describe
 

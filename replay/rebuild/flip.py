@@ -12,8 +12,8 @@ from replay import audit, metrics
 from replay.audit import Author
 from replay.generations import Ports, author_of, find, lost_ranges, note_ready
 from replay.ports import Connection
-from replay.rebuild import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
-from replay.settling import leave, settle
+from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
+from replay.rebuild.settling import leave, settle
 from replay.window import LogReader
 from schemas.errors import InvalidTransition, Misconfigured, RedriveError, Unavailable
 

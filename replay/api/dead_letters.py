@@ -7,11 +7,11 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
+from replay.api.requests import BOOLEANS, answer, author_of, document_of, flag_of, parameters, time_of
 from replay.audit import Author
-from replay.dead_letters import DeadLetters, list_dead_letters, parse_location
+from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location
+from replay.operations.requeue import Requeued
 from replay.ports import Connection
-from replay.requests import BOOLEANS, answer, author_of, document_of, flag_of, parameters, time_of
-from replay.requeue import Requeued
 from replay.selection import page_limit
 from schemas.errors import InvalidSelection
 

@@ -11,14 +11,14 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from replay import ledger
+from replay.api.operations import Operations
+from replay.api.requests import answer, author_of, document_of, flag_of
 from replay.dry_run import SessionFolding, dry_run
 from replay.ledger import Order, UnknownReplay
-from replay.operations import Operations
 from replay.outcomes import list_outcomes
 from replay.pace import require_rate
 from replay.plan import Plan, make_plan
 from replay.ports import Connection, GenerationFolding, RequireTarget
-from replay.requests import answer, author_of, document_of, flag_of
 from replay.selection import Selection, page_limit
 from replay.selection_document import FIELDS, parse_selection, sources_of_log
 from replay.window import LogReader

@@ -1,4 +1,4 @@
-"""`GET /api/events` and `GET /api/events/{source}/{event_id}`. What is shown is decided in `replay.events`."""
+"""`GET /api/events` and `GET /api/events/{source}/{event_id}`. `replay.operations.events` decides what is shown."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,8 +8,8 @@ import asyncpg
 from aiohttp import web
 from multidict import MultiMapping
 
-from replay.events import Reveal, Search, UnknownEvent, list_events, show_event
-from replay.requests import BOOLEANS, answer, parameters, time_of
+from replay.api.requests import BOOLEANS, answer, parameters, time_of
+from replay.operations.events import Reveal, Search, UnknownEvent, list_events, show_event
 from replay.selection import page_limit, require_text
 from replay.window import LogReader
 from schemas.errors import InvalidSelection

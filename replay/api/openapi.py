@@ -5,8 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from replay.corrections import Order
-from replay.documents import (
+from replay.api.documents import (
     Audit,
     Changed,
     CorrectionDone,
@@ -21,14 +20,15 @@ from replay.documents import (
     ShownEvent,
     Sources,
 )
-from replay.events import STATUSES
+from replay.api.proofs import ProofList, ShownProof
+from replay.api.rebuilds import RebuildDone, RebuildOrder, Rebuilds, Scratch
+from replay.api.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.ledger import VERBS as REPLAY_VERBS
+from replay.operations.corrections import Order
+from replay.operations.events import STATUSES
+from replay.operations.sources import VERBS
 from replay.outcomes import OUTCOMES
-from replay.proofs_api import ProofList, ShownProof
-from replay.rebuild_api import RebuildDone, RebuildOrder, Rebuilds, Scratch
-from replay.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.selection import MAX_PAGE, MAX_TEXT
-from replay.sources import VERBS
 from schemas.errors import OPERATOR_PROBLEMS
 from schemas.openapi import HEALTH, Answer, Description, Operation, Parameter, describe
 

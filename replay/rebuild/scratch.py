@@ -19,7 +19,7 @@ from replay.generations import Ports, author_of
 from replay.live_traffic import live_first
 from replay.ports import Connection, Reading
 from replay.read_models import create_declared_views, create_facts, create_views
-from replay.rebuild import Advance
+from replay.rebuild.fold import Advance
 from replay.selection import Range
 from replay.times import moment_of
 from replay.window import LogReader

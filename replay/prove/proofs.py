@@ -1,4 +1,4 @@
-"""Proofs that run in the console: one at a time, each with its row. What a proof is, is `replay.prove`'s to know."""
+"""Proofs that run in the console: one at a time, each with its row. What a proof is, the prover knows."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ import orjson
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.certificate import Certificate
-from replay.shadow import Advance
+from replay.prove.certificate import Certificate
+from replay.prove.shadow import Advance
 from schemas.errors import InvalidTransition
 from schemas.masking import describe
 

@@ -10,19 +10,19 @@ from typing import Any, Final
 import asyncpg
 from aiohttp import web
 
+from replay.api.corrections import correction_routes
+from replay.api.dead_letters import Requeueing, dead_letter_routes
+from replay.api.proofs import proof_routes
+from replay.api.requests import answer, author_of, document_of, flag_of, number_of, operator_of, parameters, time_of
 from replay.audit import AuditSearch, Author, list_audit
-from replay.corrections import Desk
-from replay.corrections_api import correction_routes
-from replay.dead_letters_api import Requeueing, dead_letter_routes
 from replay.generations import Ports
+from replay.operations.corrections import Desk
+from replay.operations.quarantine import Holdings, Release
+from replay.operations.sources import VERBS, Change, ControlTopic, UnknownSource, change, describe_all
 from replay.ports import Connection
-from replay.proofs import Proofs
-from replay.proofs_api import proof_routes
-from replay.quarantine import Holdings, Release
-from replay.requests import answer, author_of, document_of, flag_of, number_of, operator_of, parameters, time_of
-from replay.scratches import Scratches
+from replay.prove.proofs import Proofs
+from replay.rebuild.scratches import Scratches
 from replay.selection import page_limit
-from replay.sources import VERBS, Change, ControlTopic, UnknownSource, change, describe_all
 from schemas.errors import InvalidSelection
 from schemas.settings import Source
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from replay.certificate import Difference, Kind
-from replay.merkle import canonical_columns, rows_sql, texts_sql
 from replay.ports import Connection
+from replay.prove.certificate import Difference, Kind
+from replay.prove.merkle import canonical_columns, rows_sql, texts_sql
 from schemas.lattice import Table
 from schemas.masking import mask_key
 

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from deploy.output import out, print_table
-from deploy.times import TIME
+from deploy.terminal.output import out, print_table
+from deploy.terminal.times import TIME
 from replay.targets.document import MAX_CONCURRENCY, HttpTarget, TargetDocument, TopicTarget, parse_target
 from schemas.errors import InvalidSelection
 

@@ -10,13 +10,13 @@ from typing import Final, LiteralString
 
 import asyncpg
 
-from replay.certificate import Certificate, Counts, Difference, PartitionProof, TableProof, verdict_of
 from replay.generations import versions_of
-from replay.merkle import canonical_columns, hash_table
-from replay.mismatch import Differences, Side, compare
 from replay.ports import Connection, Folding, Log
+from replay.prove.certificate import Certificate, Counts, Difference, PartitionProof, TableProof, verdict_of
+from replay.prove.merkle import canonical_columns, hash_table
+from replay.prove.mismatch import Differences, Side, compare
+from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
 from replay.selection import Range
-from replay.shadow import SCHEMA, Advance, Location, Shadow
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, LiteralString
 
-from replay.events import Reveal, masked, note_reveal, read_record, redacted_entry, shown_record
+from replay.operations.events import Reveal, masked, note_reveal, read_record, redacted_entry, shown_record
 from replay.patterns import microseconds, moment, moment_of_microseconds, require_window
 from replay.ports import Connection
 from replay.selection import Range, iso_of, require_text

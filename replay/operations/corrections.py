@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from replay import audit
 from replay.faults import first_fault
+from replay.operations.requeue import RolledBack, hold_live
+from replay.operations.sources import UnknownSource
 from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcome
-from replay.requeue import RolledBack, hold_live
 from replay.selection import require_text
-from replay.sources import UnknownSource
 from replay.window import LogReader
 from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
 from schemas.envelope import Location, Record

@@ -10,8 +10,8 @@ from typing import Final
 from replay import metrics
 from replay.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
 from replay.ports import Connection
-from replay.rebuild import GenerationFold, NotFollowed, catch_up
-from replay.settling import pending, try_to_settle
+from replay.rebuild.fold import GenerationFold, NotFollowed, catch_up
+from replay.rebuild.settling import pending, try_to_settle
 from replay.window import LogReader
 
 LOOK_SECONDS: Final = 1.0

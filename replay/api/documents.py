@@ -1,4 +1,4 @@
-"""What the operators' routes take and answer, for `replay.openapi`; some have theirs beside them. Must not route."""
+"""What the operators' routes take and answer, for `openapi`; some have theirs beside them. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal

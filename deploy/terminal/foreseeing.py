@@ -3,9 +3,9 @@
 import asyncpg
 from rich.markup import escape
 
-from deploy.diff_output import print_diff
 from deploy.folding import SchemaFolding
-from deploy.output import out, print_table, progress
+from deploy.terminal.diff_output import print_diff
+from deploy.terminal.output import out, print_table, progress
 from processors.projections import versions
 from replay.dry_run import DryRun, SessionFolding, dry_run
 from replay.plan import Plan

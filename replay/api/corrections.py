@@ -1,12 +1,12 @@
-"""`POST /api/corrections`. What a correction is, and how it is made, is in `replay.corrections`."""
+"""`POST /api/corrections`. What a correction is, and how it is made, is in `replay.operations.corrections`."""
 
 from collections.abc import Callable
 
 import asyncpg
 from aiohttp import web
 
-from replay.corrections import Desk, correct, parse_order
-from replay.requests import answer
+from replay.api.requests import answer
+from replay.operations.corrections import Desk, correct, parse_order
 
 
 def correction_routes(
