@@ -7,6 +7,7 @@ import orjson
 
 from replay import audit
 from replay.audit import Author
+from replay.diff import PATIENCE_SECONDS
 from replay.generations import (
     Generation,
     Ports,
@@ -61,7 +62,8 @@ _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 
 async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
     """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built."""
-    await connection.execute(_BEGIN)
+    # Somebody else may be copying tables.
+    await connection.execute(_BEGIN, timeout=PATIENCE_SECONDS)
     try:
         for one in await kept(connection):
             if one.state != "building":
@@ -112,7 +114,8 @@ async def _copy(connection: Connection, table: str, columns: list[str], source: 
     names = ", ".join(columns)
     # Identifiers of our own declarations, and numbers.
     await connection.execute(
-        f"INSERT INTO gen_{target}.{table} ({names}) SELECT {names} FROM gen_{source}.{table}"  # noqa: S608
+        f"INSERT INTO gen_{target}.{table} ({names}) SELECT {names} FROM gen_{source}.{table}",  # noqa: S608
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -1,11 +1,14 @@
-"""What is told of generations that are kept next to the live one."""
+"""Generations that are kept next to the live one: what is told of them, and who is at them."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from replay import metrics
+from replay.generations import let_go, try_to_hold
 from replay.rebuild import lifecycle
+from replay.rebuild.fold import CLOSE_OFFSETS, build
 from replay.rebuild.follower import Follower
 from replay.window import LogReader
 from schemas.cluster import Cluster
@@ -35,3 +38,19 @@ async def test_it_is_told_how_far_a_generation_is_behind_also_while_nobody_can_f
         await lifecycle.drop(connection, 2, TESTER)
         await Follower(ports).follow()
         assert behind() == {}
+
+
+async def test_who_builds_what_another_is_at_waits_and_goes_on_where_that_one_ends(
+    stack: Stack, topic: str, database_url: str, connection: Any
+) -> None:
+    records = CLOSE_OFFSETS + 1
+    await never_folded(stack, connection, topic, records)
+    looks: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+    async with rebuilding(stack, database_url) as ports, ports.open_log() as reader:
+        generation = await lifecycle.begin(connection, ports, None, TESTER)
+        assert await try_to_hold(connection, generation.number)
+        building = asyncio.create_task(build(ports, generation, reader, lambda *way: looks.put_nowait(way)))
+        assert [await looks.get(), await looks.get()] == [(0, records)] * 2
+        await let_go(connection, generation.number)
+        fold = await building
+        assert await fold.way(connection) == (records, records)
