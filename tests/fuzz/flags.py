@@ -15,6 +15,7 @@ from replay.generations import tables_named
 from replay.pace import require_rate
 from replay.patterns import moment
 from replay.prove.why import Question
+from replay.rebuild.scratch import Moment
 from replay.selection import iso_of
 from schemas.errors import InvalidSelection
 from tests.fuzz.endpoints import require_one_reading
@@ -82,7 +83,7 @@ def _rebuild(given: dict[str, Any]) -> None:
     order = rebuild.Order(**given)
     tables_named(order.only)
     if order.as_of is not None:
-        moment_of = rebuild._moment(order.name, order.as_of)
+        moment_of = Moment.named(order.name, order.as_of)
         assert moment_of.at.isoformat()
         assert len(moment_of.facts) < 64
 

@@ -142,7 +142,7 @@ async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) 
     async def ready() -> dict[str, bool]:
         return {}
 
-    operations = Operations(pool, lambda: sources, *[nothing] * 5, "ines", nothing, nothing)
+    operations = Operations(pool, lambda: sources, *[nothing] * 5, "ines", *[nothing] * 3)
     replays = Replays(
         operations, lambda: LogReader(stack.cluster), LiveFolding.open, require, nothing, asyncio.Semaphore(1)
     )
