@@ -7,7 +7,7 @@ from importlib.metadata import version
 import asyncpg
 
 from deploy.folding import SchemaFolding
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from processors.projections import versions
 from replay.live_traffic import LiveFirst, live_first
 from replay.prove.certificate import Certificate
@@ -42,8 +42,5 @@ async def _live_first(runtime: Runtime) -> AsyncIterator[LiveFirst]:
 @asynccontextmanager
 async def _session(runtime: Runtime) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
     """Not from a pool: its statements take as long as the tables are large."""
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         yield connection
-    finally:
-        await connection.close()

@@ -4,7 +4,7 @@ from typing import Any, Final, LiteralString, TypeAlias
 
 import asyncpg
 
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay import audit
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -24,8 +24,5 @@ async def record_anew(runtime: Runtime, action: str, **details: Any) -> None:
     """The same, of a command that needs no database by itself. Without DATABASE_URL there is no audit to write to."""
     if runtime.settings.database_url is None:
         return
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         await record(connection, runtime, action, **details)
-    finally:
-        await connection.close()

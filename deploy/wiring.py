@@ -3,6 +3,8 @@
 import os
 import ssl
 import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -191,6 +193,16 @@ async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
         raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {error}") from error
     except (OSError, asyncpg.PostgresError, TimeoutError, asyncpg.InterfaceError) as error:
         raise Unavailable(f"Postgres does not answer at {hide_password(url)}: {error}") from error
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """The same, for as long as it is used."""
+    connection = await connect(settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _require_files(url: str) -> None:

@@ -8,7 +8,7 @@ import click
 from deploy.cli import json_option, run, with_runtime
 from deploy.terminal.output import out, print_json, print_table
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.audit import AuditSearch
 from replay.audit import list_audit as read_audit
 
@@ -30,11 +30,8 @@ def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> No
     """Newest first."""
 
     async def read() -> list[dict[str, Any]]:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             return (await read_audit(connection, AuditSearch(**search), limit))[0]
-        finally:
-            await connection.close()
 
     found = run(read())
     if as_json:

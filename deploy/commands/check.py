@@ -18,7 +18,7 @@ from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
-from deploy.wiring import Runtime, connect, given_environment
+from deploy.wiring import Runtime, connected, given_environment
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured
@@ -102,20 +102,18 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         if source.provider.signs_url and runtime.settings.public_url is None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
     cluster = runtime.cluster()
-    connection = await connect(runtime.settings)
-    try:
-        connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
-        pending = await migrations.plan(connection)
-        if not pending:
-            warnings += await generation_check.older_code(connection)
-            said, found = await generation_check.declared_by_users(connection, runtime.declared())
-            warnings += said
-            faults += found
-    except Misconfigured as error:
-        pending = []
-        faults.append(str(error))
-    finally:
-        await connection.close()
+    async with connected(runtime.settings) as connection:
+        try:
+            connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
+            pending = await migrations.plan(connection)
+            if not pending:
+                warnings += await generation_check.older_code(connection)
+                said, found = await generation_check.declared_by_users(connection, runtime.declared())
+                warnings += said
+                faults += found
+        except Misconfigured as error:
+            pending = []
+            faults.append(str(error))
     if pending:
         faults.append(f"the schema is behind: {', '.join(pending)}; run `redrive migrate --apply`")
     async with Topics(cluster) as topics:
@@ -219,16 +217,13 @@ def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> N
     """Bring the database to this version's schema: plan, or --apply."""
 
     async def work() -> tuple[list[str], bool]:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             pending = await migrations.plan(connection)
             if with_roles:
                 pending += [f"role {name}" for name in await roles.missing(connection)]
             if apply:
                 await _migrate(connection, runtime, pending, with_roles)
             return pending, apply
-        finally:
-            await connection.close()
 
     names, is_applied = run(work())
     if as_json:

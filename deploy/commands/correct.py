@@ -11,7 +11,7 @@ from deploy.commands.send import wait_until_folded
 from deploy.correcting import correction_desk
 from deploy.terminal.output import out, print_json, print_table
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.operations.corrections import Corrected, Order, parse_order
 from replay.operations.corrections import correct as make_correction
 from replay.selection import iso_of
@@ -97,15 +97,12 @@ def _correct(
 
 
 async def _make(runtime: Runtime, order: Order, wait: bool) -> Corrected:
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         desk = correction_desk(runtime.cluster(), runtime.sources)
         done = await make_correction(connection, desk, order, runtime.operator)
         if wait and done.location is not None:
             await wait_until_folded(connection, [done.location])
         return done
-    finally:
-        await connection.close()
 
 
 def _print(done: Corrected) -> None:

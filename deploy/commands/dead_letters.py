@@ -11,7 +11,7 @@ from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.folding import LiveFolding
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.dead_letters import (
     DeadLetters,
@@ -68,11 +68,8 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
     wanted = _wanted(**filters)
 
     async def read() -> list[dict[str, Any]]:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             return (await list_dead_letters(connection, wanted, is_all, limit))[0]
-        finally:
-            await connection.close()
 
     found = run(read())
     if as_json:
@@ -107,13 +104,11 @@ def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | Non
 
     async def read() -> dict[str, Any]:
         cluster = runtime.cluster()
-        connection = await connect(runtime.settings)
-        try:
-            return await show_dead_letter(connection, lambda: LogReader(cluster), at, asked)
-        except UnknownDeadLetter as error:
-            raise Failed(str(error)) from error
-        finally:
-            await connection.close()
+        async with connected(runtime.settings) as connection:
+            try:
+                return await show_dead_letter(connection, lambda: LogReader(cluster), at, asked)
+            except UnknownDeadLetter as error:
+                raise Failed(str(error)) from error
 
     letter = run(read())
     if as_json:
@@ -152,16 +147,12 @@ def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, a
 
 
 async def _requeue(runtime: Runtime, wanted: DeadLetters, author: Author | None) -> Requeued:
-    connection = await connect(runtime.settings)
-    try:
-        async with LogReader(runtime.cluster()) as reader:
-            folding = await LiveFolding.open(connection)
-            with progress() as bar:
-                task = bar.add_task("folding again", total=None)
-                requeueing = Requeue(connection, reader, folding, author)
-                return await requeueing.run(wanted, lambda letters: bar.advance(task, letters))
-    finally:
-        await connection.close()
+    async with connected(runtime.settings) as connection, LogReader(runtime.cluster()) as reader:
+        folding = await LiveFolding.open(connection)
+        with progress() as bar:
+            task = bar.add_task("folding again", total=None)
+            requeueing = Requeue(connection, reader, folding, author)
+            return await requeueing.run(wanted, lambda letters: bar.advance(task, letters))
 
 
 COMMANDS: Final[Sequence[click.Command]] = (dead_letters,)

@@ -9,7 +9,7 @@ import orjson
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.terminal.output import out, print_fields, print_json, print_table
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
 from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event
@@ -52,11 +52,8 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
     asked = reveal_of(runtime, reveal, reason)
 
     async def read() -> Page:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             return await read_events(connection, Search(**search), limit, None, asked)
-        finally:
-            await connection.close()
 
     found = run(read()).events
     if as_json:
@@ -96,13 +93,11 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
 
     async def read() -> dict[str, Any]:
         cluster = runtime.cluster()
-        connection = await connect(runtime.settings)
-        try:
-            return await read_event(connection, lambda: LogReader(cluster), source, event_id, asked)
-        except UnknownEvent as error:
-            raise Failed(str(error)) from error
-        finally:
-            await connection.close()
+        async with connected(runtime.settings) as connection:
+            try:
+                return await read_event(connection, lambda: LogReader(cluster), source, event_id, asked)
+            except UnknownEvent as error:
+                raise Failed(str(error)) from error
 
     event = run(read())
     if as_json:

@@ -10,7 +10,7 @@ import click
 from deploy.appending import appending
 from deploy.cli import json_option, run, with_runtime
 from deploy.terminal.output import out, print_json, print_table, progress
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.quarantine import Holdings, Order, Quarantine, Release
 from replay.selection import iso_of
@@ -27,12 +27,8 @@ def quarantine() -> None:
 
 @asynccontextmanager
 async def _opened(runtime: Runtime) -> AsyncIterator[Quarantine]:
-    connection = await connect(runtime.settings)
-    try:
-        async with LogReader(runtime.cluster()) as reader:
-            yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url)
-    finally:
-        await connection.close()
+    async with connected(runtime.settings) as connection, LogReader(runtime.cluster()) as reader:
+        yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url)
 
 
 @quarantine.command("list")

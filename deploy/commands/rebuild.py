@@ -12,7 +12,7 @@ from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect, open_pool
+from deploy.wiring import Runtime, connect, connected, open_pool
 from replay import generations
 from replay.audit import Author
 from replay.diff import Diff, difference
@@ -184,14 +184,11 @@ def list_all(runtime: Runtime, as_json: bool) -> None:
     """Every generation that is kept, and the states of the past."""
 
     async def read() -> dict[str, Any]:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             return {
                 "generations": await generations.describe_all(connection),
                 "scratches": await scratch.describe_all(connection),
             }
-        finally:
-            await connection.close()
 
     found = run(read())
     if as_json:
@@ -218,14 +215,11 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
     author = Author(runtime.operator, reason)
 
     async def work() -> None:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             if which.isdigit():
                 await lifecycle.drop(connection, int(which), author)
             else:
                 await scratch.drop(connection, which, author)
-        finally:
-            await connection.close()
 
     run(work())
     if as_json:

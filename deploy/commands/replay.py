@@ -18,7 +18,7 @@ from deploy.terminal.foreseeing import foresee, print_foreseen
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress
 from deploy.terminal.selecting import selection_of, selection_options
 from deploy.terminal.targeting import endpoint_options, print_outcomes, with_endpoint
-from deploy.wiring import Runtime, connect, open_pool
+from deploy.wiring import Runtime, connected, open_pool
 from replay import ledger
 from replay.audit import Author
 from replay.dry_run import DryRun
@@ -52,15 +52,12 @@ def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> 
 
     async def work() -> tuple[Plan, DryRun | None]:
         await require_target(runtime, target)
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             made, _ = await _planned(runtime, connection, wanted)
             if not with_diff:
                 return made, None
             async with LogReader(runtime.cluster()) as reader:
                 return made, await foresee(reader, connection, made)
-        finally:
-            await connection.close()
 
     made, foreseen = run(work())
     if as_json:
@@ -166,14 +163,11 @@ async def _run(
     reason, rate, target = terms
     author = Author(runtime.operator, reason)
     document = await require_target(runtime, target)
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         plan, generation = await _planned(runtime, connection, selection)
         replay_id = await ledger.create(connection, Order(plan, generation, author, rate, document))
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
-    finally:
-        await connection.close()
     pool = await open_pool(runtime.settings, 2)
     tune_garbage_collection()
     try:
@@ -204,11 +198,8 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
     """The ledger, newest first."""
 
     async def read() -> list[dict[str, Any]]:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             return await ledger.list_replays(connection, limit)
-        finally:
-            await connection.close()
 
     entries = run(read())
     if as_json:
@@ -251,18 +242,16 @@ def show_run(
         raise click.UsageError("--failed is for --outcomes")
 
     async def read() -> dict[str, Any]:
-        connection = await connect(runtime.settings)
-        try:
-            entry = await ledger.show_replay(connection, replay_id)
-            if has_outcomes:
-                wanted = "failed" if failed else None
-                entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
-                entry["statuses"] = await count_outcomes(connection, replay_id)
-            return entry
-        except UnknownReplay as error:
-            raise Failed(str(error)) from error
-        finally:
-            await connection.close()
+        async with connected(runtime.settings) as connection:
+            try:
+                entry = await ledger.show_replay(connection, replay_id)
+                if has_outcomes:
+                    wanted = "failed" if failed else None
+                    entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
+                    entry["statuses"] = await count_outcomes(connection, replay_id)
+                return entry
+            except UnknownReplay as error:
+                raise Failed(str(error)) from error
 
     _print_entry(run(read()), as_json)
 
@@ -274,13 +263,11 @@ def _verb(name: str, meaning: str) -> click.Command:
     @with_runtime
     def change(runtime: Runtime, replay_id: uuid.UUID, reason: str, as_json: bool) -> None:
         async def work() -> dict[str, Any]:
-            connection = await connect(runtime.settings)
-            try:
-                return await ledger.change(connection, replay_id, name, Author(runtime.operator, reason))
-            except UnknownReplay as error:
-                raise Failed(str(error)) from error
-            finally:
-                await connection.close()
+            async with connected(runtime.settings) as connection:
+                try:
+                    return await ledger.change(connection, replay_id, name, Author(runtime.operator, reason))
+                except UnknownReplay as error:
+                    raise Failed(str(error)) from error
 
         entry = run(work())
         if as_json:

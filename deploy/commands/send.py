@@ -13,7 +13,7 @@ from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_run
 from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import out, print_json, progress
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
 from schemas.settings import Source
 
@@ -111,11 +111,8 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
                     locations.append(location)
                 bar.advance(task)
     if wait:
-        connection = await connect(runtime.settings)
-        try:
+        async with connected(runtime.settings) as connection:
             await wait_until_folded(connection, locations)
-        finally:
-            await connection.close()
     return {"sent": count, "accepted": statuses.get(200, 0), "statuses": statuses, "records": locations}
 
 

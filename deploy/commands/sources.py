@@ -8,7 +8,7 @@ import click
 from deploy.cli import json_option, run, with_runtime
 from deploy.control import control_topic
 from deploy.terminal.output import out, print_json, print_table
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.sources import VERBS, Change, change, describe_all
 
@@ -52,12 +52,9 @@ def _command(verb: str, text: str) -> click.Command:
 
 
 async def _change(runtime: Runtime, wanted: Change) -> dict[str, Any]:
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         control = control_topic(runtime.cluster())
         return await change(connection, control, runtime.sources, wanted)
-    finally:
-        await connection.close()
 
 
 for _verb, _said in VERBS.items():

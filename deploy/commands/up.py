@@ -26,7 +26,7 @@ from deploy.service import load_again, reload_event, remember, stop_event, wait_
 from deploy.supervisor import Child, Command
 from deploy.terminal.output import err, out
 from deploy.topics import Topics, wanted
-from deploy.wiring import Runtime, connect, export_line, generated_env, given_environment, load
+from deploy.wiring import Runtime, connected, export_line, generated_env, given_environment, load
 from replay.window import LogReader
 from schemas.errors import Misconfigured, Unavailable
 from schemas.settings import Settings
@@ -99,12 +99,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     os.environ.update(addresses)
     runtime = load()
     remember(runtime)
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         await migrate.migrate(connection, runtime.settings.require_database(), runtime.declared())
         await migrate.store_price_tiers(connection, runtime.file.price_tiers)
-    finally:
-        await connection.close()
     await _create_topics(runtime)
     _step("schema and topics are there")
     children = [Child(_service_command(name, data), _announce) for name in SERVICES]
@@ -243,15 +240,12 @@ async def _send_samples(runtime: Runtime, url: str) -> None:
                 for sample in story(source, customer):
                     _, location = await post(session, runtime, source, url, sample)
                     locations += [location] if location else []
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         await wait_until_folded(connection, locations)
         counts = {
             table: await connection.fetchval(f"SELECT count(*) FROM public.{table}")  # noqa: S608 - our own names
             for table in ("messages", "subscriptions", "payments", "credits", "accounts", "calls", "crm_objects")
         }
-    finally:
-        await connection.close()
     _step(f"{len(locations)} signed samples became rows: " + ", ".join(f"{n} {table}" for table, n in counts.items()))
 
 

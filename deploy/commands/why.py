@@ -9,7 +9,7 @@ from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.folding import SchemaFolding
 from deploy.terminal.output import out, print_json, print_table, progress
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime, connected
 from replay import audit
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
@@ -50,8 +50,7 @@ def why(runtime: Runtime, reveal: bool, reason: str | None, as_json: bool, **ask
 
 
 async def _explain(runtime: Runtime, question: Question, reason: str | None, is_revealed: bool) -> Answer:
-    connection = await connect(runtime.settings)
-    try:
+    async with connected(runtime.settings) as connection:
         async with LogReader(runtime.cluster()) as reader:
             with progress() as bar:
                 task = bar.add_task("reading the log", total=None)
@@ -66,8 +65,6 @@ async def _explain(runtime: Runtime, question: Question, reason: str | None, is_
             key = [mask_key(part) for part in question.key]
             await audit.note(connection, runtime.operator, ACTION, reason, table=question.name, key=key)
         return answer
-    finally:
-        await connection.close()
 
 
 def _print(document: dict[str, Any]) -> None:
