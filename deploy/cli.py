@@ -18,6 +18,7 @@ from rich.markup import escape
 from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
 from deploy.kafka import require_kafka
+from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.supervisor import MISCONFIGURED
 from deploy.terminal.output import err, print_json
 from deploy.wiring import load
@@ -92,6 +93,7 @@ def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    tune_garbage_collection(YOUNG_OF_READERS)
     return uvloop.run(coroutine)
 
 

@@ -12,7 +12,7 @@ import uvloop
 from bench.stack import SOURCE
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
-from deploy.service import tune_garbage_collection
+from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.wiring import load
 from replay import ledger
 from replay.audit import Author
@@ -33,7 +33,7 @@ async def main() -> None:
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)
         planned = planning.read("plan")
     replay = await ledger.create(connection, Order(plan, folding.generation, Author("bench", "benchmark")))
-    tune_garbage_collection()
+    tune_garbage_collection(YOUNG_OF_READERS)
     running = _Clock()
     await jobs(lambda: runtime).take(replay)
     ran = running.read("run")

@@ -11,7 +11,6 @@ import click
 from deploy.cli import Failed, Reported, json_option, run, with_runtime
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
-from deploy.service import tune_garbage_collection
 from deploy.targets import require_target
 from deploy.terminal.following import Follow
 from deploy.terminal.foreseeing import foresee, print_foreseen
@@ -169,7 +168,6 @@ async def _run(
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
     pool = await open_pool(runtime.settings, 2)
-    tune_garbage_collection()
     try:
         with progress() as bar:
             return await Follow(pool, jobs(lambda: runtime), author, is_here).to_the_end(replay_id, bar)

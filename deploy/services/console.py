@@ -16,6 +16,7 @@ from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
 from deploy.service import (
+    YOUNG_OF_READERS,
     Readiness,
     health_routes,
     listen,
@@ -116,7 +117,8 @@ async def run_console(runtime: Runtime) -> None:
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
         # A replay makes as much garbage as the processors do.
-        tune_garbage_collection()
+        # It runs replays.
+        tune_garbage_collection(YOUNG_OF_READERS)
         while await wait_for_signal(stop, reload):
             changed = read_again()
             if changed is not None:
