@@ -28,6 +28,8 @@ from ingest.quarantine import Quarantine
 from ingest.spool import Spool
 from ingest.storing import Storing
 from ingest.window_keeper import WindowKeeper
+from replay.prove.certificate import Certificate
+from replay.prove.prover import Versions
 from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
@@ -35,7 +37,11 @@ from schemas.quarantine import QuarantineConfig
 from schemas.settings import Source
 from schemas.topics import QUARANTINE, source_of
 from tests.conftest import Stack
+from tests.integration.test_worker import batch
 from tests.support import signing
+from tests.support.folding import fold_live
+from tests.support.proving import NOTHING, RECORDS, Prove, proved
+from tests.support.records import produce
 
 DAY_MS = 86_400_000
 DEFAULT_QUARANTINE = QuarantineConfig()
@@ -152,3 +158,21 @@ def read_topic(stack: Stack) -> Callable[[str], Awaitable[list[ConsumerRecord]]]
 @pytest.fixture
 def source_name(topic: str) -> str:
     return source_of(topic)
+
+
+@pytest.fixture
+def prove(stack: Stack, database_url: str) -> Prove:
+    """As the command does it."""
+
+    async def run(advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
+        return await proved(stack, database_url, advance, ours)
+
+    return run
+
+
+@pytest.fixture
+async def folded(stack: Stack, topic: str, connection: Any) -> str:
+    """A topic of sixty payments, folded."""
+    await produce(stack.servers, batch(topic, range(RECORDS)))
+    await fold_live(stack, connection, topic)
+    return topic

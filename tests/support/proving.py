@@ -1,8 +1,8 @@
-"""Proofs made in this process, as the command makes them."""
+"""Proofs made and verified in this process, as the command does it, over a topic that is folded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -10,9 +10,14 @@ from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Prover, Versions
+from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA
 from replay.window import LogReader
 from tests.conftest import Stack
+
+RECORDS: Final = 60
+Prove = Callable[..., Awaitable[Certificate]]
+NOTHING: Any = lambda *_: None  # noqa: E731
 
 
 @asynccontextmanager
@@ -24,8 +29,14 @@ async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Recor
         await found.close()
 
 
-async def proved(stack: Stack, url: str, advance: Any = lambda *_: None, ours: Versions | None = None) -> Certificate:
+async def proved(stack: Stack, url: str, advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
     async with connected(url) as live, connected(url) as shadow:
         prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions())
         async with LogReader(stack.cluster) as reader:
             return await prover.prove(reader, advance)
+
+
+async def check(stack: Stack, url: str, certificate: Certificate, ours: Versions | None = None) -> Recheck:
+    async with connected(url) as shadow, LogReader(stack.cluster) as reader:
+        folding = SchemaFolding.into(SCHEMA)
+        return await recheck(certificate, shadow, folding, ours or our_versions(), reader, NOTHING)
