@@ -116,7 +116,6 @@ async def run_console(runtime: Runtime) -> None:
     running = asyncio.create_task(jobs(lambda: current[0]).serve(pool))
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")
-        # A replay makes as much garbage as the processors do.
         # It runs replays.
         tune_garbage_collection(YOUNG_OF_READERS)
         while await wait_for_signal(stop, reload):

@@ -25,16 +25,15 @@ def print_json(value: Any) -> None:
 
 
 def text_of(value: Any) -> str:
-    """As people read it: times to the second, in UTC; lists without brackets; of an object what is not empty."""
+    """As people read it: times to the second, in UTC; lists of words without brackets; what is deeper, as JSON."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-    if isinstance(value, Mapping):
-        said = {name: each for name, each in value.items() if each not in (None, "", [], {})}
-        return orjson.dumps(said, default=str).decode()
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not any(isinstance(each, (Mapping, list, tuple)) for each in value):
         return ", ".join(map(text_of, value))
+    if isinstance(value, (Mapping, list, tuple)):
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return str(value)
 
 
