@@ -92,14 +92,14 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
                 if not generation.is_live:
                     fold = await build(ports, generation, reader, lambda *_: None)
                 async with ports.pool.acquire() as connection:
-                    await _flip_at_once(connection, ports, fold, reader, action == ROLLBACK)
+                    if await _flip_at_once(connection, ports, fold, reader, action == ROLLBACK):
+                        metrics.generation_flipped(number)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed) as error:
         raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s; try again") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(
             "this login may not point the views: that is for their owner (`redrive migrate`'s)"
         ) from error
-    metrics.generation_flipped(number)
     async with ports.pool.acquire() as connection:
         after = await connection.fetchrow(_LIVE)
     live = {} if after is None else {"live": after["live"], "previous": after["previous"]}
@@ -108,7 +108,8 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
 
 async def _flip_at_once(
     connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader, is_rollback: bool
-) -> None:
+) -> bool:
+    """Whether another generation went live: False where it was this one already."""
     number = fold.generation.number
     async with connection.transaction():
         await connection.execute(_GIVE_UP_WAITING)
@@ -118,7 +119,7 @@ async def _flip_at_once(
         if state is None or not state["is_kept"]:
             raise InvalidTransition(f"generation {number} was dropped")
         if state["live"] == number:
-            return
+            return False
         await _require_no_replay(connection, state["live"])
         rest = await fold.rest(connection, reader)
         if sum(map(len, rest)) > MAX_REST_OFFSETS:
@@ -130,6 +131,7 @@ async def _flip_at_once(
         await leave(connection, number)
         await connection.execute(_MOVE, number, is_rollback)
         await ports.point(connection, number)
+    return True
 
 
 async def _require_no_replay(connection: Connection, live: int) -> None:

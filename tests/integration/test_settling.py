@@ -12,7 +12,7 @@ import pytest
 from deploy.folding import LiveFolding
 from processors import projections
 from processors.projections.base import Event
-from replay import generations
+from replay import generations, metrics
 from replay.generations import Ports
 from replay.rebuild import settling
 from replay.rebuild.flip import rollback_target
@@ -146,9 +146,11 @@ async def test_a_rollback_that_is_asked_for_again_brings_nothing_back(newer: Por
         await rollback_target(connection)
     await rebuild(newer)
     await apply(newer, 2)
+    flips = metrics.FLIPS._value.get()
     for _ in range(2):
         await rollback(newer)
         assert await live_and_previous(connection) == (1, 2)
+    assert metrics.FLIPS._value.get() == flips + 1
     await apply(newer, 2)
     await rollback(newer)
     assert await live_and_previous(connection) == (1, 2)
