@@ -104,7 +104,8 @@ async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
         if order.rollback:
             async with ports.pool.acquire() as connection:
                 number = await rollback_target(connection)
-            return await flip(ports, reader, number, ROLLBACK, author)
+            with _Bar("going back"):
+                return await flip(ports, reader, number, ROLLBACK, author)
         if order.generation is not None:
             return await _applied(ports, reader, order.generation, order.accept_loss, author)
         return await _rebuilt(ports, reader, order, author)
@@ -143,7 +144,8 @@ async def _applied(
         await _require_ours(connection, await generations.find(connection, number), ports)
         if not is_loss_accepted:
             await require_whole(connection, number)
-    return await flip(ports, reader, number, APPLY, author)
+    with _Bar("going live"):
+        return await flip(ports, reader, number, APPLY, author)
 
 
 async def _require_ours(connection: Any, generation: Generation, ports: Ports) -> None:
@@ -216,7 +218,7 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
 
     async def work() -> None:
         async with connected(runtime.settings) as connection:
-            if which.isdigit():
+            if which.isdecimal():
                 await lifecycle.drop(connection, int(which), author)
             else:
                 await scratch.drop(connection, which, author)

@@ -19,7 +19,7 @@ from replay.rebuild.flip import APPLY, ROLLBACK, flip, require_whole, rollback_t
 from replay.rebuild.scratch import Moment
 from replay.rebuild.scratches import Scratches
 from replay.selection import MAX_TEXT, require_text
-from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
+from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured, Unavailable
 from schemas.openapi import Document
 
 
@@ -187,8 +187,10 @@ class RebuildRoutes:
     async def _make(self, moment: Moment, author: Author) -> web.Response:
         await self._scratches.start(moment, author)
         async with self._pool.acquire() as connection:
-            made = await scratch.describe_all(connection)
-        begun = answer(next(one for one in made if one["name"] == moment.name))
+            made = [one for one in await scratch.describe_all(connection) if one["name"] == moment.name]
+        if not made:
+            raise Unavailable(f"the state {moment.name} was begun, and failed at once; the console's log says why")
+        begun = answer(made[0])
         begun.set_status(201)
         return begun
 
