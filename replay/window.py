@@ -23,6 +23,9 @@ _ANSWER_BYTES: Final = 2 * _FETCH_BYTES
 SIDE_BY_SIDE: Final = 6
 """Partitions read at once. Each is fetched ahead: this bounds the memory, however many partitions there are."""
 
+NEAR_OFFSETS: Final = 500
+"""Records so near to one another are better read in one go: a seek costs more."""
+
 SILENCE_SECONDS: Final = 15.0
 """So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
 

@@ -4,9 +4,8 @@ A replay of single records: it adds what is missing, writes no positions, leaves
 and gives way to live traffic. What fails again keeps its history.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, Final, LiteralString
 
 from replay import audit, metrics
@@ -15,15 +14,14 @@ from replay.live_traffic import Lag, LiveTraffic
 from replay.operations.dead_letters import NEXT, DeadLetters
 from replay.plan import bound_by_live
 from replay.ports import Connection, GenerationFolding, Outcome
+from replay.ranges import merged
 from replay.selection import Range
-from replay.window import LogReader
+from replay.window import NEAR_OFFSETS, LogReader
 from schemas.errors import Unavailable
 
 ACTION: Final = "dead_letters.requeue"
 PAGE: Final = 1000
 PORTION_RECORDS: Final = 200
-NEAR: Final = 500
-"""Offsets that are read and passed over rather than sought anew."""
 
 _TRY_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.requeue'))"
 _UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.requeue'))"
@@ -117,7 +115,7 @@ class Requeue:
         if not kept:
             return
         found = {(part.topic, part.partition, part.start) for part in kept}
-        async for part, records in self._reader.read(spans(found)):
+        async for part, records in self._reader.read(merged(kept, NEAR_OFFSETS)):
             selected = [one for one in records if (one.topic, one.partition, one.offset) in found]
             read = {(one.topic, one.partition, one.offset) for one in selected}
             covered = {place for place in found if place[:2] == (part.topic, part.partition)}
@@ -168,14 +166,6 @@ class Requeue:
             return
         known = (letter[name] for name in ("source", "event_id", "provider", "type", "received_at", "first_error"))
         await self._connection.execute(_NOTE, *_place(letter), *known, outcome, error, self._author.operator)
-
-
-def spans(places: Iterable[Place]) -> list[Range]:
-    """Ranges that hold all of them: those that are near one another are read in one go."""
-    ordered = sorted(places)
-    starts = ordered[:1] + [b for a, b in pairwise(ordered) if b[:2] != a[:2] or b[2] - a[2] > NEAR]
-    ends = [a for a, b in pairwise(ordered) if b[:2] != a[:2] or b[2] - a[2] > NEAR] + ordered[-1:]
-    return [Range(*start, end[2] + 1) for start, end in zip(starts, ends, strict=True)]
 
 
 def _place(letter: Any) -> Place:

@@ -15,13 +15,10 @@ from replay.ports import Connection, FoldedRecord, Outcome, RawRecord
 from replay.ranges import Offsets, count, merged, place_of, split
 from replay.rebuild.fold import LOOK_SECONDS, NotFollowed
 from replay.selection import Range
-from replay.window import LogReader
+from replay.window import NEAR_OFFSETS, LogReader
 
 PORTION_RECORDS: Final = 100_000
 """Whose offsets are held at once: what bounds the memory, however many events are ignored."""
-
-NEAR_OFFSETS: Final = 500
-"""Records so near to one another are read in one go: a seek costs more."""
 
 _SHARE: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"

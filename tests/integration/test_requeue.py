@@ -26,8 +26,7 @@ from replay.operations.dead_letters import (
     show_dead_letter,
 )
 from replay.operations.events import Reveal
-from replay.operations.requeue import Requeue, Requeued, spans
-from replay.selection import Range
+from replay.operations.requeue import Requeue, Requeued
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
@@ -257,13 +256,6 @@ async def test_people_and_programs_read_the_same_of_them(
     assert (code, text.count("ada"), '"outcome":"done"' in text) == (0, 2, True)
     code, _ = await redrive("dead-letters", "requeue", "--all", "--source", "x")
     assert code != 0, "all of them, or some"
-
-
-def test_what_is_near_is_read_in_one_go() -> None:
-    places = [("a", 0, 700), ("a", 0, 5), ("a", 0, 9), ("a", 1, 10), ("b", 0, 11)]
-    expected = [Range("a", 0, 5, 10), Range("a", 0, 700, 701), Range("a", 1, 10, 11), Range("b", 0, 11, 12)]
-    assert spans(places) == expected
-    assert spans([]) == []
 
 
 def test_a_location_is_topic_partition_and_offset() -> None:
