@@ -14,9 +14,7 @@ import pytest
 
 from schemas.settings import VARIABLES
 from tests.conftest import Stack
-from tests.integration.test_prove import RECORDS, folded
-
-__all__ = ["folded"]
+from tests.support.proving import RECORDS
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 Redrive = Callable[..., Awaitable[tuple[int, list[str], str]]]
