@@ -47,4 +47,7 @@ def require_ports(settings: Settings) -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                raise Misconfigured(f"{host}:{port} can't be bound ({error.strerror}); set {variable}") from error
+                raise Misconfigured(
+                    f"{host}:{port} can't be bound ({error.strerror}); set {variable} in .env, where commands in other"
+                    " terminals find it too"
+                ) from error
