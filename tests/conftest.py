@@ -6,20 +6,21 @@ Nothing here is a mock. A service that can't start is a failure, never a skip.
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from hypothesis import HealthCheck, settings
 
 from deploy import migrate
 from deploy.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.topics import Topics
 from schemas.cluster import Cluster
-from schemas.topics import LOG_CONFIG, SIDE_CONFIG
+from schemas.topics import LOG_CONFIG, SIDE_CONFIG, source_of
 
 settings.register_profile(
     "redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -31,6 +32,7 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TEMPLATE = "redrive_template"
+ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 _numbers = itertools.count()
 
 
@@ -149,3 +151,32 @@ async def topic(stack: Stack) -> str:
     async with Topics(stack.cluster) as topics:
         await topics.create({name: LOG_CONFIG}, partitions=3, replication=1)
     return name
+
+
+@pytest.fixture
+def source_name(topic: str) -> str:
+    return source_of(topic)
+
+
+@pytest.fixture
+def read_topic(stack: Stack) -> ReadTopic:
+    """Every record of a topic, as it is now."""
+
+    async def read(topic: str) -> list[ConsumerRecord]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=stack.servers, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            await consumer._client.add_topic(topic)
+            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            ends = await consumer.end_offsets(partitions)
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[ConsumerRecord] = []
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += records
+            return found
+        finally:
+            await consumer.stop()
+
+    return read

@@ -19,7 +19,6 @@ import psutil
 import pytest
 
 from deploy.local import EmbeddedPostgres
-from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.soak.census import by_role
 from tests.support.brokers import Brokers, cluster
 from tests.support.disks import small_disk
@@ -28,6 +27,7 @@ from tests.support.processes import Installation, free_ports
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, Webhook, write
+from tests.support.tables import assert_tables_are_the_story, until_folded
 
 KILLS = 4
 
@@ -55,7 +55,7 @@ class Told:
         """All of it, once, and nothing dead."""
         connection = await connected(self.installation)
         try:
-            await until_folded(self.installation, connection, self.author.world.events)
+            await until_folded(connection, self.author.world.events)
             await assert_tables_are_the_story(connection, self.author.world)
             assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE status = 'dead'") == 0
             assert await connection.fetchval("SELECT count(*) FROM webhook_events") == len(self.author.world.events)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
+from tests.support.tables import assert_tables_are_the_story, until_folded
 
 
 async def dead_letters(installation: Installation) -> float:
@@ -44,7 +44,7 @@ async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_ar
     await installation.until_ready("processors")
     connection = await asyncpg.connect(installation.address("DATABASE_URL"))
     try:
-        await until_folded(installation, connection, world.events)
+        await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
         assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE status = 'dead'") == 0
     finally:
@@ -73,7 +73,7 @@ async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(
     kafka.resume()
     connection = await asyncpg.connect(installation.address("DATABASE_URL"))
     try:
-        await until_folded(installation, connection, world.events)
+        await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
     finally:
         await connection.close()
@@ -101,7 +101,7 @@ async def test_without_a_spool_nothing_is_answered_2xx_while_kafka_is_down_and_a
         assert provider.done.statuses["spooled"] == 0
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         try:
-            await until_folded(installation, connection, world.events)
+            await until_folded(connection, world.events)
             await assert_tables_are_the_story(connection, world)
         finally:
             await connection.close()

@@ -12,12 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from processors.app import GROUP
-from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
-from tests.acceptance.test_workers import workers
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
+from tests.support.tables import assert_tables_are_the_story, until_folded
 
 WORKERS = 2
 
@@ -67,7 +66,7 @@ async def test_processes_share_the_partitions_and_one_that_is_killed_costs_nothi
     provider = Provider(installation.ingest_url)
     half = len(world.webhooks) // 2
     await provider.deliver_all(world.webhooks[:half])
-    victim, *_ = workers(installation, "processors")
+    victim, *_ = installation.workers("processors")
     delivering = asyncio.create_task(provider.deliver_all(world.webhooks[half:]))
     await installation.until(lambda: provider.done.accepted > half + 50, "deliveries are on their way")
     victim.kill()
@@ -75,7 +74,7 @@ async def test_processes_share_the_partitions_and_one_that_is_killed_costs_nothi
     await delivering
     connection = await asyncpg.connect(installation.address("DATABASE_URL"))
     try:
-        await until_folded(installation, connection, world.events)
+        await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
         # What the killed process had folded it need not have committed, but nothing is folded twice in effect.
         positions = await connection.fetchval("SELECT sum(next_offset) FROM redrive.positions")
@@ -83,7 +82,7 @@ async def test_processes_share_the_partitions_and_one_that_is_killed_costs_nothi
     finally:
         await connection.close()
     async with asyncio.timeout(60):
-        while len([found for found in workers(installation, "processors") if found.pid != victim.pid]) < WORKERS:
+        while len([found for found in installation.workers("processors") if found.pid != victim.pid]) < WORKERS:
             await asyncio.sleep(0.1)
     await until_shared(installation)
     await assert_one_page(installation)
@@ -104,11 +103,11 @@ async def assert_one_page(installation: Installation) -> None:
 
 
 async def test_a_second_parent_on_the_port_is_misconfigured(installation: Installation) -> None:
-    settled = {found.pid for found in workers(installation, "processors")}
+    settled = {found.pid for found in installation.workers("processors")}
     environment = {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"}
     installation.environment |= {name: installation.address(name) for name in environment}
     _, said = await installation.redrive(
         "processors", "--workers", "2", "--data", str(installation.folder / "other"), expect=78
     )
     assert "set PROCESSORS_PORT" in said
-    assert {found.pid for found in workers(installation, "processors")} == settled
+    assert {found.pid for found in installation.workers("processors")} == settled

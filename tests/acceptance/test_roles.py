@@ -12,14 +12,13 @@ import asyncpg
 import pytest
 
 from deploy import migrate, roles
-from tests.acceptance.test_story import until_folded
 from tests.conftest import Stack
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
-from tests.support.tables import story_differences
+from tests.support.tables import story_differences, until_folded
 
 KEY = "the operators' key"
 NEW_SECRET = "whsec_new"
@@ -95,7 +94,7 @@ async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_w
         logins.connected("redrive_console") as operators,
     ):
         await Provider(installation.ingest_url).deliver_all(world.webhooks)
-        await until_folded(installation, operators, world.events)
+        await until_folded(operators, world.events)
         admin = await asyncpg.connect(logins.admin)
         assert await story_differences(admin, world) == []
         await admin.close()

@@ -11,11 +11,11 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.acceptance.test_story import assert_tables_are_the_story, until_folded
 from tests.support import signing
 from tests.support.processes import Installation, metric, refuse_reload
 from tests.support.provider import Provider
 from tests.support.story import Author, Webhook, World, stripe
+from tests.support.tables import assert_tables_are_the_story, until_folded
 
 TOML = """
 [sources.stripe]
@@ -101,7 +101,7 @@ async def test_after_a_wrong_secret_is_fixed_the_quarantine_gives_everything_bac
 
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         try:
-            await until_folded(installation, connection, world.events)
+            await until_folded(connection, world.events)
             await assert_tables_are_the_story(connection, world)
             assert await connection.fetchval("SELECT count(*) FROM webhook_events") == len(world.events)
             outcomes = await connection.fetch("SELECT details ->> 'outcome' AS outcome FROM redrive.audit ORDER BY id")
@@ -175,12 +175,12 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         try:
             events = {("stripe-eu", name) for source, name in eu.events if source == "stripe"}
-            await until_folded(installation, connection, events | world.events)
+            await until_folded(connection, events | world.events)
             # And the ones that were there before go on as if nothing had been.
             later = stripe_world(Author(16, start=int(time.time()) - 200_000), 30)
             await Provider(installation.ingest_url).deliver_all(later.webhooks)
             assert {status for status, _ in await post_all(installation.ingest_url, later.webhooks)} == {200}
-            await until_folded(installation, connection, later.events)
+            await until_folded(connection, later.events)
         finally:
             await connection.close()
     finally:
@@ -223,7 +223,7 @@ async def test_a_paused_source_still_stores_and_a_disabled_one_answers_410_and_s
             listed = await installation.redrive_json("sources", "list")
             assert {row["source"]: row["state"] for row in listed["sources"]}["stripe"] == "paused"
             await installation.redrive_json("sources", "resume", "stripe")
-            await until_folded(installation, connection, events)
+            await until_folded(connection, events)
             rows = await connection.fetch("SELECT action, reason FROM redrive.audit ORDER BY id")
             assert [row["action"] for row in rows] == [
                 f"source.{verb}" for verb in ("disable", "enable", "pause", "resume")

@@ -11,14 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
 from schemas.cluster import Cluster, Login, SaslMechanism
-from tests.acceptance.test_story import until_folded
 from tests.support.certificates import Authority
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.secure import HOST, MECHANISMS, PASSWORD, USER, SecureKafka, SecurePostgres
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
-from tests.support.tables import story_differences
+from tests.support.tables import story_differences, until_folded
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ async def test_a_signed_delivery_becomes_rows_over_tls_and_logins(secure: Secure
         await Provider(installation.ingest_url).deliver_all(world.webhooks)
         connection = await asyncpg.connect(secure.postgres.url())
         try:
-            await until_folded(installation, connection, world.events)
+            await until_folded(connection, world.events)
             assert await story_differences(connection, world) == []
         finally:
             await connection.close()

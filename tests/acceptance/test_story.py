@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import aiohttp
 import asyncpg
@@ -10,30 +9,14 @@ import asyncpg
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.provider import Provider
-from tests.support.story import Author, Webhook, World, write
-from tests.support.tables import physical_rows, story_differences
+from tests.support.story import Author, Webhook, write
+from tests.support.tables import assert_tables_are_the_story, physical_rows, until_folded
 
 SEED = 20261121
 BODY_UNPROTECTED = ("aircall", "google_calendar")
 """A shared token vouches for the sender, not for the body."""
 
 SIGN_THEIR_TIME = ("stripe", "standardwebhooks", "hubspot", "retell", "telnyx")
-
-
-async def until_folded(
-    installation: Installation, connection: "asyncpg.Connection[asyncpg.Record]", events: set[Any]
-) -> None:
-    """Until every event of the story is in the index."""
-    async with asyncio.timeout(120):
-        while True:
-            rows = await connection.fetch("SELECT DISTINCT source, event_id FROM redrive.event_index")
-            if events <= {(row["source"], row["event_id"]) for row in rows}:
-                return
-            await asyncio.sleep(0.2)
-
-
-async def assert_tables_are_the_story(connection: "asyncpg.Connection[asyncpg.Record]", world: World) -> None:
-    assert await story_differences(connection, world) == []
 
 
 async def refuse_everything_false(url: str, webhooks: list[Webhook]) -> None:
@@ -87,7 +70,7 @@ async def test_the_tables_are_the_story_whatever_the_order_the_repetition_and_th
 
     connection = await asyncpg.connect(installation.address("DATABASE_URL"))
     try:
-        await until_folded(installation, connection, world.events)
+        await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
         statuses = {row["status"] for row in await connection.fetch("SELECT DISTINCT status FROM webhook_events")}
         assert statuses == {"applied", "ignored"}, "nothing is dead"

@@ -41,16 +41,6 @@ async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
         await found.stop()
 
 
-def workers(installation: Installation, service: str = "ingest") -> list[psutil.Process]:
-    found = []
-    for child in installation.children():
-        # One that has just been killed has no command line any more.
-        with contextlib.suppress(psutil.Error):
-            if child.cmdline()[2:4] == ["deploy.services.worker", service]:
-                found.append(child)
-    return found
-
-
 async def post(session: aiohttp.ClientSession, url: str, body: bytes, secret: str | None = None) -> str:
     """The status in the answer, or why there was none. Each on a connection of its own, so to any process."""
     headers = signing.stripe(body, int(time.time()), *([secret] if secret else []))
@@ -80,7 +70,7 @@ async def test_copies_at_the_same_instant_are_one_record_whichever_process_they_
     installation: Installation,
 ) -> None:
     url = f"{installation.ingest_url}/webhooks/stripe"
-    assert len(workers(installation)) == WORKERS
+    assert len(installation.workers()) == WORKERS
     answers: Counter[str] = Counter()
     async with client() as session:
         for number in range(40):
@@ -106,11 +96,11 @@ async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: In
 
     async def kill_some() -> None:
         for _ in range(4):
-            victim = order.choice([one for one in workers(installation) if one.pid not in killed])
+            victim = order.choice([one for one in installation.workers() if one.pid not in killed])
             killed.add(victim.pid)
             victim.kill()
             async with asyncio.timeout(60):
-                while len([one for one in workers(installation) if one.pid not in killed]) < WORKERS:
+                while len([one for one in installation.workers() if one.pid not in killed]) < WORKERS:
                     await asyncio.sleep(0.05)
 
     async def deliver(session: aiohttp.ClientSession, slots: asyncio.Semaphore, number: int) -> None:
@@ -142,9 +132,9 @@ async def test_orphans_finish_before_their_parents_successor_starts_others(insta
     try:
         async with client() as session, asyncio.timeout(90):
             assert await post(session, url, payment(0)) == "spooled"
-            orphans = workers(installation)
+            orphans = installation.workers()
             await installation.kill("ingest")
-            while len([one for one in workers(installation) if one not in orphans]) < WORKERS:
+            while len([one for one in installation.workers() if one not in orphans]) < WORKERS:
                 await asyncio.sleep(0.05)
             assert not any(is_at_work(orphan) for orphan in orphans)
             while await post(session, url, payment(1)) != "spooled":

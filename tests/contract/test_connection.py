@@ -10,9 +10,10 @@ import pytest
 from ingest import responses
 from schemas.envelope import Location
 from tests.conftest import Stack
-from tests.integration.conftest import now_ms, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import payment
+from tests.support.wire import parse
 
 
 async def exchange(port: int, requests: list[bytes]) -> bytes:
@@ -35,13 +36,6 @@ def request(name: str, body: bytes, version: str = "1.1", *extra: str) -> bytes:
     headers = {**signing.stripe(body, int(time.time())), "Host": "x", "Content-Length": str(len(body))}
     lines = [f"POST /webhooks/{name} HTTP/{version}", *(f"{k}: {v}" for k, v in headers.items()), *extra]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def parse(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    status, *lines = head.split(b"\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-    return status, headers, body
 
 
 @pytest.mark.parametrize(("version", "extra"), [("1.1", ()), ("1.1", ("Connection: close",)), ("1.0", ())])

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Stack
-from tests.contract.test_connection import parse
-from tests.integration.conftest import now_ms, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import payment
+from tests.support.wire import parse
 
 ROADS: dict[str, list[bytes]] = {"the short road": [], "aiohttp's road": [b"Connection: close"]}
 BODY = payment("outer")

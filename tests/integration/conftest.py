@@ -1,163 +1,22 @@
 """Parts of the product, in this process, on the real Kafka and Postgres."""
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from yarl import URL
 
-from ingest.app import create_server
-from ingest.dedupe import DedupeWindow
-from ingest.drain import Drain
-from ingest.event_log import EventLog
-from ingest.handler import Ingress
-from ingest.id_table import IdTable
-from ingest.limits import Limits
-from ingest.log_tail import KafkaLogTail
-from ingest.producer import producer_factory
-from ingest.quarantine import Quarantine
-from ingest.spool import Spool
-from ingest.storing import Storing
-from ingest.window_keeper import WindowKeeper
+from deploy.topics import Topics
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Versions
-from schemas.limits import LimitsConfig
-from schemas.providers import PROVIDERS
-from schemas.providers.base import Secrets
-from schemas.quarantine import QuarantineConfig
-from schemas.settings import Source
-from schemas.topics import QUARANTINE, source_of
 from tests.conftest import Stack
-from tests.integration.test_worker import batch
-from tests.support import signing
+from tests.support import consoles, replays, workers
+from tests.support.consoles import Call, Consoles, running_console
 from tests.support.folding import fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, proved
-from tests.support.records import produce
-
-DAY_MS = 86_400_000
-DEFAULT_QUARANTINE = QuarantineConfig()
-DEFAULT_LIMITS = LimitsConfig()
-
-
-@dataclass
-class RunningIngress:
-    """An ingress on a port, one source per provider, all on one topic family."""
-
-    url: str
-    ingress: Ingress
-    keeper: WindowKeeper
-    storing: Storing
-    log: EventLog
-    spool: Spool
-    quarantine: Quarantine
-    session: aiohttp.ClientSession
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def source(name: str, provider: str, **changes: object) -> Source:
-    found = PROVIDERS[provider]
-    token = signing.SECRETS.get(found.verify_token_variable or "")
-    secrets = Secrets((signing.SECRETS[found.secret_variable],), token, digest_key=b"key")
-    return Source(name, found, secrets, answer=found.answer, **changes)  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def run_ingress(
-    stack: Stack,
-    sources: dict[str, Source],
-    folder: Path,
-    now_ms: Callable[[], int],
-    stall_seconds: float = 5.0,
-    public_url: str | None = None,
-    quarantine: QuarantineConfig = DEFAULT_QUARANTINE,
-    spool_max_bytes: int = 0,
-    limits: LimitsConfig = DEFAULT_LIMITS,
-) -> AsyncIterator[RunningIngress]:
-    """Start, catch up from the log as a restart does, and serve."""
-    async with AsyncExitStack() as closing:
-        topics = [one.topic for one in sources.values()]
-        log = EventLog(producer_factory(stack.cluster), [*topics, QUARANTINE], stall_seconds)
-        await log.start()
-        table = IdTable(100_000)
-        window = DedupeWindow(table, 7 * DAY_MS)
-        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted))
-        spool = Spool(folder / "spool", spool_max_bytes)
-        for found in spool.open():
-            window.remember_spooled(found.content, found.record.timestamp_ms)
-        storing = Storing(log, window, spool, stall_seconds)
-        storing.is_caught_up = lambda: table.is_complete
-        await keeper.open(topics, now_ms())
-        closing.push_async_callback(spool.stop)
-        closing.push_async_callback(log.stop)
-        draining = asyncio.create_task(Drain(spool, log, window).run())
-        closing.callback(draining.cancel)
-        kept = Quarantine(log, quarantine, now_ms)
-        limited = Limits(limits, table)
-        ingress = Ingress(sources, storing, kept, limited, public_url, now_ms)
-
-        async def readiness() -> tuple[bool, dict[str, bool]]:
-            is_up = all(log.is_taking(topic) for topic in topics)
-            return is_up, {"broker": is_up}
-
-        runner = web.ServerRunner(create_server(ingress, limited, readiness))
-        await runner.setup()
-        closing.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        session = await closing.enter_async_context(aiohttp.ClientSession())
-        yield RunningIngress(
-            f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, keeper, storing, log, spool, kept, session
-        )
-
-
-async def post(running: RunningIngress, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any, str | None]:
-    # As it is: the client would otherwise rewrite the URL that was signed.
-    url = URL(running.url + path, encoded=True)
-    async with running.session.post(url, data=body, headers=headers) as response:
-        text = await response.text()
-        parsed = json.loads(text) if "json" in response.content_type else text
-        return response.status, parsed, response.headers.get("Redrive-Record")
-
-
-@pytest.fixture
-def read_topic(stack: Stack) -> Callable[[str], Awaitable[list[ConsumerRecord]]]:
-    """Every record of a topic, as it is now."""
-
-    async def read(topic: str) -> list[ConsumerRecord]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=stack.servers, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            await consumer._client.add_topic(topic)
-            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-            ends = await consumer.end_offsets(partitions)
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            found: list[ConsumerRecord] = []
-            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += records
-            return found
-        finally:
-            await consumer.stop()
-
-    return read
-
-
-@pytest.fixture
-def source_name(topic: str) -> str:
-    return source_of(topic)
+from tests.support.records import batch, produce
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -176,3 +35,39 @@ async def folded(stack: Stack, topic: str, connection: Any) -> str:
     await produce(stack.servers, batch(topic, range(RECORDS)))
     await fold_live(stack, connection, topic)
     return topic
+
+
+@pytest.fixture
+async def folded_topic(stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path) -> str:
+    """A topic of 90 payments, folded by a live worker that has gone."""
+    await produce(stack.servers, batch(topic, range(replays.RECORDS)))
+    async with workers.run_worker(stack, database_url, topic, topic, tmp_path):
+        await until(workers.folded(connection, replays.RECORDS), "the fold")
+    return topic
+
+
+@pytest.fixture
+async def copies(stack: Stack, topic: str) -> str:
+    """A topic of two partitions, which takes no batch of more than 100 KB."""
+    name = topic.replace("webhooks.", "copies.")
+    async with Topics(stack.cluster) as topics:
+        await topics.create({name: {"max.message.bytes": "100000"}}, partitions=2, replication=1)
+
+        async def is_told() -> bool:
+            return name in await topics.names()
+
+        await until(is_told, "the broker tells of the topic")
+    return name
+
+
+@pytest.fixture
+async def console(stack: Stack, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a console with the source `stripe`."""
+    async with running_console(Consoles(stack, database_url, tmp_path, "stripe")) as url:
+        yield url
+
+
+@pytest.fixture
+def call(console: str) -> Call:
+    """(method, path, JSON) -> (status, document)."""
+    return partial(consoles.call, console)

@@ -25,8 +25,8 @@ from replay.audit import AuditSearch, list_audit, note
 from replay.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
-from tests.integration.test_console_api import Call, call, console  # noqa: F401 - fixtures
 from tests.support import signing
+from tests.support.consoles import Call
 
 CORRECTION = {"source": "stripe", "new": True, "reason": "why"}
 ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
@@ -147,10 +147,7 @@ async def actions(connection: Any) -> list[tuple[str, str, str | None]]:
     return [tuple(row) for row in rows]
 
 
-async def test_a_request_that_changes_something_is_on_record(
-    console: str,  # noqa: F811
-    connection: Any,
-) -> None:
+async def test_a_request_that_changes_something_is_on_record(console: str, connection: Any) -> None:
     headers = {"X-Admin-API-Key": "admin", "X-Operator": "ada"}
     async with aiohttp.ClientSession(console, headers=headers) as session:
         for requests in ROUTES.values():
@@ -235,7 +232,7 @@ async def test_samples_in_production_are_on_record_before_the_first_is_sent(
     assert await actions(connection) == [("ada", "samples.send", None)]
 
 
-async def test_the_audit_is_searched_by_who_what_and_when(connection: Any, call: Call) -> None:  # noqa: F811
+async def test_the_audit_is_searched_by_who_what_and_when(connection: Any, call: Call) -> None:
     for number, (operator, action) in enumerate(
         (("ada", "source.pause"), ("bob", "source.resume"), ("ada", "quarantine.release"), ("ada", "source_.x"))
     ):

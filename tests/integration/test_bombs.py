@@ -14,8 +14,9 @@ from tests.conftest import Stack
 from tests.fuzz.request import NOW, PUBLIC_URL, Request
 from tests.fuzz.signing import signed
 from tests.fuzz.targets import fixtures
-from tests.integration.conftest import post, run_ingress, source
-from tests.integration.test_worker import folded, run_worker, until
+from tests.support.ingresses import post, run_ingress, source
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 DEEP = 100_000
 SMALL = (

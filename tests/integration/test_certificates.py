@@ -12,9 +12,8 @@ from replay.selection import Range
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
-from tests.integration.test_worker import batch
 from tests.support.proving import RECORDS, Prove, check
-from tests.support.records import produce
+from tests.support.records import batch, produce
 
 
 async def test_a_certificate_holds_against_the_log_whatever_became_of_the_tables(

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,57 +12,8 @@ from pydantic import SecretStr
 
 from replay import metrics
 from replay.api.app import create_console
-from tests.conftest import Stack
-from tests.integration.test_operations import audited
-from tests.support import signing
-from tests.support.processes import READY_SECONDS, free_ports
-
-KEY = {"X-Admin-API-Key": "admin"}
-Call = Callable[..., Awaitable[tuple[int, Any]]]
-
-
-@pytest.fixture
-async def console(stack: Stack, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
-    (port,) = free_ports(1)
-    environment = {
-        "PATH": "",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "KAFKA_BOOTSTRAP_SERVERS": stack.servers,
-        "DATABASE_URL": database_url,
-        "ADMIN_API_KEY": "admin",
-        "CONSOLE_PORT": str(port),
-        "STRIPE_WEBHOOK_SECRET": signing.STRIPE,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy", "console", cwd=tmp_path, env=environment
-    )
-    try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_SECONDS):
-            while True:
-                assert process.returncode is None
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/readyz") as response:
-                        if response.status == 200:
-                            break
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-@pytest.fixture
-async def call(console: str) -> AsyncIterator[Call]:
-    """(method, path, JSON) -> (status, document)."""
-    async with aiohttp.ClientSession(console, headers=KEY) as session:
-
-        async def send(method: str, path: str, body: Any = None) -> tuple[int, Any]:
-            async with session.request(method, path, json=body) as response:
-                return response.status, await response.json(content_type=None)
-
-        yield send
+from tests.support.auditing import audited
+from tests.support.consoles import KEY, Call
 
 
 async def test_what_is_asked_wrongly_is_a_problem_of_who_asks_and_changes_nothing(

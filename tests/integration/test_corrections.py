@@ -20,9 +20,9 @@ from schemas.envelope import Location
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
-from tests.integration.test_operations import NO_TEXTS, audited
-from tests.property.test_stories import NoLetters
+from tests.support.auditing import NO_TEXTS, audited
 from tests.support.corrections import account, credits, subscription
+from tests.support.folding import NoLetters
 from tests.support.records import payment, record
 
 Change = dict[str, Any]

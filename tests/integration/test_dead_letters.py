@@ -11,8 +11,8 @@ from processors.fold import Dead, dead_record
 from schemas.errors import PoisonRecord, Unavailable
 from schemas.topics import DEAD_LETTER, SIDE_CONFIG
 from tests.conftest import Stack
-from tests.integration.test_worker import dead_letters_of
 from tests.support.records import FakeRecord
+from tests.support.workers import dead_letters_of
 
 
 def letter(offset: int, body: bytes) -> Dead:

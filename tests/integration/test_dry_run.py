@@ -15,10 +15,11 @@ from replay.dry_run import TableChange, dry_run
 from replay.selection import Range
 from replay.window import LogReader
 from tests.conftest import Stack
-from tests.integration.test_worker import folded, run_worker, until
 from tests.support.records import payment, produce, record, stripe_event
 from tests.support.replays import everything, pinned_to, planned, rerun
 from tests.support.tables import physical_rows
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 RECORDS = 30
 _TEMPORARY = """

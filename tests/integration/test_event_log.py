@@ -10,8 +10,8 @@ from aiokafka import ConsumerRecord
 from deploy.topics import Topics
 from schemas.topics import LOG_CONFIG, topic_of
 from tests.conftest import Stack
-from tests.integration.conftest import RunningIngress, now_ms, post, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]

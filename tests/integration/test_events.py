@@ -18,10 +18,11 @@ from replay.api.events import event_routes
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack
-from tests.integration.test_worker import folded, run_worker, until
 from tests.support.planting import EMAIL, PHONE, TOKEN, traces
 from tests.support.processes import Installation
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 KEY = {"X-Admin-API-Key": "admin"}
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -13,7 +13,6 @@ from yarl import URL
 from deploy.topics import Topics
 from schemas.topics import LOG_CONFIG
 from tests.conftest import Stack
-from tests.integration.conftest import RunningIngress, now_ms, post, run_ingress, source
 from tests.support import (
     signing,
     signing_google_calendar,
@@ -22,6 +21,7 @@ from tests.support import (
     signing_sendgrid,
     signing_telnyx,
 )
+from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 
 PATHS = st.sampled_from(signing.PROVIDERS)
 NAMES = st.sampled_from(

@@ -1,7 +1,6 @@
 """A replay's endpoint, by real sockets: what it does with answers of every kind, and with servers that mean harm."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,13 +8,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from deploy.local import free_port
 from replay.ports import Taken
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
 from replay.targets.http import Endpoint, Patience
 from schemas.errors import InvalidSelection, Unavailable
+from tests.support.endpoints import Names, serving
 from tests.support.records import FakeRecord, payment, record
-from tests.unit.test_targets import Names
 
 QUICK = Patience(
     request_seconds=0.5, connect_seconds=0.5, attempts=3, first_wait_seconds=0.001, longest_wait_seconds=0.01
@@ -31,19 +31,6 @@ def records(count: int) -> list[FakeRecord]:
 async def endpoint(url: str, patience: Patience = QUICK, **target: Any) -> AsyncIterator[Endpoint]:
     async with Endpoint(HttpTarget(url, **target), "replay-1", AllowedResolver(()), {}, patience) as found:
         yield found
-
-
-@asynccontextmanager
-async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -64,13 +51,6 @@ async def speaking(connected: Connected) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def test_every_record_arrives_once_with_its_bytes_and_several_at_once() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Stack
-from tests.integration.conftest import RunningIngress, now_ms, post, run_ingress, source
 from tests.support import (
     signing,
 )
+from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 
 
 def stripe_event(event_id: str, **changes: Any) -> bytes:

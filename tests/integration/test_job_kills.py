@@ -16,9 +16,9 @@ import asyncpg
 from replay import ledger
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
-from tests.integration.test_worker import until
 from tests.support.consoles import Consoles
 from tests.support.replays import ADA, everything, never_folded, put, state_of
+from tests.support.waiting import until
 
 RECORDS = 240
 RATE = 60.0

@@ -20,9 +20,9 @@ from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
-from tests.integration.test_worker import until
 from tests.support.records import payment, produce, record
 from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
+from tests.support.waiting import until
 
 RECORDS = 90
 SLOWLY = 60.0

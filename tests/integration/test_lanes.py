@@ -13,16 +13,9 @@ from processors import worker as fold_worker
 from processors.reading import BATCHES_PER_PARTITION
 from processors.worker import RESET
 from tests.conftest import Stack
-from tests.integration.test_worker import (
-    PARTITIONS,
-    assert_folded_once,
-    batch,
-    dead_letters_of,
-    folded,
-    run_worker,
-    until,
-)
-from tests.support.records import FakeRecord, payment, produce, record
+from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce, record
+from tests.support.waiting import until
+from tests.support.workers import assert_folded_once, dead_letters_of, folded, run_worker
 
 
 def held_payment(topic: str, created: int) -> FakeRecord:

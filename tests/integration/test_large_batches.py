@@ -8,8 +8,8 @@ from aiokafka import ConsumerRecord
 
 from processors.fold import Folded, fold_record
 from tests.conftest import Stack
-from tests.integration.conftest import now_ms, post, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import now_ms, post, run_ingress, source
 
 
 async def test_a_thousand_updates_of_3_mb_are_one_record_and_a_thousand_rows(

@@ -20,9 +20,10 @@ from replay.selection import Range
 from replay.window import LogReader
 from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, folded, run_worker, until
-from tests.support.records import produce
+from tests.support.records import batch, produce
 from tests.support.replays import everything, ports, put
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 FIRST = 900
 

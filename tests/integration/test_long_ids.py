@@ -7,8 +7,9 @@ from typing import Any
 
 from schemas.providers.base import event_id
 from tests.conftest import Stack
-from tests.integration.test_worker import folded, run_worker, until
 from tests.support.records import produce, record, stripe_event
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 
 async def test_events_with_long_ids_are_applied_and_indexed_once(

@@ -23,17 +23,12 @@ from schemas.providers.base import Secrets
 from schemas.settings import Source
 from schemas.topics import CONTROL, QUARANTINE
 from tests.conftest import Stack
-from tests.integration.conftest import now_ms, run_ingress, source
 from tests.support import signing
+from tests.support.auditing import NO_TEXTS, audited
+from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import FakeRecord, payment, produce
 
 ADA = Author("ada", "a look at it")
-NO_TEXTS = ("a\0b", "\udcff", "x" * 1001)
-
-
-async def audited(connection: Any) -> list[tuple[str, str | None, dict[str, Any]]]:
-    rows = await connection.fetch("SELECT action, reason, details FROM redrive.audit ORDER BY id")
-    return [(row["action"], row["reason"], json.loads(row["details"])) for row in rows]
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from ingest import metrics as ingest_metrics
 from processors import metrics
 from schemas.topics import DEAD_LETTER
 from tests.conftest import Stack
-from tests.integration.test_worker import folded, run_worker, until
 from tests.support.planting import EMAIL, EVERYTHING, PLANTED, TOKEN, planted_records, traces
 from tests.support.records import FakeRecord, payment, produce, record
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 PARTITIONS = 3
 OF_EACH = 250

@@ -14,13 +14,11 @@ from replay.prove.proofs import Proofs, list_proofs, show_proof
 from replay.prove.shadow import Advance
 from schemas.errors import InvalidTransition, Unavailable
 from tests.conftest import Stack
-from tests.integration.test_console_api import Call, call, console
-from tests.integration.test_operations import audited
-from tests.integration.test_worker import batch, until
+from tests.support.auditing import audited
+from tests.support.consoles import Call
 from tests.support.folding import fold_live
-from tests.support.records import produce
-
-__all__ = ["call", "console"]
+from tests.support.records import batch, produce
+from tests.support.waiting import until
 
 ADA = Author("ada", "the audit of this year")
 

@@ -24,13 +24,13 @@ from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, until
 from tests.support.corrections import account, correction, correction_record, credits, subscription
 from tests.support.folding import fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, check, connected
-from tests.support.records import payment, produce, record, story_record
+from tests.support.records import batch, payment, produce, record, story_record
 from tests.support.story import Author, write
 from tests.support.tables import FACTS
+from tests.support.waiting import until
 
 NOW = 1_760_000_000
 

@@ -12,8 +12,8 @@ from aiokafka import ConsumerRecord
 from schemas.quarantine import Dropped, QuarantineConfig
 from schemas.topics import QUARANTINE, topic_of
 from tests.conftest import Stack
-from tests.integration.conftest import now_ms, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import payment
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]

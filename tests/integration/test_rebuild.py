@@ -21,7 +21,6 @@ from replay.rebuild.follower import Follower
 from replay.rebuild.scratch import Moment
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.rebuilds import (
     TESTER,
     apply,
@@ -33,7 +32,9 @@ from tests.support.rebuilds import (
     rebuilding,
     with_a_bug,
 )
-from tests.support.records import produce
+from tests.support.records import batch, produce
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 RECORDS = 90
 

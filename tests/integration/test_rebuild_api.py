@@ -9,12 +9,11 @@ from replay.rebuild import lifecycle, scratch
 from replay.rebuild.scratch import Moment
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
-from tests.integration.test_console_api import Call, call, console
-from tests.integration.test_worker import batch, folded, run_worker, until
+from tests.support.consoles import Call
 from tests.support.rebuilds import TESTER, live_and_previous, rebuild, rebuilding
-from tests.support.records import produce
-
-__all__ = ["call", "console"]
+from tests.support.records import batch, produce
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 
 async def test_a_rebuild_is_ordered_folded_applied_and_taken_back(

@@ -19,9 +19,10 @@ from replay.rebuild.flip import flip
 from replay.rebuild.fold import build
 from replay.rebuild.settling import pending, settle
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.rebuilds import TESTER, fact_rows, live_and_previous, positions_of, rebuilding
-from tests.support.records import produce, record
+from tests.support.records import batch, produce, record
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 POINTS: Final = (
     "before the tables are made",

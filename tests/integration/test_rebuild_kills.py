@@ -22,7 +22,6 @@ from replay import generations
 from replay.rebuild import scratch
 from replay.rebuild.flip import rollback_target
 from tests.conftest import Stack, fresh_database
-from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.consoles import Consoles
 from tests.support.rebuilds import (
     fact_rows,
@@ -33,7 +32,9 @@ from tests.support.rebuilds import (
     rebuilding,
     with_a_bug,
 )
-from tests.support.records import produce
+from tests.support.records import batch, produce
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 KILLS = int(os.environ.get("REBUILD_KILLS", "3"))
 RECORDS = 3000

@@ -15,7 +15,6 @@ import pytest
 
 from processors import projections
 from tests.conftest import Stack, fresh_database
-from tests.integration.test_worker import PARTITIONS, folded, run_worker, until
 from tests.support.proving import proved
 from tests.support.rebuilds import (
     apply,
@@ -28,10 +27,12 @@ from tests.support.rebuilds import (
     rebuilding,
     with_a_bug,
 )
-from tests.support.records import FakeRecord, produce, story_record
+from tests.support.records import PARTITIONS, FakeRecord, produce, story_record
 from tests.support.replays import everything, rerun
 from tests.support.story import Author, World, write
 from tests.support.tables import story_differences
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 DELIVERIES = int(os.environ.get("REBUILD_DELIVERIES", "2000"))
 SEED = 20261121

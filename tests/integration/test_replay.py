@@ -14,21 +14,11 @@ from replay.ledger import list_replays
 from replay.selection import Range, Selection, parse_offsets
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, folded, run_worker, until
-from tests.support.records import produce, record, stripe_event
-from tests.support.replays import everything, never_folded, planned, ports, put, rerun
+from tests.support.records import batch, produce, record, stripe_event
+from tests.support.replays import RECORDS, everything, never_folded, planned, ports, put, rerun
 from tests.support.tables import physical_rows
-
-RECORDS = 90
-
-
-@pytest.fixture
-async def folded_topic(stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path) -> str:
-    """A topic of 90 payments, folded by a live worker that has gone."""
-    await produce(stack.servers, batch(topic, range(RECORDS)))
-    async with run_worker(stack, database_url, topic, topic, tmp_path):
-        await until(folded(connection, RECORDS), "the fold")
-    return topic
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 
 async def test_a_replay_of_what_stands_rewrites_no_row(

@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
 from deploy.folding import LiveFolding
+from deploy.local import free_port
 from deploy.replaying import jobs
 from deploy.services.console import create_app
 from deploy.targets import require_target
@@ -22,15 +23,11 @@ from replay.outcomes import count_outcomes, list_outcomes
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
 from replay.window import LogReader
 from schemas.settings import FileConfig, Settings
-from tests.conftest import Stack
-from tests.integration.test_http_target import free_port, serving
-from tests.integration.test_replay import RECORDS, folded_topic
-from tests.integration.test_topic_target import ReadTopic, copies
-from tests.integration.test_worker import until
-from tests.support.replays import everything, put
+from tests.conftest import ReadTopic, Stack
+from tests.support.endpoints import serving
+from tests.support.replays import RECORDS, everything, put
 from tests.support.tables import physical_rows
-
-__all__ = ["copies", "folded_topic"]
+from tests.support.waiting import until
 
 KEY = "the key of the console"
 

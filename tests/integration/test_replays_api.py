@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Stack
-from tests.integration.test_worker import until
 from tests.support.consoles import Consoles, call, running_console
 from tests.support.replays import never_folded
+from tests.support.waiting import until
 
 RECORDS = 90
 

@@ -31,7 +31,7 @@ from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
 from tests.conftest import Stack
-from tests.integration.test_operations import audited
+from tests.support.auditing import audited
 from tests.support.records import FakeRecord, payment, produce, record
 from tests.support.tables import physical_rows
 

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from tests.conftest import FIXTURES, Stack
-from tests.integration.conftest import now_ms, post, run_ingress, source
 from tests.support import signing, signing_aircall, signing_hubspot, signing_telnyx
+from tests.support.ingresses import now_ms, post, run_ingress, source
 
 OTHER_TOKEN = "an-older-token-0123456789"
 Change = Callable[[Any], Any]

@@ -19,9 +19,10 @@ from replay.rebuild.flip import rollback_target
 from replay.rebuild.follower import Follower
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
-from tests.integration.test_worker import batch, folded, run_worker, until
 from tests.support.rebuilds import apply, live_and_previous, rebuild, rebuilding, rollback
-from tests.support.records import produce
+from tests.support.records import batch, produce
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 RECORDS = 60
 IGNORED = 20

@@ -12,8 +12,8 @@ from ingest import metrics
 from schemas.settings import Source
 from schemas.topics import LOG_CONFIG, topic_of
 from tests.conftest import Stack
-from tests.integration.conftest import RunningIngress, now_ms, post, run_ingress, source
 from tests.support import signing
+from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]

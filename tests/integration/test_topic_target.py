@@ -1,12 +1,10 @@
 """A replay into another topic: byte for byte, with where it is from; and what is noted of a target's outcomes."""
 
 import uuid
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
 
 from deploy.targets import open_target, require_target
 from deploy.topics import Topics
@@ -17,11 +15,9 @@ from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from replay.targets.topic import Size, TopicCopy
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.settings import FileConfig, Settings
-from tests.conftest import Stack
-from tests.integration.test_worker import until
+from tests.conftest import ReadTopic, Stack
 from tests.support.records import FakeRecord, payment, produce, record
 
-ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 REPLAY = "6f1f8a3e-0000-4000-8000-000000000001"
 
 
@@ -29,20 +25,6 @@ REPLAY = "6f1f8a3e-0000-4000-8000-000000000001"
 def runtime(stack: Stack, tmp_path: Path) -> Runtime:
     settings = Settings(kafka_bootstrap_servers=stack.servers, data=tmp_path)
     return Runtime(settings, FileConfig.model_validate({"replay": {"secrets": {"localhost:1": {"s": "x"}}}}), {})
-
-
-@pytest.fixture
-async def copies(stack: Stack, topic: str) -> str:
-    """A topic of two partitions, which takes no batch of more than 100 KB."""
-    name = topic.replace("webhooks.", "copies.")
-    async with Topics(stack.cluster) as topics:
-        await topics.create({name: {"max.message.bytes": "100000"}}, partitions=2, replication=1)
-
-        async def is_told() -> bool:
-            return name in await topics.names()
-
-        await until(is_told, "the broker tells of the topic")
-    return name
 
 
 async def test_a_copy_is_the_record_and_says_where_it_is_from(

@@ -15,7 +15,7 @@ from schemas.providers import PROVIDERS
 from schemas.settings import Source
 from schemas.topics import LOG_CONFIG, topic_of
 from tests.conftest import Stack
-from tests.integration.conftest import run_ingress, source
+from tests.support.ingresses import run_ingress, source
 from tests.support.vectors import load_vectors, verdict
 
 PUBLIC_URL = "https://hooks.example.com"

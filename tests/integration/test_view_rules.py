@@ -10,6 +10,7 @@ import pytest
 
 from processors.fold import Folded, combine, fold_record
 from processors.store import Store
+from tests.support.folding import NoLetters
 from tests.support.records import record
 from tests.support.tables import empty
 
@@ -211,11 +212,6 @@ CASES = {
     for view, cases in (("messages", MESSAGES), ("calls", CALLS), ("crm_objects", CRM))
     for name, case in cases.items()
 }
-
-
-class NoLetters:
-    async def put(self, letters: Any) -> None:
-        assert not letters
 
 
 async def tell(connection: Any, provider: str, bodies: list[bytes]) -> None:

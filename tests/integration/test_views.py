@@ -9,15 +9,11 @@ import pytest
 from processors.fold import Folded, combine, dead_record, fold_record
 from processors.store import Store
 from schemas.errors import PoisonRecord
+from tests.support.folding import NoLetters
 from tests.support.records import record, stripe_event
 
 NOW = 1_760_000_000
 CUSTOMER = "cus_1"
-
-
-class NoLetters:
-    async def put(self, letters: Any) -> None:
-        assert not letters
 
 
 async def apply(connection: Any, *bodies: bytes) -> None:

@@ -1,80 +1,17 @@
 """Invariants 7 and 9 through Faust itself: rebalances, a second worker, a restored database, a database that is away."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
 
-from processors.app import create_app
-from processors.batches import BatchApp
-from processors.dead_letters import KafkaDeadLetters
-from processors.worker import Worker
-from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES
+from schemas.topics import DEAD_LETTER
 from tests.conftest import Stack
-from tests.support.records import FakeRecord, payment, produce, record
-
-PARTITIONS = 3
-
-
-def dead_letters_of(stack: Stack) -> KafkaDeadLetters:
-    return KafkaDeadLetters(
-        lambda: AIOKafkaProducer(
-            bootstrap_servers=stack.servers, acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
-        )
-    )
-
-
-@asynccontextmanager
-async def run_worker(
-    stack: Stack, url: str, topic: str, group: str, folder: Path
-) -> AsyncIterator[tuple[Worker, BatchApp]]:
-    """One worker, as `redrive processors` makes it."""
-    pool = await asyncpg.create_pool(url, min_size=0, max_size=4, timeout=5)
-    dead_letters = dead_letters_of(stack)
-    worker = Worker(pool, dead_letters)
-    data = folder / secrets.token_hex(4)
-    data.mkdir()
-    app = create_app(stack.cluster, [topic], worker, data, group)
-    await app.start()
-    try:
-        yield worker, app
-    finally:
-        await app.stop()
-        await dead_letters.stop()
-        pool.terminate()
-
-
-def batch(topic: str, numbers: range) -> list[FakeRecord]:
-    return [record(topic, "stripe", payment(n), partition=n % PARTITIONS) for n in numbers]
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            found = condition()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return
-            await asyncio.sleep(0.05)
-
-
-def folded(connection: Any, count: int) -> Callable[[], Any]:
-    async def check() -> bool:
-        return bool(await connection.fetchval("SELECT coalesce(sum(next_offset), 0) FROM redrive.positions") == count)
-
-    return check
-
-
-async def assert_folded_once(connection: Any, count: int) -> None:
-    assert await connection.fetchval("SELECT count(*) FROM payments") == count
-    assert await connection.fetchval("SELECT count(*) FROM redrive.event_index") == count
-    assert await connection.fetchval("SELECT count(*) FROM redrive.lost_ranges") == 0
+from tests.support.records import PARTITIONS, batch, produce, record
+from tests.support.waiting import until
+from tests.support.workers import assert_folded_once, folded, run_worker
 
 
 async def test_a_topic_is_folded_and_a_restart_goes_on_where_the_rows_end(

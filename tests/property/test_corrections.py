@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from processors.fold import Folded, combine, fold_record
 from processors.store import Store
-from tests.property.test_stories import NoLetters
 from tests.support.corrections import CUSTOMER, account, correction, correction_record, credits, moment, subscription
+from tests.support.folding import NoLetters
 from tests.support.records import FakeRecord, record, stripe_event
 from tests.support.tables import empty
 

@@ -20,7 +20,7 @@ from replay.selection import Range, Selection
 from replay.window import LogReader
 from schemas.facts import TABLES
 from schemas.topics import source_of
-from tests.property.test_stories import NOW, logs, stories
+from tests.property.logs import NOW, logs, stories
 from tests.support.records import FakeRecord, story_record
 from tests.support.replays import pinned_to
 from tests.support.story import STORIES

@@ -6,7 +6,6 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -16,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.fold import Changes, Dead, Folded, combine, fold_record
+from processors.fold import Changes, Folded, combine, fold_record
 from processors.store import Span, Store
 from schemas.facts import TABLES
 from tests.property.fixture_views import VIEWS
+from tests.property.logs import NOW, logs, stories
 from tests.support.fixtures import READABLE, of_fixture
+from tests.support.folding import NoLetters
 from tests.support.records import FakeRecord, story_record
-from tests.support.story import STORIES, Author, Webhook, World
+from tests.support.story import STORIES, Webhook, World
 from tests.support.tables import empty, story_differences
 
 EXAMPLES = int(os.environ.get("STORY_EXAMPLES", "40"))
-NOW = 1_760_000_000
-PARTITIONS = 2
 VOLATILE = {"stripe": "pending_webhooks", "telnyx": "meta", "hubspot": "attemptNumber", "aircall": "token"}
 """What may differ between two deliveries of one content."""
 
@@ -35,32 +34,8 @@ every_story = pytest.mark.parametrize("provider", STORIES)
 every_provider = pytest.mark.parametrize("provider", VIEWS)
 
 
-class NoLetters:
-    async def put(self, letters: Sequence[Dead]) -> None:
-        assert not letters, letters
-
-
-@st.composite
-def stories(draw: st.DrawFn, provider: str) -> World:
-    author = Author(draw(st.integers(0, 2**32 - 1)), start=NOW - 200_000)
-    for _ in range(draw(st.integers(1, 3))):
-        STORIES[provider](author)
-    return author.world
-
-
 def fixtures(provider: str) -> list[FakeRecord]:
     return [of_fixture(name) for name in READABLE if name.startswith(f"{provider}/")]
-
-
-@st.composite
-def logs(draw: st.DrawFn, records: Sequence[FakeRecord]) -> list[FakeRecord]:
-    """Each of the records one to three times, in any order; copies share their time of arrival."""
-    counts = draw(st.lists(st.integers(1, 3), min_size=len(records), max_size=len(records)))
-    copies = [number for number, count in enumerate(counts) for _ in range(count)]
-    return [
-        replace(records[number], partition=offset % PARTITIONS, offset=offset, timestamp=NOW * 1000 + number)
-        for offset, number in enumerate(draw(st.permutations(copies)))
-    ]
 
 
 @st.composite

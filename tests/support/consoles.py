@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from tests.support import signing
 from tests.support.processes import READY_SECONDS, free_ports
 
 KEY = {"X-Admin-API-Key": "admin"}
+Call = Callable[..., Awaitable[tuple[int, Any]]]
+"""(method, path, JSON) -> (status, document)."""
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The log folded as live workers fold it, with their positions, and without Faust."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from deploy.folding import NoDeadLetters
@@ -10,6 +11,13 @@ from replay.window import LogReader
 from tests.conftest import Stack
 
 _POSITIONS = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
+
+
+class NoLetters:
+    """Nothing is dead."""
+
+    async def put(self, letters: Sequence[Dead]) -> None:
+        assert not letters, letters
 
 
 async def fold_live(stack: Stack, connection: Any, *topics: str, generation: int = 1) -> None:

@@ -1,6 +1,7 @@
 """The real processes: `redrive up` in a folder of its own, and the command line against it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -131,6 +132,16 @@ class Installation:
     def children(self) -> list[psutil.Process]:
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self, service: str = "ingest") -> list[psutil.Process]:
+        """The processes of a service that runs as several."""
+        found = []
+        for child in self.children():
+            # One that has just been killed has no command line any more.
+            with contextlib.suppress(psutil.Error):
+                if child.cmdline()[2:4] == ["deploy.services.worker", service]:
+                    found.append(child)
+        return found
 
     def service(self, name: str) -> psutil.Process:
         """The process of a service, of Kafka (`kafka.Kafka`) or of Postgres (`postgres`)."""

@@ -24,7 +24,8 @@ from replay.rebuild.follower import Follower
 from replay.window import LogReader
 from schemas.facts import TABLES, Payment
 from tests.conftest import Stack
-from tests.integration.test_worker import folded, run_worker, until
+from tests.support.waiting import until
+from tests.support.workers import folded, run_worker
 
 TESTER = Author("tester", "because")
 

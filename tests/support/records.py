@@ -15,6 +15,8 @@ from tests.support import signing
 from tests.support.story import Webhook
 
 PUBLIC_URL = "https://hooks.example.com"
+PARTITIONS = 3
+"""Of a topic of a test's own."""
 
 
 @dataclass
@@ -101,6 +103,10 @@ def payment(number: int | str, amount: int = 100, customer: str = "cus_1", creat
         "metadata": {},
     }
     return stripe_event(f"evt_{number}", "payment_intent.succeeded", data, created)
+
+
+def batch(topic: str, numbers: range) -> list[FakeRecord]:
+    return [record(topic, "stripe", payment(n), partition=n % PARTITIONS) for n in numbers]
 
 
 async def produce(servers: str, records: Iterable[FakeRecord]) -> None:

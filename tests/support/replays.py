@@ -20,10 +20,11 @@ from replay.runner import Ports
 from replay.selection import Range, Selection
 from replay.window import LogReader
 from tests.conftest import Stack
-from tests.support.records import payment, produce, record
+from tests.support.records import PARTITIONS, batch, produce
 
 ADA = Author("ada", "because")
-PARTITIONS = 3
+RECORDS = 90
+"""Of the fixture `folded_topic`."""
 
 
 @dataclass
@@ -101,8 +102,7 @@ def everything(topic: str, **narrower: Any) -> Selection:
 
 async def never_folded(stack: Stack, connection: Any, topic: str, count: int) -> None:
     """Payments on the log, below the live positions, and not one row of them: what a replay is for."""
-    numbers = range(count)
-    await produce(stack.servers, [record(topic, "stripe", payment(n), partition=n % PARTITIONS) for n in numbers])
+    await produce(stack.servers, batch(topic, range(count)))
     ends = [(topic, partition, len(range(partition, count, PARTITIONS))) for partition in range(PARTITIONS)]
     await connection.executemany("INSERT INTO redrive.positions VALUES (1, $1, $2, $3)", ends)
 

@@ -1,5 +1,6 @@
 """Reading the tables back, for comparison."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -80,6 +81,20 @@ async def story_differences(connection: "asyncpg.Connection[asyncpg.Record]", wo
             expected = {key: {"balance": balances[key]} for key in customers}
         found += [f"{view}: {line}" for line in differences(expected, await read_view(connection, view))[:20]]
     return found
+
+
+async def assert_tables_are_the_story(connection: "asyncpg.Connection[asyncpg.Record]", world: World) -> None:
+    assert await story_differences(connection, world) == []
+
+
+async def until_folded(connection: "asyncpg.Connection[asyncpg.Record]", events: set[Any]) -> None:
+    """Until every event of the story is in the index."""
+    async with asyncio.timeout(120):
+        while True:
+            rows = await connection.fetch("SELECT DISTINCT source, event_id FROM redrive.event_index")
+            if events <= {(row["source"], row["event_id"]) for row in rows}:
+                return
+            await asyncio.sleep(0.2)
 
 
 async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

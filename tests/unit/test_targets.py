@@ -1,9 +1,6 @@
 """Targets as they are named, the addresses that they may have, and the requests that they get. No sockets."""
 
-import socket
-
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
 
 from deploy.development import development_secrets
@@ -17,6 +14,7 @@ from schemas.providers import PROVIDERS, identify, verify
 from schemas.providers.base import Secrets
 from schemas.settings import FileConfig
 from schemas.targets import ReplayConfig
+from tests.support.endpoints import Names
 from tests.support.records import FakeRecord, record, stripe_event
 
 NOW = 1_800_000_000
@@ -151,24 +149,6 @@ def test_a_public_host_that_is_not_listed_is_refused(address: str) -> None:
     for host in ("other.example", "sub.hooks.example", address):
         with pytest.raises(InvalidSelection):
             require_allowed(host, address, ALLOWED.allow_hosts)
-
-
-class Names(AbstractResolver):
-    """Answers what it is told to, one answer after the other."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self._answers = iter(answers)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in next(self._answers)
-        ]
-
-    async def close(self) -> None:
-        return None
 
 
 async def test_a_name_is_asked_about_each_time_that_it_resolves() -> None:
