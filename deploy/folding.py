@@ -38,7 +38,7 @@ class SchemaFolding:
         return cls(FactStore(schema, NoDeadLetters()), only)
 
     def fold(self, raw: RawRecord) -> Folded | Dead:
-        folded = fold_record(raw)  # type: ignore[arg-type]
+        folded = fold_record(raw)
         if self._only is None or isinstance(folded, Dead):
             return folded
         only = self._only

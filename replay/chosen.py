@@ -21,7 +21,7 @@ def type_of(record: RawRecord) -> str:
 
 def _header(record: RawRecord, wanted: str) -> str | None:
     for name, value in record.headers:
-        if name == wanted:
+        if name == wanted and value is not None:
             return value.decode("utf-8", "replace")
     return None
 

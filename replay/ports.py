@@ -10,7 +10,7 @@ import asyncpg
 
 from replay.selection import Range
 from schemas.corrections import Correction
-from schemas.envelope import Identity, Location, VerifiedDelivery
+from schemas.envelope import Identity, KafkaHeaders, Location, VerifiedDelivery
 from schemas.lattice import Row, Table
 from schemas.settings import Source
 
@@ -24,8 +24,9 @@ class RawRecord(Protocol):
     partition: int
     offset: int
     timestamp: int
+    key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: KafkaHeaders
 
 
 class Reading(Protocol):

@@ -6,12 +6,13 @@ Must not parse or change bodies: the bytes that the provider signed are the byte
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from schemas.errors import PoisonRecord
 
 Provenance = Literal["signed", "token", "released", "fetched"]
-KafkaHeaders = Sequence[tuple[str, bytes]]
+KafkaHeaders = Sequence[tuple[str, bytes | None]]
+"""Kafka knows headers without a value; the ingress writes none."""
 
 SPEC_VERSION: Final = b"1.0"
 REJECTION: Final = "redrive_rejection"
@@ -132,7 +133,11 @@ def quarantine_headers(
 
 def delivery_of(headers: KafkaHeaders, body: bytes | None, timestamp_ms: int, public_url: str | None) -> Delivery:
     """A delivery as it arrived, from its record, to verify it again. Raises KeyError or UnicodeDecodeError."""
-    found = {name: value.decode("utf-8", "surrogateescape") for name, value in headers}
+    found = {}
+    for name, value in headers:
+        if value is None:
+            raise KeyError(name)
+        found[name] = value.decode("utf-8", "surrogateescape")
     sent = {name.removeprefix("http_"): value for name, value in found.items() if name.startswith("http_")}
     method, path, query, remote = (sent.pop(name, "") for name in ("method", "path", "query", "remote"))
     target = f"{path}?{query}" if query else path
@@ -207,7 +212,7 @@ class Record(NamedTuple):
     content_type: str
     arrived_ms: int
     body: bytes
-    headers: Mapping[str, bytes]
+    headers: Mapping[str, bytes | None]
 
     def header(self, name: str) -> str | None:
         value = self.headers.get("http_" + name)
@@ -221,7 +226,8 @@ class Record(NamedTuple):
 
         Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic.
         """
-        found = dict(headers)
+        # One of these that has no value has no `decode` either.
+        found: dict[str, Any] = dict(headers)
         try:
             kind = found["ce_type"].decode()
             return cls(

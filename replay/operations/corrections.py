@@ -4,7 +4,7 @@ Must not write a table itself: the fold of the event does.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, NamedTuple
@@ -19,7 +19,7 @@ from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcom
 from replay.selection import require_text
 from replay.window import LogReader
 from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
-from schemas.envelope import Location, Record
+from schemas.envelope import KafkaHeaders, Location, Record
 from schemas.errors import InvalidSelection, InvalidTransition, PoisonRecord
 from schemas.topics import OPERATOR
 
@@ -86,9 +86,9 @@ class _Draft:
     partition: int
     offset: int
     timestamp: int
-    key: bytes
+    key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: KafkaHeaders
 
 
 def parse_order(raw: bytes) -> Order:

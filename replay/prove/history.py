@@ -24,7 +24,7 @@ class RecordName:
     @classmethod
     def of(cls, raw: RawRecord) -> "RecordName":
         headers = dict(raw.headers)
-        record_id, kind = (headers.get(name, b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type"))
+        record_id, kind = ((headers.get(name) or b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type"))
         return cls(raw.topic, raw.partition, raw.offset, raw.timestamp, record_id, kind)
 
     @property

@@ -69,7 +69,7 @@ def request_of(raw: RawRecord, target: HttpTarget, replay: str, secrets: Mapping
 def _path_of(record: Record, base: str) -> str:
     """What stood behind the source, behind the target's path."""
     prefix = f"/webhooks/{record.source}/".encode()
-    path = record.headers.get("http_path", b"")
+    path = record.headers.get("http_path") or b""
     if not path.startswith(prefix):
         return base
     suffix = quote_from_bytes(path.removeprefix(prefix), _PATH_BYTES)
@@ -81,7 +81,7 @@ def _path_of(record: Record, base: str) -> str:
 def _kept_headers(record: Record) -> dict[str, str]:
     found = {}
     for key, value in record.headers.items():
-        if key != "content-type" and not key.startswith("http_"):
+        if value is None or (key != "content-type" and not key.startswith("http_")):
             continue
         name = key.removeprefix("http_").lower()
         if name in _NO_HEADER_OF_A_REQUEST or name in NOT_FORWARDED:

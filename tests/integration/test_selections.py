@@ -45,7 +45,7 @@ async def logged(stack: Stack, topic: str, connection: Any, database_url: str) -
     return records
 
 
-async def selected(stack: Stack, plan: Plan, fold: Fold = fold_record) -> set[tuple[int, int]]:  # type: ignore[assignment]
+async def selected(stack: Stack, plan: Plan, fold: Fold = fold_record) -> set[tuple[int, int]]:
     """(partition, offset) of what a run would re-drive."""
     async with LogReader(stack.cluster) as reader:
         return {

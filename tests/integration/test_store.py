@@ -36,7 +36,8 @@ async def commit(connection: Any, store: Store, records: Sequence[FakeRecord], s
 
 
 async def position(connection: Any) -> int | None:
-    return await connection.fetchval("SELECT next_offset FROM redrive.positions WHERE topic = $1", TOPIC)
+    found: int | None = await connection.fetchval("SELECT next_offset FROM redrive.positions WHERE topic = $1", TOPIC)
+    return found
 
 
 async def payments(connection: Any) -> set[str]:
@@ -146,7 +147,7 @@ async def test_records_of_odd_shapes_die_alone_and_block_nothing(
         for n, body in enumerate((b'{"entry":[]}', b'{"entry":[{"changes":[]}]}'))
     ]
     batch += [record(TOPIC, "stripe", stripe_event(f"evt_{n}", "invoice.updated", invoice), n) for n in (2, 3)]
-    batch.append(FakeRecord(TOPIC, 0, 4, 2**62, b"k", b"v", [("ce_id", None), ("ce_type", b"x")]))  # type: ignore[list-item]
+    batch.append(FakeRecord(TOPIC, 0, 4, 2**62, b"k", b"v", [("ce_id", None), ("ce_type", b"x")]))
     batch.append(record(TOPIC, "stripe", payment(5), 5))
     await commit(connection, store, batch, 0, 6)
     assert [letter.raw.offset for letter in letters.written] == [0, 1, 2, 3, 4]

@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from schemas.envelope import Delivery, VerifiedDelivery, record_headers
+from schemas.envelope import Delivery, KafkaHeaders, VerifiedDelivery, record_headers
 from schemas.providers import PROVIDERS, conceal, identify, verify
 from schemas.providers.base import Secrets
 from tests.support import signing
@@ -29,7 +29,7 @@ class FakeRecord:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = field(default_factory=list)
+    headers: KafkaHeaders = field(default_factory=list)
 
 
 def verified(
