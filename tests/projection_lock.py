@@ -86,7 +86,7 @@ def faults(locked: dict[str, Locked], found: dict[str, Locked]) -> list[str]:
 
 
 def read() -> dict[str, Locked]:
-    return json.loads(LOCK.read_text()) if LOCK.exists() else {}  # type: ignore[no-any-return]
+    return json.loads(LOCK.read_text()) if LOCK.exists() else {}
 
 
 def main() -> None:

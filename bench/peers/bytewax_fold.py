@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import TypeAlias
 
 import bytewax.operators as op
 from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
@@ -12,7 +13,7 @@ from bytewax.run import cli_main
 from bench.peers.keyed_sink import KeyedSink
 
 BATCH_RECORDS = 80_000
-Message = KafkaSourceMessage[bytes | None, bytes | None]
+Message: TypeAlias = KafkaSourceMessage[bytes | None, bytes | None]
 
 
 class KeyedPartition(StatelessSinkPartition[Message]):

@@ -17,7 +17,7 @@ class Ingress:
 
     def __init__(self) -> None:
         self._topic = os.environ["BENCH_TOPIC"]
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: AIOKafkaProducer
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._start())

@@ -10,15 +10,19 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import orjson
 import psutil
 
 from ingest.dedupe import Claim, Content, DedupeWindow, content_of
 from ingest.id_table import IdTable
-from ingest.window_keeper import LogTail, Partition, Seen, WindowKeeper
+from ingest.window_keeper import LogTail, Seen, WindowKeeper
+from ingest.window_store import Partition
 from schemas.envelope import Location
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 TOPIC: Final = "webhooks.stripe"
 WINDOW_MS: Final = 7 * 86_400_000
@@ -36,8 +40,9 @@ class _Tail:
         self._end = count
 
     async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
-        for nothing in ():
-            yield nothing
+        nothing: Sequence[Sequence[Seen]] = ()
+        for seen in nothing:
+            yield seen
 
     async def bounds(self) -> dict[Partition, tuple[int, int]]:
         return {(TOPIC, number): (0, self._end) for number in range(PARTITIONS)}
@@ -55,9 +60,9 @@ class _Clock:
     def __init__(self) -> None:
         self._found: dict[str, list[float]] = {}
 
-    def time(self, name: str, step: Callable[[], Any]) -> Any:
+    def time(self, name: str, step: Callable[[*Ts], T], *of: *Ts) -> T:
         wall, cpu = time.perf_counter(), time.process_time()
-        done = step()
+        done = step(*of)
         self.add(name, time.perf_counter() - wall, time.process_time() - cpu)
         return done
 
@@ -74,22 +79,27 @@ def fill(count: int, is_shared: bool) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     clock, now_ms = _Clock(), time.time_ns() // 1_000_000
     window = DedupeWindow(IdTable(count, is_shared), WINDOW_MS)
+
+    def claim(lot: list[Content]) -> list[object]:
+        return [window.claim(content, now_ms) for content in lot]
+
+    def settle(pairs: list[tuple[Claim, Location]]) -> None:
+        for claimed, location in pairs:
+            window.settle(claimed, location)
+
     offset = 0
     for lot in _contents(range(count)):
-        claims = clock.time("claim", lambda lot=lot: [window.claim(content, now_ms) for content in lot])
-        for claim in claims:
-            if not isinstance(claim, Claim):
-                raise TypeError("a new id was known")
+        claims = [one for one in clock.time("claim", claim, lot) if isinstance(one, Claim)]
         locations = [Location(TOPIC, at % PARTITIONS, at // PARTITIONS) for at in range(offset, offset + len(lot))]
         offset += len(lot)
-        pairs = list(zip(claims, locations, strict=True))
-        clock.time("settle", lambda pairs=pairs: [window.settle(*pair) for pair in pairs])
+        # As many claims as ids: all of them are new.
+        clock.time("settle", settle, list(zip(claims, locations, strict=True)))
     grown = psutil.Process().memory_info().rss - before
     # In the order of nothing, as copies come.
     sought = random.Random(1).sample(range(count), min(count, 1_000_000))
     missed = 0
     for lot in _contents(sought):
-        found = clock.time("find", lambda lot=lot: [window.claim(content, now_ms) for content in lot])
+        found = clock.time("find", claim, lot)
         missed += sum(not isinstance(one, Location) for one in found)
     return {"count": count, "rss": grown, "missed": missed, "sought": len(sought), "steps": clock.figures()}
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -32,10 +33,11 @@ CHECKS = [
 
 def cases(operation: Any) -> st.SearchStrategy[Any]:
     """As described, and where there is something to be wrong also not as described."""
-    right = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    right: st.SearchStrategy[Any] = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     if not (operation.query or operation.body):
         return right
-    return right | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    wrong: st.SearchStrategy[Any] = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return right | wrong
 
 
 def ask_everything(url: str, headers: dict[str, str], known: dict[str, list[str]]) -> int:
@@ -43,7 +45,10 @@ def ask_everything(url: str, headers: dict[str, str], known: dict[str, list[str]
     something: what is made up never would.
     """
     schema = schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json", headers=headers, timeout=10).json())
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = []
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found
+        operations.append(found.ok())
     choices = st.fixed_dictionaries({name: st.sampled_from([*values, None]) for name, values in known.items()})
     for operation in operations:
 

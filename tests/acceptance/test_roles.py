@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from deploy import migrate, roles
+from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.support import signing
 from tests.support.processes import Installation
@@ -245,5 +246,5 @@ async def test_who_may_not_create_roles_is_told_what_to_run(logins: Logins, monk
     monkeypatch.setattr(roles, "ROLES", (roles.Role("redrive_unheard_of"),))
     async with logins.connected("owner") as owner:
         assert await roles.missing(owner) == ["redrive_unheard_of"]
-        with pytest.raises(roles.Misconfigured, match="CREATE ROLE redrive_unheard_of NOLOGIN"):
+        with pytest.raises(Misconfigured, match="CREATE ROLE redrive_unheard_of NOLOGIN"):
             await roles.create(owner)

@@ -25,8 +25,8 @@ def fuzz(name: str, runs: int, seed: int) -> tuple[int, str | None]:
     target, corpus, learnt = TARGETS[name], CORPUS / name, LEARNT / name
     for folder in (corpus, learnt):
         folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        seeds = Path(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        seeds = Path(scratch)
         for number, one in enumerate(target.seeds()):
             (seeds / str(number)).write_bytes(one)
         options = {

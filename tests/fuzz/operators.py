@@ -34,7 +34,8 @@ from tests.support.records import FakeRecord
 
 POISON = frozenset({"bad_envelope", "unknown_provider", "unparsable", "invalid_payload"})
 SOURCES = {name: Source(name, provider, SECRETS[name]) for name, provider in PROVIDERS.items()}
-SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+SETTINGS = Settings(_env_file=None)
+NOTHING: Any = None
 
 QUARANTINED = (
     Request(
@@ -103,7 +104,7 @@ def check_envelope(request: Request) -> None:
 
 def check_quarantine(request: Request) -> None:
     """A record that anybody wrote to the quarantine can be listed, and tried again."""
-    quarantine = Quarantine(None, None, SOURCES, None)  # type: ignore[arg-type]
+    quarantine = Quarantine(NOTHING, NOTHING, SOURCES, None)
     for at in (NOW * 1000, -1, 2**62):
         found = quarantine._decoded(
             FakeRecord("webhooks.quarantine", 0, 7, at, None, request.body, request.kafka_headers)

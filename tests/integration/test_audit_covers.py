@@ -19,14 +19,13 @@ from pydantic import SecretStr
 
 from deploy import cli
 from deploy.services.console import create_app
-from replay.api.operations import Operations
 from replay.api.replays import Replays
 from replay.audit import AuditSearch, list_audit, note
 from replay.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support import signing
-from tests.support.consoles import Call
+from tests.support.consoles import Call, operations
 
 CORRECTION = {"source": "stripe", "new": True, "reason": "why"}
 ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
@@ -127,12 +126,16 @@ def test_every_command_that_changes_something_is_known() -> None:
 
 def test_every_route_that_changes_something_is_known() -> None:
     nothing: Any = SimpleNamespace()
-    operations = Operations(nothing, dict, *[nothing] * 5, "ines", *[nothing] * 3)
 
     async def ready() -> dict[str, bool]:
         return {}
 
-    app = create_app(nothing, SecretStr("key"), Replays(operations, nothing, nothing, nothing, nothing, nothing), ready)
+    app = create_app(
+        nothing,
+        SecretStr("key"),
+        Replays(operations(nothing, dict), nothing, nothing, nothing, nothing, nothing),
+        ready,
+    )
     changing = {
         route.resource.canonical
         for route in app.router.routes()

@@ -105,7 +105,8 @@ async def test_a_correction_is_on_record_before_the_log_has_it_and_becomes_its_r
     for _ in range(2):
         await Store(1, NoLetters())._write(connection, combine([folded]))
     row = await connection.fetchrow("SELECT * FROM credits WHERE source = $1", source_name)
-    assert row["balance"] == done.after["balance"] == -7  # type: ignore[index]
+    assert done.after is not None
+    assert row["balance"] == done.after["balance"] == -7
     row = await connection.fetchrow("SELECT * FROM webhook_events WHERE event_id = $1", done.event_id)
     assert (row["source"], row["type"], row["status"]) == ("operator", "operator.credits.adjusted", "applied")
 

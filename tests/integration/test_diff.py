@@ -1,6 +1,7 @@
 """The semantic diff: what differs between the read models of two sets of facts, and what that amounts to."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -102,14 +103,17 @@ async def test_money_is_summed_by_currency_and_credits_as_they_are(facts: Any) -
     assert (found["payments"].added, found["payments"].changed) == (1, 1)
     assert found["payments"].transitions == [Transition("status", None, "succeeded", 1)]
     assert set(found["payments"].sums) == {
-        Sum("amount", "eur", 500),
-        Sum("amount", "usd", -300),
-        Sum("amount", None, 300),
-        Sum("amount_refunded", None, 100),
+        Sum("amount", "eur", Decimal(500)),
+        Sum("amount", "usd", Decimal(-300)),
+        Sum("amount", None, Decimal(300)),
+        Sum("amount_refunded", None, Decimal(100)),
     }
-    assert found["credit_entries"].sums == [Sum("credits", None, 400), Sum("credits_refunded", None, 10)]
-    assert found["credits"].sums == [Sum("balance", None, 390)]
-    assert found["accounts"].sums == [Sum("credit_balance", None, 390)]
+    assert found["credit_entries"].sums == [
+        Sum("credits", None, Decimal(400)),
+        Sum("credits_refunded", None, Decimal(10)),
+    ]
+    assert found["credits"].sums == [Sum("balance", None, Decimal(390))]
+    assert found["accounts"].sums == [Sum("credit_balance", None, Decimal(390))]
 
 
 async def test_rows_that_are_gone_are_removed(facts: Any) -> None:
@@ -117,7 +121,7 @@ async def test_rows_that_are_gone_are_removed(facts: Any) -> None:
     call = differing(await compared(facts))["calls"]
     assert (call.added, call.removed, call.changed) == (0, 1, 0)
     assert call.transitions == [Transition("status", "completed", None, 1)]
-    assert [(one.column, one.delta) for one in call.sums] == [("duration_seconds", -30)]
+    assert [(one.column, one.delta) for one in call.sums] == [("duration_seconds", Decimal(-30))]
     assert call.samples[0]["after"] is None
     assert call.samples[0]["before"]["status"] == "completed"
 
@@ -131,7 +135,7 @@ async def test_a_conversation_without_a_channel_is_one_conversation(facts: Any) 
     conversations, messages = found["conversations"], found["messages"]
     assert (conversations.added, conversations.removed, conversations.changed) == (0, 0, 1)
     assert conversations.columns == {"inbound": 1}
-    assert conversations.sums == [Sum("inbound", None, 1)]
+    assert conversations.sums == [Sum("inbound", None, Decimal(1))]
     assert messages.transitions == [Transition("is_opt_out", None, "true", 1)]
     assert "secret" not in str(found)
     assert "5550002" not in str(found)

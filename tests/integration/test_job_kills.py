@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ async def test_whatever_is_killed_each_record_is_redriven_and_counted_once(
             act = order.choice(["kill", "kill", "pause", "kill while paused"])
             await until(lambda: has_runner_or_end(connection, replay), "somebody runs it")
             reached = (await ledger.brief(connection, replay))["records"] + order.randrange(40)
-            await until(lambda reached=reached: has_reached(connection, replay, reached), "so far")  # type: ignore[misc]
+            await until(partial(has_reached, connection, replay, reached), "so far")
             pid = await runner_of(connection, replay)
             if pid is None:
                 continue

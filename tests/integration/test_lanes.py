@@ -72,7 +72,7 @@ def gave_up_waiting() -> float:
 
 
 async def test_a_batch_that_a_bug_of_ours_meets_stops_its_partition_alone(
-    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, _):
         original, is_broken = worker._fold_on, True
@@ -82,7 +82,7 @@ async def test_a_batch_that_a_bug_of_ours_meets_stops_its_partition_alone(
                 raise RuntimeError("a bug of ours")
             await original(connection, one)
 
-        worker._fold_on = fail_on_the_first_partition  # type: ignore[method-assign]
+        monkeypatch.setattr(worker, "_fold_on", fail_on_the_first_partition)
         await produce(stack.servers, batch(topic, range(300)))
         await until(folded(connection, 200), "the other partitions")
         assert 0 not in await positions(connection)

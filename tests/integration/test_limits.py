@@ -14,7 +14,7 @@ from tests.support import signing
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
 
-LIMITS = LimitsConfig(connections=4, header_seconds=0.3, headers=20, in_flight_bytes=5000)  # type: ignore[arg-type]
+LIMITS = LimitsConfig(connections=4, header_seconds=0.3, headers=20, in_flight_bytes=5000)
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime
 from replay import ledger
-from replay.api.operations import Operations
 from replay.api.replays import Replays
 from replay.outcomes import count_outcomes, list_outcomes
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
 from replay.window import LogReader
 from schemas.settings import FileConfig, Settings
 from tests.conftest import ReadTopic, Stack
+from tests.support.consoles import operations
 from tests.support.endpoints import serving
 from tests.support.replays import RECORDS, everything, put
 from tests.support.tables import physical_rows
@@ -139,9 +139,13 @@ async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) 
     async def ready() -> dict[str, bool]:
         return {}
 
-    operations = Operations(pool, lambda: sources, *[nothing] * 5, "ines", *[nothing] * 3)
     replays = Replays(
-        operations, lambda: LogReader(stack.cluster), LiveFolding.open, require, nothing, asyncio.Semaphore(1)
+        operations(pool, lambda: sources),
+        lambda: LogReader(stack.cluster),
+        LiveFolding.open,
+        require,
+        nothing,
+        asyncio.Semaphore(1),
     )
     runner = web.AppRunner(create_app(pool, SecretStr(KEY), replays, ready))
     await runner.setup()

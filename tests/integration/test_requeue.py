@@ -172,8 +172,7 @@ async def test_dead_letters_are_chosen_by_source_reason_time_and_place(log: Log,
     places = (parse_location(f"{log.topic}/0/3"), parse_location(f"{log.topic}/0/4"))
     assert await log.requeue(locations=places) == Requeued(revived=1)
     assert [one["record_offset"] for one in await log.open()] == [9, 6, 5, 0]
-    window = {"from_ms": ARRIVAL + 6, "to_ms": ARRIVAL + 9}
-    assert await log.requeue(**window) == Requeued(revived=1)
+    assert await log.requeue(from_ms=ARRIVAL + 6, to_ms=ARRIVAL + 9) == Requeued(revived=1)
 
 
 async def test_a_record_that_is_gone_from_the_log_is_said_to_be(log: Log, connection: Any) -> None:

@@ -22,7 +22,7 @@ def at(seconds: float) -> datetime:
     return datetime(2025, 10, 9, 8, 53, 20, tzinfo=UTC) + timedelta(seconds=seconds)
 
 
-def twilio(seconds: int = 0, **fields: str) -> bytes:
+def twilio(seconds: int = 0, /, **fields: str) -> bytes:
     when = at(seconds).strftime("%a, %d %b %Y %H:%M:%S +0000")
     return urlencode({"From": "+331", "To": "+332", "Timestamp": when, **fields}).encode()
 
@@ -51,7 +51,7 @@ def sendgrid(kind: str, seconds: int = 0, **fields: Any) -> bytes:
     return json.dumps([{**event, "sg_event_id": f"{kind}{seconds}", **fields}]).encode()
 
 
-def telnyx(kind: str, seconds: float = 0, **payload: Any) -> bytes:
+def telnyx(kind: str, seconds: float = 0, /, **payload: Any) -> bytes:
     when = at(seconds).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     data = {"id": f"{kind}-{seconds}", "event_type": kind, "occurred_at": when}
     return json.dumps({"data": {**data, "payload": {"call_leg_id": "leg_1", **payload}}}).encode()
@@ -90,7 +90,7 @@ ENDED = {"start_timestamp": NOW * 1000, "end_timestamp": NOW * 1000 + 61_500, "d
 SAID = {"call_analysis": {"call_summary": "Rendez-vous", "user_sentiment": "Positive"}}
 PICKED_UP = {"answered_at": NOW + 12}
 OVER = {"ended_at": NOW + 72, "duration": 72}
-UNREACHED = {"errors": [{"code": 131026, "title": "Message undeliverable"}]}
+UNREACHED: Row = {"errors": [{"code": 131026, "title": "Message undeliverable"}]}
 
 Case = tuple[str, list[bytes], Row]
 MESSAGES: dict[str, Case] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from schemas.topics import DEAD_LETTER
 from tests.conftest import Stack
@@ -217,12 +218,12 @@ async def test_while_the_database_refuses_the_fold_waits_and_nothing_dies(
 
 
 async def test_faust_acknowledges_nothing_that_did_not_commit(
-    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent that raises is restarted; its batch comes again."""
     await produce(stack.servers, batch(topic, range(90)))
     async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, _):
-        original, failures = worker._fold_on, []
+        original, failures = worker._fold_on, list[int]()
 
         async def fail_at_first(*arguments: Any) -> Any:
             if len(failures) < 2:
@@ -230,7 +231,7 @@ async def test_faust_acknowledges_nothing_that_did_not_commit(
                 raise RuntimeError("a bug of ours")
             return await original(*arguments)
 
-        worker._fold_on = fail_at_first  # type: ignore[method-assign]
+        monkeypatch.setattr(worker, "_fold_on", fail_at_first)
         await produce(stack.servers, batch(topic, range(90, 180)))
         await until(folded(connection, 180), "all of it, in spite of the bug")
     await assert_folded_once(connection, 180)

@@ -98,11 +98,11 @@ HUBSPOT.expect("crm_objects", (*CRM, "contact", "1246965"), exists=True,
                properties={"firstname": "Zoé", "lifecyclestage": "customer"})  # fmt: skip
 for contact, exists in (("1246966", False), ("1246970", False), ("1246999", True)):
     HUBSPOT.expect("crm_objects", (*CRM, "contact", contact), exists=exists, properties={})
-for contact in range(37):
+for turn in range(37):
     # The import is told out of order: each change is 7919 ms after the one before, within the same minute.
-    last = max(range(contact, 100, 37), key=lambda change: change * 7919 % 60_000)
+    last = max(range(turn, 100, 37), key=lambda change: change * 7919 % 60_000)
     phone = {"phone": f"+3361234{last:04d}"}
-    HUBSPOT.expect("crm_objects", (*CRM, "contact", str(2000000 + contact)), exists=True, properties=phone)
+    HUBSPOT.expect("crm_objects", (*CRM, "contact", str(2000000 + turn)), exists=True, properties=phone)
 
 SENDGRID.expect("messages", ("sendgrid", "LRzXl_NHStOGhQ4kofSm_A"), status="read", channel="email", failed_at=None,
                 sent_at=at("06-26T09:14:00"), delivered_at=at("06-26T09:14:02"), read_at=at("06-26T09:15:00"))  # fmt: skip

@@ -25,7 +25,7 @@ class Broker:
 
     def __init__(self, scheduler: Scheduler, fingerprints: Mapping[tuple[str, bytes, bytes], bytes]) -> None:
         self.scheduler = scheduler
-        self.node = Node(scheduler, "broker")
+        self.node = scheduler.node("broker")
         self.log: dict[Partition, list[LogRecord]] = {}
         self.is_up = True
         self.is_calm = False

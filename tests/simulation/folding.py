@@ -78,7 +78,7 @@ class Processors:
         self._workers = {number: self._started(number) for number in range(count)}
 
     def _started(self, number: int) -> Node:
-        node = Node(self._scheduler, f"processor-{number}")
+        node = self._scheduler.node(f"processor-{number}")
         node.spawn(lambda: self._work(node, number))
         return node
 

@@ -23,7 +23,7 @@ from schemas.errors import Unavailable
 from tests.simulation.broker import Broker, ProcessLog
 from tests.simulation.corpus import Parcel
 from tests.simulation.disk import System
-from tests.simulation.scheduler import Node, Scheduler
+from tests.simulation.scheduler import Scheduler
 
 WINDOW_MS = 7 * 86_400_000
 RETRY_SECONDS = 0.5
@@ -35,7 +35,7 @@ class Process:
     """One ingest process of the host."""
 
     def __init__(self, host: "Host", number: int) -> None:
-        self.node = Node(host.scheduler, f"ingest-{number}")
+        self.node = host.scheduler.node(f"ingest-{number}")
         self.number = number
         self.is_listening = False
         self._host = host

@@ -38,7 +38,7 @@ class Runners:
         self._nodes = {number: self._started(number) for number in range(count)}
 
     def _started(self, number: int) -> Node:
-        node = Node(self._scheduler, f"runner-{number}")
+        node = self._scheduler.node(f"runner-{number}")
         node.spawn(lambda: self._work(node))
         return node
 

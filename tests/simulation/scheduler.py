@@ -9,7 +9,11 @@ import contextvars
 import heapq
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 START_MS = 1_760_000_000_000
 """The wall clock when a simulation begins."""
@@ -33,6 +37,10 @@ class Scheduler:
     @property
     def now_ms(self) -> int:
         return START_MS + int(self.now * 1000) + self.wall_offset_ms
+
+    def node(self, name: str) -> "Node":
+        # The stubs call abstract whatever asyncio leaves to `NotImplementedError`: sockets, pipes, subprocesses.
+        return Node(self, name)  # type: ignore[abstract]
 
     def next_pid(self) -> int:
         self._pids += 1
@@ -92,18 +100,20 @@ class Node(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.scheduler.now
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self.scheduler.ask(self.scheduler.now, self, handle)
         return handle
 
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.scheduler.now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self.scheduler.ask(when, self, handle)
@@ -121,8 +131,8 @@ class Node(asyncio.AbstractEventLoop):
         self.tasks.add(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
-        future = self.create_future()
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self.create_future()
         number = id(future)
         self.doing[number] = (func, args)
 

@@ -22,7 +22,7 @@ from tests.simulation.corpus import Parcel, choose, fingerprints
 from tests.simulation.folding import Database, Processors, fold_all
 from tests.simulation.host import Host
 from tests.simulation.jobs import Runners
-from tests.simulation.scheduler import Node, Scheduler
+from tests.simulation.scheduler import Scheduler
 
 FAULT_SECONDS = 15.0
 SETTLE_SECONDS = 300.0
@@ -68,7 +68,7 @@ class World:
         self.host = Host(scheduler, self.broker, folder, topics)
         self.processors = Processors(scheduler, self.broker, Database(), order.choice([1, 2, 3]))
         self.replays = Runners(scheduler, self.broker, self.processors.database, order.choice([1, 2, 3]))
-        self.provider = Node(scheduler, "provider")
+        self.provider = scheduler.node("provider")
         self.acknowledged: set[Content] = set()
         self._open = 0
         self._is_calm = False

@@ -52,7 +52,7 @@ class Options:
 @click.option("--keep", is_flag=True, help="Keep the folder of the run also when all is well.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the document there.")
 @click.pass_context
-def main(context: click.Context, **options: Any) -> None:
+def main(context: click.Context, /, **options: Any) -> None:
     """Soak redrive: the real processes in a scratch folder, a load, and the tables that must result."""
     context.obj = Options(**options)
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import asyncpg
 
@@ -21,7 +22,7 @@ SHOWN = 20
 Name = tuple[str, str]
 """A source, and a record id or a digest."""
 
-Connection = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass

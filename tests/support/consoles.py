@@ -1,4 +1,4 @@
-"""The console service as a process of its own, on servers that are there."""
+"""The console: as a process of its own, on servers that are there, and what it calls."""
 
 import asyncio
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from replay.api.operations import Operations
 from tests.conftest import Stack
 from tests.support import signing
 from tests.support.processes import READY_SECONDS, free_ports
@@ -70,6 +71,24 @@ class Consoles:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+
+def operations(pool: Any, sources: Callable[[], Any]) -> Operations:
+    """For routes that need nothing else."""
+    nothing: Any = None
+    return Operations(
+        pool=pool,
+        sources=sources,
+        control=nothing,
+        holdings=nothing,
+        release=nothing,
+        desk=nothing,
+        requeue=nothing,
+        operator="ines",
+        proofs=nothing,
+        rebuilding=nothing,
+        scratches=nothing,
+    )
 
 
 @asynccontextmanager

@@ -58,11 +58,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def source(name: str, provider: str, **changes: object) -> Source:
+def source(name: str, provider: str, **changes: Any) -> Source:
     found = PROVIDERS[provider]
     token = signing.SECRETS.get(found.verify_token_variable or "")
     secrets = Secrets((signing.SECRETS[found.secret_variable],), token, digest_key=b"key")
-    return Source(name, found, secrets, answer=found.answer, **changes)  # type: ignore[arg-type]
+    return Source(name, found, secrets, answer=found.answer, **changes)
 
 
 @asynccontextmanager

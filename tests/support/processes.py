@@ -161,8 +161,10 @@ class Installation:
 
     async def stop(self) -> int:
         """SIGTERM to `up`; returns its exit code once every child is gone."""
-        if self.process is None or self.process.returncode is not None:
-            return self.process.returncode if self.process else 0
+        if self.process is None:
+            return 0
+        if self.process.returncode is not None:
+            return self.process.returncode
         children = self.children()
         self.process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(self.process.wait(), 120)

@@ -108,4 +108,4 @@ async def never_folded(stack: Stack, connection: Any, topic: str, count: int) ->
 
 
 async def state_of(connection: Any, replay: uuid.UUID) -> str:
-    return (await ledger.brief(connection, replay))["state"]
+    return str((await ledger.brief(connection, replay))["state"])

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ CLIENTS = {"AIOKafkaProducer", "AIOKafkaConsumer", "AIOKafkaAdminClient"}
 LOGIN = {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_username": "us", "kafka_sasl_password": "secret"}
 
 
-def settings(**values: object) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers="kafka:9092", **values)  # type: ignore[arg-type,call-arg]
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers="kafka:9092", **values)
 
 
 def clients_made() -> list[tuple[str, ast.Call]]:

@@ -13,7 +13,8 @@ import pytest
 
 from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
 from ingest.id_table import IdTable
-from ingest.window_keeper import Partition, Seen, WindowKeeper
+from ingest.window_keeper import Seen, WindowKeeper
+from ingest.window_store import Partition
 from schemas.envelope import Location
 from schemas.errors import Misconfigured
 

@@ -11,7 +11,7 @@ from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message, Subscription
 from schemas.lattice import Version
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-KEY = {"source": "stripe", "subscription_id": "sub_1"}
+KEY: dict[str, Any] = {"source": "stripe", "subscription_id": "sub_1"}
 
 
 def named(number: int) -> RecordName:

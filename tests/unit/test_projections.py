@@ -181,7 +181,7 @@ def test_a_bug_in_a_projection_kills_its_record_alone(monkeypatch: pytest.Monkey
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(PROJECTIONS, "stripe", broken)  # type: ignore[arg-type]
+    monkeypatch.setitem(PROJECTIONS, "stripe", broken)
     dead = fold_record(purchase())
     assert isinstance(dead, Dead)
     assert dead.reason == "projection_failed"

@@ -9,12 +9,13 @@ from replay.ranges import Offsets, common, count, decode, encode, merged, split
 from replay.selection import Range
 
 PLACES = (("a", 0), ("a", 1), ("b:c", 0))
-parts = st.builds(
-    lambda place, start, length: Range(*place, start, start + length),
-    st.sampled_from(PLACES),
-    st.integers(0, 40),
-    st.integers(0, 10),
-)
+
+
+def part(place: tuple[str, int], start: int, length: int) -> Range:
+    return Range(*place, start, start + length)
+
+
+parts = st.builds(part, st.sampled_from(PLACES), st.integers(0, 40), st.integers(0, 10))
 sets = st.lists(parts, max_size=8)
 
 

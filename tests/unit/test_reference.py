@@ -105,9 +105,7 @@ def test_every_problem_is_in_the_reference_with_its_status(code: str) -> None:
 def test_every_metric_is_in_the_reference() -> None:
     suffix = {"counter": "_total"}
     ours = {
-        metric._name + suffix.get(str(metric._type), "")
-        for metric in REGISTRY._collector_to_names
-        if getattr(metric, "_name", "").startswith("redrive_")
+        metric.name + suffix.get(metric.type, "") for metric in REGISTRY.collect() if metric.name.startswith("redrive_")
     }
     assert ours
     assert {name for name in ours if f"`{name}`" not in page("metrics")} == set()

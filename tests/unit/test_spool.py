@@ -5,6 +5,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -152,8 +153,8 @@ async def test_a_disk_that_fails_at_the_close_as_well_is_used_again(
     spool, _ = opened(tmp_path)
     assert await kept(spool, spooled(1)) == [True]
 
-    def close_and_fail(file: object, _: bytes) -> None:
-        file.close()  # type: ignore[attr-defined]
+    def close_and_fail(file: BinaryIO, _: bytes) -> None:
+        file.close()
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
@@ -198,8 +199,8 @@ async def test_a_full_disk_is_said_and_costs_no_other_record(tmp_path: Path, mon
     first, lost, last = spooled(1), spooled(2), spooled(3)
     assert await kept(spool, first) == [True]
 
-    def half(file: object, data: bytes) -> None:
-        file.write(data[: len(data) // 2])  # type: ignore[attr-defined]
+    def half(file: BinaryIO, data: bytes) -> None:
+        file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:

@@ -88,6 +88,7 @@ def _expect(author: Author, call_id: int, told: list[tuple[str, int, Row]]) -> N
     ours = "+33180000000" if "number" in any_call else None
     caller, callee = (theirs, ours) if any_call["direction"] == "inbound" else (ours, theirs)
     is_final = "call.ended" in kinds
+    status: str | None
     if is_final:
         status = "missed" if answered is None else "completed"
     elif "call.answered" in kinds:

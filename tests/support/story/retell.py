@@ -78,7 +78,7 @@ def _expect(author: Author, people: Row, told: dict[str, Row]) -> None:
         callee=people["to_number"],
         status=OUTCOMES[ended["call_status"]] if ended else "answered" if started else None,
         started_at=_moment(start) if start is not None and (started or ended) else None,
-        answered_at=_moment(start) if is_answer_known else None,
+        answered_at=_moment(start) if is_answer_known and start is not None else None,
         ended_at=None if end is None else _moment(end),
         duration_seconds=Decimal(ended["duration_ms"]) / 1000 if ended else None,
         talk_seconds=Decimal(end - start) / 1000 if is_answer_known and end is not None else None,

@@ -5,7 +5,7 @@ import json
 from tests.support import signing
 from tests.support.story.base import Author, Row, Webhook, at
 
-ENDINGS = (
+ENDINGS: tuple[list[str], ...] = (
     [],
     [],
     ["paid"],
@@ -92,7 +92,7 @@ def _subscription(author: Author, customer: str, now: int) -> tuple[str, str, in
     reference = author.name("ten_") if author.random.random() < 0.5 else None
     if reference:
         # It says whose the subscription is, and comes after all else: its own state would be the latest.
-        session = {
+        session: Row = {
             "id": author.name("cs_"),
             "object": "checkout.session",
             "mode": "subscription",
@@ -205,7 +205,7 @@ def _purchase(author: Author, customer: str, now: int) -> int:
         _event(author, "payment_intent.payment_failed", now, {**intent, **failed})
     paid_at = now + 10 * (len(tries) - 1)
     if is_paid:
-        session = {
+        session: Row = {
             "id": author.name("cs_"),
             "object": "checkout.session",
             "mode": "payment",
