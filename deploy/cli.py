@@ -149,8 +149,14 @@ def exit_codes() -> Iterator[None]:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        if _is_json():
+            print_json({"error": "usage", "message": error.format_message()})
+        else:
+            error.show()
         sys.exit(error.exit_code)
+    except asyncpg.DataError as error:
+        # A value that Postgres can't take, such as a text that is none, was typed.
+        _fail(InvalidSelection(describe(error)))
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         _fail(Misconfigured(f"the database is not redrive's, or is older: {error}; run `redrive migrate --apply`"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
@@ -174,8 +180,12 @@ def _explained(error: RedriveError) -> RedriveError:
 
 def _fail(error: RedriveError) -> NoReturn:
     code = next((exit for kind, exit in _EXITS.items() if isinstance(error, kind)), EXIT_FAILED)
-    if "--json" in sys.argv:
+    if _is_json():
         print_json({"error": error.code, "message": str(error)})
     else:
         err.print(f"[bold red]redrive:[/] {escape(str(error))}")
     sys.exit(code)
+
+
+def _is_json() -> bool:
+    return "--json" in sys.argv

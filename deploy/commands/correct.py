@@ -51,13 +51,16 @@ def credits(runtime: Runtime, customer: str, credits: int, **asked: Any) -> None
 
 @correct.command()
 @click.argument("customer")
-@click.option(
-    "--freeze/--unfreeze", "is_frozen", required=True, default=None, help="Holds until the provider says more."
-)
+@click.option("--freeze", "is_to_freeze", is_flag=True, help="Holds until the provider says more.")
+@click.option("--unfreeze", "is_to_unfreeze", is_flag=True, help="Holds until the provider says more.")
 @_options
-def account(runtime: Runtime, customer: str, is_frozen: bool, **asked: Any) -> None:
+def account(runtime: Runtime, customer: str, is_to_freeze: bool, is_to_unfreeze: bool, **asked: Any) -> None:
     """Freeze or unfreeze the account of CUSTOMER."""
-    _correct(runtime, {"type": "account.frozen" if is_frozen else "account.unfrozen", "customer": customer}, **asked)
+    # As one flag of two names, neither of them would unfreeze: click does not take `required` for missed there.
+    if is_to_freeze == is_to_unfreeze:
+        raise click.UsageError("say --freeze or --unfreeze")
+    kind = "account.frozen" if is_to_freeze else "account.unfrozen"
+    _correct(runtime, {"type": kind, "customer": customer}, **asked)
 
 
 @correct.command()

@@ -1,0 +1,56 @@
+"""What is typed wrong is refused before anything is asked or changed, and says so in the form that was asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.cli import EXIT_USAGE, exit_codes
+from schemas.settings import VARIABLES
+
+NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+CORRECT = ("correct", "account", "cus_1", "--source", "stripe", "--reason", "why")
+
+
+def redrive(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    given = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    command = [sys.executable, "-m", "deploy", *arguments]
+    return subprocess.run(command, cwd=folder, env={**given, **NOWHERE}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("flags", [(), ("--freeze", "--unfreeze")], ids=["neither", "both"])
+def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    done = redrive(tmp_path, *CORRECT, *flags)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "say --freeze or --unfreeze" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("replay", "plan", "--from", "nonsense"), "'nonsense' is no time"),
+        (("replay", "run", "--from", "1h ago"), "Missing option '--reason'"),
+        (("replay", "pause", "abc", "--reason", "why"), "'abc' is not a valid UUID"),
+        (("rebuild", "--rollback", "--apply"), "--rollback flips back"),
+        (CORRECT, "say --freeze or --unfreeze"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_a_program_is_told_of_wrong_usage_in_json(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = redrive(tmp_path, *arguments, "--json")
+    assert (done.returncode, done.stderr) == (2, "")
+    answer = json.loads(done.stdout)
+    assert answer["error"] == "usage"
+    assert said in answer["message"]
+
+
+def test_a_value_that_postgres_can_not_take_is_wrong_usage_and_no_outage() -> None:
+    with pytest.raises(SystemExit) as ended, exit_codes():
+        raise asyncpg.CharacterNotInRepertoireError("invalid byte sequence for encoding")
+    assert ended.value.code == EXIT_USAGE
