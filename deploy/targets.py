@@ -30,7 +30,7 @@ async def require_target(runtime: Runtime, target: TargetDocument | None) -> dic
         await _size_of(runtime.cluster(), target.topic)
     else:
         _secrets(runtime, target)
-        await AllowedResolver(_allowed(runtime)).require(target.host)
+        await AllowedResolver(_allowed(runtime)).require_planned(target.host)
     return target.as_document()
 
 

@@ -6,6 +6,7 @@ Never writes positions, never folds an offset at or above the live position, and
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, LiteralString
 
 import asyncpg
@@ -59,6 +60,14 @@ class _Progress:
         self._job = job
         self._done = done
         self._written: dict[Place, tuple[int, Outcome]] = {}
+        self._is_waiting_said = False
+
+    async def say_slow(self, connection: "Connection | asyncpg.Pool[asyncpg.Record]", reason: str | None) -> None:
+        """What a target was waited for stays said until it takes something: that it is tried again is no news."""
+        self._is_waiting_said = reason is None and self._job.target is not None
+        if not self._is_waiting_said:
+            metrics.replay_slowed(str(self._job.id), "live_traffic" if reason else None)
+            await hold.slow(connection, self._job.id, reason)
 
     async def before(self, connection: Connection, part: Range) -> None:
         row = await connection.fetchrow(_JOIN, self._job.id)
@@ -77,6 +86,10 @@ class _Progress:
         status = await connection.execute(_ADVANCE, self._job.id, *place, part.start, part.end, *counts)
         if status != "UPDATE 1":
             raise TakenOver
+        if records and self._is_waiting_said:
+            self._is_waiting_said = False
+            metrics.replay_slowed(str(self._job.id), None)
+            await hold.slow(connection, self._job.id, None)
         self._written[place] = (len(records), outcome)
 
     def committed(self, part: Range) -> None:
@@ -92,10 +105,6 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
     raise.
     """
     chosen = job.plan.chosen
-
-    async def say_slow(reason: str | None) -> None:
-        metrics.replay_slowed(str(job.id), "live_traffic" if reason else None)
-        await hold.slow(pool, job.id, reason)
 
     async def is_running(connection: Connection) -> bool:
         return await hold.is_running(connection, job.id)
@@ -114,8 +123,8 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         async with pool.acquire() as connection:
             ranges, done = await hold.remaining(connection, job)
         progress = _Progress(job, done)
-        # What it waited for is there again: the first look says so.
-        live = LiveTraffic(Lag(pool, reader.ends).read, say_slow, stop.sleep, noted="")
+        # What it waited for may be there again: the first look says so.
+        live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
         rate = RateLimit(job.rate, stop.sleep, most)
         paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
         has_types = any(one.types for one in job.plan.selection.choices)

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from schemas.errors import InvalidSelection
+from schemas.errors import InvalidSelection, Unavailable
 from schemas.limits import Network
 
 Address = IPv4Address | IPv6Address
@@ -69,16 +69,26 @@ class AllowedResolver(AbstractResolver):
         return found
 
     async def require(self, host: str) -> None:
-        """Once, before a replay begins. A name that does not resolve now may do so later. Raises `InvalidSelection`."""
+        """Once, before a replay begins. Raises `InvalidSelection`, or `Unavailable` for a name that does not resolve."""
         try:
             ip_address(host)
         except ValueError:
             try:
                 await self.resolve(host)
-            except OSError:
-                return
+            except OSError as error:
+                raise Unavailable(f"{host} does not resolve") from error
         else:
             require_allowed(host, host, self._allowed)
+
+    async def require_planned(self, host: str) -> None:
+        """Before a replay is planned: a name that does not resolve now may do so later, if the list has it; of another
+        nobody knows that it is loopback. Raises `InvalidSelection`.
+        """
+        try:
+            await self.require(host)
+        except Unavailable as error:
+            if host.removesuffix(".") not in self._allowed:
+                raise InvalidSelection(f"{error}: only loopback is called, and what {_SETTING} names") from error
 
     async def close(self) -> None:
         await self._inner.close()

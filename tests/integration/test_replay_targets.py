@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from deploy.targets import require_target
 from deploy.wiring import Runtime
 from replay import ledger
 from replay.api.replays import Replays
+from replay.jobs import Jobs
 from replay.outcomes import count_outcomes, list_outcomes
+from replay.ports import RawRecord, Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
 from replay.window import LogReader
+from schemas.errors import Unavailable
 from schemas.settings import FileConfig, Settings
 from tests.conftest import ReadTopic, Stack
 from tests.support.consoles import operations
 from tests.support.endpoints import serving
-from tests.support.replays import RECORDS, everything, put
+from tests.support.replays import RECORDS, Recorder, everything, ports, put
 from tests.support.tables import physical_rows
 from tests.support.waiting import until
 
@@ -103,6 +107,40 @@ async def test_a_replay_waits_for_an_endpoint_that_is_away_and_says_so(
     assert (entry["state"], entry["records"], entry["failed"], entry["slowed_by"]) == ("done", RECORDS, 0, None)
 
 
+async def test_what_is_waited_for_stays_said_until_the_target_takes_something(
+    stack: Stack, database_url: str, folded_topic: str, connection: Any
+) -> None:
+    """That it is tried again is no news, and no full pace."""
+    await connection.execute("""
+        CREATE TABLE said (at serial, slowed_by text);
+        CREATE FUNCTION note_said() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO said (slowed_by) VALUES (NEW.slowed_by); RETURN NEW; END';
+        CREATE TRIGGER said AFTER UPDATE OF slowed_by ON redrive.replays FOR EACH ROW EXECUTE FUNCTION note_said();
+    """)
+    passes = 0
+
+    def answer(_: RawRecord) -> Taken:
+        if passes <= 2:
+            raise Unavailable("nobody is there")
+        return Taken("delivered", 200)
+
+    recorder = Recorder(answer=answer)
+    recorder.gate.set()
+
+    def open_target(*_: object) -> Recorder:
+        nonlocal passes
+        passes += 1
+        return recorder
+
+    target = HttpTarget("http://127.0.0.1/").as_document()
+    replay = await put(stack, connection, everything(folded_topic), target=target)
+    await Jobs(replace(ports(stack, database_url, recorder), open_target=open_target)).take(replay)
+    assert (await ledger.show_replay(connection, replay))["state"] == "done"
+    said = [row["slowed_by"] for row in await connection.fetch("SELECT slowed_by FROM said ORDER BY at")]
+    assert said[:2] == ["waiting: nobody is there"] * 2
+    assert set(said[2:]) == {None}
+
+
 async def test_a_topic_gets_a_copy_of_every_record(
     runtime: Runtime, stack: Stack, folded_topic: str, copies: str, connection: Any, read_topic: ReadTopic
 ) -> None:
@@ -167,6 +205,7 @@ ORDER = {"from": "2020-01-01T00:00:00Z", "reason": "because"}
         "http://169.254.169.254/latest",
         "topic:webhooks.dead-letter",
         "topic:no.such.topic",
+        "http://nobody.invalid/hooks",
         {"kind": "http", "url": "http://127.0.0.1/", "secret": "s"},
         {"kind": "http", "url": "http://127.0.0.1/", "resign": True},
         "https://example.com@127.0.0.1/",

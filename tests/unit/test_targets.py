@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from aiohttp.abc import ResolveResult
 from pydantic import ValidationError
 
 from deploy.development import development_secrets
@@ -11,7 +12,7 @@ from replay.targets.addresses import AllowedResolver, require_allowed
 from replay.targets.document import HttpTarget, TopicTarget, parse_target, target_of
 from replay.targets.request import Outgoing, Unsendable, request_of
 from schemas.envelope import Delivery
-from schemas.errors import InvalidSelection
+from schemas.errors import InvalidSelection, Unavailable
 from schemas.providers import PROVIDERS, identify, verify
 from schemas.providers.base import Secrets
 from schemas.settings import FileConfig
@@ -158,6 +159,21 @@ async def test_a_name_is_asked_about_each_time_that_it_resolves() -> None:
     await resolver.require("hooks.example")
     with pytest.raises(InvalidSelection):
         await resolver.resolve("hooks.example")
+
+
+async def test_a_name_that_does_not_resolve_is_planned_for_only_if_the_list_has_it() -> None:
+    """Nobody knows that another one is loopback."""
+
+    class Nobody(Names):
+        async def resolve(self, *_: Any, **__: Any) -> list[ResolveResult]:
+            raise OSError("Name or service not known")
+
+    resolver = AllowedResolver(ALLOWED.allow_hosts, Nobody())
+    await resolver.require_planned("hooks.example")
+    with pytest.raises(InvalidSelection, match="only loopback is called"):
+        await resolver.require_planned("example.com")
+    with pytest.raises(Unavailable, match="example.com does not resolve"):
+        await resolver.require("example.com")
 
 
 @pytest.mark.parametrize("entry", ["", "a b", "http://x", "10.0.0.0/33", "x/y", "a..b", "*.example"])
