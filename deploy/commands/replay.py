@@ -30,6 +30,15 @@ from replay.targets.document import TargetDocument
 from replay.window import LogReader
 
 
+def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("it is blank: say why")
+    return reason.strip()
+
+
+_REASON: Final = click.option("--reason", required=True, callback=_said, help="Why; goes into the audit.")
+
+
 @click.group()
 def replay() -> None:
     """Re-drive a selection of the log: it adds what is missing, and changes nothing that was right."""
@@ -116,7 +125,7 @@ def _print_gone(gone: Sequence[dict[str, Any]]) -> None:
 
 @replay.command("run")
 @selection_options
-@click.option("--reason", required=True, help="Why; goes into the ledger and the audit.")
+@_REASON
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
 @endpoint_options
 @click.option("--detach", is_flag=True, help="Print the id, and leave it to the console service.")
@@ -256,7 +265,7 @@ def show_run(
 
 def _verb(name: str, meaning: str) -> click.Command:
     @click.argument("replay_id", metavar="ID", type=click.UUID)
-    @click.option("--reason", required=True, help="Why; goes into the audit.")
+    @_REASON
     @json_option
     @with_runtime
     def change(runtime: Runtime, replay_id: uuid.UUID, reason: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import asyncpg
 from aiohttp import web
 
-from replay.api.requests import answer, author_of, document_of
+from replay.api.requests import answer, author_of, document_of, parameters
 from replay.prove.certificate import Certificate, Verdict
 from replay.prove.proofs import Proofs, list_proofs, show_proof
 from replay.selection import page_limit
@@ -50,7 +50,7 @@ def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs, operator:
         return begun
 
     async def list_all(request: web.Request) -> web.Response:
-        limit = page_limit(request.query.get("limit"))
+        limit = page_limit(parameters(request.query, frozenset({"limit"})).get("limit"))
         async with pool.acquire() as connection:
             return answer({"proofs": await list_proofs(connection, limit)})
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from replay import ledger
 from replay.api.operations import Operations
-from replay.api.requests import answer, author_of, document_of, flag_of
+from replay.api.requests import answer, author_of, document_of, flag_of, parameters
 from replay.dry_run import SessionFolding, dry_run
 from replay.ledger import Order, UnknownReplay
 from replay.outcomes import list_outcomes
@@ -29,6 +29,8 @@ MAX_PLANNING: Final = 2
 """Plans under way at once: each reads its window."""
 
 _ORDER: Final = frozenset({"selection", "reason", "dry_run", "diff", "rate", "target"})
+_LIST: Final = frozenset({"limit"})
+_OUTCOMES: Final = frozenset({"outcome", "limit", "cursor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Replays:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
 
     async def _list(self, request: web.Request) -> web.Response:
-        limit = page_limit(request.query.get("limit"))
+        limit = page_limit(parameters(request.query, _LIST).get("limit"))
         async with self._pool.acquire() as connection:
             return answer({"replays": await ledger.list_replays(connection, limit)})
 
@@ -113,7 +115,8 @@ class Replays:
 
     async def _outcomes(self, request: web.Request) -> web.Response:
         """What became of its records at the target."""
-        replay, query, limit = _id(request), request.query, page_limit(request.query.get("limit"))
+        replay, query = _id(request), parameters(request.query, _OUTCOMES)
+        limit = page_limit(query.get("limit"))
         async with self._pool.acquire() as connection:
             await _found(ledger.brief(connection, replay))
             found, cursor = await list_outcomes(connection, replay, query.get("outcome"), query.get("cursor"), limit)

@@ -30,7 +30,7 @@ def author_of(request: web.Request, body: Mapping[str, Any], default: str) -> Au
     if reason is not None and not isinstance(reason, str):
         raise InvalidSelection("reason is a text")
     require_text(reason)
-    return Author(operator_of(request, default), reason or None)
+    return Author(operator_of(request, default), (reason or "").strip() or None)
 
 
 async def document_of(request: web.Request) -> dict[str, Any]:

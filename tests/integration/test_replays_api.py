@@ -88,6 +88,7 @@ async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic:
         {"dead_letters": True},
         {"dead_letters": True, "reason": 7},
         {"dead_letters": True, "reason": ""},
+        {"dead_letters": True, "reason": " "},
         {"dead_letters": True, "reason": "x", "rate": 0},
         {"dead_letters": True, "reason": "x", "rate": True},
         {"dead_letters": True, "reason": "x", "dry_run": 1},
@@ -108,9 +109,13 @@ async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic:
     for path in ("/api/replays/7", "/api/replays/00000000-0000-0000-0000-000000000000"):
         status, problem = await call(url, "GET", path)
         assert (status, problem["code"]) == (404, "not_found")
-    status, problem = await call(url, "POST", "/api/replays/00000000-0000-0000-0000-000000000000/cancel")
+    nobody = "/api/replays/00000000-0000-0000-0000-000000000000"
+    for path in ("/api/replays?state=running", f"{nobody}/outcomes?failed=true", "/api/proofs?verdict=different"):
+        status, problem = await call(url, "GET", path)
+        assert (status, problem["code"]) == (400, "invalid_selection"), "a misspelt filter would show everything"
+    status, problem = await call(url, "POST", f"{nobody}/cancel")
     assert (status, problem["code"]) == (404, "not_found")
-    status, problem = await call(url, "POST", "/api/replays/00000000-0000-0000-0000-000000000000/dance")
+    status, problem = await call(url, "POST", f"{nobody}/dance")
     assert (status, problem["code"]) == (404, "not_found")
     assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
 

@@ -36,6 +36,7 @@ def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
     [
         (("replay", "plan", "--from", "nonsense"), "'nonsense' is no time"),
         (("replay", "run", "--from", "1h ago"), "Missing option '--reason'"),
+        (("replay", "run", "--from", "1h ago", "--reason", " "), "it is blank: say why"),
         (("replay", "pause", "abc", "--reason", "why"), "'abc' is not a valid UUID"),
         (("rebuild", "--rollback", "--apply"), "--rollback flips back"),
         (CORRECT, "say --freeze or --unfreeze"),
