@@ -3,7 +3,7 @@
 Must not fold anything, nor decide which one is live.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
@@ -132,6 +132,12 @@ async def describe_all(connection: Connection) -> list[dict[str, Any]]:
 async def lost_ranges(connection: Connection, number: int) -> list[tuple[str, int, int, int]]:
     """(topic, partition, first, end) of what a generation could not fold: the log no longer held it."""
     return [tuple(row) for row in await connection.fetch(_LOST, number)]
+
+
+def name_ranges(lost: Sequence[tuple[str, int, int, int]]) -> str:
+    """The first few of them, as operators read offsets."""
+    named = ", ".join(f"{topic}:{partition}:{first}-{end - 1}" for topic, partition, first, end in lost[:5])
+    return named + (f" and {len(lost) - 5} more ranges" if len(lost) > 5 else "")
 
 
 async def versions_of(connection: Connection, number: int) -> dict[str, int]:

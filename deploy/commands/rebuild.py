@@ -47,6 +47,8 @@ class Order:
             raise click.UsageError("--rollback flips back to the previous generation, and to nothing else")
         if self.only and (self.rollback or self.generation is not None):
             raise click.UsageError("--only is for a generation that is to be folded")
+        if self.accept_loss and not self.apply and self.as_of is None:
+            raise click.UsageError("--accept-loss goes with --apply or --as-of")
         if self.name is not None and self.as_of is None:
             raise click.UsageError("--name goes with --as-of")
         if self.as_of is not None and (self.only or self.apply or self.rollback):
@@ -61,7 +63,7 @@ class Order:
 @click.option("--generation", type=click.IntRange(min=1), help="With --apply: one that was folded before.")
 @click.option("--rollback", is_flag=True, help="Make the previous generation live again.")
 @click.option(
-    "--accept-loss", is_flag=True, help="Apply, though the log no longer holds all that the live one was made of."
+    "--accept-loss", is_flag=True, help="Although the log no longer holds all: with --apply, or with --as-of."
 )
 @_REASON
 @json_option
@@ -96,7 +98,7 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
 
 
 async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
-    moment = None if order.as_of is None else Moment.named(order.name, order.as_of)
+    moment = None if order.as_of is None else Moment.named(order.name, order.as_of, order.accept_loss)
     async with _opened(runtime) as (ports, reader):
         if moment is not None:
             with _Bar("folding the log") as advance:

@@ -92,15 +92,15 @@ class RebuildOrder(BaseModel):
             raise InvalidSelection("only, apply, rollback, as_of and drop are five orders: send one")
         if order.name is not None and order.as_of is None:
             raise InvalidSelection("name goes with as_of")
-        if order.accept_loss and order.apply is None:
-            raise InvalidSelection("accept_loss goes with apply")
+        if order.accept_loss and order.apply is None and order.as_of is None:
+            raise InvalidSelection("accept_loss goes with apply or as_of")
         order.moment()
         return order
 
     def moment(self) -> Moment | None:
         """Raises `InvalidSelection`."""
         at_ms = time_of({} if self.as_of is None else {"as_of": self.as_of}, "as_of")
-        return None if at_ms is None else Moment.named(self.name, at_ms)
+        return None if at_ms is None else Moment.named(self.name, at_ms, self.accept_loss)
 
 
 class Rebuilt(Document):

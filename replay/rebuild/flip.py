@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.generations import Ports, author_of, find, lost_ranges, note_ready
+from replay.generations import Ports, author_of, find, lost_ranges, name_ranges, note_ready
 from replay.ports import Connection
 from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
 from replay.rebuild.settling import leave, settle
@@ -57,11 +57,9 @@ async def require_whole(connection: Connection, number: int) -> None:
     """Raises `InvalidTransition`, naming what a generation could not fold and the live one may hold."""
     lost = await lost_ranges(connection, number)
     if lost:
-        named = ", ".join(f"{topic}:{partition}:{first}-{end - 1}" for topic, partition, first, end in lost[:5])
-        more = f" and {len(lost) - 5} more ranges" if len(lost) > 5 else ""
         raise InvalidTransition(
-            f"generation {number} lacks what the log no longer holds: {named}{more}; rows of these records would be"
-            " gone (accept the loss to do without them)"
+            f"generation {number} lacks what the log no longer holds: {name_ranges(lost)}; rows of these records would"
+            " be gone (accept the loss to do without them)"
         )
 
 

@@ -15,7 +15,7 @@ import asyncpg
 from replay import audit
 from replay.audit import Author
 from replay.fold_log import LogFold
-from replay.generations import Ports, author_of
+from replay.generations import Ports, author_of, name_ranges
 from replay.live_traffic import live_first
 from replay.ports import Connection, Reading
 from replay.read_models import create_declared_views, create_facts, create_views
@@ -45,10 +45,11 @@ _LET_GO: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.scr
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Whatever arrived before `at_ms`, under a name."""
+    """Whatever arrived before `at_ms`, under a name; or, with the loss accepted, what the log still holds of it."""
 
     name: str
     at_ms: int
+    is_loss_accepted: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -59,9 +60,9 @@ class Moment:
             raise InvalidSelection("no state can be of a moment that far away") from error
 
     @classmethod
-    def named(cls, name: str | None, at_ms: int) -> "Moment":
+    def named(cls, name: str | None, at_ms: int, is_loss_accepted: bool = False) -> "Moment":
         """By default after the moment."""
-        return cls(name or f"at_{cls('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms)
+        return cls(name or f"at_{cls('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms, is_loss_accepted)
 
     @property
     def at(self) -> datetime:
@@ -96,7 +97,8 @@ async def make(
     """Returns its entry of the list. Nothing is left of one that fails, and of one whose process was killed after the
     next `sweep`. `begun` is called once it is on record.
 
-    Raises `InvalidTransition` where the name is taken, and `Misconfigured` for a login that may make no schema.
+    Raises `InvalidTransition` where the name is taken, or the log no longer holds all that the state was made of, and
+    `Misconfigured` for a login that may make no schema.
     """
     async with ports.pool.acquire() as holder, _as_owner():
         await sweep(holder)
@@ -107,9 +109,11 @@ async def make(
         if not await holder.fetchval(_TRY_TO_HOLD, moment.name):
             raise InvalidTransition(f"somebody else makes a state called {moment.name}")
         try:
-            await _begin(ports, holder, moment, author)
-            begun()
-            await _fold(ports, holder, moment, advance)
+            async with ports.open_log() as reader:
+                ranges = await _ranges(holder, reader, moment)
+                await _begin(ports, holder, moment, author)
+                begun()
+                await _fold(ports, holder, moment, (reader, ranges), advance)
         except BaseException:
             # A connection that is gone takes its lock along, and the next one sweeps.
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
@@ -134,7 +138,8 @@ async def _as_owner() -> AsyncIterator[None]:
 async def _begin(ports: Ports, connection: Connection, moment: Moment, author: Author) -> None:
     async with connection.transaction():
         noted = author_of("rebuild.as_of", author)
-        await audit.note(connection, *noted, name=moment.name, as_of=moment.at.isoformat())
+        accepted = {"accept_loss": True} if moment.is_loss_accepted else {}
+        await audit.note(connection, *noted, name=moment.name, as_of=moment.at.isoformat(), **accepted)
         await connection.execute(_INSERT, moment.name, moment.at, author.operator, author.reason)
         await create_facts(connection, moment.facts)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {moment.views}")
@@ -142,25 +147,35 @@ async def _begin(ports: Ports, connection: Connection, moment: Moment, author: A
         await create_declared_views(connection, ports.declared, moment.facts, moment.views)
 
 
-async def _fold(ports: Ports, connection: Connection, moment: Moment, advance: Advance) -> None:
-    async with ports.open_log() as reader:
-        ranges = await _ranges(connection, reader)
-        done, of = 0, sum(map(len, ranges))
+async def _fold(
+    ports: Ports, connection: Connection, moment: Moment, log: tuple[LogReader, Sequence[Range]], advance: Advance
+) -> None:
+    reader, ranges = log
+    done, of = 0, sum(map(len, ranges))
 
-        def advanced(part: Range) -> None:
-            nonlocal done
-            done += len(part)
-            advance(done, of)
+    def advanced(part: Range) -> None:
+        nonlocal done
+        done += len(part)
+        advance(done, of)
 
-        reading = _ArrivedBefore(live_first(reader, connection), moment.at_ms, advanced)
-        await LogFold(ports.pool, ports.foldings(moment.facts, None)).run(reading, ranges)
+    reading = _ArrivedBefore(live_first(reader, connection), moment.at_ms, advanced)
+    await LogFold(ports.pool, ports.foldings(moment.facts, None)).run(reading, ranges)
     await connection.execute(_READY, moment.name)
 
 
-async def _ranges(connection: Connection, reader: LogReader) -> list[Range]:
-    """All that the log holds of the topics that are folded: also what the live workers have not come to yet."""
+async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> list[Range]:
+    """All that the log holds of the topics that are folded: also what the live workers have not come to yet.
+
+    Raises `InvalidTransition` where it no longer holds all.
+    """
     rows = await connection.fetch(_LIVE_POSITIONS)
     held = await reader.extents({(row["topic"], row["partition"]) for row in rows})
+    lost = [(*place, 0, start) for place, (start, _) in sorted(held.items()) if start > 0]
+    if lost and not moment.is_loss_accepted:
+        raise InvalidTransition(
+            f"the log no longer holds {name_ranges(lost)}: the state would lack what these records said"
+            " (accept the loss to do without them)"
+        )
     ranges = [Range(topic, partition, start, end) for (topic, partition), (start, end) in sorted(held.items())]
     return [part for part in ranges if len(part)]
 

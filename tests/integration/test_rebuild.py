@@ -1,6 +1,7 @@
 """A rebuild repairs what a replay can't, a flip misses nothing, and a rollback is a flip."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,15 @@ async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
     assert await differences(connection) == {"payments": (0, 7, 0)}
     await apply(ports, 2)
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS - 7
+
+    now = Moment("then", 4_000_000_000_000)
+    with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-6"):
+        await scratch.make(ports, now, TESTER, lambda *_: None)
+    assert await scratch.describe_all(connection) == []
+    await scratch.make(ports, replace(now, is_loss_accepted=True), TESTER, lambda *_: None)
+    assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == RECORDS - 7
+    accepted = "SELECT details->>'accept_loss' FROM redrive.audit WHERE action = 'rebuild.as_of'"
+    assert [row[0] for row in await connection.fetch(accepted)] == ["true"]
 
 
 async def test_what_the_live_workers_lost_is_folded_again_from_the_start_of_the_log(

@@ -39,6 +39,7 @@ def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
         (("replay", "run", "--from", "1h ago", "--reason", " "), "it is blank: say why"),
         (("replay", "pause", "abc", "--reason", "why"), "'abc' is not a valid UUID"),
         (("rebuild", "--rollback", "--apply"), "--rollback flips back"),
+        (("rebuild", "--accept-loss"), "--accept-loss goes with"),
         (CORRECT, "say --freeze or --unfreeze"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2]),
