@@ -20,6 +20,10 @@ _EVENTS: Final[LiteralString] = """
     WHERE source = ANY($1::text[]) AND event_id = ANY($2::text[])
     ORDER BY topic, partition, record_offset LIMIT $3
 """
+_UNKNOWN: Final[LiteralString] = """
+    SELECT DISTINCT id FROM unnest($2::text[]) AS id
+    WHERE NOT EXISTS (SELECT FROM redrive.event_index WHERE source = ANY($1::text[]) AND event_id = id) ORDER BY id
+"""
 _DEAD: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
     WHERE source = ANY($1::text[]) AND status = 'dead'
@@ -78,6 +82,12 @@ async def locate_events(connection: Connection, selection: Selection) -> list[Ra
     """Every offset that holds one of the selected events."""
     rows = await connection.fetch(_EVENTS, list(selection.sources), list(selection.event_ids), MAX_LOCATED + 1)
     return [_at(row) for row in rows]
+
+
+async def unknown_events(connection: Connection, selection: Selection) -> list[str]:
+    """Those of the selected events that the index does not hold: never there, or pruned since."""
+    rows = await connection.fetch(_UNKNOWN, list(selection.sources), list(selection.event_ids))
+    return [row["id"] for row in rows]
 
 
 async def locate_dead(connection: Connection, selection: Selection) -> list[Range]:

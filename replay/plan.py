@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, LiteralString
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from replay.chosen import Choice, Chosen, Fold, pinned, type_of
-from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events
+from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, unknown_events
 from replay.ports import Connection, RawRecord
 from replay.ranges import Offsets, Place, common, count, decode, encode, merged, place_of, split
 from replay.selection import Range, Selection, iso_of
@@ -37,6 +37,8 @@ class Plan:
     chosen: Chosen
     gone: list[Gone] = field(default_factory=list)
     left_to_live: int = 0
+    unknown_events: list[str] = field(default_factory=list)
+    """Selected by their ids, and not in the index: where they lie nobody knows."""
     records: int = 0
     types: Counter[str] = field(default_factory=Counter)
     per_partition: Counter[Place] = field(default_factory=Counter)
@@ -79,6 +81,7 @@ class Plan:
             "left_to_live": self.left_to_live,
             "gone": [one.as_document() for one in self.gone],
             "records_gone": self.records_gone,
+            "unknown_event_ids": self.unknown_events,
         }
 
     def pin(self) -> dict[str, Any]:
@@ -132,6 +135,7 @@ class _Planning:
         self._connection = connection
         self._fold = fold
         self.gone: list[Gone] = []
+        self.unknown_events: list[str] = []
 
     async def choice(self, selection: Selection) -> tuple[Choice, list[Range]]:
         """Which of its records a selection means, and which offsets to read for it."""
@@ -168,6 +172,7 @@ class _Planning:
             sets.append(merged(selection.offsets))
         if selection.event_ids:
             sets.append(merged(await locate_events(self._connection, selection)))
+            self.unknown_events += await unknown_events(self._connection, selection)
         if selection.is_dead:
             sets.append(merged(await locate_dead(self._connection, selection)))
         if selection.keys:
@@ -199,7 +204,7 @@ async def make_plan(
         choices.append(choice)
         ranges += found
     kept, left = await bound_by_live(connection, merged(ranges, SKIPPED_OFFSETS))
-    plan = Plan(selection, kept, Chosen(choices), planning.gone, left)
+    plan = Plan(selection, kept, Chosen(choices), planning.gone, left, planning.unknown_events)
     done = 0
     if kept:
         async for part, records in reader.read(kept):

@@ -15,6 +15,7 @@ from deploy.targets import require_target
 from deploy.terminal.following import Follow
 from deploy.terminal.foreseeing import foresee, print_foreseen
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
 from deploy.terminal.targeting import endpoint_options, print_outcomes, with_endpoint
 from deploy.wiring import Runtime, connected, open_pool
@@ -72,7 +73,7 @@ def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> 
         document = made.as_document() | {"target": target and target.as_document()}
         print_json(document | ({"diff": foreseen.as_document()} if foreseen else {}))
         return
-    _print_plan(made, target)
+    print_plan(made, target)
     if foreseen:
         print_foreseen(foreseen)
 
@@ -89,38 +90,6 @@ async def _planned(
 
         async with LogReader(runtime.cluster()) as reader:
             return await make_plan(reader, connection, selection, folding.fold, advance), folding.generation
-
-
-def _print_plan(made: Plan, target: TargetDocument | None) -> None:
-    document = made.as_document()
-    ranges: dict[tuple[str, int], list[int]] = {}
-    for part in made.ranges:
-        ranges.setdefault((part.topic, part.partition), []).extend((part.start, part.end - 1))
-    print_table(
-        ("topic", "partition", "from offset", "to offset", "ranges", "records"),
-        [(*place, min(ends), max(ends), len(ends) // 2, made.per_partition[place]) for place, ends in ranges.items()],
-    )
-    out.print()
-    print_table(("type", "records"), sorted(document["types"].items()))
-    out.print()
-    _print_gone(document["gone"])
-    print_fields(
-        {
-            "records": made.records,
-            "first arrival": document["first_arrival"],
-            "last arrival": document["last_arrival"],
-            "left to the live workers": made.left_to_live,
-            "not in the log": made.records_gone,
-            "target": target or "the projections",
-        }
-    )
-
-
-def _print_gone(gone: Sequence[dict[str, Any]]) -> None:
-    if gone:
-        columns = ("topic", "partition", "first", "last", "records", "why")
-        print_table(columns, [[one[name] for name in columns] for one in gone], "not in the log, so not re-driven")
-        out.print()
 
 
 @replay.command("run")
@@ -173,6 +142,7 @@ async def _run(
     document = await require_target(runtime, target)
     async with connected(runtime.settings) as connection:
         plan, generation = await _planned(runtime, connection, selection)
+        warn_of_unknown(plan)
         replay_id = await ledger.create(connection, Order(plan, generation, author, rate, document))
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
@@ -188,7 +158,7 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(entry)
         return
-    _print_gone(entry["gone"])
+    print_gone(entry["gone"])
     if "outcomes" in entry:
         print_outcomes(entry["outcomes"], entry["statuses"])
     hidden = ("selection", "gone", "partitions", "outcomes", "statuses")

@@ -76,7 +76,9 @@ class PlannedRange(Document):
 
 
 class ReplayPlan(Document):
-    """A dry run. `left_to_live` counts offsets that live workers have not reached; `diff` was asked for, or is null."""
+    """A dry run. `left_to_live` counts offsets that live workers have not reached; `unknown_event_ids` are not in the
+    index; `diff` was asked for, or is null.
+    """
 
     dry_run: bool
     selection: dict[str, Any]
@@ -89,6 +91,7 @@ class ReplayPlan(Document):
     left_to_live: int
     gone: list[Gone]
     records_gone: int
+    unknown_event_ids: list[str]
     diff: dict[str, Any] | None = None
 
 

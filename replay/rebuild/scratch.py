@@ -138,8 +138,8 @@ async def _as_owner() -> AsyncIterator[None]:
 async def _begin(ports: Ports, connection: Connection, moment: Moment, author: Author) -> None:
     async with connection.transaction():
         noted = author_of("rebuild.as_of", author)
-        accepted = {"accept_loss": True} if moment.is_loss_accepted else {}
-        await audit.note(connection, *noted, name=moment.name, as_of=moment.at.isoformat(), **accepted)
+        as_of, is_accepted = moment.at.isoformat(), moment.is_loss_accepted
+        await audit.note(connection, *noted, name=moment.name, as_of=as_of, accept_loss=is_accepted)
         await connection.execute(_INSERT, moment.name, moment.at, author.operator, author.reason)
         await create_facts(connection, moment.facts)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {moment.views}")

@@ -69,7 +69,7 @@ class AllowedResolver(AbstractResolver):
         return found
 
     async def require(self, host: str) -> None:
-        """Once, before a replay begins. Raises `InvalidSelection`, or `Unavailable` for a name that does not resolve."""
+        """Before a replay begins. Raises `InvalidSelection`, or `Unavailable` for a name that does not resolve."""
         try:
             ip_address(host)
         except ValueError:

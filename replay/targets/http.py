@@ -80,7 +80,7 @@ class Endpoint:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Raises `InvalidSelection` for an address that is not allowed, `Unavailable` for a name that does not resolve."""
+        """Raises `InvalidSelection` for an address that is not allowed, `Unavailable` for a name that is none."""
         # The client resolves names alone; an address in the URL is asked about here.
         await self._resolver.require(self._target.host)
         session = aiohttp.ClientSession(

@@ -68,6 +68,7 @@ async def test_events_offsets_and_unions_of_them(
     plan = await planned(stack, connection, some)
     assert await selected(stack, plan) == places(logged, 3, 7)
     assert plan.records == 2
+    assert plan.as_document()["unknown_event_ids"] == ["evt_none"]
     both = Selection(source, event_ids=("evt_3", "evt_7"), offsets=(parse_offsets(f"{topic}:0:0-1"),))
     assert await selected(stack, await planned(stack, connection, both)) == places(logged, 3)
     types = Selection(source, types=("stripe.charge.*", "*.finalized"), from_ms=0)

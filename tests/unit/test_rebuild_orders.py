@@ -55,4 +55,5 @@ def test_a_state_is_named_after_its_moment_by_default() -> None:
     assert (moment.name, moment.at_ms) == ("at_20261121t030000", 1_795_230_000_000)
     assert not moment.is_loss_accepted
     lossy = RebuildOrder.of({"as_of": "2026-11-21T03:00:00Z", "accept_loss": True}).moment()
-    assert lossy is not None and lossy.is_loss_accepted
+    assert lossy is not None
+    assert lossy.is_loss_accepted
