@@ -188,7 +188,9 @@ def _service_command(name: str, data: Path) -> Command:
 def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> None:
     """Addresses and development secrets, for commands in other terminals; only for our eyes."""
     path = generated_env(data)
-    known, given = _generated(data), given_environment()
+    known = _generated(data)
+    # What a shell has that sourced the file is not the user's own: it would be dropped, and lost with that shell.
+    given = {name: value for name, value in given_environment().items() if value != known.get(name)}
     lines = dict(addresses)
     lines["ADMIN_API_KEY"] = given.get("ADMIN_API_KEY") or known.get("ADMIN_API_KEY") or new_key()
     if settings.app_env == "development":

@@ -1,0 +1,43 @@
+"""`.redrive/env` keeps what was generated, whatever shell `redrive up` is started from next."""
+
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from deploy.commands.up import _write_env
+from deploy.wiring import generated_env
+from schemas.settings import VARIABLES, Settings
+
+ADDRESSES = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql:///one"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where nothing is set and no `.env` is."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path) -> dict[str, str | None]:
+    _write_env(folder, Settings(data=folder), ADDRESSES)
+    return dotenv_values(generated_env(folder))
+
+
+def test_a_shell_that_sourced_it_takes_nothing_out_of_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write(folder)
+    assert {"STRIPE_WEBHOOK_SECRET", "TELNYX_PRIVATE_KEY", "TOKEN_DIGEST_KEY", "ADMIN_API_KEY"} <= first.keys()
+    for name, value in first.items():
+        assert value is not None
+        monkeypatch.setenv(name, value)
+    assert write(folder) == first
+
+
+def test_a_secret_of_the_user_is_not_written_into_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write(folder)
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_of_the_user")
+    monkeypatch.setenv("TELNYX_PUBLIC_KEY", "of the user")
+    given = {"STRIPE_WEBHOOK_SECRET", "TELNYX_PUBLIC_KEY", "TELNYX_PRIVATE_KEY"}
+    assert write(folder) == {name: value for name, value in first.items() if name not in given}
