@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dateparser
 
@@ -11,17 +11,24 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LOST_PLUS: Final = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:?\d\d)\Z")
 """In the query of a URL an unescaped `+` of a time zone is a space."""
 
+_RELATIVE: Final[Any] = {
+    "TIMEZONE": "UTC",
+    "RETURN_AS_TIMEZONE_AWARE": True,
+    "PREFER_DATES_FROM": "past",
+    # No calendar dates: of `05.11.2026` it would make the 11th of May, and of `5` the 5th of some month.
+    "PARSERS": ["timestamp", "relative-time"],
+}
+
 
 def parse_time(text: str) -> int:
     """A moment, as milliseconds since the epoch; without a zone, UTC. Raises ValueError."""
     text = _LOST_PLUS.sub(r"\1+\2", text.strip())
     moment: datetime | None
     try:
-        moment = datetime.fromisoformat(text)
+        # RFC 3339 allows small letters.
+        moment = datetime.fromisoformat(text.upper())
     except ValueError:
-        moment = dateparser.parse(
-            text, settings={"TIMEZONE": "UTC", "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past"}
-        )
+        moment = dateparser.parse(text, settings=_RELATIVE)
     if moment is None:
         raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")
     if moment.tzinfo is None:
