@@ -13,6 +13,10 @@ from replay.read_models import Declared
 from schemas.errors import Misconfigured
 
 _INDEXES: Final[LiteralString] = "SELECT indexname FROM pg_indexes WHERE schemaname = $1"
+_UNIQUE: Final[LiteralString] = """
+    SELECT relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
+    WHERE relnamespace = $1::text::regnamespace AND indisunique AND NOT indisprimary ORDER BY 1
+"""
 _VIEWS: Final[LiteralString] = "SELECT viewname FROM pg_views WHERE schemaname = $1"
 
 
@@ -50,6 +54,11 @@ async def declared_by_users(connection: Connection, declared: Declared) -> tuple
             await read_models.create_declared_views(connection, declared, facts, views)
         indexes = await _names(connection, _INDEXES, facts)
         theirs = await _names(connection, _VIEWS, views) - ours
+        if unique := await _names(connection, _UNIQUE, facts):
+            return [], [
+                f"read_models.indexes of redrive.toml: {', '.join(sorted(unique))}: a unique index makes dead letters"
+                " of the records whose rows it refuses"
+            ]
     except asyncpg.InsufficientPrivilegeError:
         has_any = bool(declared.indexes or declared.views)
         return (["this login may not try what [read_models] declares"] if has_any else []), []

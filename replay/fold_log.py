@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
+import asyncpg
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+
 from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
 from replay.ranges import Place, place_of
 from replay.selection import Range
@@ -20,6 +23,8 @@ WAITING_BATCHES: Final = 2
 """Read and not yet written, of each lane: what bounds the memory, whatever the log's length."""
 
 PORTION_RECORDS: Final = 64
+DEADLOCKS: Final = 10
+"""In a row, of one batch: more are no chance."""
 
 
 class Connections(Protocol):
@@ -46,6 +51,16 @@ class NoSteps:
         return None
 
 
+def _until_no_deadlock() -> AsyncRetrying:
+    """Batches lock rows in one order, but for those in which Postgres refuses a record: these go one by one."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
+        wait=wait_random(0, 0.2),
+        stop=stop_after_attempt(DEADLOCKS),
+        reraise=True,
+    )
+
+
 class LogFold:
     """One pass over some ranges. `advance` hears, after each commit, what the batch covered; `is_wanted` leaves records
     out that only their events can tell of.
@@ -67,7 +82,9 @@ class LogFold:
         self._decoding = asyncio.Lock()
 
     async def run(self, reader: Reading, ranges: Sequence[Range]) -> None:
-        """Returns once everything is committed. Raises what reading, or the database, raises; nothing is retried."""
+        """Returns once everything is committed. Raises what reading, or the database, raises; only a batch that lost to
+        another one of ours is tried again.
+        """
         lanes: list[asyncio.Queue[tuple[Range, list[Any]] | None]]
         lanes = [asyncio.Queue(WAITING_BATCHES) for _ in range(LANES)]
         lane_of: dict[Place, int] = {}
@@ -99,7 +116,9 @@ class LogFold:
         async def last(outcome: Outcome) -> None:
             await self._steps.after(connection, part, folded, outcome)
 
-        await self._folding.commit(connection, folded, first, last)
+        async for attempt in _until_no_deadlock():
+            with attempt:
+                await self._folding.commit(connection, folded, first, last)
         if self._advance is not None:
             self._advance(part)
 

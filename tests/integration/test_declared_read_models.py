@@ -49,6 +49,7 @@ async def test_they_are_in_every_generation_before_a_flip_and_the_views_move_wit
         (Declared("CREATE INDEX IF NOT EXISTS a ON :gen.payments (amuont)"), "amuont"),
         (Declared("", "CREATE OR REPLACE VIEW :views.a AS SELECT FROM :gen.no_such_table"), "no_such_table"),
         (Declared("CREATE INDX"), "syntax"),
+        (Declared("CREATE UNIQUE INDEX IF NOT EXISTS one ON :gen.payments (status)"), "one: a unique index"),
     ],
 )
 async def test_what_can_not_work_is_a_fault_and_leaves_nothing(connection: Any, declared: Declared, said: str) -> None:
