@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ingest import metrics, responses
@@ -13,12 +13,10 @@ from ingest.limits import Limits
 from ingest.openapi import description
 from ingest.whole_request import PREFIX
 
-MAX_BODY_BYTES = 5 * 1024 * 1024
-"""Above every source's own limit; the source's is checked first where the length is known."""
-
 IDLE_SECONDS = 75.0
 """Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""
 
+VERSIONS: Final = (HttpVersion10, HttpVersion11)
 PAGES: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 Readiness = Callable[[], Awaitable[tuple[bool, dict[str, bool]]]]
@@ -36,10 +34,22 @@ class _Server(web.Server):
         return Connection(self._receive, self._limits, self, loop=self._loop, **self._kwargs)
 
 
+def _refuse_version(request: web.BaseRequest) -> web.StreamResponse:
+    """aiohttp's parser lets HTTP/0.9 and 2.0 through, and would answer in words that neither of them has."""
+    metrics.rejected(metrics.UNKNOWN, "bad_request", 400)
+    # What `version` is made of, when the answer first asks for it.
+    request._version = HttpVersion10
+    response = responses.problem("bad_request").response()
+    response.force_close()
+    return response
+
+
 def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web.Server:
     """A server for `web.ServerRunner`. `readiness` says whether it is ready, and what of its dependencies is there."""
 
     async def route(request: web.BaseRequest) -> web.StreamResponse:
+        if request._version not in VERSIONS:
+            return _refuse_version(request)
         path = request.raw_path
         if path.startswith(PREFIX):
             return (await ingress.answer(request)).response()
@@ -57,14 +67,10 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
         is_ready, checks = await readiness()
         return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503).response()
 
-    def make_request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
-        return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY_BYTES)
-
     return _Server(
         ingress.receive,
         limits,
         route,
-        request_factory=make_request,
         # Bodies stay as they were signed: nothing may decompress them.
         auto_decompress=False,
         keepalive_timeout=IDLE_SECONDS,

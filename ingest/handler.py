@@ -155,7 +155,7 @@ class Ingress:
         held = source.max_body_bytes if length is None else length
         self._limits.hold(held)
         try:
-            return await read_body(request, self._limits.config.body_seconds)
+            return await read_body(request, source.max_body_bytes, self._limits.config.body_seconds)
         finally:
             self._limits.free(held)
 
@@ -189,15 +189,18 @@ def require_readable(headers: Mapping[str, str], length: int, limit: int) -> Non
         raise RejectedDelivery("body_too_large")
 
 
-async def read_body(request: web.BaseRequest, seconds: float) -> bytes:
-    """Raises `body_too_large`, `request_timeout`, `bad_request`."""
+async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
+    """At most `limit` bytes, whatever was announced. Raises `body_too_large`, `request_timeout`, `bad_request`."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
+        body = bytearray()
         async with asyncio.timeout(seconds):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise RejectedDelivery("body_too_large") from error
+            while piece := await request.content.readany():
+                body += piece
+                if len(body) > limit:
+                    raise RejectedDelivery("body_too_large")
+        return bytes(body)
     except TimeoutError as error:
         raise RejectedDelivery("request_timeout") from error
     except (ConnectionError, PayloadEncodingError, web.RequestPayloadError) as error:

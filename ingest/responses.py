@@ -33,7 +33,8 @@ class Answer(NamedTuple):
 
     def response(self) -> web.Response:
         """The same for aiohttp's own writer, which knows the rest of HTTP."""
-        headers = dict(line.split(": ", 1) for line in self.headers.splitlines())
+        # aiohttp would name itself and its version where no header does.
+        headers = {"Server": "redrive"} | dict(line.split(": ", 1) for line in self.headers.splitlines())
         return web.Response(body=self.body, status=self.status, headers=headers)
 
 

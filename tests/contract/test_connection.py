@@ -50,6 +50,9 @@ async def test_every_client_reads_the_same_answer(
         assert headers[b"redrive-record"].startswith(topic.encode())
         assert int(headers[b"content-length"]) == len(body)
         assert b"date" in headers
+        assert headers.get(b"server", b"redrive") == b"redrive", (
+            "what runs here, and in which version, is nobody's business"
+        )
         assert body == b'{"status":"accepted","record_id":"evt_1"}'
 
 

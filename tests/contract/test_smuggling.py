@@ -62,6 +62,9 @@ FRAMINGS: dict[str, tuple[list[bytes], bytes]] = {
 }
 
 
+VERSIONS = (" HTTP/0.9", " HTTP/1.2", " HTTP/2.0", " HTTP/3.0", "")
+"""Of the request line; none at all is HTTP/0.9."""
+
 ENCODINGS: dict[str, tuple[bytes, bytes]] = {
     "gzip": (b"Content-Encoding: gzip", gzip.compress(BODY)),
     "deflate": (b"Content-Encoding: deflate", zlib.compress(BODY)),
@@ -103,6 +106,19 @@ async def test_an_end_that_can_be_read_in_two_ways_is_refused(
                 if re.findall(rb"HTTP/1\.. (\d+)", answer) != [b"400"] or b'"bad_request"' not in answer:
                     wrong[name, road] = answer
         assert not wrong
+    assert await read_topic(topic) == []
+
+
+async def test_a_version_that_is_not_spoken_here_is_refused_in_one_that_is(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
+) -> None:
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        for version in VERSIONS:
+            whole = framed(source_name, [b"Content-Length: %d" % SIZE], BODY, BODY)
+            answer = await say(port, whole.replace(b" HTTP/1.1", version.encode(), 1))
+            assert re.findall(rb"HTTP/\d\.\d \d+", answer) == [b"HTTP/1.0 400"], version
+            assert b'"bad_request"' in answer
     assert await read_topic(topic) == []
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -57,6 +57,27 @@ async def test_an_address_that_is_not_allowed_is_refused_before_its_signature_is
 async def test_headers_are_bounded(running: RunningIngress, source_name: str, head: bytes) -> None:
     start = b"POST /webhooks/%s HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n" % source_name.encode()
     assert await talk(running, start + head + b"\r\n{}") == (431, "headers_too_large")
+
+
+async def test_a_body_of_unknown_length_is_bounded_like_every_other(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Callable[[str], Awaitable[list[object]]]
+) -> None:
+    limit = 70_000
+    sources = {source_name: source(source_name, "stripe", max_body_bytes=limit)}
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        for size, expected in ((limit, 200), (limit + 1, 413)):
+            body = payment(size).ljust(size)
+
+            async def pieces(whole: bytes = body) -> AsyncIterator[bytes]:
+                for at in range(0, len(whole), 10_000):
+                    yield whole[at : at + 10_000]
+
+            headers = signing.stripe(body, now_ms() // 1000)
+            url = f"{running.url}/webhooks/{source_name}"
+            async with running.session.post(url, data=pieces(), headers=headers) as response:
+                assert response.status == expected
+                assert (await response.json()).get("code") == (None if expected == 200 else "body_too_large")
+    assert len(await read_topic(topic)) == 1
 
 
 async def test_who_dribbles_a_head_is_cut_off(running: RunningIngress) -> None:
