@@ -119,6 +119,9 @@ CONNECTIONS_REFUSED: Final = Counter(
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
+DISABLED_SAVE_FAILURES: Final = Counter(
+    "redrive_ingest_disabled_save_failures", "Times that the disabled sources could not be written to disk."
+)
 QUARANTINE_DROPPED: Final = Counter(
     "redrive_quarantine_dropped", "Deliveries that failed verification and that the limits kept out.", ["source"]
 )
@@ -219,6 +222,15 @@ def window_not_saved(error: BaseException) -> None:
         "the dedupe window could not be written; it goes on in memory: %s",
         describe(error),
         extra={"action": "save_window", "outcome": "retry", "code": "window_not_saved"},
+    )
+
+
+def disabled_not_saved(error: BaseException) -> None:
+    DISABLED_SAVE_FAILURES.inc()
+    log.error(
+        "the disabled sources could not be written; a restart knows them once it hears the log: %s",
+        describe(error),
+        extra={"action": "obey", "outcome": "failed", "code": "disabled_not_saved"},
     )
 
 

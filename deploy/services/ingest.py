@@ -32,6 +32,7 @@ from ingest.event_log import EventLog
 from ingest.gossip import Gossip
 from ingest.handler import Ingress
 from ingest.id_table import IdTable
+from ingest.last_heard import LastHeard
 from ingest.limits import Limits
 from ingest.log_tail import KafkaLogTail
 from ingest.producer import producer_factory
@@ -95,6 +96,7 @@ class _IngestService:
         limits = Limits(runtime.file.limits, table)
         self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
         self._control = Control(cluster)
+        self._last_heard = LastHeard(settings.data)
         self._broker = BrokerCheck(cluster)
         self._stop, self._reload, self._is_drained = stop_event(), reload_event(), asyncio.Event()
         server = create_server(self._ingress, limits, self._readiness)
@@ -125,6 +127,7 @@ class _IngestService:
     async def start(self) -> None:
         """Answer from the first moment. Until the log is there and its tail is read, deliveries go to the spool."""
         await self._open_spool()
+        self._ingress.disable(self._last_heard.read())
         settings = self._settings
         has_siblings = settings.ingest_workers > 1
         await listen(self._runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT", has_siblings)
@@ -153,7 +156,9 @@ class _IngestService:
         self._obey(await self._control.catch_up())
 
     def _obey(self, states: Mapping[str, SourceState]) -> None:
-        self._ingress.disable(in_state(states, "disabled"))
+        disabled = in_state(states, "disabled")
+        self._ingress.disable(disabled)
+        self._last_heard.write(disabled)
 
     async def _catch_up(self) -> None:
         if self._keeper is not None:

@@ -1,6 +1,7 @@
 """Invariants 1, 7 and 9 when a server goes away: pause, say so, skip nothing, dead-letter nothing."""
 
 import asyncio
+import json
 import signal
 import time
 from pathlib import Path
@@ -78,6 +79,28 @@ async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(
     finally:
         await connection.close()
     assert await spooled(installation) == 0
+
+
+async def test_a_disabled_source_stays_disabled_when_the_ingress_starts_without_its_broker(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, **SECRETS, INGEST_WORKERS="2")
+    try:
+        await installation.up()
+        await installation.redrive_json("sources", "disable", "stripe", "--reason", "the account was closed")
+        heard = tmp_path / ".redrive" / "disabled-sources.json"
+        await installation.until(lambda: heard.exists() and "stripe" in heard.read_text(), "the ingress has heard it")
+        kafka = installation.service("kafka")
+        kafka.suspend()
+        await installation.kill("ingest")
+        found = await installation.until_ready("ingest")
+        assert found["checks"]["broker"] is False
+        _, answers = await installation.redrive("send", "stripe", "--count", "20", "--json", expect=1)
+        assert json.loads(answers)["statuses"] == {"410": 20}
+        kafka.resume()
+        await installation.redrive_json("sources", "enable", "stripe")
+        await installation.until(lambda: "stripe" not in heard.read_text(), "the ingress has heard it")
+        await installation.redrive("send", "stripe", "--wait")
+    finally:
+        await installation.stop()
 
 
 async def spooled(installation: Installation) -> float:
