@@ -116,7 +116,7 @@ async def require_kafka(cluster: Cluster) -> None:
                 " see KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM"
             ) from error
         except (OSError, KafkaError, TimeoutError) as error:
-            reason = f"{host}:{port}: {error or type(error).__name__}"
+            reason = f"{host}:{port}: {str(error) or type(error).__name__}"
     raise Unavailable(
         f"Kafka does not answer at {reason};"
         f" if it runs, see whether its listener speaks {cluster.protocol} (KAFKA_SECURITY_PROTOCOL)"

@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from deploy.kafka import require_kafka
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.settings import Source
@@ -44,6 +45,8 @@ class Topics:
         self._client: AIOKafkaAdminClient = AIOKafkaAdminClient(**cluster.client_options())
 
     async def __aenter__(self) -> "Topics":
+        # The client asks a broker that hangs for most of a minute, and hides why.
+        await require_kafka(self._cluster)
         try:
             with self._answering():
                 await self._client.start()

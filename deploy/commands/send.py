@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -18,6 +19,7 @@ from schemas.errors import InvalidSelection, Misconfigured, Unavailable
 from schemas.settings import Source
 
 WAIT_SECONDS: Final = 60.0
+ASK_AGAIN_SECONDS: Final = 0.5
 
 
 def ingress_url(runtime: Runtime) -> str:
@@ -43,6 +45,22 @@ async def post(
     except (aiohttp.ClientError, TimeoutError) as error:
         reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
         raise Unavailable(f"the ingress does not answer at {url} (another one: --url): {reason}") from error
+
+
+async def until_on_the_log(
+    session: aiohttp.ClientSession, runtime: Runtime, source: Source, url: str, spooled: Sequence[Sample]
+) -> list[str]:
+    """Where samples are that the ingress spooled: once they are on the log, a copy is told it. Raises `Failed`."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    locations: list[str] = []
+    for sample in spooled:
+        while (location := (await post(session, runtime, source, url, sample))[1]) is None:
+            if time.monotonic() > deadline:
+                missing = len(spooled) - len(locations)
+                raise Failed(f"{missing} are still in the ingress' spool after {WAIT_SECONDS:.0f} s: does Kafka run?")
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        locations.append(location)
+    return locations
 
 
 async def wait_until_folded(connection: "asyncpg.Connection[asyncpg.Record]", locations: Sequence[str]) -> None:
@@ -87,7 +105,8 @@ def send(
     if as_json:
         print_json(result)
     else:
-        folded = ", their rows are there" if wait and result["accepted"] else ""
+        spooled = f", {result['spooled']} of them spooled" if result["spooled"] else ""
+        folded = spooled + (", their rows are there" if wait and result["accepted"] else "")
         out.print(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
         if result["accepted"] != result["sent"]:
             out.print(f"[red]{result['sent'] - result['accepted']} were refused[/]: {result['statuses']}")
@@ -98,6 +117,7 @@ def send(
 async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bool) -> dict[str, Any]:
     statuses: dict[int, int] = {}
     locations: list[str] = []
+    spooled: list[Sample] = []
     if runtime.settings.app_env == "production":
         await record_anew(runtime, "samples.send", source=source.name, count=count)
     timeout = aiohttp.ClientTimeout(total=30)
@@ -109,11 +129,21 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
                 statuses[status] = statuses.get(status, 0) + 1
                 if location:
                     locations.append(location)
+                elif status == HTTPStatus.OK:
+                    spooled.append(sample)
                 bar.advance(task)
-    if wait:
-        async with connected(runtime.settings) as connection:
-            await wait_until_folded(connection, locations)
-    return {"sent": count, "accepted": statuses.get(200, 0), "statuses": statuses, "records": locations}
+            if wait:
+                bar.update(task, description="waiting for the rows")
+                locations += await until_on_the_log(session, runtime, source, url, spooled)
+                async with connected(runtime.settings) as connection:
+                    await wait_until_folded(connection, locations)
+    return {
+        "sent": count,
+        "accepted": statuses.get(HTTPStatus.OK, 0),
+        "spooled": len(spooled),
+        "statuses": statuses,
+        "records": locations,
+    }
 
 
 COMMANDS: Final[Sequence[click.Command]] = (send,)

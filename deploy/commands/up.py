@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from dotenv import dotenv_values
 
 from deploy import migrate
 from deploy.cli import option, with_runtime
-from deploy.commands.send import post, wait_until_folded
+from deploy.commands.send import post, until_on_the_log, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
 from deploy.preflight import Lock, require_ports
@@ -240,8 +241,11 @@ async def _send_samples(runtime: Runtime, url: str) -> None:
         for source in runtime.sources.values():
             if source.provider.name in SAMPLES and source.secrets.values:
                 for sample in story(source, customer):
-                    _, location = await post(session, runtime, source, url, sample)
-                    locations += [location] if location else []
+                    status, location = await post(session, runtime, source, url, sample)
+                    if location:
+                        locations.append(location)
+                    elif status == HTTPStatus.OK:
+                        locations += await until_on_the_log(session, runtime, source, url, [sample])
     async with connected(runtime.settings) as connection:
         await wait_until_folded(connection, locations)
         counts = {

@@ -103,6 +103,27 @@ async def test_a_disabled_source_stays_disabled_when_the_ingress_starts_without_
         await installation.stop()
 
 
+async def test_who_waits_for_rows_waits_for_those_of_spooled_samples_too(installation: Installation) -> None:
+    kafka = installation.service("kafka")
+    kafka.suspend()
+    for command in ("check", "topics"):
+        _, error = await installation.redrive(command, "--json", expect=69)
+        assert "TimeoutError" in json.loads(error)["message"]
+    sending = asyncio.create_task(installation.redrive_json("send", "stripe", "--count", "4", "--wait"))
+    async with asyncio.timeout(60):
+        while await spooled(installation) < 4:
+            await asyncio.sleep(0.05)
+    assert not sending.done(), "no row can be there yet"
+    kafka.resume()
+    sent = await sending
+    assert (sent["accepted"], sent["spooled"], len(sent["records"])) == (4, 4, 4)
+    connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE source = 'stripe'") == 4
+    finally:
+        await connection.close()
+
+
 async def spooled(installation: Installation) -> float:
     return await installation.metric("ingest", "redrive_ingest_spool_records")
 
