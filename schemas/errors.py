@@ -25,7 +25,7 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
     "not_found": (404, "There is nothing here; deliveries go to /webhooks/{source}."),
     "unknown_source": (404, "No source of that name is configured."),
     "method_not_allowed": (405, "This source does not take that method."),
-    "request_timeout": (408, "The body did not arrive in time."),
+    "request_timeout": (408, "The request did not arrive whole in time."),
     "source_disabled": (410, "An operator disabled this source: nothing is stored until it is enabled again."),
     "address_not_allowed": (403, "This source takes deliveries from other addresses only."),
     "body_too_large": (413, "The body is larger than this source's limit."),

@@ -65,6 +65,8 @@ def create_console(
             return _problem(503, error.code, str(error))
         except asyncpg.DataError as error:
             return _problem(400, "invalid_selection", describe(error))
+        except asyncpg.ReadOnlySQLTransactionError:
+            return _problem(503, "database_unavailable", "Postgres takes no writes now: it is read-only.")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             return _problem(503, "database_unavailable", "Postgres does not answer.")
 

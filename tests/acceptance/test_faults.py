@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import psutil
 import pytest
@@ -218,6 +219,12 @@ async def test_a_database_that_takes_no_writes_is_waited_for(told: Told) -> None
     await connection.execute("SELECT pg_reload_conf()")
     await told.deliver(3)
     await installation.until_ready("processors", expect=False)
+    key = {"X-Admin-API-Key": installation.address("ADMIN_API_KEY")}
+    console = aiohttp.ClientSession(installation.url("console"), headers=key)
+    async with console as session, session.post("/api/proofs") as response:
+        problem = await response.json()
+    assert (problem["status"], problem["code"]) == (503, "database_unavailable")
+    assert "read-only" in problem["detail"]
     await connection.execute("SET default_transaction_read_only = off")
     await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
     await connection.execute("SELECT pg_reload_conf()")
