@@ -11,6 +11,7 @@ from aiohttp import web
 
 from deploy.control import Control, in_state
 from deploy.kafka import require_kafka
+from deploy.open_files import connections_within
 from deploy.service import (
     listen,
     read_again,
@@ -93,7 +94,8 @@ class _IngestService:
         self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
         self._storing.is_caught_up = lambda: table.is_complete
         self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms)
-        limits = Limits(runtime.file.limits, table)
+        given = runtime.file.limits
+        limits = Limits(given.model_copy(update={"connections": connections_within(given.connections)}), table)
         self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
         self._control = Control(cluster)
         self._last_heard = LastHeard(settings.data)

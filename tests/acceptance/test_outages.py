@@ -1,12 +1,15 @@
 """Invariants 1, 7 and 9 when a server goes away: pause, say so, skip nothing, dead-letter nothing."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
 from pathlib import Path
 
+import aiohttp
 import asyncpg
+import psutil
 
 from tests.support.processes import Installation
 from tests.support.provider import Provider
@@ -122,6 +125,28 @@ async def test_who_waits_for_rows_waits_for_those_of_spooled_samples_too(install
         assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE source = 'stripe'") == 4
     finally:
         await connection.close()
+
+
+async def test_idle_connections_do_not_take_the_files_that_the_spool_needs(installation: Installation) -> None:
+    assert installation.process is not None
+    # Who `up` starts from now on may open no more.
+    psutil.Process(installation.process.pid).rlimit(psutil.RLIMIT_NOFILE, (256, 400))
+    await installation.kill("ingest")
+    await installation.until_ready("ingest")
+    assert installation.service("ingest").rlimit(psutil.RLIMIT_NOFILE) == (400, 400)
+    provider = Provider(installation.ingest_url)
+    first, *others = write(Author(10, start=int(time.time()) - 200_000), 5).webhooks
+    kafka = installation.service("kafka")
+    kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+    async with kept as session, contextlib.AsyncExitStack() as idle:
+        assert await provider.post(session, first, int(time.time())) == 200
+        for _ in range(600):
+            _, writer = await asyncio.open_connection("127.0.0.1", installation.ports["ingest"])
+            idle.callback(writer.close)
+        kafka.suspend()
+        answers = [await provider.post(session, webhook, int(time.time())) for webhook in others]
+    assert answers == [200] * len(others), "the connection from before is served, and the spool has its file"
+    kafka.resume()
 
 
 async def spooled(installation: Installation) -> float:
