@@ -51,7 +51,9 @@ class Limits:
         """The address that calls: the peer's, or what proxies of ours say of it."""
         if not self.config.trusted_proxies or not _is_in(peer, self.config.trusted_proxies):
             return peer
-        for address in reversed([one.strip() for one in headers.get(FORWARDED_FOR, "").split(",") if one.strip()]):
+        # Some proxies append a line of their own to those of the caller: all of them are one list (RFC 9110, 5.3).
+        said = ",".join([value for name, value in headers.items() if name.lower() == FORWARDED_FOR])
+        for address in reversed([one.strip() for one in said.split(",") if one.strip()]):
             if not _is_in(address, self.config.trusted_proxies):
                 return address
         return peer

@@ -49,6 +49,20 @@ async def test_an_address_that_is_not_allowed_is_refused_before_its_signature_is
     assert (status, answer["code"]) == (403, "address_not_allowed")
 
 
+@pytest.mark.parametrize("caller", [b"192.0.2.7", b"198.51.100.7"])
+async def test_what_a_caller_says_of_itself_in_a_line_of_its_own_is_not_believed(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, caller: bytes
+) -> None:
+    """Some proxies append a line with the address that they see, and leave the caller's as it is."""
+    allowed = source(source_name, "stripe", allow_from=(ip_network("192.0.2.0/24"),))
+    proxies = LimitsConfig(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    async with run_ingress(stack, {source_name: allowed}, tmp_path, now_ms, limits=proxies) as running:
+        start = b"POST /webhooks/%s HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n" % source_name.encode()
+        lines = b"X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-For: %s\r\n" % caller
+        expected = (401, "signature_missing") if caller == b"192.0.2.7" else (403, "address_not_allowed")
+        assert await talk(running, start + lines + b"\r\n{}") == expected
+
+
 @pytest.mark.parametrize(
     "head",
     [b"".join(b"X-%d: a\r\n" % number for number in range(30)), b"X: " + b"a" * 9000 + b"\r\n"],
