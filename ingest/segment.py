@@ -100,13 +100,16 @@ class Segment:
         self._is_reported = True
         folder = self.path.parent / "damaged"
         folder.mkdir(exist_ok=True)
-        kept = folder / f"{self.path.stem}-{time.time_ns()}{self.path.suffix}"
-        try:
-            kept.hardlink_to(self.path)
-        except OSError:
-            # Not every volume has links.
-            shutil.copyfile(self.path, kept)
-        sync_folder(folder)
+        # A process before this one may have kept it already.
+        known = [one for one in folder.glob(f"{self.path.stem}-*") if one.samefile(self.path)]
+        kept = known[0] if known else folder / f"{self.path.stem}-{time.time_ns()}{self.path.suffix}"
+        if not known:
+            try:
+                kept.hardlink_to(self.path)
+            except OSError:
+                # Not every volume has links.
+                shutil.copyfile(self.path, kept)
+            sync_folder(folder)
         metrics.spool_damaged(str(kept), damaged)
 
 

@@ -66,7 +66,11 @@ class Spool:
                 segment.records += 1
                 self.topics.add(record.record.topic)
                 yield record
-            self._sealed.append(segment)
+            if segment.records:
+                self._sealed.append(segment)
+            else:
+                # Nothing of it has to go to the log; what was damaged of it is kept.
+                path.unlink()
         self._report()
 
     def _path(self, number: int) -> Path:

@@ -110,6 +110,26 @@ async def test_every_damaged_file_is_told_and_kept(tmp_path: Path) -> None:
         assert len(list((tmp_path / "damaged").iterdir())) == count
 
 
+async def test_restarts_keep_a_damaged_file_once(tmp_path: Path) -> None:
+    records = await written(tmp_path, 2)
+    garble(segment(tmp_path), FILE_HEAD_BYTES + 30)
+    for _ in range(3):
+        assert await reopened(tmp_path) == records[1:]
+        assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [0, 7, FILE_HEAD_BYTES, FILE_HEAD_BYTES + 50])
+async def test_a_file_of_which_nothing_is_left_takes_no_room(tmp_path: Path, size: int) -> None:
+    await written(tmp_path, 1)
+    path = segment(tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    for _ in range(2):
+        spool, records = opened(tmp_path)
+        assert (records, spool.size, list(tmp_path.glob("segment-*.spool"))) == ([], 0, [])
+        assert len(list(tmp_path.glob("damaged/*"))) == (size not in (0, FILE_HEAD_BYTES))
+        await spool.stop()
+
+
 async def test_no_body_can_hold_a_record_of_its_own(tmp_path: Path) -> None:
     """Invariant 3: a sender chooses its body, and the search behind a damaged record goes through it."""
     forged, _ = opened(tmp_path / "forgery")
