@@ -55,6 +55,9 @@ async def listen(runner: web.BaseRunner, host: str, port: int, variable: str, ha
     return int(runner.addresses[0][1])
 
 
+TELL_SECONDS: Final = 30.0
+"""Who waits for a dependency without end says so as often."""
+
 YOUNG_OF_READERS: Final = 500_000
 """Who reads the log holds some ten thousand records at once, each of a dozen objects: with the lots of other services,
 a fifth of the time went into looking at them again and again."""
@@ -150,13 +153,20 @@ async def wait_for_signal(stop: asyncio.Event, reload: asyncio.Event) -> bool:
 
 
 async def wait_for(connect: Callable[[], Awaitable[None]], seconds: float, stop: asyncio.Event) -> None:
-    """Try until it works. Raises the last `Unavailable` after `seconds`; returns early when asked to stop."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    """Try until it works, and say now and then why it does not. Raises the last `Unavailable` after `seconds`; returns
+    early when asked to stop.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, next_line = clock() + seconds, clock()
     while not stop.is_set():
         try:
             await connect()
             return
-        except Unavailable:
-            if asyncio.get_running_loop().time() > deadline:
+        except Unavailable as error:
+            now = clock()
+            if now > deadline:
                 raise
+            if now >= next_line:
+                next_line = now + TELL_SECONDS
+                log.warning("waiting: %s", error, extra={"action": "start", "outcome": "retry", "code": error.code})
             await asyncio.sleep(0.5)
