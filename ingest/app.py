@@ -1,6 +1,7 @@
 """The ingress as a server: aiohttp's low-level server, without router and middlewares, in front of `Ingress`."""
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -52,7 +53,11 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
             return _refuse_version(request)
         path = request.raw_path
         if path.startswith(PREFIX):
-            return (await ingress.answer(request)).response()
+            answer = await ingress.answer(request)
+            if answer.status == HTTPStatus.REQUEST_TIMEOUT:
+                # aiohttp would give the rest of the body another ten seconds, and the connection with it.
+                request.protocol._lingering_time = 0.0
+            return answer.response()
         path = path.partition("?")[0]
         if path not in PAGES:
             return responses.problem("not_found").response()

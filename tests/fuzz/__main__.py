@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fuzz.targets import CORPUS, MAX_BYTES, TARGETS
@@ -51,6 +52,8 @@ def fuzz(name: str, runs: int, seed: int) -> tuple[int, str | None]:
 
 
 def main() -> None:
+    if find_spec("atheris") is None:
+        sys.exit("atheris is missing: `make fuzz` installs it")
     runs, seed = int(os.environ.get("FUZZ_RUNS", "100000")), int(os.environ.get("FUZZ_SEED", "1"))
     names = sys.argv[1:] or list(TARGETS)
     total, crashed = 0, []

@@ -98,6 +98,22 @@ async def test_who_dribbles_a_head_is_cut_off(running: RunningIngress) -> None:
     assert await talk(running, b"POST /webhooks/stripe HTTP/1.1\r\nHos") == (408, "request_timeout")
 
 
+async def test_who_dribbles_a_body_is_cut_off(stack: Stack, topic: str, source_name: str, tmp_path: Path) -> None:
+    limits = LimitsConfig(body_seconds=0.3)
+    async with run_ingress(
+        stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms, limits=limits
+    ) as found:
+        host, _, port = found.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /webhooks/%s HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{" % source_name.encode())
+        # To its end: who was too slow gets no more time, and keeps no connection.
+        async with asyncio.timeout(7):
+            answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"request_timeout"' in answer
+
+
 async def test_a_connection_too_many_is_told_and_the_others_go_on(running: RunningIngress, source_name: str) -> None:
     host, _, port = running.url.removeprefix("http://").partition(":")
     # The session's own is the fourth.
