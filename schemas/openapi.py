@@ -10,6 +10,8 @@ from pydantic.json_schema import models_json_schema
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _REFERENCE: Final = "#/components/schemas/{model}"
+_PASSING: Final = (429, 503)
+_RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds, where that is known.", "schema": {"type": "integer"}}}
 
 Problems = Mapping[str, tuple[int, str]]
 """A table of `schemas.errors`: code -> (status, what it means)."""
@@ -160,6 +162,7 @@ def _problem(status: int, codes: list[str], table: Problems, known: dict[str, An
     return {
         "description": "\n\n".join([*said, *meanings]) or HTTPStatus(status).phrase,
         "content": {**(known["content"] if known else {}), PROBLEM_TYPE: {"schema": schema}},
+        **({"headers": _RETRY_AFTER} if status in _PASSING else {}),
     }
 
 

@@ -44,7 +44,9 @@ async def post(
             return response.status, response.headers.get("Redrive-Record")
     except (aiohttp.ClientError, TimeoutError) as error:
         reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-        raise Unavailable(f"the ingress does not answer at {url} (another one: --url): {reason}") from error
+        raise Unavailable(
+            f"the ingress does not answer at {url} (another one: --url, or INGEST_PORT in .env): {reason}"
+        ) from error
 
 
 async def until_on_the_log(

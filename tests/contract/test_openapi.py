@@ -68,3 +68,10 @@ def test_every_problem_is_of_the_taxonomy(
 ) -> None:
     found = set(problems(document))
     assert found == {(status, code) for code, (status, _) in table.items() if code not in elsewhere}
+
+
+def test_what_passes_says_when_to_come_again() -> None:
+    for answers in (method["responses"] for path in INGRESS["paths"].values() for method in path.values()):
+        told = {status for status, answer in answers.items() if "Retry-After" in answer.get("headers", {})}
+        refused = {status for status, answer in answers.items() if "application/problem+json" in answer["content"]}
+        assert told == {"429", "503"} & refused
