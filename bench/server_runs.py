@@ -12,7 +12,7 @@ from bench.requests import RequestFile, write_requests
 from bench.results import Sample
 from bench.stack import TOPIC, Stack, say
 from bench.subject import Subject, environment, running, wait_until_ready
-from deploy.local import free_port
+from deploy.local import free_ports
 from schemas.errors import Unavailable
 
 MAX_PER_SECOND: Final = 40_000
@@ -89,7 +89,7 @@ class _Run:
     async def measure(self, server: Server) -> Sample:
         if server.appends:
             await self._stack.fresh_topic()
-        port = free_port()
+        (port,) = free_ports(1)
         env = {
             **environment(self._stack, "server"),
             "INGEST_HOST": "127.0.0.1",

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -36,6 +37,9 @@ MIN_FREE_BYTES: Final = 1024**3
 START_SECONDS: Final = 90.0
 _UNIX_PATH_LIMIT: Final = 90
 _MARKER: Final = "kafka-port"
+_PORTS: Final = range(20_000, 32_000)
+"""Below those of outgoing connections, which could take one between the choice and the start."""
+
 Announce = Callable[[str], None]
 
 
@@ -45,16 +49,19 @@ def require_space(data: Path) -> None:
         raise Unavailable(f"{data.resolve()} has {free // 2**20} MiB free; the embedded stack needs 1 GiB")
 
 
-def free_port(preferred: int | None = None) -> int:
-    """`preferred` where it can be bound on loopback, else any."""
-    for port in (preferred or 0, 0):
+def free_ports(count: int, preferred: int | None = None) -> list[int]:
+    """Different ports that can be bound on loopback; `preferred` is the first of them, where it can."""
+    found: list[int] = []
+    for port in dict.fromkeys([*([preferred] if preferred else []), *random.sample(_PORTS, 1000)]):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+        found.append(port)
+        if len(found) == count:
+            return found
     raise Unavailable("no free port on 127.0.0.1")
 
 
@@ -72,11 +79,11 @@ class EmbeddedKafka:
         java, class_path = await asyncio.to_thread(kafka_class_path)
         self._folder.mkdir(parents=True, exist_ok=True)
         marker = self._folder / _MARKER
-        port = free_port(int(marker.read_text()) if marker.exists() else None)
+        port, controller_port = free_ports(2, int(marker.read_text()) if marker.exists() else None)
         marker.write_text(str(port))
         self.bootstrap_servers = f"127.0.0.1:{port}"
         properties = self._folder / "server.properties"
-        settings = self._settings(port, free_port())
+        settings = self._settings(port, controller_port)
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self._folder / "log" / "meta.properties").exists():
             await asyncio.to_thread(self._format, java, class_path, properties)
@@ -122,7 +129,7 @@ class EmbeddedKafka:
         argv = [str(java), "-cp", class_path, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
         done = subprocess.run([*argv, *self._first_users()], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Unavailable(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise Unavailable(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[:500]}")
 
     async def _wait(self) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS

@@ -11,7 +11,7 @@ from bench.requests import RequestFile, write_requests
 from bench.results import Comparison, Findings, Sample
 from bench.stack import SOURCE, Stack, say
 from bench.subject import SECRET, environment, module, running, wait_until_ready
-from deploy.local import free_port
+from deploy.local import free_ports
 from schemas.errors import Unavailable
 from schemas.providers import PROVIDERS
 from schemas.topics import topic_of
@@ -92,7 +92,7 @@ def _configuration(flood: Flood) -> str:
 async def _run(stack: Stack, flood: Flood, number: int, options: Options, requests: RequestFile) -> Sample:
     await stack.fresh_topic()
     await stack.fresh_topic(topic_of(OTHER))
-    port, config = free_port(), stack.folder / "flood.toml"
+    (port,), config = free_ports(1), stack.folder / "flood.toml"
     config.write_text(_configuration(flood))
     env = {
         **environment(stack, "flood"),

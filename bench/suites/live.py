@@ -17,7 +17,7 @@ from bench.paced import post_paced
 from bench.results import Findings, Sample
 from bench.stack import SOURCE, TOPIC, Stack, say
 from bench.subject import environment, module, running, wait_until_ready
-from deploy.local import free_port
+from deploy.local import free_ports
 from schemas.errors import Unavailable
 
 ALONE: Final = "live traffic alone"
@@ -57,7 +57,7 @@ async def measure(stack: Stack, options: Options) -> Findings:
 async def _round(stack: Stack, number: int, options: Options, events: int) -> list[Sample]:
     await stack.fresh_topic()
     await fill_topic(stack.servers, events)
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     env = {
         **environment(stack, "live"),
         "DATABASE_URL": await stack.fresh_database(_DATABASE),

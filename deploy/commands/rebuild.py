@@ -179,6 +179,12 @@ def _print(found: dict[str, Any], differs: Diff | None) -> None:
     if differs is not None:
         out.print()
         print_diff(differs)
+    number = found.get("generation")
+    if number not in (None, found.get("live")):
+        out.print(
+            f"\nlive with `redrive rebuild --apply --generation {number}`, gone with `redrive rebuild drop {number}`;"
+            " until then the console folds into it what arrives"
+        )
 
 
 @rebuild.command("list")

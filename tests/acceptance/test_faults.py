@@ -19,12 +19,12 @@ import asyncpg
 import psutil
 import pytest
 
-from deploy.local import EmbeddedPostgres
+from deploy.local import EmbeddedPostgres, free_ports
 from tests.soak.census import by_role
 from tests.support.brokers import Brokers, cluster
 from tests.support.disks import small_disk
 from tests.support.network import Proxy, proxy
-from tests.support.processes import Installation, free_ports
+from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, Webhook, write

@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 
+from deploy.local import free_ports
 from deploy.topics import Topics
 from schemas.cluster import Cluster
-from tests.support.processes import Installation, free_ports
+from tests.support.processes import Installation
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/replay-to-your-laptop.md").read_text()
 FILES = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE))

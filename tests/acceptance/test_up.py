@@ -45,6 +45,7 @@ async def test_up_ends_with_sample_rows_stops_cleanly_and_finds_its_data_again(t
         assert "20 of 20 accepted" in said["send"]
         assert '"verdict": "equal"' in said["prove"]
         assert "no read model differs" in said["rebuild"]
+        assert "redrive rebuild drop 2" in said["rebuild"]
         assert "trying it" in said["audit"]
     finally:
         await installation.stop()

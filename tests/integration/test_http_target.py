@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from deploy.local import free_port
+from deploy.local import free_ports
 from replay.ports import Taken
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
@@ -80,8 +80,8 @@ async def test_every_record_arrives_once_with_its_bytes_and_several_at_once() ->
 
 async def test_nothing_of_ours_is_told_but_what_the_record_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy, no credentials of the environment, no cookie that was set before."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
     seen: list[dict[str, str]] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -272,7 +272,7 @@ async def test_nobody_there_is_no_fault_of_the_records() -> None:
 
 async def test_a_record_that_can_not_be_a_request_is_not_tried() -> None:
     bad = FakeRecord("webhooks.stripe", 0, 9, 0, None, b"x")
-    async with endpoint(f"http://127.0.0.1:{free_port()}/") as target:
+    async with endpoint(f"http://127.0.0.1:{free_ports(1)[0]}/") as target:
         (taken,) = await target.take([bad])
     assert (taken.outcome, taken.attempts) == ("failed", 0)
 

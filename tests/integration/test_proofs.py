@@ -134,6 +134,6 @@ async def test_a_proof_whose_process_was_killed_is_not_running_for_ever(database
 
     async def closed() -> bool:
         (found,) = await list_proofs(connection, 10)
-        return (found["state"], found["error"][:11]) == ("failed", "interrupted")
+        return (found["state"], (found["error"] or "")[:11]) == ("failed", "interrupted")
 
     await until(closed, "the server drops the lock")

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
 from deploy.folding import LiveFolding
-from deploy.local import free_port
+from deploy.local import free_ports
 from deploy.replaying import jobs
 from deploy.services.console import create_app
 from deploy.targets import require_target
@@ -80,7 +80,7 @@ async def test_an_endpoint_gets_every_record_and_the_outcome_of_each_is_noted(
 async def test_a_replay_waits_for_an_endpoint_that_is_away_and_says_so(
     runtime: Runtime, stack: Stack, folded_topic: str, connection: Any
 ) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     target = await require_target(runtime, HttpTarget(f"http://127.0.0.1:{port}/", concurrency=1))
     replay = await put(stack, connection, everything(folded_topic), target=target)
     running = asyncio.create_task(jobs(lambda: runtime).take(replay))

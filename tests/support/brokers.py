@@ -11,10 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.kafka_jars import kafka_class_path
-from deploy.local import EmbeddedPostgres
+from deploy.local import EmbeddedPostgres, free_ports
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
-from tests.support.processes import free_ports
 
 START_SECONDS = 90.0
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import aiohttp
 
+from deploy.local import free_ports
 from replay.api.operations import Operations
 from tests.conftest import Stack
 from tests.support import signing
-from tests.support.processes import READY_SECONDS, free_ports
+from tests.support.processes import READY_SECONDS
 
 KEY = {"X-Admin-API-Key": "admin"}
 Call = Callable[..., Awaitable[tuple[int, Any]]]

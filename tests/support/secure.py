@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jgo
 
-from deploy.local import DATABASE, EmbeddedKafka, EmbeddedPostgres, free_port
+from deploy.local import DATABASE, EmbeddedKafka, EmbeddedPostgres, free_ports
 from tests.support.certificates import Authority
 
 _BINARIES = "io.zonky.test.postgres:embedded-postgres-binaries-linux"
@@ -29,7 +29,8 @@ class SecureKafka(EmbeddedKafka):
         self._ca = authority.ca
         certificate, _ = authority.sign("kafka", (HOST,))
         self._keystore = certificate.with_name("kafka.both.pem")
-        self.addresses = {protocol: f"{HOST}:{free_port()}" for protocol in PROTOCOLS}
+        ports = free_ports(len(PROTOCOLS))
+        self.addresses = {protocol: f"{HOST}:{port}" for protocol, port in zip(PROTOCOLS, ports, strict=True)}
 
     def _settings(self, port: int, controller_port: int) -> dict[str, str]:
         found = super()._settings(port, controller_port)
@@ -70,7 +71,7 @@ class SecurePostgres(EmbeddedPostgres):
         self._bin = folder / "postgres-programs" / "bin"
         self._files = folder / "postgres-tls"
         self._certificate, self._key = authority.sign("postgres", (HOST,))
-        self._port = free_port()
+        (self._port,) = free_ports(1)
 
     def _programs(self) -> Path:
         """The PostgreSQL that comes with the extra `[embedded]` was built without TLS."""
