@@ -17,6 +17,14 @@ SESSION: Final = "pg_temp"
 """What is there is seen by one connection, and gone with it. Postgres lets every role make tables and views there."""
 
 _VIEW: Final = "CREATE OR REPLACE VIEW :views."
+_GONE: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL"
+_REFUSALS: Final = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.DataError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.DependentObjectsStillExistError,
+)
+"""What Postgres says of SQL that can't work, however often it is run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +85,14 @@ async def _run_declared(connection: Connection, entry: str, sql: str, facts: str
     if not sql:
         return
     try:
-        # Nothing but comments is no statement, and the driver has no answer to that.
-        await connection.execute(_placed(sql, facts, views) + "\n; SELECT 1")
-    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.FeatureNotSupportedError) as error:
+        async with connection.transaction():
+            # Nothing but comments is no statement, and the driver has no answer to that.
+            await connection.execute(_placed(sql, facts, views) + "\n; SELECT 1")
+            gone = await connection.fetch(_GONE, [f"{_place(facts)}{table.name}" for table in TABLES])
+            if gone:
+                named = ", ".join(row["name"] for row in gone)
+                raise Misconfigured(f"read_models.{entry} of redrive.toml: it takes {named} away")
+    except _REFUSALS as error:
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise
         raise Misconfigured(f"read_models.{entry} of redrive.toml: Postgres refuses it: {error}") from error
