@@ -7,6 +7,7 @@ record can come late but not twice; the delivery that waited for it may meanwhil
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from typing import Final, cast
 
@@ -21,6 +22,9 @@ from schemas.errors import RedriveError, Unavailable
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 STOP_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 2.0
+"""Between two looks for a missing topic: each is a line in the client's log."""
+
 LANES: Final = 2
 """Batches of a topic that may be on their way: one at the broker, and one at hand for when it answers."""
 
@@ -58,6 +62,7 @@ class EventLog:
         self._waiting: dict[str, dict[Batch, None]] = {}
         self._pending_bytes: dict[str, int] = {}
         self._renewal: asyncio.Task[None] | None = None
+        self._look_at = 0.0
 
     async def start(self) -> None:
         """Raises `Unavailable` while no broker answers."""
@@ -135,6 +140,7 @@ class EventLog:
         if not self.is_taking(topic):
             raise Unavailable("the log is not taking appends")
         producer = cast(AIOKafkaProducer, self._producer)
+        await self._look_for(topic, producer)
         batch = Batch(producer.create_batch(), topic, self._next_partition(topic))
         count = sum(1 for _ in takewhile(batch.put, records))
         if not count:
@@ -153,6 +159,15 @@ class EventLog:
         if metadata.offset < 0:
             raise Unavailable("the broker does not say where the batch is")
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
+
+    async def _look_for(self, topic: str, producer: AIOKafkaProducer) -> None:
+        """A topic that was missing may be there by now: the client would hear of it within half a minute."""
+        now = time.monotonic()
+        if now >= self._look_at and not producer.client.cluster.partitions_for_topic(topic):
+            self._look_at = now + LOOK_SECONDS
+            # A client that is stopped meanwhile never answers.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(producer.client.force_metadata_update(), LOOK_SECONDS)
 
     def _open_batch(self, topic: str) -> Batch:
         """On the next partition: order is not needed, so full batches beat a hash of the key."""
