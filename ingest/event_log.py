@@ -137,10 +137,11 @@ class EventLog:
 
         For what has time: it never shares a batch with what somebody waits for. Raises `Unavailable`, `Refused`.
         """
+        # Before the producer is taken: it may be renewed while we look.
+        await self._look_for(topic)
         if not self.is_taking(topic):
             raise Unavailable("the log is not taking appends")
         producer = cast(AIOKafkaProducer, self._producer)
-        await self._look_for(topic, producer)
         batch = Batch(producer.create_batch(), topic, self._next_partition(topic))
         count = sum(1 for _ in takewhile(batch.put, records))
         if not count:
@@ -160,10 +161,10 @@ class EventLog:
             raise Unavailable("the broker does not say where the batch is")
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
 
-    async def _look_for(self, topic: str, producer: AIOKafkaProducer) -> None:
+    async def _look_for(self, topic: str) -> None:
         """A topic that was missing may be there by now: the client would hear of it within half a minute."""
-        now = time.monotonic()
-        if now >= self._look_at and not producer.client.cluster.partitions_for_topic(topic):
+        producer, now = self._producer, time.monotonic()
+        if producer is not None and now >= self._look_at and not producer.client.cluster.partitions_for_topic(topic):
             self._look_at = now + LOOK_SECONDS
             # A client that is stopped meanwhile never answers.
             with suppress(TimeoutError):

@@ -123,7 +123,7 @@ async def _answer_failures(request: web.Request, handler: Handler) -> web.Stream
         return await handler(request)
     except web.HTTPException:
         raise
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - the outermost of a request
         metrics.request_failed(request.method)
         return _problem(500, "internal_error", "An error of ours; the console's log says more.")
 
