@@ -65,6 +65,15 @@ def free_ports(count: int, preferred: int | None = None) -> list[int]:
     raise Unavailable("no free port on 127.0.0.1")
 
 
+def embedded_addresses(data: Path) -> dict[str, str]:
+    """Variable -> address of the embedded servers that ran on this data folder before; what never ran is left out."""
+    kafka, postgres = data / "kafka" / _MARKER, data / "postgres"
+    found = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka.read_text()}"} if kafka.exists() else {}
+    if postgres.exists():
+        found["DATABASE_URL"] = EmbeddedPostgres(postgres, postgres, print).url()
+    return found
+
+
 class EmbeddedKafka:
     """One broker that is its own controller, on loopback, with its log under `folder`."""
 

@@ -20,7 +20,7 @@ from deploy import migrate
 from deploy.cli import option, with_runtime
 from deploy.commands.send import post, until_on_the_log, wait_until_folded
 from deploy.development import development_secrets, new_key
-from deploy.local import EmbeddedKafka, EmbeddedPostgres, postgres_programs, require_space
+from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
 from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
@@ -126,10 +126,10 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
 @asynccontextmanager
 async def _backends(data: Path, stop: asyncio.Event) -> AsyncIterator[dict[str, str]]:
     """Addresses of Kafka and Postgres: those that are set, else embedded ones for as long as the context lasts."""
-    given, generated = given_environment(), _generated(data)
+    given, embedded = given_environment(), embedded_addresses(data)
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     # A shell that sourced the generated file must not turn its addresses into servers of somebody else's.
-    found = {name: given[name] for name in names if name in given and given[name] != generated.get(name)}
+    found = {name: given[name] for name in names if name in given and given[name] != embedded.get(name)}
     if len(found) == len(names):
         _step("using the Kafka and Postgres that are set")
         yield found

@@ -1,11 +1,13 @@
 """`.redrive/env` keeps what was generated, whatever shell `redrive up` is started from next."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
-from deploy.commands.up import _write_env
+from deploy.commands.up import _backends, _write_env
+from deploy.local import EmbeddedPostgres, embedded_addresses
 from deploy.wiring import generated_env
 from schemas.settings import VARIABLES, Settings
 
@@ -41,3 +43,23 @@ def test_a_secret_of_the_user_is_not_written_into_it(folder: Path, monkeypatch: 
     monkeypatch.setenv("TELNYX_PUBLIC_KEY", "of the user")
     given = {"STRIPE_WEBHOOK_SECRET", "TELNYX_PUBLIC_KEY", "TELNYX_PRIVATE_KEY"}
     assert write(folder) == {name: value for name, value in first.items() if name not in given}
+
+
+async def test_servers_that_are_set_stay_the_ones_that_are_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at the second start, when `.redrive/env` names them as well."""
+    for name, value in ADDRESSES.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        async with _backends(folder, asyncio.Event()) as addresses:
+            assert addresses == ADDRESSES
+        write(folder)
+
+
+def test_a_shell_that_sourced_the_embedded_addresses_names_no_servers_of_its_own(folder: Path) -> None:
+    assert embedded_addresses(folder) == {}
+    (folder / "kafka").mkdir()
+    (folder / "kafka" / "kafka-port").write_text("20001")
+    (folder / "postgres").mkdir()
+    found = embedded_addresses(folder)
+    assert found["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:20001"
+    assert found["DATABASE_URL"] == EmbeddedPostgres(folder / "postgres", folder / "log", print).url()
