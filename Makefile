@@ -6,11 +6,14 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 # Each has a Kafka and a Postgres of its own, and most tests wait more than they work.
 TEST_PROCESSES ?= 3
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(TEST_OPTIONS)
+# Tests start hundreds of interpreters: none of them is to compile the same modules again.
+export PYTHONDONTWRITEBYTECODE :=
 PEERS_STAMP := $(PEERS)/.installed
 PEERS_INGRESS := build/peers/ingress
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-peers fuzz simulate soak down clean
+.PHONY: help up test test-all check fmt bench bench-peers fuzz simulate soak down clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,8 +32,11 @@ $(STAMP): pyproject.toml | $(VENV)/bin/python
 up: $(STAMP) ## Start Kafka, Postgres and all services here; Ctrl-C stops them
 	@exec $(BIN)/redrive up
 
-test: check ## Run every test, on a real Kafka and Postgres that it starts itself
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+test: check ## Hold every invariant, on a real Kafka and Postgres that it starts itself
+	$(PYTEST) -m 'not thorough'
+
+test-all: check ## The same and what takes long: kills, clocks, three brokers, many seeds, long stories
+	TEST_THOROUGH=1 $(PYTEST)
 
 check: $(STAMP) ## Lint, types, import rules, vulnerable dependencies
 	$(BIN)/ruff format --check --quiet .

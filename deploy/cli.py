@@ -106,7 +106,8 @@ def redrive() -> None:
     """
 
 
-def _commands() -> None:
+def load_commands() -> None:
+    """Register every command; its module is imported only now."""
     from deploy.commands import (
         audit,
         check,
@@ -136,7 +137,7 @@ def main() -> None:
     """Run what the arguments say."""
     # The client reports every try to connect; a command says it once, and what to do.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    _commands()
+    load_commands()
     with exit_codes():
         redrive.main(standalone_mode=False)
 

@@ -5,8 +5,11 @@ Nothing here is a mock. A service that can't start is a failure, never a skip.
 
 import itertools
 import logging
+import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from string import ascii_lowercase
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from hypothesis import HealthCheck, settings
 
 from deploy import migrate
@@ -22,19 +26,81 @@ from deploy.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from schemas.topics import LOG_CONFIG, SIDE_CONFIG, source_of
+from tests.support.forks import die_with
+from tests.support.processes import last_lines
+from tests.support.waiting import WAIT_SECONDS, until
 
 settings.register_profile(
     "redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("redrive")
 
+# A test that hangs in spite of its own limits ends with a traceback, and the run goes on.
+os.environ.setdefault("PYTEST_TIMEOUT", f"{4 * WAIT_SECONDS:g}")
+# Most of what a broker of a test would compile well it runs once; and what it measures of itself nobody reads.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData")
+
 # Tests stop brokers on purpose; the client's reports of it would bury what matters.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TEMPLATE = "redrive_template"
+RUN_FOLDER = pytest.StashKey[Path]()
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A run has a folder of its own, and leaves no process: workers die with it, and what they started dies with them.
+
+    pytest's own folder is one for all runs of a user, and each run closes it to the user that Postgres runs as.
+    """
+    if hasattr(config, "workerinput"):
+        die_with(os.getppid())
+    elif config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="redrive-tests-")
+        config.stash[RUN_FOLDER] = Path(config.option.basetemp)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What a run wrote is only of use where something failed."""
+    folder = session.config.stash.get(RUN_FOLDER, None)
+    if folder is not None and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure that pytest can't show is one failure, and not the end of the run. Each shows the services' logs."""
+    try:
+        report = yield
+    except Exception as error:
+        cause = call.excinfo.exconly() if call.excinfo else "no exception"
+        text = f"{cause}\n(its traceback can't be shown: {error!r})"
+        report = pytest.TestReport(
+            item.nodeid,
+            item.location,
+            {item.name: 1},
+            "failed",
+            text,
+            "call" if call.when == "collect" else call.when,
+            (),
+            call.duration,
+            call.start,
+            call.stop,
+        )
+    if report.failed:
+        report.sections += last_lines().items()
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Sockets too: whatever a killed run leaves is in its own temporary folder."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.getbasetemp())
 
 
 @dataclass
@@ -68,6 +134,27 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     finally:
         await kafka.stop()
         await postgres.stop()
+
+
+async def fresh_topics(stack: Stack) -> None:
+    """The broker as it was when the run began: the topics that are no source's, and no record."""
+    client = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await client.start()
+    try:
+
+        async def ours() -> list[str]:
+            return [name for name in await client.list_topics() if not name.startswith("__")]
+
+        await client.delete_topics(await ours())
+
+        async def are_gone() -> bool:
+            return not await ours()
+
+        await until(are_gone, "the topics are gone")
+    finally:
+        await client.close()
+    async with Topics(stack.cluster) as topics:
+        await topics.create(SIDE_CONFIG, partitions=2, replication=1)
 
 
 async def _spare_the_disk(postgres: EmbeddedPostgres) -> None:

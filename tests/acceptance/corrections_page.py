@@ -14,6 +14,7 @@ import asyncpg
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.records import stripe_event
+from tests.support.waiting import limit
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/correct-a-balance-or-an-account.md").read_text()
 LOOK, GIVE, TAKE, UNFREEZE, ACTIVATE, AUDIT, SHOW = (
@@ -56,7 +57,7 @@ class _Rows:
         return tuple(await self._connection.fetchrow(sql) or ())
 
     async def until(self, balance: int, account: tuple[Any, ...]) -> None:
-        async with asyncio.timeout(60):
+        async with limit("the corrected balance and account"):
             while (await self.credits(), await self.account()) != (balance, account):
                 await asyncio.sleep(0.05)
 

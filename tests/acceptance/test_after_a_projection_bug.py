@@ -10,9 +10,13 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import pytest
 
 from tests.support import signing
 from tests.support.processes import Installation
+from tests.support.waiting import limit
+
+pytestmark = pytest.mark.thorough
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/after-a-projection-bug.md").read_text()
 COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ redrive (.+)$", PAGE, re.MULTILINE)]
@@ -87,7 +91,7 @@ class Readers:
 
 
 async def until_orders(installation: Installation, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with limit("the orders of the page"):
         while len(await Readers(installation).orders()) < count:
             await asyncio.sleep(0.1)
 
@@ -98,10 +102,10 @@ async def warnings(installation: Installation, *command: str) -> list[str]:
     return [text for text in found if "PUBLIC_URL" not in text]
 
 
-async def test_the_page(tmp_path: Path) -> None:
+async def test_the_page(tmp_path: Path, servers: dict[str, str]) -> None:
     for name, text in (("redrive.toml", TOML), ("shop.py", SHOP), ("indexes.sql", INDEXES), ("more-views.sql", VIEWS)):
         (tmp_path / name).write_text(text)
-    installation = Installation(tmp_path, **signing.SECRETS)
+    installation = Installation(tmp_path, **servers, **signing.SECRETS)
     readers = Readers(installation)
     wrong, right = {"o1": 12, "o2": 12}, {"o1": 1200, "o2": 1200}
     try:

@@ -20,6 +20,9 @@ from tests.support.records import payment
 from tests.support.story import Author, write
 from tests.support.tables import assert_tables_are_the_story, until_folded
 
+pytestmark = pytest.mark.thorough
+
+
 DAY = 86_400.0
 JUMP_SECONDS = 0.05
 FARTHEST = TOLERANCE_SECONDS - 60.0

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import random
 import signal
-import sys
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import pytest
 
 from deploy.local import EmbeddedPostgres, free_ports
 from tests.soak.census import by_role
+from tests.support import forks
 from tests.support.brokers import Brokers, cluster
 from tests.support.disks import small_disk
 from tests.support.network import Proxy, proxy
@@ -29,6 +30,10 @@ from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, Webhook, write
 from tests.support.tables import assert_tables_are_the_story, until_folded
+from tests.support.waiting import limit, within
+
+pytestmark = pytest.mark.thorough
+
 
 KILLS = 4
 
@@ -67,7 +72,7 @@ class Told:
 
 async def connected(installation: Installation) -> "asyncpg.Connection[asyncpg.Record]":
     """While a server comes back, it takes a moment."""
-    async with asyncio.timeout(60):
+    async with limit("Postgres lets us in"):
         while True:
             with contextlib.suppress(OSError, asyncpg.PostgresError):
                 return await asyncpg.connect(installation.address("DATABASE_URL"), timeout=5)
@@ -151,7 +156,7 @@ async def test_connections_that_break_again_and_again_lose_nothing(network: Netw
             seen = between.carried
             between.cut()
             between.heal()
-            async with asyncio.timeout(60):
+            async with limit("traffic after the cut"):
                 while between.carried < seen + 5 and not sending.done():
                     await asyncio.sleep(0.02)
     await sending
@@ -186,22 +191,22 @@ async def test_a_storm_of_rebalances_folds_everything_once(network: Network) -> 
 
 
 @asynccontextmanager
-async def another_processor(installation: Installation) -> AsyncIterator[asyncio.subprocess.Process]:
+async def another_processor(installation: Installation) -> AsyncIterator[forks.Process]:
     (port,) = free_ports(1)
     installation.ports["another"] = port
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy", "processors"),
+    process = await forks.redrive(
+        "processors",
         cwd=installation.folder,
         env={**installation.environment, "PROCESSORS_PORT": str(port)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
     )
     try:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        await asyncio.wait_for(process.wait(), 60)
+        await within(process.wait(), "the other processors stop")
 
 
 @pytest.fixture(scope="module")

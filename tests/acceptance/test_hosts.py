@@ -26,6 +26,7 @@ from schemas.topics import SIDE_CONFIG, WINDOW
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.records import payment
+from tests.support.waiting import WAIT_SECONDS, limit
 
 TOPIC: Final = "webhooks.stripe"
 IDS: Final = "redrive_ingest_dedupe_ids"
@@ -46,11 +47,11 @@ UNREADABLE: Final = 4
 
 
 @pytest.fixture
-async def first(tmp_path: Path) -> AsyncIterator[Installation]:
+async def first(tmp_path: Path, servers: dict[str, str]) -> AsyncIterator[Installation]:
     """`redrive up`: a host with the log, the tables and an ingress."""
     folder = tmp_path / "first"
     folder.mkdir()
-    found = Installation(folder, **signing.SECRETS)
+    found = Installation(folder, **servers, **signing.SECRETS)
     try:
         await found.up()
         yield found
@@ -87,7 +88,7 @@ async def deliver(host: Installation, numbers: range) -> dict[int, tuple[str, st
             assert response.status == 200, await response.text()
             return (await response.json())["status"], response.headers["Redrive-Record"]
 
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session:
         answers = await asyncio.gather(*(post(session, number) for number in numbers))
     return dict(zip(numbers, answers, strict=True))
 
@@ -107,7 +108,7 @@ async def until_heard(speaker: Installation, listener: Installation) -> int:
     comes too early is a record of its own, so each try has a new one. Returns how many there were.
     """
     first = number = next(MARKERS)
-    async with asyncio.timeout(90):
+    async with limit("the other host learns of a delivery"):
         while True:
             ids = await listener.metric("ingest", IDS)
             await accept(speaker, range(number, number + 1))
@@ -131,7 +132,7 @@ async def keys_on_the_log(host: Installation) -> Counter[str]:
 async def assert_tables_hold(host: Installation, payments: int) -> None:
     connection = await asyncpg.connect(host.address("DATABASE_URL"))
     try:
-        async with asyncio.timeout(60):
+        async with limit("the fold"):
             while await host.metric("processors", "redrive_processors_records_total") < sum(
                 (await keys_on_the_log(host)).values()
             ):
@@ -168,10 +169,11 @@ async def test_a_copy_at_another_host_is_a_duplicate_once_that_host_has_heard(
     await assert_tables_hold(first, 100 + markers)
 
 
+@pytest.mark.thorough
 async def test_without_the_topic_or_with_garbage_on_it_hosts_go_on(first: Installation, second: Installation) -> None:
     async with admin(first) as client:
         await client.delete_topics([WINDOW])
-        async with asyncio.timeout(60):
+        async with limit("the topic is gone"):
             while WINDOW in await client.list_topics():
                 await asyncio.sleep(0.1)
     async with second.serving("ingest"):

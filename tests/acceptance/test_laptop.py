@@ -15,6 +15,7 @@ from deploy.local import free_ports
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from tests.support.processes import Installation
+from tests.support.waiting import limit
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/replay-to-your-laptop.md").read_text()
 FILES = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE))
@@ -29,7 +30,7 @@ async def receiving(installation: Installation, port: int) -> AsyncIterator[asyn
         *(sys.executable, "receiver.py", str(port)), cwd=installation.folder, stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+        async with aiohttp.ClientSession() as session, limit("the receiver listens"):
             while True:
                 try:
                     async with session.get(f"http://127.0.0.1:{port}/"):
@@ -45,7 +46,7 @@ async def receiving(installation: Installation, port: int) -> AsyncIterator[asyn
 async def received(process: asyncio.subprocess.Process) -> list[list[str]]:
     """The next lines: path, record, whether it verified."""
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with limit("the receiver's lines"):
         return [(await process.stdout.readline()).decode().split() for _ in range(RECORDS)]
 
 
@@ -80,7 +81,7 @@ async def test_the_page_does_what_it_says(installation: Installation) -> None:
         assert "whsec_of_my_laptop" not in str(await installation.redrive_json("replay", "show", taken["id"]))
     async with Topics(Cluster(installation.address("KAFKA_BOOTSTRAP_SERVERS"))) as topics:
         await topics.create({"stripe-copy": {}}, partitions=3, replication=1)
-        async with asyncio.timeout(30):
+        async with limit("the broker lists the topic"):
             # The broker tells of it a moment later.
             while "stripe-copy" not in await topics.names():
                 await asyncio.sleep(0.05)

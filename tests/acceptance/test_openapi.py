@@ -18,10 +18,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from schemas.providers import PROVIDERS
+from tests.support.amounts import amount
 from tests.support.processes import Installation
+from tests.support.waiting import WAIT_SECONDS
 
 SEED = 20261121
-EXAMPLES = 12
+EXAMPLES = amount(3, 12)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -44,7 +46,9 @@ def ask_everything(url: str, headers: dict[str, str], known: dict[str, list[str]
     """Every operation of the service, many times; returns how many there are. `known` are parameters of paths that name
     something: what is made up never would.
     """
-    schema = schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json", headers=headers, timeout=10).json())
+    schema = schemathesis.openapi.from_dict(
+        requests.get(f"{url}/openapi.json", headers=headers, timeout=WAIT_SECONDS).json()
+    )
     operations = []
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found
@@ -70,7 +74,12 @@ def ask_everything(url: str, headers: dict[str, str], known: dict[str, list[str]
             case.headers.update(headers)
             case.call_and_validate(base_url=url, checks=CHECKS)
 
-        ask()
+        try:
+            ask()
+        except Exception as error:
+            # Its own traceback is thousands of lines that nobody wrote.
+            notes = "\n".join(getattr(error, "__notes__", ()))
+            raise AssertionError(f"{operation.label}: {error}\n{notes}") from None
     return len(operations)
 
 

@@ -10,33 +10,34 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import psutil
+import pytest
 
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
 from tests.support.tables import assert_tables_are_the_story, until_folded
+from tests.support.waiting import limit
 
 
 async def dead_letters(installation: Installation) -> float:
     return await installation.metric("processors", "redrive_dead_letters_total")
 
 
-async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_arrives(
-    installation: Installation,
-) -> None:
+@pytest.mark.thorough
+async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_arrives(embedded: Installation) -> None:
     world = write(Author(7, start=int(time.time()) - 200_000), 25)
-    provider = Provider(installation.ingest_url)
+    provider = Provider(embedded.ingest_url)
     third = len(world.webhooks) // 3
     await provider.deliver_all(world.webhooks[:third])
 
     # Stopped, not killed: connections hang rather than break, which is the harder half; then killed as well.
-    postgres = installation.service("postgres")
+    postgres = embedded.service("postgres")
     family = [postgres, *postgres.children(recursive=True)]
     for process in family:
         process.send_signal(signal.SIGSTOP)
     await provider.deliver_all(world.webhooks[third : 2 * third])
-    found = await installation.until_ready("processors", expect=False)
+    found = await embedded.until_ready("processors", expect=False)
     assert found["checks"]["database"] is False
     assert found["checks"]["broker"] is True
     for process in family:
@@ -45,45 +46,46 @@ async def test_while_postgres_is_down_ingest_accepts_and_afterwards_every_row_ar
     assert provider.done.retries == 0, "the ingress needs no database"
 
     # `up` starts Postgres again; the processors go on by themselves.
-    await installation.until_ready("processors")
-    connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+    await embedded.until_ready("processors")
+    connection = await asyncpg.connect(embedded.address("DATABASE_URL"))
     try:
         await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
         assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE status = 'dead'") == 0
     finally:
         await connection.close()
-    assert await dead_letters(installation) == 0
+    assert await dead_letters(embedded) == 0
 
 
-async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(installation: Installation) -> None:
+async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(embedded: Installation) -> None:
     """Stopped, not killed: the broker's connections hang rather than break, which is the harder half."""
     world = write(Author(8, start=int(time.time()) - 200_000), 15)
-    provider = Provider(installation.ingest_url)
+    provider = Provider(embedded.ingest_url)
     third = len(world.webhooks) // 3
     await provider.deliver_all(world.webhooks[:third])
-    kafka = installation.service("kafka")
+    kafka = embedded.service("kafka")
     kafka.suspend()
     await provider.deliver_all(world.webhooks[third : 2 * third])
     assert provider.done.retries == 0, "nobody had to send again"
     assert provider.done.statuses["spooled"] > 0
 
-    await installation.kill("ingest")
+    await embedded.kill("ingest")
     # It starts again without its broker, and says that it is ready: turning deliveries away would lose them.
     await provider.deliver_all(world.webhooks[2 * third :])
-    found = await installation.until_ready("ingest")
+    found = await embedded.until_ready("ingest")
     assert found["checks"] | {"broker": False, "dedupe": False, "spool": True} == found["checks"]
 
     kafka.resume()
-    connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+    connection = await asyncpg.connect(embedded.address("DATABASE_URL"))
     try:
         await until_folded(connection, world.events)
         await assert_tables_are_the_story(connection, world)
     finally:
         await connection.close()
-    assert await spooled(installation) == 0
+    assert await spooled(embedded) == 0
 
 
+@pytest.mark.thorough
 async def test_a_disabled_source_stays_disabled_when_the_ingress_starts_without_its_broker(tmp_path: Path) -> None:
     installation = Installation(tmp_path, **SECRETS, INGEST_WORKERS="2")
     try:
@@ -106,42 +108,44 @@ async def test_a_disabled_source_stays_disabled_when_the_ingress_starts_without_
         await installation.stop()
 
 
-async def test_who_waits_for_rows_waits_for_those_of_spooled_samples_too(installation: Installation) -> None:
-    kafka = installation.service("kafka")
+@pytest.mark.thorough
+async def test_who_waits_for_rows_waits_for_those_of_spooled_samples_too(embedded: Installation) -> None:
+    kafka = embedded.service("kafka")
     kafka.suspend()
     for command in ("check", "topics"):
-        _, error = await installation.redrive(command, "--json", expect=69)
+        _, error = await embedded.redrive(command, "--json", expect=69)
         assert "TimeoutError" in json.loads(error)["message"]
-    sending = asyncio.create_task(installation.redrive_json("send", "stripe", "--count", "4", "--wait"))
-    async with asyncio.timeout(60):
-        while await spooled(installation) < 4:
+    sending = asyncio.create_task(embedded.redrive_json("send", "stripe", "--count", "4", "--wait"))
+    async with limit("four records in the spool"):
+        while await spooled(embedded) < 4:
             await asyncio.sleep(0.05)
     assert not sending.done(), "no row can be there yet"
     kafka.resume()
     sent = await sending
     assert (sent["accepted"], sent["spooled"], len(sent["records"])) == (4, 4, 4)
-    connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+    connection = await asyncpg.connect(embedded.address("DATABASE_URL"))
     try:
         assert await connection.fetchval("SELECT count(*) FROM webhook_events WHERE source = 'stripe'") == 4
     finally:
         await connection.close()
 
 
-async def test_idle_connections_do_not_take_the_files_that_the_spool_needs(installation: Installation) -> None:
-    assert installation.process is not None
+@pytest.mark.thorough
+async def test_idle_connections_do_not_take_the_files_that_the_spool_needs(embedded: Installation) -> None:
+    assert embedded.process is not None
     # Who `up` starts from now on may open no more.
-    psutil.Process(installation.process.pid).rlimit(psutil.RLIMIT_NOFILE, (256, 400))
-    await installation.kill("ingest")
-    await installation.until_ready("ingest")
-    assert installation.service("ingest").rlimit(psutil.RLIMIT_NOFILE) == (400, 400)
-    provider = Provider(installation.ingest_url)
+    psutil.Process(embedded.process.pid).rlimit(psutil.RLIMIT_NOFILE, (256, 400))
+    await embedded.kill("ingest")
+    await embedded.until_ready("ingest")
+    assert embedded.service("ingest").rlimit(psutil.RLIMIT_NOFILE) == (400, 400)
+    provider = Provider(embedded.ingest_url)
     first, *others = write(Author(10, start=int(time.time()) - 200_000), 5).webhooks
-    kafka = installation.service("kafka")
+    kafka = embedded.service("kafka")
     kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
     async with kept as session, contextlib.AsyncExitStack() as idle:
         assert await provider.post(session, first, int(time.time())) == 200
         for _ in range(600):
-            _, writer = await asyncio.open_connection("127.0.0.1", installation.ports["ingest"])
+            _, writer = await asyncio.open_connection("127.0.0.1", embedded.ports["ingest"])
             idle.callback(writer.close)
         kafka.suspend()
         answers = [await provider.post(session, webhook, int(time.time())) for webhook in others]
@@ -153,6 +157,7 @@ async def spooled(installation: Installation) -> float:
     return await installation.metric("ingest", "redrive_ingest_spool_records")
 
 
+@pytest.mark.thorough
 async def test_without_a_spool_nothing_is_answered_2xx_while_kafka_is_down_and_afterwards_nothing_is_missing(
     tmp_path: Path,
 ) -> None:

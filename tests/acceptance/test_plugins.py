@@ -19,6 +19,7 @@ import pytest
 
 from tests.support import signing
 from tests.support.processes import Installation
+from tests.support.waiting import limit
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/write-a-plugin.md").read_text()
 FILES = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE))
@@ -65,7 +66,7 @@ class Database:
 
     async def until_statuses(self, expected: dict[str, str]) -> None:
         """Until the index holds these events, with these statuses."""
-        async with asyncio.timeout(60):
+        async with limit("the events of the page"):
             while dict(await self.fetch("SELECT event_id, status FROM webhook_events")) != expected:
                 await asyncio.sleep(0.1)
 
@@ -77,8 +78,10 @@ class Database:
         ]
 
 
-async def test_the_plug_in_of_the_page_reads_what_was_ignored_and_a_provider_of_its_own(tmp_path: Path) -> None:
-    installation = Installation(tmp_path, **signing.SECRETS, ACME_WEBHOOK_SECRET=SECRET)
+async def test_the_plug_in_of_the_page_reads_what_was_ignored_and_a_provider_of_its_own(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    installation = Installation(tmp_path, **servers, **signing.SECRETS, ACME_WEBHOOK_SECRET=SECRET)
     try:
         await installation.up()
         database = Database(installation)

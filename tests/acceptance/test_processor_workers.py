@@ -17,14 +17,18 @@ from tests.support.provider import Provider
 from tests.support.signing import SECRETS
 from tests.support.story import Author, write
 from tests.support.tables import assert_tables_are_the_story, until_folded
+from tests.support.waiting import limit
+
+pytestmark = pytest.mark.thorough
+
 
 WORKERS = 2
 
 
 @pytest.fixture
-async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
+async def installation(tmp_path: Path, servers: dict[str, str]) -> AsyncIterator[Installation]:
     """`redrive up` with several processes of the processors."""
-    found = Installation(tmp_path, **SECRETS, PROCESSORS_WORKERS=str(WORKERS))
+    found = Installation(tmp_path, **servers, **SECRETS, PROCESSORS_WORKERS=str(WORKERS))
     try:
         await found.up()
         yield found
@@ -53,7 +57,7 @@ async def held_by_members(installation: Installation) -> list[set[tuple[str, int
 
 
 async def until_shared(installation: Installation) -> None:
-    async with asyncio.timeout(120):
+    async with limit("the members share the partitions"):
         while len(await held_by_members(installation)) < WORKERS:
             await asyncio.sleep(0.2)
 
@@ -81,7 +85,7 @@ async def test_processes_share_the_partitions_and_one_that_is_killed_costs_nothi
         assert positions >= provider.done.statuses["accepted"]
     finally:
         await connection.close()
-    async with asyncio.timeout(60):
+    async with limit("a process in the killed one's place"):
         while len([found for found in installation.workers("processors") if found.pid != victim.pid]) < WORKERS:
             await asyncio.sleep(0.1)
     await until_shared(installation)
@@ -91,7 +95,7 @@ async def test_processes_share_the_partitions_and_one_that_is_killed_costs_nothi
 async def assert_one_page(installation: Installation) -> None:
     """Whichever process answers speaks for all: every partition is caught up, and each stands there once."""
     name = "redrive_processors_lag_records"
-    async with asyncio.timeout(60):
+    async with limit("no lag"):
         while await installation.metric("processors", name):
             await asyncio.sleep(0.2)
     held = set[tuple[str, int]]().union(*await held_by_members(installation))

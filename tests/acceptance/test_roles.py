@@ -77,10 +77,11 @@ async def logins(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 async def test_the_services_and_the_operators_work_with_their_roles_and_ingest_without_any_database(
-    stack: Stack, logins: Logins, tmp_path: Path
+    servers: dict[str, str], logins: Logins, tmp_path: Path
 ) -> None:
+    kafka = servers["KAFKA_BOOTSTRAP_SERVERS"]
     installation = Installation(
-        tmp_path, KAFKA_BOOTSTRAP_SERVERS=stack.servers, ADMIN_API_KEY=KEY, REDRIVE_OPERATOR="ines", **SECRETS
+        tmp_path, KAFKA_BOOTSTRAP_SERVERS=kafka, ADMIN_API_KEY=KEY, REDRIVE_OPERATOR="ines", **SECRETS
     )
     assert "DATABASE_URL" not in installation.environment
     await installation.redrive("topics", "--apply")

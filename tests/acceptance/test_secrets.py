@@ -16,6 +16,7 @@ from tests.support.processes import Installation, metric, refuse_reload
 from tests.support.provider import Provider
 from tests.support.story import Author, Webhook, World, stripe
 from tests.support.tables import assert_tables_are_the_story, until_folded
+from tests.support.waiting import limit
 
 TOML = """
 [sources.stripe]
@@ -53,9 +54,9 @@ async def post_all(url: str, webhooks: list[Webhook], secret: str | None = None)
 
 
 @pytest.fixture
-def stripe_only(tmp_path: Path) -> Installation:
+def stripe_only(tmp_path: Path, servers: dict[str, str]) -> Installation:
     installation = Installation(
-        tmp_path, **{name: value for name, value in signing.SECRETS.items() if not name.startswith("STRIPE")}
+        tmp_path, **servers, **{name: value for name, value in signing.SECRETS.items() if not name.startswith("STRIPE")}
     )
     (tmp_path / "redrive.toml").write_text(TOML)
     return installation
@@ -256,7 +257,7 @@ async def test_the_api_does_what_the_commands_do_and_puts_it_on_record(stripe_on
             assert (held["held"], held["verify_now"]) == (len(webhooks), 0)
             set_secret(installation, signing.STRIPE)
             installation.service("console").send_signal(signal.SIGHUP)
-            async with asyncio.timeout(20):
+            async with limit("the console reads the new secret"):
                 while (await call("POST", "/api/quarantine/release", source="stripe", dry_run=True))["released"] == 0:
                     await asyncio.sleep(0.1)
             done = await call("POST", "/api/quarantine/release", source="stripe", reason="the secret was wrong")
@@ -288,7 +289,7 @@ async def test_the_api_does_what_the_commands_do_and_puts_it_on_record(stripe_on
 
 
 async def until_answer(installation: Installation, webhook: Webhook, wanted: int) -> None:
-    async with asyncio.timeout(20):
+    async with limit("the answer changes"):
         while (await post_all(installation.ingest_url, [webhook]))[0][0] != wanted:
             await asyncio.sleep(0.1)
 

@@ -19,6 +19,8 @@ from tests.support.signing import SECRETS
 from tests.support.story import Author, write
 from tests.support.tables import story_differences, until_folded
 
+pytestmark = pytest.mark.thorough
+
 
 @dataclass(frozen=True)
 class Secure:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.support.processes import Installation
 from tests.support.signing import SECRETS
@@ -68,6 +69,7 @@ async def test_a_second_up_on_the_same_folder_is_refused_and_a_port_in_use_is_na
         assert not (other / ".redrive" / "kafka").exists(), "nothing is half-started"
 
 
+@pytest.mark.thorough
 async def test_when_up_is_killed_its_children_die_with_it(tmp_path: Path) -> None:
     import psutil
 

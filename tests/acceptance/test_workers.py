@@ -15,9 +15,11 @@ import pytest
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
+from tests.conftest import Stack
 from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.records import payment
+from tests.support.waiting import WAIT_SECONDS, limit
 
 WORKERS = 3
 TOML = """
@@ -30,10 +32,10 @@ burst = 20
 
 
 @pytest.fixture
-async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
+async def installation(tmp_path: Path, servers: dict[str, str]) -> AsyncIterator[Installation]:
     """`redrive up` with several ingest processes."""
     (tmp_path / "redrive.toml").write_text(TOML)
-    found = Installation(tmp_path, **signing.SECRETS, INGEST_WORKERS=str(WORKERS))
+    found = Installation(tmp_path, **servers, **signing.SECRETS, INGEST_WORKERS=str(WORKERS))
     try:
         await found.up()
         yield found
@@ -54,7 +56,7 @@ async def post(session: aiohttp.ClientSession, url: str, body: bytes, secret: st
 
 def client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True, limit=200), timeout=aiohttp.ClientTimeout(total=30)
+        connector=aiohttp.TCPConnector(force_close=True, limit=200), timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)
     )
 
 
@@ -79,13 +81,14 @@ async def test_copies_at_the_same_instant_are_one_record_whichever_process_they_
     assert answers == {"accepted": 40, "duplicate": 40 * 11}
     assert await keys_on_the_log(installation, "webhooks.stripe") == {f"evt_{n}": 1 for n in range(40)}
     # Any process's page speaks for all of them.
-    async with asyncio.timeout(20):
+    async with limit("the metrics of all processes"):
         for outcome, count in {"accepted": 40, "duplicate": 440}.items():
             labels = ('source="stripe"', f'outcome="{outcome}"')
             while await installation.metric("ingest", "redrive_ingest_requests_total", *labels) != count:
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.thorough
 async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: Installation) -> None:
     url = f"{installation.ingest_url}/webhooks/stripe"
     numbers = list(range(600))
@@ -99,12 +102,12 @@ async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: In
             victim = order.choice([one for one in installation.workers() if one.pid not in killed])
             killed.add(victim.pid)
             victim.kill()
-            async with asyncio.timeout(60):
+            async with limit("a process in the killed one's place"):
                 while len([one for one in installation.workers() if one.pid not in killed]) < WORKERS:
                     await asyncio.sleep(0.05)
 
     async def deliver(session: aiohttp.ClientSession, slots: asyncio.Semaphore, number: int) -> None:
-        async with slots, asyncio.timeout(90):
+        async with slots, limit("the delivery is taken"):
             while await post(session, url, payment(number)) not in ("accepted", "duplicate", "spooled"):
                 await asyncio.sleep(0.1)
 
@@ -114,7 +117,7 @@ async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: In
         while not killing.done():
             await asyncio.gather(*(deliver(session, slots, number) for number in numbers))
         await killing
-    async with asyncio.timeout(60):
+    async with limit("an empty spool"):
         # What was appended slowly may be in a spool as well; the drain finds out.
         while await installation.metric("ingest", "redrive_ingest_spool_records"):
             await asyncio.sleep(0.1)
@@ -124,13 +127,16 @@ async def test_a_process_that_is_killed_blocks_and_eats_nothing(installation: In
     assert sum(found.values()) <= len(numbers) + 16 * len(killed)
 
 
-async def test_orphans_finish_before_their_parents_successor_starts_others(installation: Installation) -> None:
+@pytest.mark.thorough
+async def test_orphans_finish_before_their_parents_successor_starts_others(
+    stack: Stack, installation: Installation
+) -> None:
     """While the log is away they take their time, and hold the port and their spools: it must wait, not give up."""
     url = f"{installation.ingest_url}/webhooks/stripe"
-    kafka = installation.service("kafka")
+    kafka = psutil.Process(stack.kafka.pid)
     kafka.suspend()
     try:
-        async with client() as session, asyncio.timeout(90):
+        async with client() as session, limit("the successor serves"):
             assert await post(session, url, payment(0)) == "spooled"
             orphans = installation.workers()
             await installation.kill("ingest")
@@ -142,7 +148,7 @@ async def test_orphans_finish_before_their_parents_successor_starts_others(insta
     finally:
         kafka.resume()
     found = Counter[str]()
-    async with asyncio.timeout(60):
+    async with limit("both records on the log"):
         while found != {"evt_0": 1, "evt_1": 1}:
             # A broker that was just resumed may still be electing its controller.
             with contextlib.suppress(Unavailable):

@@ -13,6 +13,7 @@ from tests.conftest import Stack
 from tests.support import signing
 from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import within
 from tests.support.wire import parse
 
 
@@ -85,7 +86,7 @@ async def test_the_answer_to_head_has_no_body(stack: Stack, topic: str, source_n
         status, _, _ = parse(await reader.readuntil(b"\r\n\r\n"))
         assert status.split()[1] == b"405"
         writer.write(request(source_name, payment(1)))
-        status, _, _ = parse(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10))
+        status, _, _ = parse(await within(reader.readuntil(b"\r\n\r\n"), "the first answer"))
         assert status.split()[1] == b"200", "nothing of the first answer is in the way"
         writer.close()
 
@@ -134,7 +135,7 @@ async def test_malformed_http_is_a_problem_too(stack: Stack, topic: str, source_
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(garbage)
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await within(reader.read(), "the answer")
             writer.close()
             status, headers, body = parse(answer)
             assert status.split()[1] == b"400"

@@ -18,6 +18,7 @@ from tests.conftest import Stack
 from tests.support import signing
 from tests.support.ingresses import now_ms, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import within
 from tests.support.wire import parse
 
 ROADS: dict[str, list[bytes]] = {"the short road": [], "aiohttp's road": [b"Connection: close"]}
@@ -87,7 +88,7 @@ async def say(port: int, raw: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(raw)
-        return await asyncio.wait_for(reader.read(), 20)
+        return await within(reader.read(), "the answer")
     finally:
         writer.close()
 
@@ -153,7 +154,7 @@ async def first_answer(port: int, raw: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(raw)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        head = await within(reader.readuntil(b"\r\n\r\n"), "the head of the answer")
         _, headers, _ = parse(head)
         return head + await reader.readexactly(int(headers[b"content-length"]))
     finally:

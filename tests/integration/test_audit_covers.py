@@ -173,7 +173,7 @@ async def redrive(folder: Path, environment: dict[str, str], *arguments: str) ->
 
 @pytest.fixture(scope="module", autouse=True)
 def commands() -> None:
-    cli._commands()
+    cli.load_commands()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.conftest import Stack
 from tests.support import signing
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import limit
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 SMALL = "refuses-large-records"
@@ -40,7 +41,7 @@ async def test_a_batch_that_the_broker_refuses_is_503_and_the_producer_comes_bac
     """A refused batch leaves a hole in the idempotent sequence: without a new producer everything after it fails."""
     for number in range(3):
         assert await deliver(running, SMALL, number, padding=5000) == (503, None)
-        async with asyncio.timeout(20):
+        async with limit("the delivery is taken"):
             while (await deliver(running, source_name, number))[0] != 200:
                 await asyncio.sleep(0.1)
             while (await deliver(running, SMALL, 100 + number))[0] != 200:
@@ -54,7 +55,7 @@ async def test_after_a_renewal_every_record_is_there_once(
         while (await deliver(running, source_name, number))[0] != 200:
             await asyncio.sleep(0.05)
 
-    async with asyncio.timeout(60):
+    async with limit("all deliveries are taken"):
         await asyncio.gather(
             *(until_accepted(number) for number in range(200)),
             *(deliver(running, SMALL, number, padding=5000) for number in range(20)),

@@ -21,6 +21,7 @@ from tests.support import (
     signing_sendgrid,
     signing_telnyx,
 )
+from tests.support.amounts import amount
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 
 PATHS = st.sampled_from(signing.PROVIDERS)
@@ -47,7 +48,7 @@ async def hostile(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any
         yield running
 
 
-@settings(max_examples=400)
+@settings(max_examples=amount(120, 400))
 @given(
     name=PATHS,
     method=st.sampled_from(["POST", "GET"]),
@@ -64,7 +65,7 @@ async def test_no_bytes_header_or_query_yields_a_500(
         assert "code" in await response.json()
 
 
-@settings(max_examples=200)
+@settings(max_examples=amount(60, 200))
 @given(
     body=st.one_of(
         st.binary(max_size=300),

@@ -13,6 +13,7 @@ from tests.conftest import Stack
 from tests.support import signing
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import limit, within
 
 LIMITS = LimitsConfig(connections=4, header_seconds=0.3, headers=20, in_flight_bytes=5000)
 
@@ -33,7 +34,7 @@ async def talk(running: RunningIngress, data: bytes) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(data)
-        async with asyncio.timeout(20):
+        async with limit("the answer"):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
             body = await reader.readexactly(int(length.partition(b":")[2]))
@@ -107,8 +108,7 @@ async def test_who_dribbles_a_body_is_cut_off(stack: Stack, topic: str, source_n
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /webhooks/%s HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{" % source_name.encode())
         # To its end: who was too slow gets no more time, and keeps no connection.
-        async with asyncio.timeout(7):
-            answer = await reader.read()
+        answer = await within(reader.read(), "the end of the connection")
         writer.close()
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"request_timeout"' in answer

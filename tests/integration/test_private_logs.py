@@ -82,7 +82,7 @@ async def test_poison_leaves_no_trace_of_its_body_outside_the_log(
     records = poison(topic)
     await produce(stack.servers, records)
     async with run_worker(stack, database_url, topic, topic, tmp_path):
-        await until(folded(connection, len(records)), "the fold", seconds=180)
+        await until(folded(connection, len(records)), "the fold")
     reasons = {row["reason"] for row in await connection.fetch(
         "SELECT DISTINCT split_part(error, ':', 1) AS reason FROM redrive.event_index WHERE status = 'dead'"
     )}  # fmt: skip

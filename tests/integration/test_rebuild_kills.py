@@ -188,6 +188,7 @@ async def round_of(history: History) -> None:
         assert await history.command("drop", "then") == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300 + 30 * KILLS)
 async def test_a_command_that_is_killed_and_run_again_ends_as_one_that_was_not(
     stack: Stack,

@@ -15,6 +15,7 @@ import pytest
 
 from processors import projections
 from tests.conftest import Stack, fresh_database
+from tests.support.amounts import amount
 from tests.support.proving import proved
 from tests.support.rebuilds import (
     apply,
@@ -34,10 +35,9 @@ from tests.support.tables import story_differences
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
-DELIVERIES = int(os.environ.get("REBUILD_DELIVERIES", "2000"))
+DELIVERIES = int(os.environ.get("REBUILD_DELIVERIES", amount(600, 2000)))
 SEED = 20261121
 NOW = 1_760_000_000
-SECONDS = 60 + DELIVERIES / 50
 
 
 def tell(topic: str) -> tuple[World, list[FakeRecord]]:
@@ -92,7 +92,7 @@ async def roots(stack: Stack, url: str) -> dict[str, tuple[int, str]]:
     return {name: (table.rows, table.root) for name, table in made.tables.items()}
 
 
-@pytest.mark.timeout(300 + 4 * SECONDS)
+@pytest.mark.timeout(300 + DELIVERIES // 10)
 async def test_after_a_bug_a_rebuild_leaves_the_tables_of_a_run_that_never_had_it(
     stack: Stack,
     template: str,
@@ -108,13 +108,13 @@ async def test_after_a_bug_a_rebuild_leaves_the_tables_of_a_run_that_never_had_i
 
     await produce(stack.servers, records[: half // 2])
     async with run_worker(stack, database_url, topic, topic, tmp_path):
-        await until(folded(connection, half // 2), "the sound part", SECONDS)
+        await until(folded(connection, half // 2), "the sound part")
     with monkeypatch.context() as bugs:
         bugs.setitem(projections.PROJECTIONS, "stripe", with_a_bug(projections.PROJECTIONS["stripe"]))
         bugs.setitem(projections.PROJECTIONS, "whatsapp", raising(projections.PROJECTIONS["whatsapp"]))
         await produce(stack.servers, records[half // 2 : half])
         async with run_worker(stack, database_url, topic, topic, tmp_path):
-            await until(folded(connection, half), "the spoiled part", SECONDS)
+            await until(folded(connection, half), "the spoiled part")
     dead = await connection.fetchval("SELECT count(*) FROM redrive.event_index WHERE status = 'dead'")
     assert dead > 0
 
@@ -126,7 +126,7 @@ async def test_after_a_bug_a_rebuild_leaves_the_tables_of_a_run_that_never_had_i
             for number in (2, 1, 2):
                 await apply(ports, number)
             await sending
-            await until(live_at(connection, live), "the live traffic", SECONDS)
+            await until(live_at(connection, live), "the live traffic")
         assert await live_and_previous(connection) == (2, 1)
         assert await connection.fetchval("SELECT count(*) FROM redrive.event_index WHERE status = 'dead'") == 0
     async with fresh_database(stack, template) as control:
@@ -139,7 +139,7 @@ async def test_after_a_bug_a_rebuild_leaves_the_tables_of_a_run_that_never_had_i
         await skip_what_is_there(connection, records[:skipped])
         await produce(stack.servers, records[skipped:])
         async with run_worker(stack, database_url, topic, topic, tmp_path):
-            await until(live_at(connection, count), "what came after the window", SECONDS)
+            await until(live_at(connection, count), "what came after the window")
         expected = await fold_as_control(stack, control, topic, count, tmp_path)
         assert (await proved(stack, database_url)).verdict == "different"
         entry = await rerun(stack, database_url, connection, everything(topic))

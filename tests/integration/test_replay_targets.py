@@ -31,7 +31,7 @@ from tests.support.consoles import operations
 from tests.support.endpoints import serving
 from tests.support.replays import RECORDS, Recorder, everything, ports, put
 from tests.support.tables import physical_rows
-from tests.support.waiting import until
+from tests.support.waiting import until, within
 
 KEY = "the key of the console"
 
@@ -100,7 +100,7 @@ async def test_a_replay_waits_for_an_endpoint_that_is_away_and_says_so(
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        await asyncio.wait_for(running, 60)
+        await within(running, "the replay ends")
     finally:
         await runner.cleanup()
     entry = await ledger.show_replay(connection, replay)

@@ -15,6 +15,7 @@ from tests.conftest import Stack
 from tests.support import signing
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import limit
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 MEBIBYTE = 1024 * 1024
@@ -32,7 +33,7 @@ async def create(stack: Stack, name: str, **config: str) -> None:
 
 
 async def until_drained(running: RunningIngress) -> None:
-    async with asyncio.timeout(40):
+    async with limit("an empty spool"):
         while running.spool.has_records.is_set():
             await asyncio.sleep(0.05)
 
@@ -141,7 +142,7 @@ async def test_one_missing_topic_holds_up_no_other(
         for number in range(4):
             assert await deliver(running, name, number) == (200, "spooled")
             assert await deliver(running, source_name, number) == (200, "spooled")
-        async with asyncio.timeout(30):
+        async with limit("four records on the log"):
             while len(await read_topic(topic)) < 4:
                 await asyncio.sleep(0.05)
     assert keys(await read_topic(topic)) == [f"evt_{number}" for number in range(4)]

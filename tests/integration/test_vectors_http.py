@@ -17,6 +17,7 @@ from schemas.topics import LOG_CONFIG, topic_of
 from tests.conftest import Stack
 from tests.support.ingresses import run_ingress, source
 from tests.support.vectors import load_vectors, verdict
+from tests.support.waiting import within
 
 PUBLIC_URL = "https://hooks.example.com"
 
@@ -84,6 +85,6 @@ async def send(port: int, request: CapturedRequest, target: str) -> int:
     lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write("\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body)
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await within(reader.read(), "the answer")
     writer.close()
     return int(answer.split(b" ", 2)[1])

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from processors.fold import Folded, combine, fold_record
 from processors.store import Store
+from tests.support.amounts import amount
 from tests.support.corrections import CUSTOMER, account, correction, correction_record, credits, moment, subscription
 from tests.support.folding import NoLetters
 from tests.support.records import FakeRecord, record, stripe_event
 from tests.support.tables import empty
 
-EXAMPLES = 40
+EXAMPLES = amount(15, 40)
 NOW = 1_760_000_000
 STATUSES = ("active", "past_due", "unpaid", "canceled")
 

@@ -21,12 +21,13 @@ from replay.window import LogReader
 from schemas.facts import TABLES
 from schemas.topics import source_of
 from tests.property.logs import NOW, logs, stories
+from tests.support.amounts import amount
 from tests.support.records import FakeRecord, story_record
 from tests.support.replays import pinned_to
 from tests.support.story import STORIES
 from tests.support.tables import empty, physical_rows
 
-EXAMPLES = int(os.environ.get("STORY_EXAMPLES", "40")) // 8
+EXAMPLES = int(os.environ.get("STORY_EXAMPLES", amount(16, 40))) // 8
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 

@@ -12,6 +12,7 @@ from schemas.envelope import Delivery, VerifiedDelivery
 from schemas.providers import PROVIDERS
 from tests.fuzz import checks, operators
 from tests.fuzz.request import NOW, Request
+from tests.support.amounts import amount
 
 NAMES = sorted({name for provider in PROVIDERS.values() for name in provider.kept_headers} | {"content-type"})
 PIECES = st.sampled_from(
@@ -67,7 +68,7 @@ BODIES = st.one_of(
 
 PROVIDER = st.sampled_from(sorted(PROVIDERS))
 CONTENT_TYPES = st.sampled_from(["", "application/json", "application/x-www-form-urlencoded"])
-many = settings(max_examples=400, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=amount(120, 400), suppress_health_check=list(HealthCheck))
 
 
 @many

@@ -11,6 +11,7 @@ from schemas import table_sql
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 from tests.property.strategies import rows
+from tests.support.amounts import amount
 
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
@@ -47,7 +48,7 @@ def test_join_is_idempotent(table: Table[Any], data: st.DataObject) -> None:
 
 
 @every_table
-@settings(max_examples=60)
+@settings(max_examples=amount(20, 60))
 @given(data=st.data())
 async def test_the_upsert_is_the_python_join(
     table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"
@@ -70,7 +71,7 @@ async def test_the_upsert_is_the_python_join(
 
 
 @every_table
-@settings(max_examples=25)
+@settings(max_examples=amount(10, 25))
 @given(data=st.data())
 async def test_writing_again_rewrites_no_row(
     table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"

@@ -20,13 +20,14 @@ from processors.store import Span, Store
 from schemas.facts import TABLES
 from tests.property.fixture_views import VIEWS
 from tests.property.logs import NOW, logs, stories
+from tests.support.amounts import amount
 from tests.support.fixtures import READABLE, of_fixture
 from tests.support.folding import NoLetters
 from tests.support.records import FakeRecord, story_record
 from tests.support.story import STORIES, Webhook, World
 from tests.support.tables import empty, story_differences
 
-EXAMPLES = int(os.environ.get("STORY_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("STORY_EXAMPLES", amount(12, 40)))
 VOLATILE = {"stripe": "pending_webhooks", "telnyx": "meta", "hubspot": "attemptNumber", "aircall": "token"}
 """What may differ between two deliveries of one content."""
 

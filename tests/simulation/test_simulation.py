@@ -23,8 +23,9 @@ from tests.simulation.disk import System
 from tests.simulation.folding import Database
 from tests.simulation.jobs import Job, Runners
 from tests.simulation.world import simulate
+from tests.support.amounts import amount
 
-SEEDS = int(os.environ.get("SIM_SEEDS", "300"))
+SEEDS = int(os.environ.get("SIM_SEEDS", amount(100, 300)))
 ROOT = Path(__file__).parents[2]
 MOST = 150
 """Seeds until a defect must have shown."""

@@ -14,6 +14,7 @@ from deploy.kafka_jars import kafka_class_path
 from deploy.local import EmbeddedPostgres, free_ports
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
+from tests.support.waiting import limit
 
 START_SECONDS = 90.0
 
@@ -76,7 +77,7 @@ class Brokers:
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
     async def _until_up(self) -> None:
-        async with asyncio.timeout(START_SECONDS):
+        async with limit("the brokers of the cluster"):
             while True:
                 client = AIOKafkaAdminClient(bootstrap_servers=self.servers)
                 try:

@@ -1,7 +1,7 @@
 """The console: as a process of its own, on servers that are there, and what it calls."""
 
 import asyncio
-import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import aiohttp
 from deploy.local import free_ports
 from replay.api.operations import Operations
 from tests.conftest import Stack
-from tests.support import signing
-from tests.support.processes import READY_SECONDS
+from tests.support import forks, signing
+from tests.support.waiting import limit
 
 KEY = {"X-Admin-API-Key": "admin"}
 Call = Callable[..., Awaitable[tuple[int, Any]]]
@@ -41,16 +41,14 @@ class Consoles:
             "REDRIVE_OPERATOR": "ada",
         }
 
-    async def start(self) -> tuple[asyncio.subprocess.Process, str]:
+    async def start(self) -> tuple[forks.Process, str]:
         (port,) = free_ports(1)
         (self.folder / "redrive.toml").write_text(
             f'[sources.{self.source}]\nprovider = "stripe"\nsecrets = ["{signing.STRIPE}"]\n'
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy", "console", cwd=self.folder, env=self.environment(port)
-        )
+        process = await forks.redrive("console", cwd=self.folder, env=self.environment(port))
         url = f"http://127.0.0.1:{port}"
-        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_SECONDS):
+        async with aiohttp.ClientSession() as session, limit("the console is ready"):
             while True:
                 assert process.returncode is None
                 try:
@@ -61,17 +59,8 @@ class Consoles:
                     pass
                 await asyncio.sleep(0.05)
 
-    async def command(self, *arguments: str) -> "asyncio.subprocess.Process":
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deploy",
-            *arguments,
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    async def command(self, *arguments: str) -> forks.Process:
+        return await forks.redrive(*arguments, cwd=self.folder, env=self.environment(), stdout=PIPE, stderr=PIPE)
 
 
 def operations(pool: Any, sources: Callable[[], Any]) -> Operations:

@@ -5,18 +5,25 @@ import contextlib
 import json
 import os
 import signal
-import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import psutil
 
 from deploy.local import free_ports
+from tests.support import forks
+from tests.support.waiting import limit, until, within
 
-READY_SECONDS = 120.0
+LOG_LINES = 30
+"""Of each log, where a test fails."""
+
+_installations: WeakSet["Installation"] = WeakSet()
+"""Those of the tests that run now: a failure shows their logs."""
 
 
 class Installation:
@@ -40,7 +47,8 @@ class Installation:
             "SAMPLE": "0",
             **environment,
         }
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: forks.Process | None = None
+        _installations.add(self)
 
     @property
     def ingest_url(self) -> str:
@@ -52,9 +60,7 @@ class Installation:
     async def up(self) -> None:
         """Start everything, and return once every service says that it is ready."""
         output = (self.folder / "up.log").open("ab")
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy", "up", cwd=self.folder, env=self.environment, stdout=output, stderr=output
-        )
+        self.process = await forks.redrive("up", cwd=self.folder, env=self.environment, stdout=output, stderr=output)
         await asyncio.gather(*(self.until_ready(name) for name in self.ports))
         # `up` prints its addresses once it has seen the same.
         await self.until(lambda: "redrive is up" in self.output(), "redrive up says so")
@@ -66,24 +72,25 @@ class Installation:
         self, service: str, expect: bool = True, alive: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            async with asyncio.timeout(READY_SECONDS):
-                while True:
-                    assert (alive or self._is_up_alive)(), self.output()
-                    try:
-                        async with session.get(f"{self.url(service)}/readyz") as response:
-                            found = await response.json()
-                            if (response.status == 200) is expect:
-                                return found
-                    except (aiohttp.ClientError, TimeoutError):
-                        pass
-                    await asyncio.sleep(0.05)
+        what = f"{service} is {'ready' if expect else 'not ready'}"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, limit(what):
+            while True:
+                assert (alive or self._is_up_alive)(), self.output()
+                try:
+                    async with session.get(f"{self.url(service)}/readyz") as response:
+                        found = await response.json()
+                        if (response.status == 200) is expect:
+                            return found
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+                await asyncio.sleep(0.05)
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        async with asyncio.timeout(READY_SECONDS):
-            while not condition():
-                assert self._is_up_alive(), f"{what}: {self.output()}"
-                await asyncio.sleep(0.05)
+        def is_so() -> bool:
+            assert self._is_up_alive(), f"{what}: {self.output()}"
+            return condition()
+
+        await until(is_so, what)
 
     async def metric(self, service: str, name: str, *labels: str) -> float:
         """The sum of a metric's samples that have these labels (`outcome="accepted"`)."""
@@ -98,15 +105,8 @@ class Installation:
     async def serving(self, service: str, **environment: str) -> AsyncIterator[None]:
         """One service alone, ready, on servers that are there; `environment` is its own."""
         output = (self.folder / "up.log").open("ab")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deploy",
-            service,
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdout=output,
-            stderr=output,
+        process = await forks.redrive(
+            service, cwd=self.folder, env={**self.environment, **environment}, stdout=output, stderr=output
         )
         try:
             await self.until_ready(service, alive=lambda: process.returncode is None)
@@ -114,7 +114,7 @@ class Installation:
         finally:
             if process.returncode is None:
                 process.terminate()
-            await asyncio.wait_for(process.wait(), 60)
+            await within(process.wait(), f"{service} stops")
 
     def output(self) -> str:
         return (self.folder / "up.log").read_text()
@@ -147,7 +147,7 @@ class Installation:
         """kill -9, and wait until it is gone."""
         process = self.service(service)
         process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(psutil.wait_procs, [process], 10)
+        await until_gone([process])
 
     async def stop(self) -> int:
         """SIGTERM to `up`; returns its exit code once every child is gone."""
@@ -157,9 +157,8 @@ class Installation:
             return self.process.returncode
         children = self.children()
         self.process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(self.process.wait(), 120)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 5)
-        assert not alive, f"left behind: {alive}"
+        code = await within(self.process.wait(), "`redrive up` stops")
+        await until_gone(children)
         return code
 
     def address(self, name: str) -> str:
@@ -171,18 +170,10 @@ class Installation:
 
     async def redrive(self, *arguments: str, stdin: bytes | None = None, expect: int | None = 0) -> tuple[int, str]:
         """Run a command here; returns (exit code, standard output)."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deploy",
-            *arguments,
-            cwd=self.folder,
-            env=self.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        process = await forks.redrive(
+            *arguments, cwd=self.folder, env=self.environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
-        out, err = await asyncio.wait_for(process.communicate(stdin), 240)
+        out, err = await within(process.communicate(stdin), f"redrive {' '.join(arguments)}")
         code = process.returncode or 0
         assert expect is None or code == expect, f"redrive {arguments}: exit {code}\n{out.decode()}\n{err.decode()}"
         return code, out.decode() + (err.decode() if code else "")
@@ -190,6 +181,26 @@ class Installation:
     async def redrive_json(self, *arguments: str) -> Any:
         _, out = await self.redrive(*arguments, "--json")
         return json.loads(out)
+
+
+async def until_gone(processes: list[psutil.Process]) -> None:
+    await until(lambda: not [one for one in processes if one.is_running() and one.status() != "zombie"], "they end")
+
+
+def last_lines() -> dict[str, str]:
+    """Of every log of the installations of this test, by name: what a failure shows."""
+    found = {}
+    for installation in _installations:
+        data = installation.folder / ".redrive"
+        for path in (
+            installation.folder / "up.log",
+            *sorted(data.glob("logs/*.log")),
+            *sorted(data.glob("logs/*.json")),
+        ):
+            if path.exists():
+                lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+                found[str(path.relative_to(installation.folder.parent))] = "\n".join(lines)
+    return found
 
 
 async def metric(installation: Installation, service: str, name: str) -> float:
@@ -202,7 +213,7 @@ async def refuse_reload(installation: Installation, service: str, failures: int)
     """SIGHUP, and wait until so many have been refused; the process is the same."""
     pid = installation.service(service).pid
     installation.service(service).send_signal(signal.SIGHUP)
-    async with asyncio.timeout(60):
+    async with limit(f"{service} refuses the new configuration"):
         while await metric(installation, service, "redrive_reload_failures_total") != failures:
             await asyncio.sleep(0.1)
     assert installation.service(service).pid == pid

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.support.story import Webhook
+from tests.support.waiting import WAIT_SECONDS, limit
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Provider:
         self.done = Deliveries()
 
     async def deliver_all(self, webhooks: list[Webhook]) -> Deliveries:
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
             for webhook in webhooks:
                 group.create_task(self._deliver(session, webhook))
@@ -38,7 +39,7 @@ class Provider:
 
     async def _deliver(self, session: aiohttp.ClientSession, webhook: Webhook) -> None:
         """Until a 2xx, each attempt signed afresh, as providers do."""
-        async with self._slots, asyncio.timeout(180):
+        async with self._slots, limit("a 2xx for a delivery"):
             while True:
                 status = await self.post(session, webhook, int(time.time()))
                 if 200 <= status < 300:

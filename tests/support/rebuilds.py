@@ -101,7 +101,7 @@ async def fold_as_control(stack: Stack, url: str, topic: str, offsets: int, fold
     connection = await asyncpg.connect(url)
     try:
         async with run_worker(stack, url, topic, f"{topic}-control", folder):
-            await until(folded(connection, offsets), "the control run", 60 + offsets / 50)
+            await until(folded(connection, offsets), "the control run")
         return await fact_rows(connection, "gen_1")
     finally:
         await connection.close()

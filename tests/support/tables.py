@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from tests.support.story import World
+from tests.support.waiting import limit
 
 KEYS = {
     "messages": ("source", "message_id"),
@@ -89,7 +90,7 @@ async def assert_tables_are_the_story(connection: "asyncpg.Connection[asyncpg.Re
 
 async def until_folded(connection: "asyncpg.Connection[asyncpg.Record]", events: set[Any]) -> None:
     """Until every event of the story is in the index."""
-    async with asyncio.timeout(120):
+    async with limit("every event of the story in the index"):
         while True:
             rows = await connection.fetch("SELECT DISTINCT source, event_id FROM redrive.event_index")
             if events <= {(row["source"], row["event_id"]) for row in rows}:

@@ -45,7 +45,7 @@ WRITTEN: Final = [(path, command) for path in PAGES for command in commands_of(p
 
 @pytest.fixture(scope="module")
 def root() -> click.Group:
-    cli._commands()
+    cli.load_commands()
     return cli.redrive
 
 

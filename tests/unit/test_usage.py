@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import asyncpg
@@ -11,24 +10,27 @@ import pytest
 
 from deploy.cli import EXIT_USAGE, exit_codes
 from schemas.settings import VARIABLES
+from tests.support import forks
 
 NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
 CORRECT = ("correct", "account", "cus_1", "--source", "stripe", "--reason", "why")
 
 
-def redrive(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+async def redrive(folder: Path, *arguments: str) -> tuple[int | None, str, str]:
+    """(exit code, standard output, standard error)"""
     given = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    command = [sys.executable, "-m", "deploy", *arguments]
-    return subprocess.run(command, cwd=folder, env={**given, **NOWHERE}, capture_output=True, text=True, check=False)
+    process = await forks.redrive(*arguments, cwd=folder, env={**given, **NOWHERE}, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
 
 @pytest.mark.parametrize("flags", [(), ("--freeze", "--unfreeze")], ids=["neither", "both"])
-def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
+async def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    done = redrive(tmp_path, *CORRECT, *flags)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "say --freeze or --unfreeze" in done.stderr
+    code, out, err = await redrive(tmp_path, *CORRECT, *flags)
+    assert (code, out) == (2, ""), err
+    assert "say --freeze or --unfreeze" in err
 
 
 @pytest.mark.parametrize(
@@ -44,10 +46,10 @@ def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missing(
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2]),
 )
-def test_a_program_is_told_of_wrong_usage_in_json(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = redrive(tmp_path, *arguments, "--json")
-    assert (done.returncode, done.stderr) == (2, "")
-    answer = json.loads(done.stdout)
+async def test_a_program_is_told_of_wrong_usage_in_json(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = await redrive(tmp_path, *arguments, "--json")
+    assert (code, err) == (2, "")
+    answer = json.loads(out)
     assert answer["error"] == "usage"
     assert said in answer["message"]
 
