@@ -29,7 +29,7 @@ MESSAGE_STATUSES: Final = (
 )
 """Outbound, then inbound; a message has statuses of one direction only, so one sequence serves both."""
 
-CHANNELS: Final = ("sms", "mms", "whatsapp", "email")
+CHANNELS: Final = ("sms", "mms", "whatsapp", "email", "rcs", "messenger")
 """Not every event knows: Twilio's Event Streams call a WhatsApp message what its id looks like."""
 
 INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")

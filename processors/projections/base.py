@@ -1,6 +1,5 @@
 """What a projection yields, and the small rules that several providers share. Pure."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,28 +75,12 @@ def unnamed(record_id: str, ordinal: int) -> str:
 UNKNOWN_STATUS: Final = "a status that redrive does not know"
 """Which one is not said: errors are shown and logged, and a status is whatever the sender wrote."""
 
-_NOT_DIGITS: Final = re.compile(r"[^0-9]")
+NO_MESSAGE: Final = "it says something of another message, and is none itself"
+
 _OPT_OUT_WORDS: Final = frozenset(
     {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke", "arret", "arrêt"}
 )
 """Twilio's default opt-out keywords (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out), and French."""
-
-
-def e164(number: str | None) -> str | None:
-    """`whatsapp:+33612345678`, `33612345678` and `+33 6 12 34 56 78` all give `+33612345678`.
-
-    What is no number (`anonymous`, an alphanumeric sender, `sip:zoe@example.com:5060`) stays as it is; None and ""
-    give None.
-    """
-    if not number:
-        return None
-    if "@" in number or number.lower().startswith(("sip:", "sips:", "client:")):
-        return number
-    bare = number.rpartition(":")[2].strip()
-    digits = _NOT_DIGITS.sub("", bare)
-    if not digits or any(c.isalpha() for c in bare):
-        return bare or None
-    return "+" + digits
 
 
 def is_opt_out(body: str | None) -> bool:

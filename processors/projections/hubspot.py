@@ -26,10 +26,20 @@ from schemas.providers.hubspot import (
 VERSION: Final = 2
 WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
 
-_CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
 _GENERIC: Final = "object"
-_OBJECT_TYPES: Final = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
-"""Generic subscriptions (`object.creation`) name these types by an id; every other type keeps its id."""
+_OBJECT_TYPES: Final = {
+    "0-1": "contact",
+    "0-2": "company",
+    "0-3": "deal",
+    "0-5": "ticket",
+    "0-7": "product",
+    "0-8": "line_item",
+}
+"""The types that classic subscriptions (`ticket.creation`) have a name for, by the id that generic ones
+(`object.creation`) give them. No other type has a classic name: it keeps its id.
+https://developers.hubspot.com/docs/guides/api/crm/understanding-the-crm
+"""
+_CLASSIC: Final = frozenset(_OBJECT_TYPES.values())
 
 _EXISTENCE: Final = {
     "creation": (True, CREATION),
@@ -99,7 +109,8 @@ def _object_type(kind: str, data: dict[str, Any]) -> str:
     if kind != _GENERIC:
         return kind
     type_id = require_text(data.get("objectTypeId"), "objectTypeId")
-    return _OBJECT_TYPES.get(type_id, type_id)
+    name = type_id.lower()
+    return name if name in _CLASSIC else _OBJECT_TYPES.get(type_id, type_id)
 
 
 def _property(objects: _Objects, change: PropertyChange) -> CrmProperty:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out, project_each
+from processors.projections.addresses import whatsapp_number
+from processors.projections.base import UNKNOWN_STATUS, Event, is_opt_out, project_each
 from schemas.envelope import Record
 from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
@@ -32,7 +33,7 @@ def _project_item(record: Record, item: Item) -> Event:
     if item.kind == "change":
         return Event(*_identify(item), None)
     metadata = Metadata.model_validate(item.change["value"].get("metadata") or {})
-    our_number = e164(metadata.display_phone_number)
+    our_number = whatsapp_number(metadata.display_phone_number)
     rule = _message if item.kind == "message" else _status
     return rule(record.source, our_number, item)
 
@@ -51,7 +52,7 @@ def _message(source: str, our_number: str | None, item: Item) -> Event:
     event_id = item_event_id(item)
     at = time_of_seconds(found.timestamp)
     body = _body(found)
-    peer = e164(found.sender)
+    peer = whatsapp_number(found.sender)
     code, text = _error(found.errors)
     fact = Message(
         version=Version(at, 0, event_id),
@@ -83,7 +84,7 @@ def _status(source: str, our_number: str | None, item: Item) -> Event:
     status = _STATUSES.get(found.status)
     if status is None:
         return Event(event_id, kind, at, error=UNKNOWN_STATUS)
-    peer = e164(found.recipient_id)
+    peer = whatsapp_number(found.recipient_id)
     code, text = _error(found.errors)
     fact = Message(
         version=Version(at, 0, event_id),
