@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from processors.projections.base import Event, project_each
+from schemas.contact_facts import CREATION, DELETION, RESTORE, CrmObject, CrmProperty
 from schemas.envelope import Record
-from schemas.facts import CREATION, CRM_OBJECTS, CRM_PROPERTIES, DELETION, RESTORE, CrmObject, CrmProperty
+from schemas.facts import CRM_OBJECTS, CRM_PROPERTIES
 from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, clean_type, require_text, time_of_milliseconds
 from schemas.providers.hubspot import (

@@ -74,44 +74,100 @@ def changes(payload: Payload) -> Iterator[Any]:
         yield from found if isinstance(found, list | tuple) else (found,)
 
 
-class Item(NamedTuple):
-    """One event of a delivery: a message, a status, or a change that is about neither."""
+Kind = Literal["message", "status", "echo", "history", "call", "call_status", "preference", "change"]
 
-    kind: Literal["message", "status", "change"]
+_LISTS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("messages", "message"),
+    ("statuses", "status"),
+    ("message_echoes", "echo"),
+    ("calls", "call"),
+    ("user_preferences", "preference"),
+)
+"""Field of a change's value -> what it lists."""
+
+
+class Item(NamedTuple):
+    """One event of a delivery; `change` is one that lists none of the others."""
+
+    kind: Kind
     data: Any
     change: Any
     """The change that it came in."""
+    thread: Any = None
+    """Of a message of the history: whom the chat is with."""
 
 
 def items(payload: Payload) -> Iterator[Item]:
     """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there can be none."""
     for change in changes(payload):
-        value = change.get("value") if isinstance(change, dict) else None
-        messages, statuses = _listed(value, "messages"), _listed(value, "statuses")
-        for message in messages:
-            yield Item("message", message, change)
-        for status in statuses:
-            yield Item("status", status, change)
-        if not messages and not statuses:
+        is_empty = True
+        for item in _listed_in(change):
+            is_empty = False
+            yield item
+        if is_empty:
             yield Item("change", change, change)
 
 
-def _listed(value: Any, name: str) -> Sequence[Any]:
+def _listed_in(change: Any) -> Iterator[Item]:
+    value = change.get("value") if isinstance(change, dict) else None
+    if not isinstance(value, dict):
+        return
+    field = change.get("field")
+    for name, kind in _LISTS:
+        for data in _listed(value.get(name)):
+            yield Item(_kind_of(kind, field, data), data, change)
+    for chunk in _listed(value.get("history")):
+        for thread in _listed(chunk.get("threads")) if isinstance(chunk, dict) else [chunk]:
+            is_read = isinstance(thread, dict)
+            for data in _listed(thread.get("messages")) if is_read else [thread]:
+                yield Item("history", data, change, thread.get("id") if is_read else None)
+
+
+def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
+    """Statuses of calls stand among those of messages, and the media of the history comes as messages of its field."""
+    if listed_as == "status" and (field == "calls" or (isinstance(data, dict) and data.get("type") == "call")):
+        return "call_status"
+    return "history" if listed_as == "message" and field == "history" else listed_as
+
+
+def _listed(found: Any) -> Sequence[Any]:
     """What is no list is one item, which nobody can read."""
-    found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, list) else [found] if found else ()
 
 
 def item_event_id(item: Item) -> str:
-    """Changes of other fields (templates, account updates) have no id: they are what they say."""
-    kind, data, _ = item
-    if kind == "message":
-        return event_id(require_text(data.get("id"), "messages[].id"))
-    if kind == "status":
-        return event_id(
-            require_text(data.get("id"), "statuses[].id"), require_text(data.get("status"), "statuses[].status")
-        )
-    return event_id(clean_type(data.get("field")), digest_of(data).hex())
+    """Preferences and changes of other fields (templates, account updates) have no id: they are what they say."""
+    kind, data = item.kind, item.data
+    if kind == "change":
+        return event_id(clean_type(data.get("field")), digest_of(data).hex())
+    if kind == "preference":
+        return event_id("user_preferences", digest_of([item.change["value"].get("metadata"), data]).hex())
+    name = require_text(data.get("id"), f"{kind}.id")
+    if kind in ("message", "echo"):
+        return event_id(name)
+    if kind == "history":
+        # The same message comes again, once its media is there.
+        return event_id("history", name, clean_type(data.get("type")))
+    if kind == "call":
+        return event_id(name, require_text(data.get("event"), "call.event"))
+    said = require_text(data.get("status"), f"{kind}.status")
+    # A message to a group has statuses of each participant.
+    participant = data.get("recipient_participant_id") or data.get("recipient_participant_user_id")
+    return event_id(name, said, participant) if isinstance(participant, str) else event_id(name, said)
+
+
+def item_type(item: Item) -> str:
+    """`whatsapp.message.text`, `whatsapp.status.read`, `whatsapp.call.terminate`."""
+    kind, data = item.kind, item.data
+    if kind == "change":
+        return f"whatsapp.{clean_type(data.get('field'))}"
+    if kind == "preference":
+        return "whatsapp.user_preferences"
+    if kind == "call":
+        return f"whatsapp.call.{clean_type(data.get('event'))}"
+    if kind == "call_status":
+        return f"whatsapp.call.{clean_type(data.get('status')).lower()}"
+    return f"whatsapp.{kind}.{clean_type(data.get('status' if kind == 'status' else 'type'))}"
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
@@ -156,21 +212,33 @@ class StatusError(_Model):
     error_data: ErrorData | None = None
 
 
-class WhatsAppMessage(_Model):
-    """An inbound message. Since 2026 a user with a username may come without a phone number: `from` may be absent."""
+def error_of(errors: tuple[StatusError, ...]) -> tuple[str | None, str | None]:
+    """(code, text) of the first one."""
+    if not errors:
+        return None, None
+    first = errors[0]
+    details = first.error_data.details if first.error_data else None
+    return None if first.code is None else str(first.code), details or first.message or first.title
 
-    id: str
+
+class HistoryContext(_Model):
+    status: str | None = None
+
+
+class WhatsAppMessage(_Model):
+    """A message: inbound, an echo of one that the business wrote on its phone, or of the history from before.
+
+    Since 2026 a user with a username may come without a phone number: `from` may be absent. What the message says is
+    under its type's name.
+    """
+
+    id: str = Field(min_length=1)
     sender: str | None = Field(default=None, alias="from")
+    to: str | None = None
+    group_id: str | None = None
     timestamp: str | int | None = None
     type: str = "unknown"
-    text: dict[str, Any] | None = None
-    image: dict[str, Any] | None = None
-    video: dict[str, Any] | None = None
-    document: dict[str, Any] | None = None
-    button: dict[str, Any] | None = None
-    interactive: dict[str, Any] | None = None
-    reaction: dict[str, Any] | None = None
-    system: dict[str, Any] | None = None
+    history_context: HistoryContext | None = None
     errors: tuple[StatusError, ...] = ()
 
 
@@ -179,4 +247,33 @@ class WhatsAppStatus(_Model):
     status: str
     timestamp: str | int | None = None
     recipient_id: str | None = None
+    recipient_type: str | None = None
     errors: tuple[StatusError, ...] = ()
+
+
+class WhatsAppCall(_Model):
+    """`connect` and `terminate`. Times are Unix seconds, the duration is seconds; a call that nobody took has no
+    `start_time` and no `duration`.
+    """
+
+    id: str = Field(min_length=1)
+    caller: str | None = Field(default=None, alias="from")
+    callee: str | None = Field(default=None, alias="to")
+    event: str
+    direction: str | None = None
+    timestamp: str | int | None = None
+    status: str | None = None
+    start_time: str | int | None = None
+    end_time: str | int | None = None
+    duration: int | None = Field(default=None, ge=0, lt=10**9)
+    errors: tuple[StatusError, ...] = ()
+
+
+class UserPreference(_Model):
+    """`stop` or `resume`, for `marketing_messages` as yet. Without a phone number the user has an id."""
+
+    wa_id: str | None = None
+    user_id: str | None = None
+    category: str = Field(min_length=1)
+    value: str = Field(min_length=1)
+    timestamp: str | int | None = None

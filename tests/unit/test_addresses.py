@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from processors.projections.addresses import channel_address, phone_number, whatsapp_number
 from tests.support.records import record
-from tests.unit.test_projections import rows_of
+from tests.support.rows import rows_of
 
 FRENCH = "+33612345678"
 SPELLINGS = (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.records import record
-from tests.unit.test_projections import rows_of
+from tests.support.rows import rows_of
 
 TYPES = {
     "0-1": "contact",

@@ -10,25 +10,9 @@ from schemas.facts import TABLES
 from tests.support.fixtures import READABLE, of_fixture
 from tests.support.folding import letter_of
 from tests.support.records import FakeRecord, record, stripe_event
+from tests.support.rows import rows_of
 from tests.unit.expectations import EXPECTED
 from tests.unit.expectations.base import at
-
-
-def rows_of(one: FakeRecord) -> list[tuple[str, dict[str, Any]]]:
-    """(table, columns that are known) of every fact."""
-    folded = fold_record(one)
-    assert not folded.letters, folded
-    return [
-        (
-            table.name,
-            {
-                column.name: value
-                for column, value in zip(table.columns, row, strict=True)
-                if not column.is_hidden and value is not None
-            },
-        )
-        for table, row in folded.rows
-    ]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
