@@ -199,7 +199,7 @@ CRM: dict[str, Case] = {
     **{
         f"type {number} is a {name}": ("hubspot", [changed("1", subscriptionType="object.propertyChange", objectTypeId=number)],
                                        {"object_type": name, "properties": {"phone": "1"}})
-        for number, name in (("0-1", "contact"), ("0-2", "company"), ("0-3", "deal"), ("0-5", "0-5"), ("2-77", "2-77"))
+        for number, name in (("0-1", "contact"), ("0-2", "company"), ("0-3", "deal"), ("0-5", "ticket"), ("0-14", "0-14"), ("2-77", "2-77"))
     },
     "the type of an event may be named as the documentation does": (
         "hubspot", [hubspot(crm("deletion", subscriptionType=None, eventType="contact.deletion"))], {"exists": False}),

@@ -1,5 +1,6 @@
 """Design §6: an address is a phone number only where its channel says so. Nobody shares an address with another person."""
 
+import json
 import re
 from urllib.parse import urlencode
 
@@ -153,3 +154,35 @@ def test_a_message_of_twilio_has_the_channel_and_the_addresses_that_it_came_with
     ((_, row),) = rows_of(record("webhooks.twilio", "twilio", body, content_type="application/x-www-form-urlencoded"))
     expected = {key: value.removeprefix("rcs:") if "rcs:+" in value else value for key, value in people.items()}
     assert (row["sender"], row["recipient"], row.get("channel")) == (expected["From"], expected["To"], channel)
+
+
+CALLERS = (
+    FRENCH,
+    "68849",
+    "anonymous",
+    "Restricted",
+    "+266696687",
+    "sip:zoe@example.com:5060",
+    "client:zoe",
+    "0612345678",
+)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "retell", "aircall"])
+def test_a_caller_without_a_number_gets_none(provider: str, caller: str) -> None:
+    content_type = "application/json"
+    if provider == "twilio":
+        content_type = "application/x-www-form-urlencoded"
+        body = urlencode({"CallSid": "CA1", "CallStatus": "ringing", "Direction": "inbound", "From": caller}).encode()
+    elif provider == "telnyx":
+        payload = {"call_leg_id": "l", "from": caller}
+        said = {"id": "e", "event_type": "call.initiated", "occurred_at": "2026-01-01T00:00:00Z", "payload": payload}
+        body = json.dumps({"data": said}).encode()
+    elif provider == "retell":
+        body = json.dumps({"event": "call_started", "call": {"call_id": "c", "from_number": caller}}).encode()
+    else:
+        call = {"id": 1, "direction": "inbound", "raw_digits": caller}
+        body = json.dumps({"event": "call.created", "timestamp": 1, "token": "t", "data": call}).encode()
+    ((_, row),) = rows_of(record(f"webhooks.{provider}", provider, body, content_type=content_type))
+    assert row["caller"] == caller

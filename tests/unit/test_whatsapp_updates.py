@@ -1,47 +1,11 @@
 """Design §5, §6: every update of WhatsApp has its own identity, and is read as what it is."""
 
-import json
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from processors.fold import Folded, fold_record
-from tests.support.records import record
-from tests.support.rows import rows_of
 from tests.support.story.base import at
-
-NOW = 1_795_950_000
-OURS, THEIRS = "15550100100", "34600111222"
-Row = dict[str, Any]
-
-
-def delivery(field: str, **value: Any) -> bytes:
-    value = {"metadata": {"display_phone_number": OURS}, **value}
-    return json.dumps({"entry": [{"id": "1", "changes": [{"field": field, "value": value}]}]}).encode()
-
-
-def message(kind: str, content: Any = None, **fields: Any) -> Row:
-    said = {"from": THEIRS, "id": "wamid.1", "timestamp": str(NOW), "type": kind, **fields}
-    return said if content is None else {**said, kind: content}
-
-
-def status(said: str, **fields: Any) -> Row:
-    return {"id": "wamid.1", "status": said, "timestamp": str(NOW), "recipient_id": THEIRS, **fields}
-
-
-def folded(body: bytes) -> Folded:
-    return fold_record(record("webhooks.whatsapp", "whatsapp", body))
-
-
-def rows(body: bytes) -> list[tuple[str, Row]]:
-    return rows_of(record("webhooks.whatsapp", "whatsapp", body))
-
-
-def row(body: bytes) -> Row:
-    ((_, found),) = rows(body)
-    return found
-
+from tests.support.whatsapp import NOW, OURS, THEIRS, Row, delivery, folded, message, row, rows, status
 
 TEXTS: dict[str, tuple[str, Any, str | None]] = {
     "text": ("text", {"body": "hi"}, "hi"),
@@ -228,88 +192,3 @@ def test_a_group_is_a_conversation_of_its_own_whoever_writes_in_it() -> None:
         delivery("messages", statuses=[status("sent", recipient_type="group", recipient_id="120363041234567890")])
     )
     assert (outbound["recipient"], outbound["peer_number"]) == ("120363041234567890", "120363041234567890")
-
-
-def call(event: str, **fields: Any) -> Row:
-    said = {"id": "wacid.1", "from": THEIRS, "to": OURS, "direction": "USER_INITIATED", "event": event}
-    return {**said, "timestamp": str(NOW), **fields}
-
-
-TALK = {"start_time": str(NOW - 70), "end_time": str(NOW), "duration": 70}
-OUTGOING = {"direction": "BUSINESS_INITIATED", "from": OURS, "to": THEIRS}
-CALLS: dict[str, tuple[Row, Row]] = {
-    "connect": (call("connect"), {"status": "ringing", "started_at": at(NOW), "direction": "inbound"}),
-    "taken": (
-        call("terminate", status="COMPLETED", **TALK),
-        {"status": "completed", "duration_seconds": Decimal(70), "answered_at": at(NOW - 70), "ended_at": at(NOW)},
-    ),
-    "missed": (
-        call("terminate", status="COMPLETED"),
-        {"status": "missed", "duration_seconds": Decimal(0), "answered_at": None, "ended_at": at(NOW)},
-    ),
-    "nobody took ours": (call("terminate", status="COMPLETED", **OUTGOING), {"status": "no-answer", "direction": "outbound"}),
-    "failed": (
-        call("terminate", status="FAILED", errors=[{"code": 138000, "message": "no media"}]),
-        {"status": "failed", "end_reason": "no media"},
-    ),
-    "no duration": (call("terminate", status="COMPLETED", **{**TALK, "duration": None}), {"duration_seconds": Decimal(70)}),
-    "no direction": (call("connect", direction=None, **{"from": OURS, "to": THEIRS}), {"direction": "outbound"}),
-    "no callee": (call("connect", to=None), {"callee": f"+{OURS}", "caller": f"+{THEIRS}"}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_a_call_is_a_row_of_calls(name: str) -> None:
-    said, columns = CALLS[name]
-    ((table, found),) = rows(delivery("calls", calls=[said]))
-    assert (table, found["call_id"], found["provider"]) == ("calls", "wacid.1", "whatsapp")
-    assert {column: found.get(column) for column in columns} == columns
-
-
-@pytest.mark.parametrize(
-    ("said", "expected", "column"),
-    [("RINGING", "ringing", "started_at"), ("ACCEPTED", "answered", "answered_at"), ("REJECTED", "busy", "ended_at")],
-)
-@pytest.mark.parametrize("field", ["calls", "messages"])
-def test_a_status_of_a_call_is_none_of_a_message(said: str, expected: str, column: str, field: str) -> None:
-    body = delivery(field, statuses=[status(said, id="wacid.1", type="call")])
-    ((table, found),) = rows(body)
-    assert (table, found["status"], found["direction"], found[column]) == ("calls", expected, "outbound", at(NOW))
-    ((event,),) = [folded(body).events]
-    assert (event.event_id, event.type) == (f"wacid.1:{said}", f"whatsapp.call.{said.lower()}")
-
-
-def test_an_unknown_status_of_a_call_is_ignored_with_an_error() -> None:
-    for body in (
-        delivery("calls", statuses=[status("HOLD", id="wacid.1", type="call")]),
-        delivery("calls", calls=[call("terminate", status="PAUSED")]),
-        delivery("calls", calls=[call("mute")]),
-    ):
-        ((event,),) = [folded(body).events]
-        assert (event.status, bool(event.error)) == ("ignored", True)
-
-
-def preference(value: str, **fields: Any) -> Row:
-    said = {"wa_id": THEIRS, "category": "marketing_messages", "value": value, "timestamp": NOW}
-    return {**said, **fields}
-
-
-def test_a_preference_is_a_row_of_its_own_table() -> None:
-    ((table, found),) = rows(delivery("user_preferences", user_preferences=[preference("stop")]))
-    assert table == "contact_preferences"
-    assert (found["our_number"], found["peer_number"], found["category"]) == (
-        f"+{OURS}",
-        f"+{THEIRS}",
-        "marketing_messages",
-    )
-    assert (found["value"], found["changed_at"]) == ("stop", at(NOW))
-
-
-def test_two_preferences_of_one_change_are_two_events_and_one_that_cannot_be_read_leaves_the_other() -> None:
-    body = delivery("user_preferences", user_preferences=[preference("stop"), preference("stop", wa_id=None)])
-    found = folded(body)
-    assert (len(found.events), len(found.letters)) == (1, 1)
-    assert "wa_id" in found.letters[0].message
-    nameless = preference("stop", wa_id=None, user_id="US.1")
-    ((_, row_of_id),) = rows(delivery("user_preferences", user_preferences=[nameless]))
-    assert row_of_id["peer_number"] == "US.1"
