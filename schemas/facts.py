@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
+from schemas.contact_facts import ContactPreference, CrmObject, CrmProperty
 from schemas.errors import Misconfigured
 from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked, Table
 
@@ -29,7 +30,7 @@ MESSAGE_STATUSES: Final = (
 )
 """Outbound, then inbound; a message has statuses of one direction only, so one sequence serves both."""
 
-CHANNELS: Final = ("sms", "mms", "whatsapp", "email")
+CHANNELS: Final = ("sms", "mms", "whatsapp", "email", "rcs", "messenger")
 """Not every event knows: Twilio's Event Streams call a WhatsApp message what its id looks like."""
 
 INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
@@ -48,6 +49,8 @@ CALL_STATUSES: Final = (
 _MessageStatus = Latest("status", ranks=MESSAGE_STATUSES)
 _MessageIdentity = Latest("identity")
 _MessageContent = Latest("content")
+_MessageEdit = Latest("edit")
+_MessageReaction = Latest("reaction")
 _SubscriptionState = Latest("state")
 _InvoiceAmounts = Latest("amounts")
 _PaymentState = Latest("state")
@@ -57,13 +60,13 @@ _CallAnalysis = Latest("analysis")
 _AccountWord = Latest("word")
 _CorrectedStatus = Latest("status")
 _CorrectedPeriod = Latest("period")
-_CrmExistence = Latest("existence")
-_CrmValue = Latest("value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message(Fact):
-    """A message or one of its statuses. Phone numbers are E.164; `*_at` are the provider's times."""
+    """A message, one of its statuses, or what was done to it later. Phone numbers are E.164; `*_at` are the provider's
+    times. `edited_body` and `reaction` are empty where the text or the reaction was taken away.
+    """
 
     source: Annotated[str, Key()]
     message_id: Annotated[str, Key()]
@@ -85,6 +88,11 @@ class Message(Fact):
     read_at: Annotated[datetime | None, Min()] = None
     failed_at: Annotated[datetime | None, Min()] = None
     occurred_at: Annotated[datetime | None, Min()] = None
+    edited_body: Annotated[str | None, _MessageEdit] = None
+    edited_at: Annotated[datetime | None, _MessageEdit] = None
+    revoked_at: Annotated[datetime | None, Min()] = None
+    reaction: Annotated[str | None, _MessageReaction] = None
+    reacted_at: Annotated[datetime | None, _MessageReaction] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,34 +213,6 @@ class Call(Fact):
     ended_at: Annotated[datetime | None, Min()] = None
 
 
-DELETION, RESTORE, CREATION = 2, 1, 0
-"""Ranks of what happens to a CRM object in one millisecond; a property change says nothing about its existence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrmObject(Fact):
-    """Whether a CRM object exists, as its latest creation, restore or deletion says. None: none has come yet."""
-
-    source: Annotated[str, Key()]
-    portal_id: Annotated[str, Key()]
-    object_type: Annotated[str, Key()]
-    object_id: Annotated[str, Key()]
-    exists: Annotated[bool | None, _CrmExistence] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrmProperty(Fact):
-    """One property of a CRM object: its own row, so that each merges by itself. A cleared one has the value None."""
-
-    source: Annotated[str, Key()]
-    portal_id: Annotated[str, Key()]
-    object_type: Annotated[str, Key()]
-    object_id: Annotated[str, Key()]
-    name: Annotated[str, Key()]
-    is_set: Annotated[bool, _CrmValue] = True
-    value: Annotated[str | None, _CrmValue] = None
-
-
 MESSAGES: Final = Table("messages", Message)
 SUBSCRIPTIONS: Final = Table("subscriptions", Subscription)
 INVOICES: Final = Table("invoices", Invoice)
@@ -243,6 +223,7 @@ SUBSCRIPTION_CORRECTIONS: Final = Table("subscription_corrections", Subscription
 CALLS: Final = Table("calls", Call)
 CRM_OBJECTS: Final = Table("crm_objects", CrmObject)
 CRM_PROPERTIES: Final = Table("crm_properties", CrmProperty)
+CONTACT_PREFERENCES: Final = Table("contact_preferences", ContactPreference)
 
 TABLES: Final[list[Table[Any]]] = [
     MESSAGES,
@@ -255,6 +236,7 @@ TABLES: Final[list[Table[Any]]] = [
     CALLS,
     CRM_OBJECTS,
     CRM_PROPERTIES,
+    CONTACT_PREFERENCES,
 ]
 """Every fact table, in the one order in which writers touch them."""
 

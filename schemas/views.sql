@@ -2,9 +2,13 @@
 -- so that no read model can drift from its facts. CREATE OR REPLACE keeps the grants when a flip points the views at
 -- another generation.
 
+-- An edit may come before its message: the text is the latest edit's wherever there is one, empty where it took the text
+-- away. So is a reaction that was taken back.
 CREATE OR REPLACE VIEW :views.messages AS
-SELECT source, message_id, provider, channel, direction, sender, recipient, our_number, peer_number, kind, body, status,
-       error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at
+SELECT source, message_id, provider, channel, direction, sender, recipient, our_number, peer_number, kind,
+       CASE WHEN edited_body IS NULL THEN body ELSE nullif(edited_body, '') END AS body,
+       status, error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at,
+       edited_at, revoked_at, nullif(reaction, '') AS reaction
 FROM :gen.messages;
 
 CREATE OR REPLACE VIEW :views.conversations AS
@@ -168,3 +172,7 @@ LEFT JOIN (
     FROM :gen.crm_properties
     GROUP BY source, portal_id, object_type, object_id
 ) AS property USING (source, portal_id, object_type, object_id);
+
+CREATE OR REPLACE VIEW :views.contact_preferences AS
+SELECT source, our_number, peer_number, category, value, value = 'stop' AS is_opted_out, changed_at
+FROM :gen.contact_preferences;

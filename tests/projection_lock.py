@@ -13,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypedDict
 
+import phonenumbers
+
 from processors import projections
-from processors.projections import base
+from processors.projections import addresses, base, content
 
 LOCK: Final = Path(__file__).parent / "projection_lock.json"
 ROOT: Final = Path(__file__).parents[1]
@@ -32,12 +34,18 @@ def modules() -> dict[str, ModuleType]:
 
 
 def now() -> dict[str, Locked]:
-    """Of a projection: its own module, the payloads that it reads, and what all projections share."""
+    """Of a projection: its own modules, the payloads that it reads, and what all projections share.
+
+    The numbering plans that `phonenumbers` knows are shared, too: a record can mean another number under other plans.
+    """
+    shared = [Path(str(one.__file__)) for one in (base, addresses, content)]
     found: dict[str, Locked] = {}
     for name, module in modules().items():
         payloads = f"providers/{name}.py" if name != "operator" else "corrections.py"
-        sources = [Path(str(module.__file__)), Path(str(base.__file__)), ROOT / "schemas" / payloads]
-        digest = hashlib.sha256("\n".join(meaning(path.read_text()) for path in sources).encode()).hexdigest()
+        own = Path(str(module.__file__))
+        sources = [own, *sorted(own.parent.glob(f"{name}_*.py")), *shared, ROOT / "schemas" / payloads]
+        meanings = [phonenumbers.__version__, *(meaning(path.read_text()) for path in sources)]
+        digest = hashlib.sha256("\n".join(meanings).encode()).hexdigest()
         found[name] = {"version": module.VERSION, "sha256": digest}
     return found
 

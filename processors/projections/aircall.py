@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
-from processors.projections.base import Event, e164
+from processors.projections.addresses import phone_number
+from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CALLS, Call
 from schemas.lattice import Version
 from schemas.providers.aircall import AircallCall, aircall_event_id
 from schemas.providers.base import Payload, time_of_seconds
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS,)
 
 _STATUSES: Final = {"call.created": "ringing", "call.ringing_on_agent": "ringing", "call.answered": "answered"}
@@ -53,7 +54,7 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         return
     found = AircallCall.model_validate(payload["data"])
     is_inbound, is_outbound = found.direction == "inbound", found.direction == "outbound"
-    ours, theirs = e164(found.number.digits) if found.number else None, e164(found.raw_digits)
+    ours, theirs = phone_number(found.number.digits) if found.number else None, phone_number(found.raw_digits)
     status, duration, end_reason = _STATUSES.get(kind), None, None
     if kind == _ENDED:
         status = "missed" if found.answered_at is None else "completed"

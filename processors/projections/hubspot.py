@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from processors.projections.base import Event
+from processors.projections.base import Event, project_each
+from schemas.contact_facts import CREATION, DELETION, RESTORE, CrmObject, CrmProperty
 from schemas.envelope import Record
-from schemas.facts import CREATION, CRM_OBJECTS, CRM_PROPERTIES, DELETION, RESTORE, CrmObject, CrmProperty
+from schemas.facts import CRM_OBJECTS, CRM_PROPERTIES
 from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, clean_type, require_text, time_of_milliseconds
 from schemas.providers.hubspot import (
@@ -23,13 +24,23 @@ from schemas.providers.hubspot import (
     events,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
 
-_CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
 _GENERIC: Final = "object"
-_OBJECT_TYPES: Final = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
-"""Generic subscriptions (`object.creation`) name these types by an id; every other type keeps its id."""
+_OBJECT_TYPES: Final = {
+    "0-1": "contact",
+    "0-2": "company",
+    "0-3": "deal",
+    "0-5": "ticket",
+    "0-7": "product",
+    "0-8": "line_item",
+}
+"""The types that classic subscriptions (`ticket.creation`) have a name for, by the id that generic ones
+(`object.creation`) give them. No other type has a classic name: it keeps its id.
+https://developers.hubspot.com/docs/guides/api/crm/understanding-the-crm
+"""
+_CLASSIC: Final = frozenset(_OBJECT_TYPES.values())
 
 _EXISTENCE: Final = {
     "creation": (True, CREATION),
@@ -64,11 +75,18 @@ class _Objects:
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    for data in events(payload):
-        name = event_type(data)
-        facts = tuple(_facts(record.source, name, data))
-        at = time_of_milliseconds(data.get("occurredAt"))
-        yield Event(batched_event_id(data), f"hubspot.{clean_type(name)}", at, facts)
+    return project_each(record, events(payload), _project_event, _identify)
+
+
+def _project_event(record: Record, data: dict[str, Any]) -> Event:
+    event_id, kind = _identify(data)
+    at = time_of_milliseconds(data.get("occurredAt"))
+    return Event(event_id, kind, at, tuple(_facts(record.source, event_type(data), data)))
+
+
+def _identify(data: dict[str, Any]) -> tuple[str, str]:
+    """(event id, type)."""
+    return batched_event_id(data), f"hubspot.{clean_type(event_type(data))}"
 
 
 def _facts(source: str, name: str, data: dict[str, Any]) -> Iterator[Fact]:
@@ -92,7 +110,8 @@ def _object_type(kind: str, data: dict[str, Any]) -> str:
     if kind != _GENERIC:
         return kind
     type_id = require_text(data.get("objectTypeId"), "objectTypeId")
-    return _OBJECT_TYPES.get(type_id, type_id)
+    name = type_id.lower()
+    return name if name in _CLASSIC else _OBJECT_TYPES.get(type_id, type_id)
 
 
 def _property(objects: _Objects, change: PropertyChange) -> CrmProperty:

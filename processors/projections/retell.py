@@ -5,14 +5,15 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-from processors.projections.base import Event, e164
+from processors.projections.addresses import phone_number
+from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CALLS, Call
 from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_milliseconds
 from schemas.providers.retell import RetellCall, event_time, retell_event_id, subject
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS,)
 
 _OUTCOMES: Final = {"not_connected": "no-answer", "error": "failed"}
@@ -71,8 +72,8 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         call_id=found.call_id,
         provider="retell",
         direction=found.direction if found.direction in ("inbound", "outbound") else None,
-        caller=e164(found.from_number),
-        callee=e164(found.to_number),
+        caller=phone_number(found.from_number),
+        callee=phone_number(found.to_number),
         recording_url=found.recording_url,
     )
     yield Event(name, record.type, at, (add(call, found),))

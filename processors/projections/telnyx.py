@@ -5,14 +5,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
+from processors.projections.addresses import phone_number
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out
+from processors.projections.content import ABOUT_ANOTHER, text_of
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGES, Call, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, clean_type, event_id, require_text, time_of_iso
-from schemas.providers.telnyx import MessageError, TelnyxCall, TelnyxMessage
+from schemas.providers.telnyx import MessageError, Party, TelnyxCall, TelnyxMessage
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
 
 _FINAL_STATUSES: Final = {
@@ -27,8 +29,7 @@ _FINAL_STATUSES: Final = {
     "expired": "undelivered",
 }
 _FAILED: Final = frozenset({"failed", "undelivered"})
-_CHANNELS: Final = {"SMS": "sms", "MMS": "mms", "WHATSAPP": "whatsapp"}
-"""RCS is none of redrive's channels."""
+_CHANNELS: Final = {"SMS": "sms", "MMS": "mms", "WHATSAPP": "whatsapp", "RCS": "rcs"}
 
 _DIRECTIONS: Final = {"incoming": "inbound", "outgoing": "outbound"}
 _CALL_STATUSES: Final = {"call.initiated": "ringing", "call.answered": "answered"}
@@ -51,7 +52,9 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
 
 def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:
     found = TelnyxMessage.model_validate(data)
-    ours, peer = e164(found.to[0].phone_number), e164(found.sender.phone_number)
+    if isinstance(found.body, dict) and found.body.get("type") in ABOUT_ANOTHER:
+        return replace(event, error=NO_MESSAGE)
+    ours, peer, text = _address(found.to[0]), _address(found.sender), _text(found)
     fact = Message(
         version=Version(at, 0, event.event_id),
         source=source,
@@ -64,9 +67,9 @@ def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=found.text or None,
+        body=text,
         status="received",
-        is_opt_out=is_opt_out(found.text),
+        is_opt_out=is_opt_out(text),
         occurred_at=time_of_iso(found.received_at) or at,
     )
     return replace(event, facts=(fact,))
@@ -81,7 +84,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         status = _FINAL_STATUSES.get(said)
         if status is None:
             return replace(event, error=UNKNOWN_STATUS)
-    ours, peer = e164(found.sender.phone_number), e164(found.to[0].phone_number)
+    ours, peer = _address(found.sender), _address(found.to[0])
     ended_at = time_of_iso(found.completed_at) or at
     code, text = _error(found.errors)
     fact = Message(
@@ -96,7 +99,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=found.text or None,
+        body=_text(found),
         status=status,
         error_code=code,
         error_message=text,
@@ -108,6 +111,21 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         occurred_at=time_of_iso(found.received_at) or at,
     )
     return replace(event, facts=(fact,))
+
+
+def _address(party: Party) -> str | None:
+    return phone_number(party.phone_number) or party.agent_id or None
+
+
+def _text(message: TelnyxMessage) -> str | None:
+    """RCS has it in `body`, WhatsApp there as Meta writes it. A tapped suggestion of RCS is its text."""
+    if message.text or not isinstance(message.body, dict):
+        return message.text or None
+    suggestion = message.body.get("suggestion_response")
+    for found in (message.body.get("text"), suggestion.get("text") if isinstance(suggestion, dict) else None):
+        if isinstance(found, str) and found:
+            return found
+    return text_of(message.body)
 
 
 def _channel(message: TelnyxMessage) -> str | None:
@@ -143,8 +161,8 @@ def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Even
         call_id=found.call_leg_id,
         provider="telnyx",
         direction=_DIRECTIONS.get(found.direction or ""),
-        caller=e164(found.caller),
-        callee=e164(found.callee),
+        caller=phone_number(found.caller),
+        callee=phone_number(found.callee),
         status=ending if is_hangup else _CALL_STATUSES[kind],
         end_reason=found.hangup_cause if is_hangup else None,
         # Every phase repeats when the call started, so that it is known without the first one too.

@@ -4,22 +4,27 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
+from processors.projections.addresses import channel_address, phone_number
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, project_each
+from processors.projections.content import ABOUT_ANOTHER
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGE_STATUSES, MESSAGES, Call, Message
 from schemas.lattice import Version
-from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type, event_id, require_text
+from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type
 from schemas.providers.twilio import (
+    INBOUND,
     StreamMessage,
     form_fields,
     form_identity,
     form_time,
     is_event_stream,
+    is_other_json,
+    stream_event_id,
     stream_events,
     stream_time,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
 
 _CALL_STATUSES: Final = {
@@ -38,26 +43,28 @@ _STREAM_PREFIX: Final = "com.twilio.messaging.message."
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
+    if is_other_json(payload):
+        yield _other(record, "JSON of another product: it is no CloudEvent")
+        return
     if is_event_stream(payload):
-        for event in stream_events(payload):
-            yield _stream_event(record.source, event)
+        yield from project_each(record, stream_events(payload), _stream_event, _identify_stream_event)
         return
     fields = form_fields(payload)
     try:
         name, kind = form_identity(fields)
     except Unparsable as error:
-        # Other callbacks (recordings, conferences) are well-formed: stored, indexed, read by nobody.
         if not fields:
             raise
-        yield Event(
-            body_record_id(record.body or record.query.encode("utf-8", "surrogateescape")),
-            "twilio.other",
-            None,
-            error=str(error),
-        )
+        yield _other(record, str(error))
         return
     rule = _call if kind.startswith("call.") else _message
     yield rule(record.source, name, f"twilio.{kind}", fields)
+
+
+def _other(record: Record, reason: str) -> Event:
+    """Callbacks of other products (Conversations, recordings, conferences) are stored, indexed, read by nobody."""
+    body = record.body or record.query.encode("utf-8", "surrogateescape")
+    return Event(body_record_id(body), "twilio.other", None, error=reason)
 
 
 def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event:
@@ -65,15 +72,17 @@ def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event
     status = (fields.get("MessageStatus") or fields.get("SmsStatus") or "received").lower()
     if status not in MESSAGE_STATUSES:
         return Event(name, kind, None, error=UNKNOWN_STATUS)
-    is_inbound = status in ("receiving", "received")
-    sender, recipient = e164(fields.get("From")), e164(fields.get("To"))
-    body = (fields.get("Body") or None) if is_inbound else None
+    is_inbound = status in INBOUND
+    if is_inbound and fields.get("MessageType") in ABOUT_ANOTHER:
+        return Event(name, kind, None, error=NO_MESSAGE)
+    channel, sender, recipient = _addresses(fields)
+    body = _text(fields) if is_inbound else None
     fact = Message(
         version=Version(None, 0, name),
         source=source,
         message_id=fields["MessageSid"],
         provider="twilio",
-        channel=_channel(fields),
+        channel=channel,
         direction="inbound" if is_inbound else "outbound",
         sender=sender,
         recipient=recipient,
@@ -89,10 +98,18 @@ def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event
     return Event(name, kind, None, (fact,))
 
 
-def _channel(fields: dict[str, str]) -> str:
-    if fields.get("From", "").startswith("whatsapp:") or fields.get("To", "").startswith("whatsapp:"):
-        return "whatsapp"
-    return "mms" if fields["MessageSid"].startswith("MM") or _has_media(fields) else "sms"
+def _addresses(fields: dict[str, str]) -> tuple[str | None, str | None, str | None]:
+    """(channel, sender, recipient). The scheme of either address names the channel; numbers without one are SMS."""
+    (ours, sender), (theirs, recipient) = channel_address(fields.get("From")), channel_address(fields.get("To"))
+    if ":" in fields.get("From", "") or ":" in fields.get("To", ""):
+        return ours or theirs, sender, recipient
+    return "mms" if fields["MessageSid"].startswith("MM") or _has_media(fields) else "sms", sender, recipient
+
+
+def _text(fields: dict[str, str]) -> str | None:
+    """A tapped button of WhatsApp has its text apart, and a place that was sent its name or its address."""
+    found = [fields[name] for name in ("Body", "ButtonText", "Label", "Address") if fields.get(name)]
+    return found[0] if found else None
 
 
 def _has_media(fields: dict[str, str]) -> bool:
@@ -119,8 +136,8 @@ def _call(source: str, name: str, kind: str, fields: dict[str, str]) -> Event:
         call_id=fields["CallSid"],
         provider="twilio",
         direction="inbound" if direction == "inbound" else "outbound" if direction.startswith("outbound") else None,
-        caller=e164(fields.get("From") or fields.get("Caller")),
-        callee=e164(fields.get("To") or fields.get("Called")),
+        caller=phone_number(fields.get("From") or fields.get("Caller")),
+        callee=phone_number(fields.get("To") or fields.get("Called")),
         status=status,
         duration_seconds=_seconds(fields.get("CallDuration")) if is_terminal else None,
         started_at=at if status == "ringing" else None,
@@ -140,9 +157,14 @@ def _seconds(text: str | None) -> Decimal | None:
         raise Unparsable("CallDuration is not a number") from error
 
 
-def _stream_event(source: str, event: dict[str, Any]) -> Event:
+def _identify_stream_event(event: dict[str, Any]) -> tuple[str, str]:
+    """(event id, type)."""
+    return stream_event_id(event), f"twilio.{clean_type(event.get('type'))}"
+
+
+def _stream_event(record: Record, event: dict[str, Any]) -> Event:
     """Event Streams say the time of a status, which form callbacks don't."""
-    name = event_id(require_text(event.get("id"), "id"))
+    name = stream_event_id(event)
     kind = clean_type(event.get("type"))
     at = stream_time(event)
     if not kind.startswith(_STREAM_PREFIX):
@@ -153,7 +175,7 @@ def _stream_event(source: str, event: dict[str, Any]) -> Event:
         return Event(name, f"twilio.{kind}", at, error=UNKNOWN_STATUS)
     fact = Message(
         version=Version(at, 0, name),
-        source=source,
+        source=record.source,
         message_id=found.messageSid,
         provider="twilio",
         channel="mms" if found.messageSid.startswith("MM") else "sms",

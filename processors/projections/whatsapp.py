@@ -1,95 +1,181 @@
-"""WhatsApp messages and statuses to messages; one record may hold up to a thousand of them. Pure."""
+"""WhatsApp messages and their statuses, calls, preferences; one record may hold up to a thousand of them. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
+from processors.projections.addresses import whatsapp_number
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, project_each
+from processors.projections.content import ABOUT_ANOTHER, has_text, text_of
+from processors.projections.whatsapp_calls import project_call, project_call_status
+from schemas.contact_facts import ContactPreference
 from schemas.envelope import Record
-from schemas.facts import MESSAGES, Message
+from schemas.facts import CALLS, CONTACT_PREFERENCES, MESSAGES, Message
 from schemas.lattice import Version
-from schemas.providers.base import Payload, clean_type, time_of_seconds
+from schemas.providers.base import Payload, Unparsable, require_text, time_of_seconds
 from schemas.providers.whatsapp import (
+    Item,
     Metadata,
-    StatusError,
+    UserPreference,
     WhatsAppMessage,
     WhatsAppStatus,
-    change_event_id,
-    changes,
-    message_event_id,
-    status_event_id,
-    updates,
+    error_of,
+    item_event_id,
+    item_type,
+    items,
 )
 
-VERSION: Final = 1
-WRITES: Final = (MESSAGES,)
+VERSION: Final = 2
+WRITES: Final = (CALLS, CONTACT_PREFERENCES, MESSAGES)
 
 _STATUSES: Final = {"sent": "sent", "delivered": "delivered", "read": "read", "played": "read", "failed": "failed"}
+_HISTORY_STATUSES: Final = {**_STATUSES, "pending": "sending", "error": "failed"}
+_FILLED_IN_LATER: Final = "media_placeholder"
+"""The type that a message of the history has until its media comes."""
+
+_OUR_REACTION: Final = "a reaction of our own: only the other side's are shown"
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    for change in changes(payload):
-        messages, statuses = updates(change)
-        if not messages and not statuses:
-            yield Event(change_event_id(change), f"whatsapp.{clean_type(change.get('field'))}", None)
-            continue
-        metadata = Metadata.model_validate(change["value"].get("metadata") or {})
-        our_number = e164(metadata.display_phone_number)
-        for message in messages:
-            yield _message(record.source, our_number, message)
-        for status in statuses:
-            yield _status(record.source, our_number, status)
+    return project_each(record, items(payload), _project_item, _identify)
 
 
-def _message(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
-    found = WhatsAppMessage.model_validate(data)
-    event_id = message_event_id(data)
-    at = time_of_seconds(found.timestamp)
-    body = _body(found)
-    peer = e164(found.sender)
-    code, text = _error(found.errors)
+def _identify(item: Item) -> tuple[str, str]:
+    """(event id, type)."""
+    return item_event_id(item), item_type(item)
+
+
+def _project_item(record: Record, item: Item) -> Event:
+    name, kind = _identify(item)
+    if item.kind == "change":
+        return Event(name, kind, None)
+    metadata = Metadata.model_validate(item.change["value"].get("metadata") or {})
+    our_number = whatsapp_number(metadata.display_phone_number)
+    return _RULES[item.kind](record.source, our_number, item, name, kind)
+
+
+def _message(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+    """Of the other side, or of our own: an echo of the phone, and in the history what our number sent."""
+    found = WhatsAppMessage.model_validate(item.data)
+    sender, at = whatsapp_number(found.sender), time_of_seconds(found.timestamp)
+    # In the history a message of ours alone may say whom it is to.
+    is_ours = item.kind == "echo" or (sender is not None and sender == our_number)
+    is_ours = is_ours or (item.kind == "history" and bool(found.to))
+    if found.type in ABOUT_ANOTHER:
+        return _about_another(source, item.data, Event(name, kind, at), is_ours)
+    if found.type == "unsupported" and _unsupported_type(item.data) in ABOUT_ANOTHER:
+        return Event(name, kind, at, error=NO_MESSAGE)
+    their_number = whatsapp_number(found.to or item.thread) if is_ours else sender
+    body = text_of(item.data)
+    status = _status_of_ours(found) if is_ours else "received"
+    code, text = error_of(found.errors)
     fact = Message(
-        version=Version(at, 0, event_id),
+        # What has no time yields to what has one: the placeholder to its media.
+        version=Version(None if found.type == _FILLED_IN_LATER else at, 0, name),
         source=source,
         message_id=found.id,
         provider="whatsapp",
         channel="whatsapp",
-        direction="inbound",
-        sender=peer,
-        recipient=our_number,
+        direction="outbound" if is_ours else "inbound",
+        sender=our_number if is_ours else sender,
+        recipient=their_number if is_ours else our_number,
         our_number=our_number,
-        peer_number=peer,
+        # The conversation of a group is the group's: its members write to each other, not to us alone.
+        peer_number=found.group_id or their_number,
         kind=found.type,
         body=body,
-        status="received",
+        status=status,
         error_code=code,
         error_message=text,
-        is_opt_out=is_opt_out(body),
+        is_opt_out=not is_ours and is_opt_out(body),
+        sent_at=at if is_ours and status not in ("sending", "failed") else None,
         occurred_at=at,
     )
-    return Event(event_id, f"whatsapp.message.{clean_type(found.type)}", at, (fact,))
+    return Event(name, kind, at, (fact,))
 
 
-def _status(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
-    found = WhatsAppStatus.model_validate(data)
-    event_id = status_event_id(data)
+def _status_of_ours(message: WhatsAppMessage) -> str:
+    said = message.history_context.status if message.history_context else None
+    return _HISTORY_STATUSES.get((said or "").lower(), "sent")
+
+
+def _unsupported_type(data: dict[str, Any]) -> Any:
+    """Of what Meta does not pass on: a poll, or a change of another message."""
+    content = data.get("unsupported")
+    return content.get("type") if isinstance(content, dict) else None
+
+
+def _about_another(source: str, data: dict[str, Any], event: Event, is_ours: bool) -> Event:
+    """What is said of another message stands in that one's row, which it makes where the message has not come yet.
+
+    A change of somebody's number is about no message: it is indexed, and no more.
+    """
+    kind = data["type"]
+    if kind not in _ABOUT:
+        return event if kind == "system" else replace(event, error=NO_MESSAGE)
+    if kind == "reaction" and is_ours:
+        return replace(event, error=_OUR_REACTION)
+    content = data.get(kind)
+    if not isinstance(content, dict):
+        raise Unparsable(f"{kind}: expected an object that names the other message")
+    if event.occurred_at is None:
+        raise Unparsable("timestamp: expected Unix seconds")
+    about = "message_id" if kind == "reaction" else "original_message_id"
+    fact = Message(
+        version=Version(event.occurred_at, 0, event.event_id),
+        source=source,
+        message_id=require_text(content.get(about), f"{kind}.{about}"),
+        channel="whatsapp",
+    )
+    return replace(event, facts=(_ABOUT[kind](fact, content, event.occurred_at, is_ours),))
+
+
+def _edit(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -> Message:
+    """A STOP is one also as the second thought, and stays one whatever is made of it later."""
+    new = content.get("message")
+    text = (text_of(new) or "") if isinstance(new, dict) and has_text(new) else None
+    return replace(fact, edited_body=text, edited_at=at, is_opt_out=not is_ours and is_opt_out(text))
+
+
+def _revoke(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -> Message:
+    return replace(fact, revoked_at=at)
+
+
+def _reaction(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -> Message:
+    """Without an emoji it is taken back."""
+    emoji = content.get("emoji")
+    return replace(fact, reaction=emoji if isinstance(emoji, str) else "", reacted_at=at)
+
+
+_ABOUT: Final[dict[str, Callable[[Message, dict[str, Any], datetime, bool], Message]]] = {
+    "edit": _edit,
+    "revoke": _revoke,
+    "reaction": _reaction,
+}
+
+
+def _status(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+    """A message to a group has statuses of each of its members: the furthest of any is the message's."""
+    found = WhatsAppStatus.model_validate(item.data)
     at = time_of_seconds(found.timestamp)
-    kind = f"whatsapp.status.{clean_type(found.status)}"
     status = _STATUSES.get(found.status)
     if status is None:
-        return Event(event_id, kind, at, error=UNKNOWN_STATUS)
-    peer = e164(found.recipient_id)
-    code, text = _error(found.errors)
+        return Event(name, kind, at, error=UNKNOWN_STATUS)
+    is_group = found.recipient_type == "group"
+    recipient = (found.recipient_id or None) if is_group else whatsapp_number(found.recipient_id)
+    code, text = error_of(found.errors)
     fact = Message(
-        version=Version(at, 0, event_id),
+        version=Version(at, 0, name),
         source=source,
         message_id=found.id,
         provider="whatsapp",
         channel="whatsapp",
         direction="outbound",
         sender=our_number,
-        recipient=peer,
+        recipient=recipient,
         our_number=our_number,
-        peer_number=peer,
+        peer_number=recipient,
         status=status,
         error_code=code,
         error_message=text,
@@ -99,27 +185,34 @@ def _status(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
         read_at=at if status == "read" else None,
         failed_at=at if status == "failed" else None,
     )
-    return Event(event_id, kind, at, (fact,))
+    return Event(name, kind, at, (fact,))
 
 
-def _error(errors: tuple[StatusError, ...]) -> tuple[str | None, str | None]:
-    if not errors:
-        return None, None
-    first = errors[0]
-    details = first.error_data.details if first.error_data else None
-    return None if first.code is None else str(first.code), details or first.message or first.title
-
-
-def _body(message: WhatsAppMessage) -> str | None:
-    """The text or the caption, wherever this type of message keeps it."""
-    media = message.image or message.video or message.document
-    reply = message.interactive or {}
-    candidates = (
-        (message.text or {}).get("body"),
-        (media or {}).get("caption"),
-        (message.button or {}).get("text"),
-        (reply.get("button_reply") or reply.get("list_reply") or {}).get("title"),
-        (message.reaction or {}).get("emoji"),
-        (message.system or {}).get("body"),
+def _preference(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+    found = UserPreference.model_validate(item.data)
+    at, peer = time_of_seconds(found.timestamp), whatsapp_number(found.wa_id) or found.user_id
+    if our_number is None:
+        raise Unparsable("metadata.display_phone_number: expected our number")
+    if not peer:
+        raise Unparsable("user_preferences[]: expected wa_id or user_id")
+    fact = ContactPreference(
+        version=Version(at, 0, name),
+        source=source,
+        our_number=our_number,
+        peer_number=peer,
+        category=found.category,
+        value=found.value,
+        changed_at=at,
     )
-    return next((text for text in candidates if isinstance(text, str)), None)
+    return Event(name, kind, at, (fact,))
+
+
+_RULES: Final[dict[str, Callable[[str, str | None, Item, str, str], Event]]] = {
+    "message": _message,
+    "echo": _message,
+    "history": _message,
+    "status": _status,
+    "call": project_call,
+    "call_status": project_call_status,
+    "preference": _preference,
+}

@@ -6,7 +6,7 @@ differ. https://developers.telnyx.com/development/api-fundamentals/webhooks/rece
 
 import base64
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -135,9 +135,10 @@ class _Model(BaseModel):
 
 
 class Party(_Model):
-    """A number, a short code, or for a sender also a name."""
+    """A number, a short code, or for a sender also a name. RCS has an agent in the place of our number."""
 
     phone_number: str | None = None
+    agent_id: str | None = None
     status: str | None = None
 
 
@@ -159,6 +160,8 @@ class TelnyxMessage(_Model):
     sender: Party = Field(default=Party(), alias="from")
     to: tuple[Party, ...] = Field(min_length=1)
     text: str | None = None
+    body: Any = None
+    """What RCS and WhatsApp have in the place of `text`."""
     media: tuple[Media, ...] | None = None
     errors: tuple[MessageError, ...] | None = None
     received_at: str | None = None

@@ -24,6 +24,7 @@ from schemas.providers.base import (
     clean_type,
     digest_of,
     event_id,
+    item_id,
     parse_json,
     reject_mismatch,
     require_header,
@@ -35,6 +36,9 @@ HEADER: Final = "x-twilio-signature"
 SETTINGS_HEADER: Final = "x-twilio-webhooks-signature-settings"
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FIELDS: Final = 1000
+INBOUND: Final = frozenset({"receiving", "received"})
+
+_MESSAGES: Final = ("SM", "MM")
 
 _ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
@@ -135,15 +139,24 @@ def parse(request: Request) -> Payload:
 
 
 def is_event_stream(payload: Payload) -> bool:
-    return isinstance(payload, dict) or bool(payload and isinstance(payload[0], dict))
+    """A form is a list of pairs, and JSON has no pairs."""
+    return isinstance(payload, dict) or (
+        isinstance(payload, list) and bool(payload) and not isinstance(payload[0], tuple)
+    )
 
 
-def stream_events(payload: Payload) -> list[dict[str, Any]]:
+def is_other_json(payload: Payload) -> bool:
+    """A callback of another product, such as Voice Intelligence: events of a stream have ids, as all CloudEvents."""
+    return isinstance(payload, dict) and not payload.keys() & {"specversion", "id"}
+
+
+def stream_events(payload: Payload) -> list[Any]:
     """Event Streams post a list of CloudEvents, and one alone in some sinks."""
-    events = [payload] if isinstance(payload, dict) else payload
-    if not all(isinstance(event, dict) for event in events):
-        raise Unparsable("an event is not an object")
-    return list(events)
+    return [payload] if isinstance(payload, dict) else list(payload)
+
+
+def stream_event_id(event: Any) -> str:
+    return event_id(require_text(event.get("id"), "id"))
 
 
 def form_fields(payload: Payload) -> dict[str, str]:
@@ -155,15 +168,28 @@ def form_fields(payload: Payload) -> dict[str, str]:
 
 
 def form_identity(fields: dict[str, str]) -> tuple[str, str]:
-    """(event id, type without the provider) of a form. Raises `Unparsable` where it is neither message nor call."""
-    if "CallSid" in fields and fields.get("CallStatus"):
-        return event_id(fields["CallSid"], fields["CallStatus"]), "call." + clean_type(fields["CallStatus"])
-    if fields.get("MessageSid"):
-        status = fields.get("MessageStatus")
-        if status:
-            return event_id(fields["MessageSid"], status), "message." + clean_type(status)
-        return event_id(fields["MessageSid"]), "message.received"
-    raise Unparsable("neither MessageSid nor CallSid with CallStatus")
+    """(event id, type without the provider) of a form. Raises `Unparsable` where it is neither message nor call.
+
+    Conversations, Chat, Sync, TaskRouter and Flex name their events in `EventType`, and the messages of the first two
+    have a `MessageSid`, too: `IM…`. Only `SM…` and `MM…` are messages that Programmable Messaging sent or received.
+    """
+    if "EventType" in fields:
+        raise Unparsable("a callback of another product: it has an EventType")
+    call, status = fields.get("CallSid", ""), fields.get("CallStatus")
+    if call.startswith("CA") and status:
+        return event_id(call, status), "call." + clean_type(status)
+    message, status = fields.get("MessageSid", ""), _callback_status(fields)
+    if message.startswith(_MESSAGES) and status:
+        return event_id(message, status), "message." + clean_type(status)
+    if message.startswith(_MESSAGES) and fields.get("From") and fields.get("To"):
+        return event_id(message), "message.received"
+    raise Unparsable("neither a message (MessageSid SM… or MM…) nor a call (CallSid CA… with CallStatus)")
+
+
+def _callback_status(fields: dict[str, str]) -> str | None:
+    """`SmsStatus` is the older name, and the one that an inbound message has, which is no callback."""
+    older = fields.get("SmsStatus")
+    return fields.get("MessageStatus") or (None if older in INBOUND else older)
 
 
 def fingerprint(payload: Payload) -> bytes:
@@ -172,8 +198,10 @@ def fingerprint(payload: Payload) -> bytes:
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
+    if is_other_json(payload):
+        raise Unparsable("JSON of another product: it has no id")
     if is_event_stream(payload):
-        ids = {event_id(require_text(event.get("id"), "id")) for event in stream_events(payload)}
+        ids = {item_id(stream_event_id, event) for event in stream_events(payload)}
         return Identity(batch_record_id(ids), "twilio.batch", None, fingerprint(payload))
     fields = form_fields(payload)
     record_id, kind = form_identity(fields)

@@ -6,7 +6,7 @@ https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 
 import hmac
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +24,7 @@ from schemas.providers.base import (
     digest_of,
     event_id,
     hmac_sha256_hex,
+    item_id,
     parse_json,
     reject_mismatch,
     require_header,
@@ -64,45 +65,113 @@ def answer_handshake(query: str, secrets: Secrets) -> str:
     return challenge
 
 
-def changes(payload: Payload) -> Iterator[dict[str, Any]]:
+def changes(payload: Payload) -> Iterator[Any]:
     """Every change of every entry; a delivery may hold several accounts and several numbers."""
     if not isinstance(payload, dict) or not isinstance(payload.get("entry"), list):
         raise Unparsable("no entry list")
     for entry in payload["entry"]:
-        yield from entry.get("changes") or ()
+        found = (entry.get("changes") or ()) if isinstance(entry, dict) else entry
+        yield from found if isinstance(found, list | tuple) else (found,)
 
 
-def updates(change: dict[str, Any]) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
-    """(messages, statuses) of a change; both empty for the fields that are about neither."""
-    value = change.get("value")
+Kind = Literal["message", "status", "echo", "history", "call", "call_status", "preference", "change"]
+
+_LISTS: Final[tuple[tuple[str, Kind], ...]] = (
+    ("messages", "message"),
+    ("statuses", "status"),
+    ("message_echoes", "echo"),
+    ("calls", "call"),
+    ("user_preferences", "preference"),
+)
+"""Field of a change's value -> what it lists."""
+
+
+class Item(NamedTuple):
+    """One event of a delivery; `change` is one that lists none of the others."""
+
+    kind: Kind
+    data: Any
+    change: Any
+    """The change that it came in."""
+    thread: Any = None
+    """Of a message of the history: whom the chat is with."""
+
+
+def items(payload: Payload) -> Iterator[Item]:
+    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there can be none."""
+    for change in changes(payload):
+        is_empty = True
+        for item in _listed_in(change):
+            is_empty = False
+            yield item
+        if is_empty:
+            yield Item("change", change, change)
+
+
+def _listed_in(change: Any) -> Iterator[Item]:
+    value = change.get("value") if isinstance(change, dict) else None
     if not isinstance(value, dict):
-        return (), ()
-    return value.get("messages") or (), value.get("statuses") or ()
+        return
+    field = change.get("field")
+    for name, kind in _LISTS:
+        for data in _listed(value.get(name)):
+            yield Item(_kind_of(kind, field, data), data, change)
+    for chunk in _listed(value.get("history")):
+        for thread in _listed(chunk.get("threads")) if isinstance(chunk, dict) else [chunk]:
+            is_read = isinstance(thread, dict)
+            for data in _listed(thread.get("messages")) if is_read else [thread]:
+                yield Item("history", data, change, thread.get("id") if is_read else None)
 
 
-def message_event_id(message: dict[str, Any]) -> str:
-    return event_id(require_text(message.get("id"), "messages[].id"))
+def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
+    """Statuses of calls stand among those of messages, and the media of the history comes as messages of its field."""
+    if listed_as == "status" and (field == "calls" or (isinstance(data, dict) and data.get("type") == "call")):
+        return "call_status"
+    return "history" if listed_as == "message" and field == "history" else listed_as
 
 
-def status_event_id(status: dict[str, Any]) -> str:
-    return event_id(
-        require_text(status.get("id"), "statuses[].id"), require_text(status.get("status"), "statuses[].status")
-    )
+def _listed(found: Any) -> Sequence[Any]:
+    """What is no list is one item, which nobody can read."""
+    return found if isinstance(found, list) else [found] if found else ()
 
 
-def change_event_id(change: dict[str, Any]) -> str:
-    """Changes of other fields (templates, account updates) have no id: they are what they say."""
-    return event_id(clean_type(change.get("field")), digest_of(change).hex())
+def item_event_id(item: Item) -> str:
+    """Preferences and changes of other fields (templates, account updates) have no id: they are what they say."""
+    kind, data = item.kind, item.data
+    if kind == "change":
+        return event_id(clean_type(data.get("field")), digest_of(data).hex())
+    if kind == "preference":
+        return event_id("user_preferences", digest_of([item.change["value"].get("metadata"), data]).hex())
+    name = require_text(data.get("id"), f"{kind}.id")
+    if kind in ("message", "echo"):
+        return event_id(name)
+    if kind == "history":
+        # The same message comes again, once its media is there.
+        return event_id("history", name, clean_type(data.get("type")))
+    if kind == "call":
+        return event_id(name, require_text(data.get("event"), "call.event"))
+    said = require_text(data.get("status"), f"{kind}.status")
+    # A message to a group has statuses of each participant.
+    participant = data.get("recipient_participant_id") or data.get("recipient_participant_user_id")
+    return event_id(name, said, participant) if isinstance(participant, str) else event_id(name, said)
+
+
+def item_type(item: Item) -> str:
+    """`whatsapp.message.text`, `whatsapp.status.read`, `whatsapp.call.terminate`."""
+    kind, data = item.kind, item.data
+    if kind == "change":
+        return f"whatsapp.{clean_type(data.get('field'))}"
+    if kind == "preference":
+        return "whatsapp.user_preferences"
+    if kind == "call":
+        return f"whatsapp.call.{clean_type(data.get('event'))}"
+    if kind == "call_status":
+        return f"whatsapp.call.{clean_type(data.get('status')).lower()}"
+    return f"whatsapp.{kind}.{clean_type(data.get('status' if kind == 'status' else 'type'))}"
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
-    ids: set[str] = set()
-    for change in changes(payload):
-        messages, statuses = updates(change)
-        ids.update(message_event_id(message) for message in messages)
-        ids.update(status_event_id(status) for status in statuses)
-        if not messages and not statuses:
-            ids.add(change_event_id(change))
+    ids = {item_id(item_event_id, item) for item in items(payload)}
     if not ids:
         raise Unparsable("no change in any entry")
     # A batch has no one time: ce_time stays away.
@@ -143,21 +212,33 @@ class StatusError(_Model):
     error_data: ErrorData | None = None
 
 
-class WhatsAppMessage(_Model):
-    """An inbound message. Since 2026 a user with a username may come without a phone number: `from` may be absent."""
+def error_of(errors: tuple[StatusError, ...]) -> tuple[str | None, str | None]:
+    """(code, text) of the first one."""
+    if not errors:
+        return None, None
+    first = errors[0]
+    details = first.error_data.details if first.error_data else None
+    return None if first.code is None else str(first.code), details or first.message or first.title
 
-    id: str
+
+class HistoryContext(_Model):
+    status: str | None = None
+
+
+class WhatsAppMessage(_Model):
+    """A message: inbound, an echo of one that the business wrote on its phone, or of the history from before.
+
+    Since 2026 a user with a username may come without a phone number: `from` may be absent. What the message says is
+    under its type's name.
+    """
+
+    id: str = Field(min_length=1)
     sender: str | None = Field(default=None, alias="from")
+    to: str | None = None
+    group_id: str | None = None
     timestamp: str | int | None = None
     type: str = "unknown"
-    text: dict[str, Any] | None = None
-    image: dict[str, Any] | None = None
-    video: dict[str, Any] | None = None
-    document: dict[str, Any] | None = None
-    button: dict[str, Any] | None = None
-    interactive: dict[str, Any] | None = None
-    reaction: dict[str, Any] | None = None
-    system: dict[str, Any] | None = None
+    history_context: HistoryContext | None = None
     errors: tuple[StatusError, ...] = ()
 
 
@@ -166,4 +247,33 @@ class WhatsAppStatus(_Model):
     status: str
     timestamp: str | int | None = None
     recipient_id: str | None = None
+    recipient_type: str | None = None
     errors: tuple[StatusError, ...] = ()
+
+
+class WhatsAppCall(_Model):
+    """`connect` and `terminate`. Times are Unix seconds, the duration is seconds; a call that nobody took has no
+    `start_time` and no `duration`.
+    """
+
+    id: str = Field(min_length=1)
+    caller: str | None = Field(default=None, alias="from")
+    callee: str | None = Field(default=None, alias="to")
+    event: str
+    direction: str | None = None
+    timestamp: str | int | None = None
+    status: str | None = None
+    start_time: str | int | None = None
+    end_time: str | int | None = None
+    duration: int | None = Field(default=None, ge=0, lt=10**9)
+    errors: tuple[StatusError, ...] = ()
+
+
+class UserPreference(_Model):
+    """`stop` or `resume`, for `marketing_messages` as yet. Without a phone number the user has an id."""
+
+    wa_id: str | None = None
+    user_id: str | None = None
+    category: str = Field(min_length=1)
+    value: str = Field(min_length=1)
+    timestamp: str | int | None = None

@@ -31,7 +31,9 @@ KEYS = st.sampled_from(
      "specversion", "messageSid", "messageStatus", "time", "event", "call", "call_id", "call_status", "call_analysis",
      "event_type", "payload", "occurred_at", "to", "direction", "call_leg_id", "portalId", "eventId", "occurredAt",
      "subscriptionType", "objectId", "objectTypeId", "propertyName", "mergedObjectIds", "primaryObjectId", "email",
-     "sg_message_id", "sg_event_id", "token", "number", "digits", "raw_digits", "started_at", "duration"]
+     "sg_message_id", "sg_event_id", "token", "number", "digits", "raw_digits", "started_at", "duration",
+     "edit", "revoke", "reaction", "message", "original_message_id", "message_id", "emoji", "interactive", "contacts", "threads",
+     "start_time", "end_time", "wa_id", "user_id", "category", "group_id", "recipient_participant_id", "history_context"]
 )  # fmt: skip
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
@@ -51,13 +53,19 @@ EVENTS = st.builds(
     TYPES, DOCUMENTS, LEAVES,
 )  # fmt: skip
 WHATSAPP = st.builds(
-    lambda kind, update: {"entry": [{"changes": [{"field": "messages", "value": {kind: [update]}}]}]},
-    st.sampled_from(["messages", "statuses"]), DOCUMENTS,
+    lambda field, kind, update: {"entry": [{"changes": [{"field": field, "value": {kind: [update]}}]}]},
+    st.sampled_from(["messages", "calls", "history"]),
+    st.sampled_from(["messages", "statuses", "message_echoes", "calls", "user_preferences", "history"]),
+    DOCUMENTS | st.builds(
+        lambda kind, content: {"id": "wamid.1", "type": kind, kind: content, "timestamp": "1760000000"},
+        st.sampled_from(["text", "image", "interactive", "contacts", "edit", "revoke", "reaction", "system", "unsupported"]),
+        DOCUMENTS,
+    ),
 )  # fmt: skip
 FORMS = st.dictionaries(
     st.sampled_from(["MessageSid", "MessageStatus", "SmsStatus", "CallSid", "CallStatus", "CallDuration", "Timestamp", "From",
-                     "To", "Body", "NumMedia", "MediaContentType0", "ErrorCode", "Direction"]),
-    st.sampled_from(["", "SM1", "sent", "completed", "12", "x", "%ff%00", "Thu, 26 Jun 2025 09:16:20 +0000", "whatsapp:+1"]),
+                     "To", "Body", "NumMedia", "MediaContentType0", "ErrorCode", "Direction", "EventType", "MessageType"]),
+    st.sampled_from(["", "SM1", "sent", "completed", "12", "x", "%ff%00", "Thu, 26 Jun 2025 09:16:20 +0000", "whatsapp:+1", "messenger:1", "CA1"]),
 ).map(lambda fields: "&".join(f"{k}={v}" for k, v in fields.items()).encode())  # fmt: skip
 BODIES = st.one_of(
     st.binary(max_size=200),

@@ -20,6 +20,7 @@ KEYS = {
     "accounts": ("source", "customer_id"),
     "calls": ("source", "call_id"),
     "crm_objects": ("source", "portal_id", "object_type", "object_id"),
+    "contact_preferences": ("source", "our_number", "peer_number", "category"),
 }
 FACTS = (
     "messages",
@@ -32,6 +33,7 @@ FACTS = (
     "calls",
     "crm_objects",
     "crm_properties",
+    "contact_preferences",
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.support import signing_hubspot as signing
 from tests.support.story.base import Author, Row, Webhook
 
-GENERIC = {"contact": "0-1", "company": "0-2", "deal": "0-3"}
+GENERIC = {"contact": "0-1", "company": "0-2", "deal": "0-3", "ticket": "0-5", "product": "0-7", "line_item": "0-8"}
 SUBSCRIPTIONS = {"creation": 101, "propertyChange": 102, "deletion": 103, "restore": 104, "merge": 105}
 VALUES = ("Zoé 👋", "", "1200", "customer", "REDACTED", None)
 
@@ -44,9 +44,7 @@ class Portal:
     def happens(self, verb: str, object_type: str, target: Row, property_name: str = "", is_new: bool = True) -> None:
         """One event. `is_new`: with an `eventId` of its own, not that of the event before."""
         self._event_id += is_new
-        is_generic = object_type not in ("contact", "company", "deal", "ticket") or (
-            object_type in GENERIC and self.random.random() < 0.3
-        )
+        is_generic = object_type not in GENERIC or self.random.random() < 0.3
         subscription = SUBSCRIPTIONS.get(verb, 106)
         event: Row = {
             "eventId": self._event_id,
@@ -94,7 +92,7 @@ class Portal:
 
 def tell(author: Author) -> None:
     portal = Portal(author)
-    for object_type in ("contact", "company", "deal", "ticket", "2-3453932"):
+    for object_type in (*GENERIC, "2-3453932"):
         _live(portal, object_type)
     _merge(portal)
     _associate(portal)

@@ -9,8 +9,14 @@ from tests.support import signing
 from tests.support.story.base import Author, Row, Webhook, at
 
 OURS = "+33644601234"
-CHANNELS = {"sms": ("SM", ""), "mms": ("MM", ""), "whatsapp": ("SM", "whatsapp:")}
-"""Channel -> (how the message's id begins, what stands before its numbers)."""
+CHANNELS = {
+    "sms": ("SM", ""),
+    "mms": ("MM", ""),
+    "whatsapp": ("SM", "whatsapp:"),
+    "rcs": ("SM", "rcs:"),
+    "messenger": ("SM", "messenger:"),
+}
+"""Channel -> (how the message's id begins, what stands before its addresses)."""
 
 LIVES = (
     ["sent"],
@@ -37,13 +43,27 @@ def tell(author: Author) -> None:
     for channel in author.random.sample(sorted(CHANNELS), 2):
         _chat(author, channel)
     _call(author)
+    if author.random.random() < 0.3:
+        _conversation(author)
 
 
 def _callback(author: Author, path: str, event_id: str, **fields: str) -> None:
+    """Without an event id it is named by its bytes."""
     pairs = list({"AccountSid": "AC1", "ApiVersion": "2010-04-01", "ToCity": "", **fields}.items())
     author.random.shuffle(pairs)
     body = urlencode(pairs).encode()
-    author.tells(Webhook(f"/webhooks/twilio{path}", body, lambda url, b, _: signing.twilio(url, b)), "twilio", event_id)
+    author.tells(
+        Webhook(f"/webhooks/twilio{path}", body, lambda url, b, _: signing.twilio(url, b)),
+        "twilio",
+        event_id or "sha256:" + hashlib.sha256(body).hexdigest(),
+    )
+
+
+def _conversation(author: Author) -> None:
+    """Another product of Twilio's tells of a message that our agent wrote: it is none of ours."""
+    said = {"MessageSid": author.name("IM"), "ConversationSid": author.name("CH"), "Author": "agent-7", "Body": "stop"}
+    for kind in author.random.sample(["onMessageAdded", "onMessageUpdated", "onMessageRemoved"], 2):
+        _callback(author, "/conversations", "", EventType=kind, **said)
 
 
 def _stream(author: Author, events: list[tuple[str, str, datetime]]) -> None:
@@ -67,12 +87,14 @@ def _cloud_event(event_id: str, message: str, status: str, when: datetime) -> Ro
 
 
 def _chat(author: Author, channel: str) -> None:
-    customer = f"+336{author.random.randrange(10**8):08d}"
-    _received(author, channel, customer)
-    first = _sent(author, channel, customer)
+    """An id of Messenger keeps its scheme: it is as long as a phone number, and is none."""
+    digits, scheme = f"336{author.random.randrange(10**8):08d}", CHANNELS[channel][1]
+    customer, ours = (scheme + digits, scheme + OURS[1:]) if channel == "messenger" else (f"+{digits}", OURS)
+    _received(author, channel, customer, ours)
+    first = _sent(author, channel, customer, ours)
     author.world.expect(
         "conversations",
-        ("twilio", channel, OURS, customer),
+        ("twilio", channel, ours, customer),
         inbound=1,
         outbound=1,
         last_inbound_at=None,
@@ -80,11 +102,16 @@ def _chat(author: Author, channel: str) -> None:
     )
 
 
-def _received(author: Author, channel: str, customer: str) -> None:
-    sid, scheme = CHANNELS[channel]
+def _written(channel: str, address: str) -> str:
+    scheme = CHANNELS[channel][1]
+    return address if address.startswith(scheme) else scheme + address
+
+
+def _received(author: Author, channel: str, customer: str, ours: str) -> None:
+    sid, _ = CHANNELS[channel]
     message, text = author.name(sid), author.random.choice(["Bonjour, c'est Zoé 👋 & co + 100%", "ok", "STOP", ""])
     media = {"NumMedia": "1", "MediaContentType0": "image/jpeg"} if channel == "mms" else {"NumMedia": "0"}
-    people = {"From": scheme + customer, "To": scheme + OURS}
+    people = {"From": _written(channel, customer), "To": _written(channel, ours)}
     _callback(author, "/sms", message, MessageSid=message, SmsStatus="received", Body=text, **media, **people)
     author.world.expect(
         "messages",
@@ -93,8 +120,8 @@ def _received(author: Author, channel: str, customer: str) -> None:
         channel=channel,
         direction="inbound",
         sender=customer,
-        recipient=OURS,
-        our_number=OURS,
+        recipient=ours,
+        our_number=ours,
         peer_number=customer,
         kind="image" if channel == "mms" else "text",
         body=text or None,
@@ -110,11 +137,11 @@ def _received(author: Author, channel: str, customer: str) -> None:
     )
 
 
-def _sent(author: Author, channel: str, customer: str) -> datetime | None:
+def _sent(author: Author, channel: str, customer: str, ours: str) -> datetime | None:
     """Returns when it was first heard of, where that is known."""
-    sid, scheme = CHANNELS[channel]
+    sid, _ = CHANNELS[channel]
     message, now, life = author.name(sid), author.moment(), author.random.choice(LIVES)
-    people = {"From": scheme + OURS, "To": scheme + customer}
+    people = {"From": _written(channel, ours), "To": _written(channel, customer)}
     for status in life:
         extra = {"ErrorCode": FAILURES[status]} if status in FAILURES else {}
         said = {"MessageSid": message, "MessageStatus": status, "SmsStatus": status}
@@ -130,9 +157,9 @@ def _sent(author: Author, channel: str, customer: str) -> datetime | None:
         provider="twilio",
         channel=channel,
         direction="outbound",
-        sender=OURS,
+        sender=ours,
         recipient=customer,
-        our_number=OURS,
+        our_number=ours,
         peer_number=customer,
         kind=None,
         body=None,

@@ -1,0 +1,86 @@
+"""Addresses of people: which are phone numbers, and how those are written. Pure.
+
+An address is a phone number only where its channel says so. A number becomes E.164 where its spelling leaves no doubt;
+every other address stays as it came, so that two people never share one.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+import phonenumbers
+
+from schemas.facts import CHANNELS
+
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_WHATSAPP_ID: Final = re.compile(r"[1-9][0-9]{0,14}")
+_SPELLING: Final = re.compile(r"\+?[0-9(][0-9 ().\u00a0\u202f\u2011-]*")
+"""Digits with the usual separators. Anything else (letters, `#`, `x`, `;`) may tell two people apart: an extension."""
+
+_NUMBERED_CHANNELS: Final = frozenset({"whatsapp", "rcs"})
+"""Schemes of Twilio's that stand before a phone number. What follows any other scheme is an id of that channel."""
+
+
+def phone_number(address: str | None) -> str | None:
+    """An address of a channel that knows phone numbers and other things beside: SMS, voice.
+
+    `+33612345678`, `+33 6 12 34 56 78`, `+33 (0)6 12 34 56 78`, `0033612345678` and `+0033612345678` are one number.
+    A short code, a national number, an alphanumeric sender, `sip:zoe@example.com` and `anonymous` stay as they came.
+    """
+    if not address:
+        return None
+    return address if _E164.fullmatch(address) else _spelled_out(address)
+
+
+def whatsapp_number(address: str | None) -> str | None:
+    """WhatsApp writes a phone number as its international digits. A user's id or a group's is no number."""
+    if not address:
+        return None
+    if _WHATSAPP_ID.fullmatch(address):
+        return "+" + address
+    return phone_number(address)
+
+
+def channel_address(address: str | None) -> tuple[str | None, str | None]:
+    """(channel, address) of `rcs:+33612345678`, as Twilio writes what is neither SMS nor voice.
+
+    The channel is None for an address without a scheme, and for a scheme that is none of our channels. An id keeps its
+    scheme: `messenger:998877665544` is not the number +998877665544.
+    """
+    scheme, colon, rest = (address or "").partition(":")
+    if not colon:
+        return None, phone_number(address)
+    channel = scheme.lower()
+    if channel in _NUMBERED_CHANNELS:
+        number = whatsapp_number(rest) if channel == "whatsapp" else phone_number(rest)
+        return channel, number if number and number.startswith("+") else address
+    return channel if channel in CHANNELS else None, address
+
+
+@lru_cache(maxsize=4096)
+def _spelled_out(address: str) -> str:
+    if not _SPELLING.fullmatch(address):
+        return address
+    digits = re.sub("[^0-9]", "", address)
+    if address.startswith("+") and not digits.startswith("0") and "(0)" not in address:
+        candidate = "+" + digits
+        return candidate if _E164.fullmatch(candidate) else address
+    return _certain(address) or address
+
+
+def _certain(address: str) -> str | None:
+    """A number behind the prefix 00, or with its national zero in parentheses, where the numbering plan knows it.
+
+    00 is the international prefix of many countries and not of all: 001 133… may be a call to +33 from one, so a number
+    that no plan has is left alone.
+    """
+    international = re.sub(r"\A\+?00", "+", address)
+    if not international.startswith("+"):
+        return None
+    try:
+        parsed = phonenumbers.parse(international)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(parsed):
+        return None
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)

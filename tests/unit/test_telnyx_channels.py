@@ -1,0 +1,48 @@
+"""Design §6: Telnyx's RCS and WhatsApp keep their text and their people elsewhere than SMS."""
+
+import json
+from typing import Any
+
+import pytest
+
+from processors.fold import Folded, fold_record
+from tests.support.records import FakeRecord, record
+from tests.support.rows import rows_of
+
+THEIRS, AGENT = {"phone_number": "+33612345678"}, {"agent_id": "e4448a5c0670c2a9", "agent_name": "Acme"}
+NOW = "2026-11-29T10:00:00Z"
+
+
+def received(**payload: Any) -> FakeRecord:
+    said = {"id": "m", "from": THEIRS, "to": [AGENT], **payload}
+    body = {"data": {"id": "e", "event_type": "message.received", "occurred_at": NOW, "payload": said}}
+    return record("webhooks.telnyx", "telnyx", json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        ({"text": "hi"}, "hi"),
+        ({"body": {"text": "hi"}}, "hi"),
+        ({"body": {"suggestion_response": {"text": "Yes", "postback_data": "y"}}}, "Yes"),
+        ({"body": {"type": "interactive", "interactive": {"button_reply": {"title": "Yes"}}}}, "Yes"),
+        ({"body": {"type": "text", "text": {"body": "STOP"}}}, "STOP"),
+        ({"body": {"user_file": {}}}, None),
+        ({"body": "hi"}, None),
+        ({}, None),
+    ],
+)
+def test_the_text_is_where_the_channel_keeps_it(payload: dict[str, Any], text: str | None) -> None:
+    ((_, row),) = rows_of(received(**payload))
+    assert (row.get("body"), row["is_opt_out"]) == (text, text == "STOP")
+
+
+def test_rcs_is_a_channel_of_its_own_and_its_agent_is_no_number() -> None:
+    ((_, row),) = rows_of(received(type="RCS", body={"text": "hi"}))
+    assert (row["channel"], row["sender"], row["recipient"]) == ("rcs", "+33612345678", "e4448a5c0670c2a9")
+
+
+def test_a_reaction_is_no_message() -> None:
+    found = fold_record(received(type="WHATSAPP", body={"type": "reaction", "reaction": {"emoji": "👍"}}))
+    assert isinstance(found, Folded)
+    assert ([event.status for event in found.events], found.rows, found.letters) == (["ignored"], (), ())

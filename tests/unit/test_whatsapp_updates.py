@@ -1,0 +1,194 @@
+"""Design §5, §6: every update of WhatsApp has its own identity, and is read as what it is."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.story.base import at
+from tests.support.whatsapp import NOW, OURS, THEIRS, Row, delivery, folded, message, row, rows, status
+
+TEXTS: dict[str, tuple[str, Any, str | None]] = {
+    "text": ("text", {"body": "hi"}, "hi"),
+    "caption": ("image", {"id": "1", "caption": "the receipt"}, "the receipt"),
+    "caption of a video": ("video", {"caption": "look"}, "look"),
+    "caption of a document": ("document", {"filename": "a.pdf", "caption": "signed"}, "signed"),
+    "document without a caption": ("document", {"filename": "a.pdf"}, None),
+    "voice message": ("audio", {"id": "1", "voice": True}, None),
+    "sticker": ("sticker", {"id": "1"}, None),
+    "button of a template": ("button", {"payload": "p", "text": "Yes"}, "Yes"),
+    "reply button": ("interactive", {"type": "button_reply", "button_reply": {"id": "b", "title": "Yes"}}, "Yes"),
+    "row of a list": (
+        "interactive",
+        {"type": "list_reply", "list_reply": {"id": "r", "title": "Large", "description": "12 slices"}},
+        "Large",
+    ),
+    "row of a list without a title": ("interactive", {"list_reply": {"id": "r", "description": "12"}}, "12"),
+    "flow": (
+        "interactive",
+        {"type": "nfm_reply", "nfm_reply": {"body": "Sent", "response_json": '{"date":"2026-12-01"}'}},
+        '{"date":"2026-12-01"}',
+    ),
+    "flow without answers": ("interactive", {"nfm_reply": {"name": "flow", "body": "Sent"}}, "Sent"),
+    "permission to call": ("interactive", {"call_permission_reply": {"response": "accept"}}, "accept"),
+    "order": ("order", {"catalog_id": "1", "text": "two of each", "product_items": []}, "two of each"),
+    "order without a word": ("order", {"catalog_id": "1", "product_items": []}, None),
+    "place": ("location", {"latitude": 1, "longitude": 2, "name": "Café", "address": "rue"}, "Café"),
+    "point": ("location", {"latitude": 1, "longitude": 2}, None),
+    "contact": ("contacts", [{"name": {"formatted_name": "Zoé", "first_name": "Zoé"}}], "Zoé"),
+    "nothing where the text should be": ("text", None, None),
+    "a text of another type": ("text", {"body": 5}, None),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_is_found_where_the_type_keeps_it(name: str) -> None:
+    kind, content, text = TEXTS[name]
+    found = row(delivery("messages", messages=[message(kind, content)]))
+    assert (found["kind"], found.get("body"), found["direction"]) == (kind, text, "inbound")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_of_an_edit_is_found_where_the_type_keeps_it(name: str) -> None:
+    kind, content, text = TEXTS[name]
+    new = {"context": {"id": "M0"}, "type": kind, kind: content}
+    edit = message("edit", {"original_message_id": "wamid.0", "message": new}, id="wamid.e")
+    found = row(delivery("messages", messages=[edit]))
+    is_of_a_type_with_text = kind not in ("audio", "sticker")
+    assert (found["message_id"], found.get("edited_body")) == (
+        "wamid.0",
+        text or ("" if is_of_a_type_with_text else None),
+    )
+    assert found["edited_at"] == at(NOW)
+
+
+ABOUT: dict[str, tuple[Row, Row]] = {
+    "edit": (
+        message("edit", {"original_message_id": "wamid.0", "message": {"type": "text", "text": {"body": "new"}}}),
+        {"edited_body": "new", "edited_at": at(NOW), "is_opt_out": False},
+    ),
+    "edit into an opt-out": (
+        message("edit", {"original_message_id": "wamid.0", "message": {"type": "text", "text": {"body": "Stop"}}}),
+        {"edited_body": "Stop", "is_opt_out": True},
+    ),
+    "revoke": (message("revoke", {"original_message_id": "wamid.0"}), {"revoked_at": at(NOW)}),
+    "reaction": (message("reaction", {"message_id": "wamid.0", "emoji": "👍"}), {"reaction": "👍"}),
+    "reaction taken back": (message("reaction", {"message_id": "wamid.0"}), {"reaction": ""}),
+}
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_what_is_about_a_message_stands_in_its_row_and_in_no_conversation(name: str) -> None:
+    said, columns = ABOUT[name]
+    found = row(delivery("messages", messages=[said]))
+    assert found["message_id"] == "wamid.0"
+    assert {column: found.get(column) for column in columns} == columns
+    assert not found.keys() & {"direction", "our_number", "peer_number", "status", "kind", "body", "occurred_at"}
+
+
+UNREAD: dict[str, Row] = {
+    "a number that changed": message(
+        "system", {"body": "User A changed from 1 to 2", "wa_id": "34600111333", "type": "user_changed_number"}
+    ),
+    "another device": message("system", {"body": "code changed", "type": "customer_identity_changed"}),
+    "an edit that is not passed on": message("unsupported", {"type": "edit"}, errors=[{"code": 131051}]),
+    "a vote in a poll": message("unsupported", {"type": "poll_update"}, errors=[{"code": 131051}]),
+    "a message that is pinned": message("pin", {"message_id": "wamid.0"}),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_nobody_wrote_is_indexed_and_no_message(name: str) -> None:
+    found = folded(delivery("messages", messages=[UNREAD[name]]))
+    assert ([event.status for event in found.events], found.rows, found.letters) == (["ignored"], (), ())
+
+
+UNREADABLE = {
+    "an edit of nothing": message("edit", {"message": {"type": "text", "text": {"body": "new"}}}),
+    "an edit that is no object": message("edit", "x"),
+    "a reaction without a time": message("reaction", {"message_id": "wamid.0", "emoji": "👍"}, timestamp=None),
+    "a text that is no object": message("text", 5),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_read_and_cannot_be_is_a_dead_letter_that_names_the_field(name: str) -> None:
+    other = message("text", {"body": "hi"}, id="wamid.2")
+    found = folded(delivery("messages", messages=[UNREADABLE[name], other]))
+    ((letter,), (event,)) = found.letters, found.events
+    assert (letter.reason, event.event_id) == ("invalid_payload", "wamid.2")
+    assert any(field in letter.message for field in ("edit", "timestamp", "text"))
+
+
+def echo(kind: str, content: Any, **fields: Any) -> Row:
+    return {**message(kind, content, **fields), "from": OURS, "to": THEIRS}
+
+
+OUTBOUND = {
+    "an echo of the phone": delivery("smb_message_echoes", message_echoes=[echo("text", {"body": "stop"})]),
+    "an echo under its other name": delivery("message_echoes", message_echoes=[echo("text", {"body": "stop"})]),
+    "a message of the history": delivery(
+        "history",
+        history=[{"threads": [{"id": THEIRS, "messages": [echo("text", {"body": "stop"}, to=None)]}]}],
+    ),
+    "media of the history": delivery("history", messages=[echo("image", {"id": "1", "caption": "stop"}, to=THEIRS)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTBOUND)
+def test_what_the_business_wrote_is_outbound_and_nobodys_opt_out(name: str) -> None:
+    found = row(OUTBOUND[name])
+    assert (found["direction"], found["status"], found["body"], found["is_opt_out"]) == (
+        "outbound",
+        "sent",
+        "stop",
+        False,
+    )
+    assert (found["sender"], found["our_number"]) == (f"+{OURS}", f"+{OURS}")
+    assert (found["recipient"], found["peer_number"], found["sent_at"]) == (f"+{THEIRS}", f"+{THEIRS}", at(NOW))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("READ", "read"), ("PLAYED", "read"), ("DELIVERED", "delivered"), ("SENT", "sent"), ("PENDING", "sending"),
+     ("ERROR", "failed"), ("?", "sent"), (None, "sent")],
+)  # fmt: skip
+def test_a_message_of_the_history_has_the_status_that_it_had(said: str | None, expected: str) -> None:
+    chat = [
+        echo("text", {"body": "hi"}, history_context={"status": said}),
+        message("text", {"body": "ok"}, id="wamid.2"),
+    ]
+    body = delivery("history", history=[{"metadata": {"phase": 0}, "threads": [{"id": THEIRS, "messages": chat}]}])
+    ((_, ours), (_, theirs)) = rows(body)
+    assert (ours["status"], theirs["status"], theirs["direction"]) == (expected, "received", "inbound")
+    assert [event.event_id for event in folded(body).events] == ["history:wamid.1:text", "history:wamid.2:text"]
+
+
+def test_a_history_that_is_not_shared_is_a_change_like_any_other() -> None:
+    found = folded(delivery("history", history=[{"errors": [{"code": 2593109}]}]))
+    assert [(event.type, event.status) for event in found.events] == [("whatsapp.history", "ignored")]
+
+
+GROUP = {"recipient_id": "Y2FwaV9ncm91cDpjYXNl", "recipient_type": "group"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "event_id"),
+    [
+        ({}, "wamid.1:read"),
+        ({**GROUP, "recipient_participant_id": "34600000001"}, "wamid.1:read:34600000001"),
+        ({**GROUP, "recipient_participant_user_id": "US.1"}, "wamid.1:read:US.1"),
+        (GROUP, "wamid.1:read"),
+    ],
+)
+def test_a_status_of_a_group_is_one_participants(fields: Row, event_id: str) -> None:
+    found = folded(delivery("messages", statuses=[status("read", **fields)]))
+    assert [event.event_id for event in found.events] == [event_id]
+
+
+def test_a_group_is_a_conversation_of_its_own_whoever_writes_in_it() -> None:
+    inbound = row(delivery("messages", messages=[message("text", {"body": "hi"}, group_id="120363041234567890")]))
+    assert (inbound["sender"], inbound["peer_number"]) == (f"+{THEIRS}", "120363041234567890")
+    outbound = row(
+        delivery("messages", statuses=[status("sent", recipient_type="group", recipient_id="120363041234567890")])
+    )
+    assert (outbound["recipient"], outbound["peer_number"]) == ("120363041234567890", "120363041234567890")
