@@ -79,12 +79,22 @@ def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def wrapper(**kwargs: Any) -> T:
+        return command(load(), **kwargs)
+
+    return with_settings(wrapper)
+
+
+def with_settings(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the flags that settings have."""
+
+    @functools.wraps(command)
+    def wrapper(**kwargs: Any) -> T:
         for flag, variable in _FIELDS.items():
             value = kwargs.pop(flag)
             if value is not None:
                 # Into the environment, so that a service which this command starts has it too.
                 os.environ[variable] = str(value)
-        return command(load(), **kwargs)
+        return command(**kwargs)
 
     decorated: Callable[..., T] = wrapper
     for decorate in reversed(_SETTINGS_OPTIONS):

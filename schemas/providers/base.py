@@ -18,6 +18,7 @@ import orjson
 from schemas.envelope import Delivery, Identity, Provenance, Request
 from schemas.errors import RejectedDelivery
 from schemas.masking import describe
+from schemas.providers.keys import check_token
 
 TOLERANCE_SECONDS: Final = 300
 """The window around now in which a signed timestamp counts: what the SDKs use, and as strict on the future."""
@@ -97,8 +98,10 @@ class Provider:
     answer_handshake: Callable[[str, Secrets], str] | None = None
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
-    check_secret: Callable[[str], None] | None = None
-    """Raises `Misconfigured` for a secret that could never verify anything."""
+    check_secret: Callable[[str], None] = check_token
+    """Raises `Misconfigured`, saying what is expected, for a secret that is none of this scheme or can be guessed."""
+    has_chosen_secret: bool = False
+    """Whether users choose the secret: then a comma in it may be a part of it, and separates nothing."""
     signing_variable: str | None = None
     """Where a source holds only a public key: the variable of the private one, which samples in development need."""
     schemes: frozenset[str] = frozenset()
