@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from processors import projections
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import Dead, Folded, TableRow, fold_record
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
 from replay.ports import Projections, RawRecord
@@ -37,23 +37,23 @@ class SchemaFolding:
         """`only`: the tables to write; None: all."""
         return cls(FactStore(schema, NoDeadLetters()), only)
 
-    def fold(self, raw: RawRecord) -> Folded | Dead:
+    def fold(self, raw: RawRecord) -> Folded:
         folded = fold_record(raw)
-        if self._only is None or isinstance(folded, Dead):
+        if self._only is None:
             return folded
-        only = self._only
-        return folded._replace(rows=tuple([row for row in folded.rows if row[0].name in only]))
+        return folded._replace(rows_of=tuple([self._written(rows) for rows in folded.rows_of]))
+
+    def _written(self, rows: tuple[TableRow, ...]) -> tuple[TableRow, ...]:
+        return tuple([row for row in rows if self._only is None or row[0].name in self._only])
 
     async def commit(
         self,
         connection: Connection,
-        records: Sequence[Folded | Dead],
+        records: Sequence[Folded],
         first: Callable[[], Awaitable[None]],
         last: Callable[[Written], Awaitable[None]],
     ) -> Written:
-        folded = [record for record in records if isinstance(record, Folded)]
-        dead = [record for record in records if isinstance(record, Dead)]
-        return await self._store.commit(connection, folded, dead, first, last)
+        return await self._store.commit(connection, records, first, last)
 
 
 class LiveFolding(SchemaFolding):

@@ -1,17 +1,19 @@
 """Records to rows: decode, project, join the rows that share a key. Pure: a batch's whole meaning is computed here."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from processors.projections import project
+from processors.projections.base import Event, unnamed
 from schemas.envelope import LAST_MS, KafkaHeaders, Location, Record
 from schemas.errors import PoisonRecord
 from schemas.facts import TABLE_OF, TABLES
 from schemas.lattice import Row, Table
-from schemas.masking import describe, mask_text
+from schemas.masking import mask_text
+from schemas.providers.base import poison_of
 from schemas.topics import source_of
 
 STATUS_RANKS: Final = {"dead": 0, "ignored": 1, "applied": 2}
@@ -21,6 +23,9 @@ MAX_ID_BYTES: Final = 1000
 
 IndexKey = tuple[str, str, str, int, int]
 """(source, event id, topic, partition, offset)."""
+
+Place = tuple[str, int, int]
+"""(topic, partition, offset)."""
 
 
 class RawRecord(Protocol):
@@ -43,6 +48,8 @@ class Indexed(NamedTuple):
     topic: str
     partition: int
     record_offset: int
+    ordinal: int
+    """The event's place in its record, from 1; 0 where the event is the record."""
     record_id: str
     fingerprint: bytes
     provider: str
@@ -57,44 +64,53 @@ class Indexed(NamedTuple):
         return (self.source, self.event_id, self.topic, self.partition, self.record_offset)
 
 
-class Folded(NamedTuple):
-    """What one record means: its events, and its rows by table."""
-
-    raw: RawRecord
-    source: str
-    events: tuple[Indexed, ...]
-    rows: tuple[tuple[Table[Any], Row], ...] = ()
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        return tuple(event.type for event in self.events)
-
-    @property
-    def whole_record(self) -> list[IndexKey]:
-        """Where a record of several events would stand in the index if it were dead; empty for a single event."""
-        first = self.events[0]
-        if first.record_id == first.event_id:
-            return []
-        return [(first.source, first.record_id, first.topic, first.partition, first.record_offset)]
-
-
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A record that no projection could apply, and why."""
+    """An event that can't be applied, and why. `ordinal` is its place in the record, from 1; 0 for a record that is
+    dead as a whole, or that is one event.
+    """
 
     raw: RawRecord
     source: str
     reason: str
     message: str
     event: Indexed
+    ordinal: int = 0
+
+
+TableRow = tuple[Table[Any], Row]
+
+
+class Folded(NamedTuple):
+    """What one record means: its events, the rows of each of them, and its dead letters."""
+
+    raw: RawRecord
+    source: str
+    events: tuple[Indexed, ...]
+    rows_of: tuple[tuple[TableRow, ...], ...] = ()
+    """As many as there are events."""
+    letters: tuple[Dead, ...] = ()
+
+    @property
+    def rows(self) -> tuple[TableRow, ...]:
+        return tuple([row for rows in self.rows_of for row in rows])
 
     @property
     def types(self) -> tuple[str, ...]:
-        return (self.event.type,)
+        return tuple([event.type for event in (*self.events, *(letter.event for letter in self.letters))])
 
     @property
-    def rows(self) -> tuple[tuple[Table[Any], Row], ...]:
-        return ()
+    def revives(self) -> Place | None:
+        """Where dead letters of another reading of the record may stand in the index; those of this one replace them.
+        None where the one event has the record's own id: it can't have stood under another.
+        """
+        first = self.events[0] if self.events else self.letters[0].event
+        return None if first.record_id == first.event_id else (first.topic, first.partition, first.record_offset)
+
+    def split(self) -> "list[Folded]":
+        """Each event by itself, without the dead ones."""
+        pairs = zip(self.events, self.rows_of, strict=True)
+        return [Folded(self.raw, self.source, (event,), (rows,)) for event, rows in pairs]
 
 
 @dataclass(slots=True)
@@ -103,47 +119,90 @@ class Changes:
 
     tables: dict[Table[Any], list[Row]] = field(default_factory=dict)
     events: list[Indexed] = field(default_factory=list)
-    revived: list[IndexKey] = field(default_factory=list)
-    """Index entries of whole records that their events now stand for, should they have been dead before."""
+    revived: list[Place] = field(default_factory=list)
+    """Records whose dead letters, as the index knows them, these events replace."""
 
 
-def fold_record(raw: RawRecord) -> Folded | Dead:
-    """Never raises for what is in the record: what cannot be applied is `Dead`."""
+def fold_record(raw: RawRecord) -> Folded:
+    """Never raises for what is in the record: what can't be applied is among its dead letters."""
     try:
         record = Record.decode(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.headers, raw.value)
     except PoisonRecord as poison:
-        return dead_record(raw, poison, None)
+        return _dead_whole(raw, poison, None)
     try:
         events, fingerprint = project(record)
         if not events:
             raise PoisonRecord("unparsable", "the record announces no event")
-        # A fact's row can be refused as well: a number with no canonical JSON is as unreadable as a wrong type.
-        rows = tuple([_row(fact) for event in events for fact in event.facts])
-    except PoisonRecord as poison:
-        return dead_record(raw, poison, record)
     except Exception as error:  # noqa: BLE001 - outermost per record: a projection's bug must not stop the rest
-        return dead_record(raw, PoisonRecord("projection_failed", describe(error)), record)
+        return _dead_whole(raw, poison_of(error), record)
+    return _fold_events(raw, record, events, fingerprint)
+
+
+def _dead_whole(raw: RawRecord, poison: PoisonRecord, record: Record | None) -> Folded:
+    letter = dead_record(raw, poison, record)
+    return Folded(raw, letter.source, (), (), (letter,))
+
+
+def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], fingerprint: bytes) -> Folded:
     received_at = _time(raw.timestamp)
-    indexed = [
-        Indexed(
-            record.source,
-            event.event_id,
-            raw.topic,
-            raw.partition,
-            raw.offset,
-            record.record_id,
-            fingerprint,
-            record.provider,
-            event.type,
-            event.occurred_at,
-            received_at,
-            event.status,
-            # A plug-in's may quote what it read.
-            event.error and mask_text(event.error),
+    indexed: list[Indexed] = []
+    rows_of: list[tuple[TableRow, ...]] = []
+    dead: list[tuple[int, Event, PoisonRecord]] = []
+    for ordinal, event in enumerate(events, start=1):
+        poison = event.poison
+        if poison is None:
+            try:
+                # A fact's row can be refused as well: a number with no canonical JSON is as unreadable as a wrong type.
+                rows_of.append(tuple([_row(fact) for fact in event.facts]))
+            except PoisonRecord as refused:
+                poison = refused
+        if poison is not None:
+            dead.append((ordinal, event, poison))
+            continue
+        indexed.append(
+            Indexed(
+                record.source,
+                event.event_id,
+                raw.topic,
+                raw.partition,
+                raw.offset,
+                0 if event.event_id == record.record_id else ordinal,
+                record.record_id,
+                fingerprint,
+                record.provider,
+                event.type,
+                event.occurred_at,
+                received_at,
+                event.status,
+                # A plug-in's may quote what it read.
+                event.error and mask_text(event.error),
+            )
         )
-        for event in events
-    ]
-    return Folded(raw, record.source, tuple(indexed), rows)
+    taken = {one.event_id for one in indexed} if dead else set()
+    letters = tuple(_letters(raw, record, fingerprint, dead, taken))
+    return Folded(raw, record.source, tuple(indexed), tuple(rows_of), letters)
+
+
+def _letters(
+    raw: RawRecord,
+    record: Record,
+    fingerprint: bytes,
+    dead: Sequence[tuple[int, Event, PoisonRecord]],
+    taken: set[str],
+) -> Iterator[Dead]:
+    """An event whose id another one of the record has is named by its place, so that neither hides the other."""
+    whole = dead_record(raw, PoisonRecord("", ""), record)
+    template = whole.event._replace(fingerprint=fingerprint)
+    for ordinal, event, poison in dead:
+        event_id = _safe_id(event.event_id)
+        if event_id in taken:
+            event_id = unnamed(whole.event.record_id, ordinal)
+        taken.add(event_id)
+        place = 0 if event_id == whole.event.record_id else ordinal
+        named = template._replace(
+            event_id=event_id, type=_safe_id(event.type), occurred_at=event.occurred_at, ordinal=place
+        )
+        yield _letter(raw, named, poison)
 
 
 def _row(fact: Any) -> tuple[Table[Any], Row]:
@@ -165,7 +224,6 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
         except PoisonRecord:
             record = None
     source = record.source if record else source_of(raw.topic)
-    message = mask_text(str(poison))[:500]
     record_id = _safe_id(record.record_id if record else str(Location(raw.topic, raw.partition, raw.offset)))
     event = Indexed(
         source=_safe_id(source),
@@ -173,6 +231,7 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
         topic=raw.topic,
         partition=raw.partition,
         record_offset=raw.offset,
+        ordinal=0,
         record_id=record_id,
         fingerprint=hashlib.sha256(raw.value or b"").digest(),
         provider=_safe_id(record.provider if record else "unknown"),
@@ -180,9 +239,21 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
         occurred_at=None,
         received_at=_time(raw.timestamp),
         status="dead",
-        error=f"{poison.reason}: {message}".replace("\0", "\\0")[:500],
+        error=None,
     )
-    return Dead(raw, source, poison.reason, message, event)
+    return _letter(raw, event, poison)
+
+
+def dead_event(folded: Folded, poison: PoisonRecord) -> Dead:
+    """The dead letter of the one event of what `split` gave."""
+    (event,) = folded.events
+    return _letter(folded.raw, event._replace(status="dead"), poison)
+
+
+def _letter(raw: RawRecord, event: Indexed, poison: PoisonRecord) -> Dead:
+    message = mask_text(str(poison))[:500]
+    error = f"{poison.reason}: {message}".replace("\0", "\\0")[:500]
+    return Dead(raw, event.source, poison.reason, message, event._replace(error=error), event.ordinal)
 
 
 def _safe_id(text: str) -> str:
@@ -196,19 +267,21 @@ def _time(timestamp_ms: int) -> datetime:
     return datetime.fromtimestamp(min(max(timestamp_ms, 0), LAST_MS) / 1000, UTC)
 
 
-def combine(folded: Iterable[Folded], dead: Sequence[Dead] = ()) -> Changes:
+def combine(folded: Iterable[Folded]) -> Changes:
     """Join what several records say into one set of changes."""
     rows: dict[Table[Any], list[Row]] = {}
     events: dict[IndexKey, Indexed] = {}
-    revived: list[IndexKey] = []
+    revived: list[Place] = []
     for one in folded:
-        for table, row in one.rows:
-            rows.setdefault(table, []).append(row)
+        for each in one.rows_of:
+            for table, row in each:
+                rows.setdefault(table, []).append(row)
         for event in one.events:
             _keep_higher(events, event)
-        revived += one.whole_record
-    for letter in dead:
-        _keep_higher(events, letter.event)
+        for letter in one.letters:
+            _keep_higher(events, letter.event)
+        if (place := one.revives) is not None:
+            revived.append(place)
     return Changes(
         tables={table: table.join_all(rows[table]) for table in TABLES if table in rows},
         events=[events[key] for key in sorted(events)],

@@ -1,5 +1,6 @@
 """Everything the processors count, as verbs that count and log. Never logs bodies, or ids and errors unmasked."""
 
+import collections
 import logging
 from collections.abc import Iterable
 from typing import Final
@@ -26,7 +27,7 @@ BATCH_SECONDS: Final = Histogram(
     "Time from a batch's decoding to its commit.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-DEAD_LETTERS: Final = Counter("redrive_dead_letters", "Records that no projection could apply.", ["source", "reason"])
+DEAD_LETTERS: Final = Counter("redrive_dead_letters", "Events that no projection could apply.", ["source", "reason"])
 RETRIES: Final = Counter("redrive_processors_retries", "Batches tried again after the database failed.", ["reason"])
 REWINDS: Final = Counter("redrive_processors_rewinds", "Batches read again because the stored position was behind.")
 LOST_RECORDS: Final = Gauge(
@@ -39,25 +40,24 @@ LOST_RECORDS: Final = Gauge(
 
 def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: float) -> None:
     """Count what a committed batch did, by the best outcome of each record's events."""
-    refused = {letter.raw.offset for letter in letters}
-    counts: dict[tuple[str, str], int] = {}
+    dead = collections.Counter([letter.raw.offset for letter in letters])
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
     for one in folded:
-        if one.raw.offset not in refused:
-            outcome = "applied" if "applied" in [event.status for event in one.events] else "ignored"
-            key = (one.source, outcome)
-            counts[key] = counts.get(key, 0) + 1
+        if dead[one.raw.offset] >= len(one.events) + len(one.letters):
+            # Not what the record says: whoever else writes to the topic may say anything.
+            counts[source_of(one.raw.topic), "dead"] += 1
+        else:
+            counts[one.source, "applied" if "applied" in [event.status for event in one.events] else "ignored"] += 1
     for (source, outcome), count in counts.items():
         RECORDS.labels(source, outcome).inc(count)
     BATCH_SECONDS.observe(seconds)
 
 
-def record_dead(letter: Dead) -> None:
-    # Not what the record says: whoever else writes to the topic may say anything.
+def event_dead(letter: Dead) -> None:
     source = source_of(letter.raw.topic)
-    RECORDS.labels(source, "dead").inc()
     DEAD_LETTERS.labels(source, letter.reason).inc()
     log.warning(
-        "a record went to the dead letters",
+        "an event went to the dead letters",
         extra={
             "action": "fold",
             "source": source,

@@ -1,13 +1,13 @@
 """Rows to Postgres: changes, event index and position in one transaction. Must not know Kafka or projections."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, LiteralString, Protocol, TypeAlias
 
 import asyncpg
 
 from processors.failures import verdict_of
-from processors.fold import Changes, Dead, Folded, combine, dead_record
+from processors.fold import Changes, Dead, Folded, combine, dead_event
 from schemas import table_sql
 from schemas.errors import PoisonRecord, RedriveError
 from schemas.facts import TABLES
@@ -26,6 +26,7 @@ INDEX_COLUMNS: Final = {
     "topic": "text[]",
     "partition": "integer[]",
     "record_offset": "bigint[]",
+    "ordinal": "integer[]",
     "record_id": "text[]",
     "fingerprint": "bytea[]",
     "provider": "text[]",
@@ -41,19 +42,20 @@ UPSERT_INDEX: Final = (
     f"INSERT INTO redrive.event_index AS t ({', '.join(INDEX_COLUMNS)}) SELECT * FROM unnest("  # noqa: S608 - constants
     + ", ".join(f"${i}::{kind}" for i, kind in enumerate(INDEX_COLUMNS.values(), start=1))
     + ") ON CONFLICT (source, event_id, topic, partition, record_offset) DO UPDATE SET status = EXCLUDED.status,"
-    + " type = EXCLUDED.type, occurred_at = EXCLUDED.occurred_at, fingerprint = EXCLUDED.fingerprint,"
-    + f" error = EXCLUDED.error WHERE {_RANK.format('EXCLUDED')} > {_RANK.format('t')}"
+    + " ordinal = EXCLUDED.ordinal, type = EXCLUDED.type, occurred_at = EXCLUDED.occurred_at,"
+    + " fingerprint = EXCLUDED.fingerprint, error = EXCLUDED.error"
+    + f" WHERE {_RANK.format('EXCLUDED')} > {_RANK.format('t')}"
 )
 
 
 REVIVE: Final[LiteralString] = """
     DELETE FROM redrive.event_index AS t
-    USING unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
-        AS r (source, event_id, topic, partition, record_offset)
-    WHERE (t.source, t.event_id, t.topic, t.partition, t.record_offset)
-        = (r.source, r.event_id, r.topic, r.partition, r.record_offset) AND t.status = 'dead'
+    USING unnest($1::text[], $2::integer[], $3::bigint[]) AS r (topic, partition, record_offset)
+    WHERE (t.topic, t.partition, t.record_offset) = (r.topic, r.partition, r.record_offset) AND t.status = 'dead'
 """
-"""A batch that was dead was indexed under its record id; once it can be read, its events stand for it."""
+"""Dead letters of a batch as it was read before: those of today's reading, which are written next, stand for them. A
+batch that was dead as a whole was indexed under its record id.
+"""
 
 
 class GenerationMoved(RedriveError):
@@ -91,8 +93,23 @@ class Written:
         return len(self.letters)
 
 
+@dataclass(slots=True)
+class Refusal:
+    """What a bisected batch leaves to be written once all of its good events are."""
+
+    letters: list[Dead] = field(default_factory=list)
+    """Events that Postgres refused."""
+    split: list[Folded] = field(default_factory=list)
+    """Records whose events were written one by one."""
+
+    def as_folded(self) -> list[Folded]:
+        """The dead letters alone."""
+        known = [one._replace(events=(), rows_of=()) for one in self.split if one.letters]
+        return [*known, *(Folded(one.raw, one.source, (), (), (one,)) for one in self.letters)]
+
+
 class DeadLetters(Protocol):
-    """Where records go that no projection could apply. `put` returns when they are durable."""
+    """Where events go that no projection could apply. `put` returns when they are durable."""
 
     async def put(self, letters: Sequence[Dead]) -> None: ...
 
@@ -109,45 +126,45 @@ class FactStore:
         self,
         connection: Connection,
         folded: Sequence[Folded],
-        dead: Sequence[Dead],
         first: Callable[[], Awaitable[None]],
         last: Callable[[Written], Awaitable[None]] | None = None,
     ) -> Written:
         """One transaction: `first`, all rows, dead letters, `last`.
 
-        Where Postgres refuses the data, the batch is bisected inside savepoints until the records at fault stand alone.
+        Where Postgres refuses the data, the batch is bisected inside savepoints until the events at fault stand alone.
         """
+        letters = [letter for one in folded for letter in one.letters]
+        events = sum([len(one.events) for one in folded])
         try:
             async with connection.transaction():
                 await first()
-                changed = await self._write(connection, combine(folded, dead))
-                return await self._complete(folded, list(dead), changed, last)
+                changed = await self._write(connection, combine(folded))
+                return await self._complete(letters, events, changed, last)
         except Exception as error:
             if verdict_of(error) == "retry":
                 raise
         async with connection.transaction():
             await first()
-            refused: list[Dead] = []
-            changed = await self._write_bisecting(connection, folded, refused)
-            letters = [*dead, *refused]
-            await self._write(connection, combine((), letters))
-            return await self._complete(folded, letters, changed, last)
+            refusal = Refusal()
+            changed = await self._write_bisecting(connection, folded, refusal)
+            await self._write(connection, combine(refusal.as_folded()))
+            return await self._complete([*letters, *refusal.letters], events - len(refusal.letters), changed, last)
 
     async def _complete(
         self,
-        folded: Sequence[Folded],
         letters: list[Dead],
+        events: int,
         changed: int,
         last: Callable[[Written], Awaitable[None]] | None,
     ) -> Written:
         """Dead letters are durable before the transaction that passes over their records."""
         await self._dead_letters.put(letters)
-        written = Written(letters, sum(len(one.events) for one in folded), changed)
+        written = Written(letters, events, changed)
         if last is not None:
             await last(written)
         return written
 
-    async def _write_bisecting(self, connection: Connection, folded: Sequence[Folded], refused: list[Dead]) -> int:
+    async def _write_bisecting(self, connection: Connection, folded: Sequence[Folded], refusal: Refusal) -> int:
         if not folded:
             return 0
         try:
@@ -157,11 +174,17 @@ class FactStore:
             if verdict_of(error) == "retry":
                 raise
             if len(folded) == 1:
-                refused.append(dead_record(folded[0].raw, PoisonRecord("refused_by_database", describe(error))))
-                return 0
+                (one,) = folded
+                if len(one.events) == 1 and not one.letters:
+                    refusal.letters.append(dead_event(one, PoisonRecord("refused_by_database", describe(error))))
+                    return 0
+                refusal.split.append(one)
+                folded = one.split()
+                if len(folded) == 1:
+                    return await self._write_bisecting(connection, folded, refusal)
         middle = len(folded) // 2
-        left = await self._write_bisecting(connection, folded[:middle], refused)
-        return left + await self._write_bisecting(connection, folded[middle:], refused)
+        left = await self._write_bisecting(connection, folded[:middle], refusal)
+        return left + await self._write_bisecting(connection, folded[middle:], refusal)
 
     async def _write(self, connection: Connection, changes: Changes) -> int:
         changed = 0
@@ -175,10 +198,10 @@ class FactStore:
             changed += int(status.rpartition(" ")[2])
         if not self._is_indexing:
             return changed
-        if changes.events:
-            await connection.execute(UPSERT_INDEX, *zip(*changes.events, strict=True))
         if changes.revived:
             await connection.execute(REVIVE, *zip(*changes.revived, strict=True))
+        if changes.events:
+            await connection.execute(UPSERT_INDEX, *zip(*changes.events, strict=True))
         return changed
 
 
@@ -189,9 +212,7 @@ class Store(FactStore):
         super().__init__(f"gen_{generation}", dead_letters, is_indexing=True)
         self.generation = generation
 
-    async def commit_batch(
-        self, connection: Connection, span: Span, folded: Sequence[Folded], dead: Sequence[Dead]
-    ) -> list[Dead]:
+    async def commit_batch(self, connection: Connection, span: Span, folded: Sequence[Folded]) -> list[Dead]:
         """Write a live batch with its position. Returns every dead letter, those that Postgres refused included.
 
         Raises `PositionGap`, `GenerationMoved`, or what the driver raises where a retry helps.
@@ -205,4 +226,4 @@ class Store(FactStore):
             if not row["is_advanced"]:
                 raise PositionGap(row["stored"])
 
-        return (await self.commit(connection, folded, dead, advance)).letters
+        return (await self.commit(connection, folded, advance)).letters

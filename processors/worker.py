@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from processors import metrics
 from processors.failures import RETRYABLE
-from processors.fold import Dead, Folded, RawRecord, fold_record
+from processors.fold import Folded, RawRecord, fold_record
 from processors.projections import versions
 from processors.reading import Batch
 from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store
@@ -211,25 +211,22 @@ class Worker:
         if self._store is None:
             raise GenerationMoved
         started = time.perf_counter()
-        folded, dead = await self._decode(batch.records)
+        folded = await self._decode(batch.records)
         span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end)
-        letters = await self._store.commit_batch(connection, span, folded, dead)
+        letters = await self._store.commit_batch(connection, span, folded)
         self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
         for letter in letters:
-            metrics.record_dead(letter)
+            metrics.event_dead(letter)
 
-    async def _decode(self, records: Sequence[RawRecord]) -> tuple[list[Folded], list[Dead]]:
+    async def _decode(self, records: Sequence[RawRecord]) -> list[Folded]:
         folded: list[Folded] = []
-        dead: list[Dead] = []
         async with self._decoding:
             for first in range(0, len(records), PORTION_RECORDS):
-                for record in records[first : first + PORTION_RECORDS]:
-                    one = fold_record(record)
-                    folded.append(one) if isinstance(one, Folded) else dead.append(one)
+                folded += [fold_record(record) for record in records[first : first + PORTION_RECORDS]]
                 # Let the transactions under way hear Postgres's answers.
                 await asyncio.sleep(0)
-        return folded, dead
+        return folded
 
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
         """Read a partition again from where its rows stand; what was fetched before is of a reading that is over."""

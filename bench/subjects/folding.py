@@ -6,7 +6,7 @@ from typing import TypeAlias
 import asyncpg
 
 from deploy.folding import NoDeadLetters
-from processors.fold import Dead, Folded, RawRecord, fold_record
+from processors.fold import RawRecord, fold_record
 from processors.store import ADVANCE, PositionGap, Span, Store
 from processors.worker import LIVE_GENERATION
 
@@ -27,11 +27,9 @@ class Fold:
 
     async def write(self, records: Sequence[RawRecord], spans: Sequence[Span]) -> None:
         """One transaction, however many partitions: the cheapest that a loop without a framework can be."""
-        done = [fold_record(record) for record in records]
-        folded = [one for one in done if isinstance(one, Folded)]
-        dead = [one for one in done if isinstance(one, Dead)]
+        folded = [fold_record(record) for record in records]
         advance = advance_all(self._connection, self._store.generation, spans)
-        await self._store.commit(self._connection, folded, dead, advance)
+        await self._store.commit(self._connection, folded, advance)
 
 
 def advance_all(connection: Connection, generation: int, spans: Sequence[Span]) -> Callable[[], Awaitable[None]]:

@@ -24,11 +24,11 @@ from processors.projections import (
 )
 from processors.projections.base import Event, Projection
 from schemas.envelope import Record
-from schemas.errors import Misconfigured, PoisonRecord
+from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table
 from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
-from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, wrong_shape
+from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, poison_of
 from schemas.topics import OPERATOR
 
 PROJECTIONS: Final[dict[str, Projection]] = {
@@ -113,11 +113,9 @@ def project(record: Record) -> tuple[list[Event], bytes]:
         projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
         events = [_bounded(event) for event in projection(record, payload)]
         return events, provider.fingerprint(payload)
-    except ValidationError as error:
-        raise PoisonRecord("invalid_payload", _fault(error)) from error
     except WRONG_SHAPE as error:
-        reason = "unparsable" if record.type.endswith("." + UNPARSABLE) else "invalid_payload"
-        raise PoisonRecord(reason, wrong_shape(error)) from error
+        is_unparsable = record.type.endswith("." + UNPARSABLE) and not isinstance(error, ValidationError)
+        raise poison_of(error, "unparsable" if is_unparsable else "invalid_payload") from error
 
 
 def _bounded(event: Event) -> Event:
@@ -125,20 +123,3 @@ def _bounded(event: Event) -> Event:
     if len(event.event_id) <= MAX_ID_CHARACTERS:
         return event
     return replace(event, event_id=bounded_id(event.event_id))
-
-
-_OPEN: Final = frozenset({"metadata"})
-"""Fields whose keys are the sender's own words."""
-
-
-def _fault(error: ValidationError) -> str:
-    """`StripeSubscription.status: Field required`: the first fault by field and rule, never by value."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = [error.title]
-    for part in first["loc"]:
-        where.append(str(part))
-        if part in _OPEN:
-            break
-    # A validator of ours raised: what it says may quote the value.
-    cause = first.get("ctx", {}).get("error")
-    return f"{'.'.join(where)}: {first['msg'] if cause is None else wrong_shape(cause)}"

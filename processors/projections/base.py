@@ -1,14 +1,15 @@
 """What a projection yields, and the small rules that several providers share. Pure."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from schemas.envelope import Record
+from schemas.errors import PoisonRecord
 from schemas.lattice import Fact
-from schemas.providers.base import Payload
+from schemas.providers.base import Payload, poison_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Event:
     """One event of a record: its row in the event index, and the facts it adds.
 
     No facts means that nobody reads this type: it is `ignored`, and so is an event with an `error`, which says why.
+    With `poison` it is dead: its type is read, and it can't be.
     """
 
     event_id: str
@@ -23,6 +25,7 @@ class Event:
     occurred_at: datetime | None
     facts: tuple[Fact, ...] = ()
     error: str | None = None
+    poison: PoisonRecord | None = None
 
     @property
     def status(self) -> str:
@@ -30,7 +33,45 @@ class Event:
 
 
 Projection = Callable[[Record, Payload], Iterable[Event]]
-"""(record, payload) -> events. Raises `PoisonRecord`, pydantic's ValidationError or one of `WRONG_SHAPE`."""
+"""(record, payload) -> events. Raises `PoisonRecord`, pydantic's ValidationError or one of `WRONG_SHAPE`, and then the
+record as a whole is dead. Where a record holds several events, `project_each` keeps them apart.
+"""
+
+Item = TypeVar("Item")
+
+
+def project_each(
+    record: Record,
+    items: Iterable[Item],
+    project: Callable[[Record, Item], Event],
+    identify: Callable[[Item], tuple[str, str]],
+) -> Iterator[Event]:
+    """The event of every item of a batch. An item that can't be read is a dead event, and leaves the others alone.
+
+    `project` raises as a projection does. `identify` gives (event id, type); it may raise for the same reasons.
+    """
+    for ordinal, item in enumerate(items, start=1):
+        try:
+            event = project(record, item)
+        except Exception as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
+            event = _dead_event(record, ordinal, item, identify, poison_of(error))
+        yield event
+
+
+def _dead_event(
+    record: Record, ordinal: int, item: Item, identify: Callable[[Item], tuple[str, str]], poison: PoisonRecord
+) -> Event:
+    try:
+        event_id, kind = identify(item)
+    except Exception:  # noqa: BLE001 - it has no name of its own
+        event_id, kind = unnamed(record.record_id, ordinal), f"{record.provider}.unknown"
+    return Event(event_id, kind, None, poison=poison)
+
+
+def unnamed(record_id: str, ordinal: int) -> str:
+    """Names an event that has no id, by its place in its record; no id that `event_id` makes holds a `#`."""
+    return f"{record_id}#{ordinal}"
+
 
 UNKNOWN_STATUS: Final = "a status that redrive does not know"
 """Which one is not said: errors are shown and logged, and a status is whatever the sender wrote."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from processors.projections.base import Event
+from processors.projections.base import Event, project_each
 from schemas.envelope import Record
 from schemas.facts import CREATION, CRM_OBJECTS, CRM_PROPERTIES, DELETION, RESTORE, CrmObject, CrmProperty
 from schemas.lattice import Fact, Version
@@ -23,7 +23,7 @@ from schemas.providers.hubspot import (
     events,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
 
 _CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
@@ -64,11 +64,18 @@ class _Objects:
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    for data in events(payload):
-        name = event_type(data)
-        facts = tuple(_facts(record.source, name, data))
-        at = time_of_milliseconds(data.get("occurredAt"))
-        yield Event(batched_event_id(data), f"hubspot.{clean_type(name)}", at, facts)
+    return project_each(record, events(payload), _project_event, _identify)
+
+
+def _project_event(record: Record, data: dict[str, Any]) -> Event:
+    event_id, kind = _identify(data)
+    at = time_of_milliseconds(data.get("occurredAt"))
+    return Event(event_id, kind, at, tuple(_facts(record.source, event_type(data), data)))
+
+
+def _identify(data: dict[str, Any]) -> tuple[str, str]:
+    """(event id, type)."""
+    return batched_event_id(data), f"hubspot.{clean_type(event_type(data))}"
 
 
 def _facts(source: str, name: str, data: dict[str, Any]) -> Iterator[Fact]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from processors.projections.base import Event
+from processors.projections.base import Event, project_each
 from schemas.envelope import Record
 from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.sendgrid import SendGridEvent, event_name, events
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (MESSAGES,)
 
 _STATUSES: Final = {
@@ -25,11 +25,15 @@ _STATUSES: Final = {
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    for event in events(payload):
-        yield _event(record.source, event)
+    return project_each(record, events(payload), _project_event, _identify)
 
 
-def _event(source: str, data: dict[str, Any]) -> Event:
+def _identify(data: dict[str, Any]) -> tuple[str, str]:
+    """(event id, type)."""
+    return event_name(data), f"sendgrid.{clean_type(data.get('event'))}"
+
+
+def _project_event(record: Record, data: dict[str, Any]) -> Event:
     event_id = event_name(data)
     at = time_of_seconds(data.get("timestamp"))
     kind = clean_type(data.get("event"))
@@ -45,7 +49,7 @@ def _event(source: str, data: dict[str, Any]) -> Event:
     is_failure = status == "failed"
     fact = Message(
         version=Version(at, 0, event_id),
-        source=source,
+        source=record.source,
         message_id=found.message_id,
         provider="sendgrid",
         channel="email",

@@ -4,22 +4,23 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
+from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out, project_each
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGE_STATUSES, MESSAGES, Call, Message
 from schemas.lattice import Version
-from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type, event_id, require_text
+from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type
 from schemas.providers.twilio import (
     StreamMessage,
     form_fields,
     form_identity,
     form_time,
     is_event_stream,
+    stream_event_id,
     stream_events,
     stream_time,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
 
 _CALL_STATUSES: Final = {
@@ -39,8 +40,7 @@ _STREAM_PREFIX: Final = "com.twilio.messaging.message."
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     if is_event_stream(payload):
-        for event in stream_events(payload):
-            yield _stream_event(record.source, event)
+        yield from project_each(record, stream_events(payload), _stream_event, _identify_stream_event)
         return
     fields = form_fields(payload)
     try:
@@ -140,9 +140,14 @@ def _seconds(text: str | None) -> Decimal | None:
         raise Unparsable("CallDuration is not a number") from error
 
 
-def _stream_event(source: str, event: dict[str, Any]) -> Event:
+def _identify_stream_event(event: dict[str, Any]) -> tuple[str, str]:
+    """(event id, type)."""
+    return stream_event_id(event), f"twilio.{clean_type(event.get('type'))}"
+
+
+def _stream_event(record: Record, event: dict[str, Any]) -> Event:
     """Event Streams say the time of a status, which form callbacks don't."""
-    name = event_id(require_text(event.get("id"), "id"))
+    name = stream_event_id(event)
     kind = clean_type(event.get("type"))
     at = stream_time(event)
     if not kind.startswith(_STREAM_PREFIX):
@@ -153,7 +158,7 @@ def _stream_event(source: str, event: dict[str, Any]) -> Event:
         return Event(name, f"twilio.{kind}", at, error=UNKNOWN_STATUS)
     fact = Message(
         version=Version(at, 0, name),
-        source=source,
+        source=record.source,
         message_id=found.messageSid,
         provider="twilio",
         channel="mms" if found.messageSid.startswith("MM") else "sms",

@@ -1,48 +1,54 @@
 """WhatsApp messages and statuses to messages; one record may hold up to a thousand of them. Pure."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out
+from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out, project_each
 from schemas.envelope import Record
 from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.whatsapp import (
+    Item,
     Metadata,
     StatusError,
     WhatsAppMessage,
     WhatsAppStatus,
-    change_event_id,
-    changes,
-    message_event_id,
-    status_event_id,
-    updates,
+    item_event_id,
+    items,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (MESSAGES,)
 
 _STATUSES: Final = {"sent": "sent", "delivered": "delivered", "read": "read", "played": "read", "failed": "failed"}
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    for change in changes(payload):
-        messages, statuses = updates(change)
-        if not messages and not statuses:
-            yield Event(change_event_id(change), f"whatsapp.{clean_type(change.get('field'))}", None)
-            continue
-        metadata = Metadata.model_validate(change["value"].get("metadata") or {})
-        our_number = e164(metadata.display_phone_number)
-        for message in messages:
-            yield _message(record.source, our_number, message)
-        for status in statuses:
-            yield _status(record.source, our_number, status)
+    return project_each(record, items(payload), _project_item, _identify)
 
 
-def _message(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
-    found = WhatsAppMessage.model_validate(data)
-    event_id = message_event_id(data)
+def _project_item(record: Record, item: Item) -> Event:
+    if item.kind == "change":
+        return Event(*_identify(item), None)
+    metadata = Metadata.model_validate(item.change["value"].get("metadata") or {})
+    our_number = e164(metadata.display_phone_number)
+    rule = _message if item.kind == "message" else _status
+    return rule(record.source, our_number, item)
+
+
+def _identify(item: Item) -> tuple[str, str]:
+    """(event id, type)."""
+    data = item.data
+    if item.kind == "change":
+        return item_event_id(item), f"whatsapp.{clean_type(data.get('field'))}"
+    of = "type" if item.kind == "message" else "status"
+    return item_event_id(item), f"whatsapp.{item.kind}.{clean_type(data.get(of))}"
+
+
+def _message(source: str, our_number: str | None, item: Item) -> Event:
+    found = WhatsAppMessage.model_validate(item.data)
+    event_id = item_event_id(item)
     at = time_of_seconds(found.timestamp)
     body = _body(found)
     peer = e164(found.sender)
@@ -69,9 +75,9 @@ def _message(source: str, our_number: str | None, data: dict[str, Any]) -> Event
     return Event(event_id, f"whatsapp.message.{clean_type(found.type)}", at, (fact,))
 
 
-def _status(source: str, our_number: str | None, data: dict[str, Any]) -> Event:
-    found = WhatsAppStatus.model_validate(data)
-    event_id = status_event_id(data)
+def _status(source: str, our_number: str | None, item: Item) -> Event:
+    found = WhatsAppStatus.model_validate(item.data)
+    event_id = item_event_id(item)
     at = time_of_seconds(found.timestamp)
     kind = f"whatsapp.status.{clean_type(found.status)}"
     status = _STATUSES.get(found.status)

@@ -32,7 +32,7 @@ _NOTE: Final[LiteralString] = """
         topic, partition, record_offset, source, event_id, provider, type, received_at, first_error, attempts, outcome,
         last_error, operator
     ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12)
-    ON CONFLICT (topic, partition, record_offset) DO UPDATE
+    ON CONFLICT (topic, partition, record_offset, ordinal) DO UPDATE
     SET attempts = known.attempts + 1, outcome = EXCLUDED.outcome, last_at = now(), operator = EXCLUDED.operator,
         last_error = coalesce(EXCLUDED.last_error, known.last_error)
 """

@@ -14,9 +14,10 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 import orjson
+from pydantic import ValidationError
 
 from schemas.envelope import Delivery, Identity, Provenance, Request
-from schemas.errors import RejectedDelivery
+from schemas.errors import PoisonRecord, RejectedDelivery
 from schemas.masking import describe
 from schemas.providers.keys import check_token
 
@@ -73,6 +74,34 @@ WRONG_SHAPE: Final = (Unparsable, KeyError, IndexError, TypeError, ValueError, A
 def wrong_shape(error: BaseException) -> str:
     """What is wrong with a body, without quoting it: only `Unparsable` speaks in our own words."""
     return str(error) if isinstance(error, Unparsable) else describe(error)
+
+
+def poison_of(error: Exception, reason: str = "invalid_payload") -> PoisonRecord:
+    """Why an event can't be read; `reason` for one that does not hold what its type holds."""
+    if isinstance(error, PoisonRecord):
+        return error
+    if isinstance(error, ValidationError):
+        return PoisonRecord(reason, _fault(error))
+    if isinstance(error, WRONG_SHAPE):
+        return PoisonRecord(reason, wrong_shape(error))
+    return PoisonRecord("projection_failed", describe(error))
+
+
+_OPEN: Final = frozenset({"metadata"})
+"""Fields whose keys are the sender's own words."""
+
+
+def _fault(error: ValidationError) -> str:
+    """`StripeSubscription.status: Field required`: the first fault by field and rule, never by value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = [error.title]
+    for part in first["loc"]:
+        where.append(str(part))
+        if part in _OPEN:
+            break
+    # A validator of ours raised: what it says may quote the value.
+    cause = first.get("ctx", {}).get("error")
+    return f"{'.'.join(where)}: {first['msg'] if cause is None else wrong_shape(cause)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +254,14 @@ def event_id(*parts: str) -> str:
 def bounded_id(name: str) -> str:
     """What stands for an id that is too long: made from the id alone, because the body may differ in a retry."""
     return "id-sha256:" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def item_id(identify: Callable[[Any], str], item: Any) -> str:
+    """What an item adds to the record id of its batch; one that can't be identified adds what it says."""
+    try:
+        return identify(item)
+    except WRONG_SHAPE:
+        return "unreadable:" + digest_of(item).hex()
 
 
 def batch_record_id(event_ids: set[str]) -> str:

@@ -28,6 +28,7 @@ from schemas.providers.base import (
     digest_of,
     event_id,
     hmac_sha256,
+    item_id,
     parse_json,
     parse_timestamp,
     reject_mismatch,
@@ -96,9 +97,9 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
     }
 
 
-def events(payload: Payload) -> list[dict[str, Any]]:
+def events(payload: Payload) -> list[Any]:
     """A delivery is a list of up to a hundred events, also when there is only one."""
-    if not isinstance(payload, list) or not payload or not all(isinstance(event, dict) for event in payload):
+    if not isinstance(payload, list) or not payload:
         raise Unparsable("not a list of events")
     return payload
 
@@ -141,11 +142,20 @@ def _text(value: Any) -> str:
 
 def fingerprint(payload: Payload) -> bytes:
     """Without `attemptNumber`, which grows with every retry."""
-    return digest_of([{k: v for k, v in event.items() if k != "attemptNumber"} for event in events(payload)])
+    return digest_of([_lasting(event) for event in events(payload)])
+
+
+def _lasting(event: Any) -> Any:
+    return {k: v for k, v in event.items() if k != "attemptNumber"} if isinstance(event, dict) else event
+
+
+def _id_in_batch(event: Any) -> str:
+    """A retry of an event that has no id is still the same event."""
+    return item_id(batched_event_id, _lasting(event))
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
-    ids = {batched_event_id(event) for event in events(payload)}
+    ids = {_id_in_batch(event) for event in events(payload)}
     return Identity(batch_record_id(ids), "hubspot.batch", None, fingerprint(payload))
 
 

@@ -37,6 +37,7 @@ from schemas.providers.base import (
     clean_type,
     digest_of,
     event_id,
+    item_id,
     parse_json,
     parse_timestamp,
     reject_mismatch,
@@ -125,9 +126,9 @@ def _private_key(secret: str) -> EllipticCurvePrivateKey:
     return key
 
 
-def events(payload: Payload) -> list[dict[str, Any]]:
+def events(payload: Payload) -> list[Any]:
     """SendGrid posts a list, also for one event."""
-    if not isinstance(payload, list) or not payload or not all(isinstance(event, dict) for event in payload):
+    if not isinstance(payload, list) or not payload:
         raise Unparsable("not a list of events")
     return list(payload)
 
@@ -144,7 +145,7 @@ def event_name(event: dict[str, Any]) -> str:
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
-    ids = {event_name(event) for event in events(payload)}
+    ids = {item_id(event_name, event) for event in events(payload)}
     # A batch has no one time: ce_time stays away.
     return Identity(batch_record_id(ids), "sendgrid.batch", None, digest_of(payload))
 

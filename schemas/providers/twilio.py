@@ -24,6 +24,7 @@ from schemas.providers.base import (
     clean_type,
     digest_of,
     event_id,
+    item_id,
     parse_json,
     reject_mismatch,
     require_header,
@@ -135,15 +136,19 @@ def parse(request: Request) -> Payload:
 
 
 def is_event_stream(payload: Payload) -> bool:
-    return isinstance(payload, dict) or bool(payload and isinstance(payload[0], dict))
+    """A form is a list of pairs, and JSON has no pairs."""
+    return isinstance(payload, dict) or (
+        isinstance(payload, list) and bool(payload) and not isinstance(payload[0], tuple)
+    )
 
 
-def stream_events(payload: Payload) -> list[dict[str, Any]]:
+def stream_events(payload: Payload) -> list[Any]:
     """Event Streams post a list of CloudEvents, and one alone in some sinks."""
-    events = [payload] if isinstance(payload, dict) else payload
-    if not all(isinstance(event, dict) for event in events):
-        raise Unparsable("an event is not an object")
-    return list(events)
+    return [payload] if isinstance(payload, dict) else list(payload)
+
+
+def stream_event_id(event: Any) -> str:
+    return event_id(require_text(event.get("id"), "id"))
 
 
 def form_fields(payload: Payload) -> dict[str, str]:
@@ -173,7 +178,7 @@ def fingerprint(payload: Payload) -> bytes:
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     if is_event_stream(payload):
-        ids = {event_id(require_text(event.get("id"), "id")) for event in stream_events(payload)}
+        ids = {item_id(stream_event_id, event) for event in stream_events(payload)}
         return Identity(batch_record_id(ids), "twilio.batch", None, fingerprint(payload))
     fields = form_fields(payload)
     record_id, kind = form_identity(fields)

@@ -6,7 +6,7 @@ https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 
 import hmac
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +24,7 @@ from schemas.providers.base import (
     digest_of,
     event_id,
     hmac_sha256_hex,
+    item_id,
     parse_json,
     reject_mismatch,
     require_header,
@@ -64,45 +65,57 @@ def answer_handshake(query: str, secrets: Secrets) -> str:
     return challenge
 
 
-def changes(payload: Payload) -> Iterator[dict[str, Any]]:
+def changes(payload: Payload) -> Iterator[Any]:
     """Every change of every entry; a delivery may hold several accounts and several numbers."""
     if not isinstance(payload, dict) or not isinstance(payload.get("entry"), list):
         raise Unparsable("no entry list")
     for entry in payload["entry"]:
-        yield from entry.get("changes") or ()
+        found = (entry.get("changes") or ()) if isinstance(entry, dict) else entry
+        yield from found if isinstance(found, list | tuple) else (found,)
 
 
-def updates(change: dict[str, Any]) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
-    """(messages, statuses) of a change; both empty for the fields that are about neither."""
-    value = change.get("value")
-    if not isinstance(value, dict):
-        return (), ()
-    return value.get("messages") or (), value.get("statuses") or ()
+class Item(NamedTuple):
+    """One event of a delivery: a message, a status, or a change that is about neither."""
+
+    kind: Literal["message", "status", "change"]
+    data: Any
+    change: Any
+    """The change that it came in."""
 
 
-def message_event_id(message: dict[str, Any]) -> str:
-    return event_id(require_text(message.get("id"), "messages[].id"))
+def items(payload: Payload) -> Iterator[Item]:
+    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there can be none."""
+    for change in changes(payload):
+        value = change.get("value") if isinstance(change, dict) else None
+        messages, statuses = _listed(value, "messages"), _listed(value, "statuses")
+        for message in messages:
+            yield Item("message", message, change)
+        for status in statuses:
+            yield Item("status", status, change)
+        if not messages and not statuses:
+            yield Item("change", change, change)
 
 
-def status_event_id(status: dict[str, Any]) -> str:
-    return event_id(
-        require_text(status.get("id"), "statuses[].id"), require_text(status.get("status"), "statuses[].status")
-    )
+def _listed(value: Any, name: str) -> Sequence[Any]:
+    """What is no list is one item, which nobody can read."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else [found] if found else ()
 
 
-def change_event_id(change: dict[str, Any]) -> str:
+def item_event_id(item: Item) -> str:
     """Changes of other fields (templates, account updates) have no id: they are what they say."""
-    return event_id(clean_type(change.get("field")), digest_of(change).hex())
+    kind, data, _ = item
+    if kind == "message":
+        return event_id(require_text(data.get("id"), "messages[].id"))
+    if kind == "status":
+        return event_id(
+            require_text(data.get("id"), "statuses[].id"), require_text(data.get("status"), "statuses[].status")
+        )
+    return event_id(clean_type(data.get("field")), digest_of(data).hex())
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
-    ids: set[str] = set()
-    for change in changes(payload):
-        messages, statuses = updates(change)
-        ids.update(message_event_id(message) for message in messages)
-        ids.update(status_event_id(status) for status in statuses)
-        if not messages and not statuses:
-            ids.add(change_event_id(change))
+    ids = {item_id(item_event_id, item) for item in items(payload)}
     if not ids:
         raise Unparsable("no change in any entry")
     # A batch has no one time: ce_time stays away.

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from deploy.folding import NoDeadLetters, SchemaFolding
 from deploy.proving import our_versions
 from processors import projections
-from processors.fold import Folded, fold_record
+from processors.fold import fold_record
 from processors.store import Store
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Cut, Prover, Versions
@@ -204,8 +204,7 @@ async def test_a_record_that_is_dead_and_that_a_projection_can_apply_is_named(
     async with LogReader(stack.cluster) as reader:
         async for _, found in reader.read([Range(topic, 1, 2, 3)]):
             store = Store(1, NoDeadLetters())
-            folded = [one for one in map(fold_record, found) if isinstance(one, Folded)]
-            await store.commit(connection, folded, [], nothing_first)
+            await store.commit(connection, [fold_record(one) for one in found], nothing_first)
     made = await prove()
     assert (made.verdict, made.counts.dead_letters, made.differences) == ("equal", 1, [])
 

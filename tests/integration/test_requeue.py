@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from deploy import cli
 from deploy.folding import LiveFolding, NoDeadLetters
 from processors import projections
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import fold_record
 from processors.store import Span, Store
 from replay.audit import Author
 from replay.operations.dead_letters import (
@@ -51,11 +51,8 @@ class Log:
         store = Store(1, NoDeadLetters())
         async with LogReader(self.stack.cluster) as reader:
             async for part, records in reader.read(await reader.tails(self.topic, 10**6)):
-                one = [fold_record(raw) for raw in records]
                 span = Span(part.topic, part.partition, part.start, part.end)
-                folded = [each for each in one if isinstance(each, Folded)]
-                dead = [each for each in one if isinstance(each, Dead)]
-                await store.commit_batch(self.connection, span, folded, dead)
+                await store.commit_batch(self.connection, span, [fold_record(raw) for raw in records])
 
     async def requeue(self, author: Author | None = ADA, **wanted: Any) -> Requeued:
         wanted = wanted or {"sources": (source_of(self.topic),)}

@@ -26,13 +26,12 @@ class Letters:
         self.written += letters
 
 
-def fold(records: Sequence[FakeRecord]) -> tuple[list[Folded], list[Dead]]:
-    results = [fold_record(one) for one in records]
-    return [one for one in results if isinstance(one, Folded)], [one for one in results if isinstance(one, Dead)]
+def fold(records: Sequence[FakeRecord]) -> list[Folded]:
+    return [fold_record(one) for one in records]
 
 
 async def commit(connection: Any, store: Store, records: Sequence[FakeRecord], start: int, end: int) -> list[Dead]:
-    return await store.commit_batch(connection, Span(TOPIC, 0, start, end), *fold(records))
+    return await store.commit_batch(connection, Span(TOPIC, 0, start, end), fold(records))
 
 
 async def position(connection: Any) -> int | None:
@@ -214,7 +213,7 @@ async def test_two_writers_of_the_same_keys_do_not_deadlock(connection: Any, dat
                 numbers = random.Random(start).sample(range(30), 20)
                 batch = [record(TOPIC, "stripe", payment(n), start + i, partition) for i, n in enumerate(numbers)]
                 span = Span(TOPIC, partition, start, start + 20)
-                await store.commit_batch(own, span, *fold(batch))
+                await store.commit_batch(own, span, fold(batch))
         finally:
             await own.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import Dead, fold_record
 from processors.store import Span, Store
 from tests.support import (
     signing,
@@ -104,8 +104,6 @@ async def fold_webhooks(connection: "asyncpg.Connection[asyncpg.Record]", webhoo
     for topic, records in by_topic.items():
         for offset, record in enumerate(records):
             record.offset = offset
-        outcomes = [fold_record(one) for one in records]
-        folded = [one for one in outcomes if isinstance(one, Folded)]
-        dead = [one for one in outcomes if isinstance(one, Dead)]
-        await store.commit_batch(connection, Span(topic, 0, 0, len(records)), folded, dead)
+        folded = [fold_record(one) for one in records]
+        await store.commit_batch(connection, Span(topic, 0, 0, len(records)), folded)
     return letters.letters

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.folding import NoDeadLetters
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import Dead, RawRecord, fold_record
 from processors.store import Span, Store
 from replay.selection import Range
 from replay.window import LogReader
@@ -20,6 +20,14 @@ class NoLetters:
         assert not letters, letters
 
 
+def letter_of(raw: RawRecord) -> Dead:
+    """The one dead letter of a record that has nothing else."""
+    folded = fold_record(raw)
+    assert not folded.events, folded
+    (letter,) = folded.letters
+    return letter
+
+
 async def fold_live(stack: Stack, connection: Any, *topics: str, generation: int = 1) -> None:
     """Everything past the positions."""
     store = Store(generation, NoDeadLetters())
@@ -31,8 +39,5 @@ async def fold_live(stack: Stack, connection: Any, *topics: str, generation: int
         if not ranges:
             return
         async for part, records in reader.read(ranges):
-            outcomes = [fold_record(record) for record in records]
-            folded = [one for one in outcomes if isinstance(one, Folded)]
-            dead = [one for one in outcomes if isinstance(one, Dead)]
             span = Span(part.topic, part.partition, part.start, part.end)
-            await store.commit_batch(connection, span, folded, dead)
+            await store.commit_batch(connection, span, [fold_record(record) for record in records])

@@ -29,7 +29,7 @@ def planted_records(topic: str, value: Any, start: int = 0) -> Iterator[FakeReco
     """Each fixture's body once for each of its values, which is then `value`, and for each object with a field more."""
     for path in sorted(FIXTURES.glob("*/*")):
         provider = path.parent.name
-        if provider == "vectors" or path.name.endswith(".http.json"):
+        if provider == "vectors" or path.is_dir() or path.name.endswith(".http.json"):
             continue
         is_form = path.suffix == ".form"
         kind = "application/x-www-form-urlencoded" if is_form else "application/json"

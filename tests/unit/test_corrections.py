@@ -7,12 +7,13 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import fold_record
 from replay.operations.corrections import parse_order
 from schemas.corrections import SOURCE
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR, SIDE_CONFIG, is_folded, is_source_name
 from tests.support.corrections import account, correction, correction_record, credits, subscription
+from tests.support.folding import letter_of
 from tests.support.records import FakeRecord, payment, record
 
 
@@ -23,7 +24,7 @@ def changed(one: FakeRecord, **body: Any) -> FakeRecord:
 
 def test_a_correction_is_an_event_of_its_own_source() -> None:
     folded = fold_record(correction_record(correction("fix-1", credits(-5)), offset=7))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     (event,) = folded.events
     assert (event.source, event.event_id, event.provider) == ("operator", "correction:fix-1", "operator")
     assert (event.type, event.status, event.record_offset) == ("operator.credits.adjusted", "applied", 7)
@@ -42,7 +43,7 @@ def test_a_correction_is_an_event_of_its_own_source() -> None:
 )
 def test_what_a_correction_becomes(change: dict[str, Any], tables: list[str]) -> None:
     folded = fold_record(correction_record(correction("fix", change)))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert [table.name for table, _ in folded.rows] == tables
 
 
@@ -75,15 +76,13 @@ FORGED: dict[str, tuple[FakeRecord, str]] = {
 @pytest.mark.parametrize("name", FORGED)
 def test_what_is_no_correction_is_a_dead_letter(name: str) -> None:
     forged, reason = FORGED[name]
-    dead = fold_record(forged)
-    assert isinstance(dead, Dead), dead
+    dead = letter_of(forged)
     assert dead.reason == reason
 
 
 def test_no_delivery_passes_for_an_operators_word() -> None:
     """Not even one whose headers say so: only the topic counts, and only operators may write to it."""
-    dead = fold_record(replace(GOOD, topic="webhooks.stripe"))
-    assert isinstance(dead, Dead)
+    dead = letter_of(replace(GOOD, topic="webhooks.stripe"))
     assert dead.reason == "unknown_provider"
 
 

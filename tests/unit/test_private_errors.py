@@ -5,20 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from processors.fold import Dead, Folded, fold_record
+from processors.fold import fold_record
 from processors.projections import PROJECTIONS
 from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.providers.base import Payload
+from tests.support.folding import letter_of
 from tests.support.planting import EMAIL, PHONE, PLANTED, TOKEN, planted_records, traces
 from tests.support.records import FakeRecord, payment, record
 
 
 def errors_of(one: FakeRecord) -> list[str]:
     folded = fold_record(one)
-    if isinstance(folded, Dead):
-        return [folded.message, folded.event.error or ""]
-    return [event.error for event in folded.events if event.error]
+    dead = [text for letter in folded.letters for text in (letter.message, letter.event.error or "")]
+    return dead + [event.error for event in folded.events if event.error]
 
 
 @pytest.mark.parametrize("value", PLANTED)
@@ -50,7 +50,7 @@ def test_what_a_plug_in_quotes_is_masked(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(PROJECTIONS, "stripe", quote)
     folded = fold_record(record("webhooks.x", "stripe", payment(1)))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert folded.events[0].error == "not for +33•••5432 or z•••@example.com"
 
 
@@ -59,7 +59,6 @@ def test_a_bug_in_a_projection_is_named_by_its_place(monkeypatch: pytest.MonkeyP
         raise RuntimeError(f"I did not expect {TOKEN}")
 
     monkeypatch.setitem(PROJECTIONS, "stripe", stumble)
-    folded = fold_record(record("webhooks.x", "stripe", payment(1)))
-    assert isinstance(folded, Dead)
-    assert folded.event.error is not None
-    assert folded.event.error.startswith("projection_failed: RuntimeError at unit/test_private_errors.py:")
+    dead = letter_of(record("webhooks.x", "stripe", payment(1)))
+    assert dead.event.error is not None
+    assert dead.event.error.startswith("projection_failed: RuntimeError at unit/test_private_errors.py:")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from processors.fold import Dead, Folded, combine, fold_record
+from processors.fold import combine, fold_record
 from schemas.facts import TABLES
 from tests.support.fixtures import READABLE, of_fixture
+from tests.support.folding import letter_of
 from tests.support.records import FakeRecord, record, stripe_event
 from tests.unit.expectations import EXPECTED
 from tests.unit.expectations.base import at
@@ -16,7 +17,7 @@ from tests.unit.expectations.base import at
 def rows_of(one: FakeRecord) -> list[tuple[str, dict[str, Any]]]:
     """(table, columns that are known) of every fact."""
     folded = fold_record(one)
-    assert isinstance(folded, Folded), folded
+    assert not folded.letters, folded
     return [
         (
             table.name,
@@ -43,14 +44,14 @@ def test_every_fixture_is_expected_and_has_its_events() -> None:
     assert set(EXPECTED) == set(READABLE)
     for name in READABLE:
         folded = fold_record(of_fixture(name))
-        assert isinstance(folded, Folded), name
+        assert not folded.letters, name
         assert folded.events
 
 
 def test_a_batch_is_one_record_with_an_event_for_each_of_its_updates() -> None:
     one = of_fixture("whatsapp/batch.multi_entry.json")
     folded = fold_record(one)
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert one.key is not None
     assert one.key.startswith(b"batch:")
     assert [event.status for event in folded.events].count("applied") == 5
@@ -65,8 +66,8 @@ def test_statuses_of_one_second_are_ordered_by_rank() -> None:
     """WhatsApp sends `sent` and `delivered` within one second; whichever comes last must not win."""
     messages = next(table for table in TABLES if table.name == "messages")
     sent, delivered = (fold_record(of_fixture(f"whatsapp/status.{name}.json")) for name in ("sent", "delivered"))
-    assert isinstance(sent, Folded)
-    assert isinstance(delivered, Folded)
+    assert not sent.letters
+    assert not delivered.letters
     joined = messages.join(delivered.rows[0][1], sent.rows[0][1])
     columns = dict(zip((c.name for c in messages.columns), joined, strict=True))
     assert (columns["status"], columns["sent_at"], columns["delivered_at"]) == (
@@ -103,7 +104,7 @@ def purchase(**changes: Any) -> FakeRecord:
 )
 def test_a_purchase_without_countable_credits_is_ignored_with_an_error(changes: dict[str, Any]) -> None:
     folded = fold_record(purchase(**changes))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert (folded.events[0].status, bool(folded.events[0].error)) == ("ignored", True)
     assert [table.name for table, _ in folded.rows] == ["payments"], "the money was paid nevertheless"
 
@@ -125,7 +126,7 @@ def test_credits_used_are_negative_and_belong_to_the_source_of_the_account() -> 
 )
 def test_usage_that_does_not_follow_its_schema_is_ignored_with_an_error(changes: dict[str, Any]) -> None:
     folded = fold_record(usage(**changes))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert (folded.events[0].status, folded.rows) == ("ignored", ())
     assert folded.events[0].error
 
@@ -160,7 +161,7 @@ def telnyx_event(kind: str, **payload: Any) -> bytes:
 def test_what_says_nothing_of_any_row_is_ignored_with_an_error_and_not_dead(provider: str, body: bytes) -> None:
     content_type = "application/x-www-form-urlencoded" if provider == "twilio" else "application/json"
     folded = fold_record(record(f"webhooks.{provider}", provider, body, content_type=content_type))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert ([event.status for event in folded.events], folded.rows) == (["ignored"], ())
     assert folded.events[0].error
 
@@ -171,7 +172,7 @@ def test_an_event_that_a_record_names_twice_shows_the_better_outcome(order: int)
     applied = {**ignored, "sg_message_id": "m.1"}
     body = json.dumps([ignored, applied][::order]).encode()
     folded = fold_record(record("webhooks.sendgrid", "sendgrid", body))
-    assert isinstance(folded, Folded)
+    assert not folded.letters
     assert [event.status for event in combine([folded]).events] == ["applied"]
 
 
@@ -182,6 +183,5 @@ def test_a_bug_in_a_projection_kills_its_record_alone(monkeypatch: pytest.Monkey
         raise ZeroDivisionError
 
     monkeypatch.setitem(PROJECTIONS, "stripe", broken)
-    dead = fold_record(purchase())
-    assert isinstance(dead, Dead)
+    dead = letter_of(purchase())
     assert dead.reason == "projection_failed"
