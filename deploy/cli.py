@@ -22,7 +22,7 @@ from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.supervisor import MISCONFIGURED
 from deploy.terminal.output import err, print_json
 from deploy.wiring import load
-from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
+from schemas.errors import InvalidSelection, Misconfigured, NothingSelected, RedriveError, Unavailable
 from schemas.masking import describe
 
 EXIT_FAILED: Final = 1
@@ -47,6 +47,7 @@ class Reported(SystemExit):
 _EXITS: Final = {
     Misconfigured: EXIT_MISCONFIGURED,
     Unavailable: EXIT_UNAVAILABLE,
+    NothingSelected: EXIT_FAILED,
     InvalidSelection: EXIT_USAGE,
     Failed: EXIT_FAILED,
 }
