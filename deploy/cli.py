@@ -22,7 +22,7 @@ from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.supervisor import MISCONFIGURED
 from deploy.terminal.output import err, print_json
 from deploy.wiring import load
-from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
+from schemas.errors import InvalidSelection, Misconfigured, NothingSelected, RedriveError, Unavailable
 from schemas.masking import describe
 
 EXIT_FAILED: Final = 1
@@ -47,6 +47,7 @@ class Reported(SystemExit):
 _EXITS: Final = {
     Misconfigured: EXIT_MISCONFIGURED,
     Unavailable: EXIT_UNAVAILABLE,
+    NothingSelected: EXIT_FAILED,
     InvalidSelection: EXIT_USAGE,
     Failed: EXIT_FAILED,
 }
@@ -79,12 +80,22 @@ def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def wrapper(**kwargs: Any) -> T:
+        return command(load(), **kwargs)
+
+    return with_settings(wrapper)
+
+
+def with_settings(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the flags that settings have."""
+
+    @functools.wraps(command)
+    def wrapper(**kwargs: Any) -> T:
         for flag, variable in _FIELDS.items():
             value = kwargs.pop(flag)
             if value is not None:
                 # Into the environment, so that a service which this command starts has it too.
                 os.environ[variable] = str(value)
-        return command(load(), **kwargs)
+        return command(**kwargs)
 
     decorated: Callable[..., T] = wrapper
     for decorate in reversed(_SETTINGS_OPTIONS):

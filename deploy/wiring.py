@@ -16,14 +16,16 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from deploy import plugins
+from deploy.development import development_secrets
 from deploy.kafka import cluster_of
 from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
-from schemas.providers import check_secret
 from schemas.settings import FileConfig, PluginConfig, Settings, Source, sources_of
 
 ENV_FILE: Final = Path(".env")
+MIN_ADMIN_KEY_CHARACTERS: Final = 16
+"""One secret alone guards corrections and replays, and a person may have thought it up: NIST SP 800-63B asks for 15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,15 @@ def generated_env(data: Path) -> Path:
     return data / "env"
 
 
-def load() -> Runtime:
-    """Read settings and `redrive.toml`. Raises `Misconfigured` with every fault in one message."""
+def generated_secrets(data: Path) -> dict[str, str]:
+    """What an earlier `redrive up` wrote there. Raises `Misconfigured`."""
+    return {name: value for name, value in _env_file(generated_env(data)).items() if value}
+
+
+def load(*, making_secrets: bool = False) -> Runtime:
+    """Read settings and `redrive.toml`; in development with `making_secrets` as if every secret that is not set were,
+    as `redrive up` is about to make it. Raises `Misconfigured` with every fault in one message.
+    """
     # First: pydantic would not say which file it could not read.
     _env_file(ENV_FILE)
     try:
@@ -93,18 +102,13 @@ def load() -> Runtime:
         data = Settings(_env_file=ENV_FILE).data
         _env_file(generated_env(data))
         settings = Settings(_env_file=(generated_env(data), ENV_FILE))
+        if making_secrets and settings.app_env == "development":
+            made: dict[str, Any] = development_secrets(given_environment(), generated_secrets(data))
+            settings = Settings(_env_file=(generated_env(data), ENV_FILE), **made)
     except ValidationError as error:
         raise Misconfigured(_faults(error, "a setting")) from error
     file = load_file(settings.config)
     sources = sources_of(settings, file)
-    for source in sources.values():
-        for secret in source.secrets.values:
-            check_secret(source.provider, secret)
-        if source.provider.mask_token is not None and not source.secrets.digest_key:
-            raise Misconfigured(
-                f"source {source.name}: TOKEN_DIGEST_KEY is not set; the log keeps a digest of the token instead of the"
-                " token, under a key of this installation (make one with `openssl rand -hex 32`, and keep it)"
-            )
     if settings.app_env == "production":
         _require_production(settings, sources)
     return Runtime(settings, file, sources)
@@ -172,8 +176,12 @@ def _faults(error: ValidationError, where: str) -> str:
 
 
 def _require_production(settings: Settings, sources: dict[str, Source]) -> None:
-    if settings.admin_api_key is None:
-        raise Misconfigured("APP_ENV=production needs ADMIN_API_KEY")
+    key = settings.admin_api_key.get_secret_value().strip() if settings.admin_api_key else ""
+    if len(key) < MIN_ADMIN_KEY_CHARACTERS:
+        raise Misconfigured(
+            f"APP_ENV=production needs ADMIN_API_KEY, of at least {MIN_ADMIN_KEY_CHARACTERS} characters"
+            " (`openssl rand -hex 24`)"
+        )
     if not any(source.secrets.values for source in sources.values()):
         raise Misconfigured("APP_ENV=production needs a source: set one provider's secret, or redrive.toml")
     signing_url = sorted({source.provider.name for source in sources.values() if source.provider.signs_url})

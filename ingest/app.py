@@ -12,7 +12,7 @@ from ingest.connection import Connection, Receive
 from ingest.handler import Ingress
 from ingest.limits import Limits
 from ingest.openapi import description
-from ingest.whole_request import PREFIX
+from ingest.whole_request import PREFIX, origin_form
 
 IDLE_SECONDS = 75.0
 """Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""
@@ -51,9 +51,9 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
     async def route(request: web.BaseRequest) -> web.StreamResponse:
         if request._version not in VERSIONS:
             return _refuse_version(request)
-        path = request.raw_path
+        path, host = origin_form(request.raw_path)
         if path.startswith(PREFIX):
-            answer = await ingress.answer(request)
+            answer = await ingress.answer(request, path, host)
             if answer.status == HTTPStatus.REQUEST_TIMEOUT:
                 # aiohttp would give the rest of the body another ten seconds, and the connection with it.
                 request.protocol._lingering_time = 0.0

@@ -1,11 +1,14 @@
 """One delivery: admit, verify, identify, store, answer. The steps are here; how each is done is elsewhere."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
+from multidict import CIMultiDict
 
 from ingest import metrics, responses
 from ingest.connection import Reply
@@ -18,6 +21,11 @@ from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.settings import Source
+
+_NO_COMPRESSION: Final = re.compile(
+    r"|identity|utf-?(?:8|16|32)(?:le|be)?|(?:us-)?ascii|iso-?8859-?\d{1,2}|latin-?\d|windows-\d{3,4}", re.IGNORECASE
+)
+"""What leaves a body as it is: no coding, and a charset, which some senders put there."""
 
 
 class Ingress:
@@ -50,26 +58,26 @@ class Ingress:
         """Answer 410 for these sources, and for no others."""
         self._disabled = names
 
-    async def answer(self, request: web.BaseRequest) -> Answer:
-        """A request whose body may still be on its way."""
+    async def answer(self, request: web.BaseRequest, target: str, host: str | None) -> Answer:
+        """A request whose body may still be on its way. `host`, where it is given, goes before the header."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Answer) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
-        path = request.raw_path.partition("?")[0]
-        source = self._sources.get(_source_name(path))
+        source = self._sources.get(_source_name(target.partition("?")[0]))
+        headers = request.headers if host is None else CIMultiDict([*_without_host(request.headers), ("Host", host)])
         body = b""
         peer = request.remote or ""
         if source is not None:
             try:
-                self._admit(source, peer, request.headers)
+                self._admit(source, peer, headers)
                 if request.method in source.provider.methods:
                     body = await self._read_body(request, source)
             except RejectedDelivery as rejection:
                 return _refuse(source.name, rejection)
-        self._take(source, (request.method, request.raw_path, request.headers, body, peer), Exchange(reply))
+        self._take(source, (request.method, target, headers, body, peer), Exchange(reply))
         return await answered
 
     def receive(
@@ -160,6 +168,10 @@ class Ingress:
             self._limits.free(held)
 
 
+def _without_host(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers.items() if name.lower() != "host"]
+
+
 def _source_name(path: str) -> str:
     return path[len(PREFIX) :].partition("/")[0]
 
@@ -182,8 +194,9 @@ def _refuse(label: str, rejection: RejectedDelivery) -> Answer:
 def require_readable(headers: Mapping[str, str], length: int, limit: int) -> None:
     """Raises `unsupported_media_type` or `body_too_large`."""
     # A transfer coding beside `chunked` is a compression, too.
-    codings = headers.get("content-encoding", "identity"), headers.get("transfer-encoding", "chunked")
-    if codings[0].lower() != "identity" or codings[1].lower() != "chunked":
+    codings = headers.get("content-encoding", "").split(",")
+    is_plain = all(_NO_COMPRESSION.fullmatch(coding.partition(";")[0].strip()) for coding in codings)
+    if not is_plain or headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise RejectedDelivery("unsupported_media_type")
     if length > limit:
         raise RejectedDelivery("body_too_large")

@@ -23,6 +23,7 @@ _LEFT_TO_AIOHTTP: Final = frozenset(
         "sec-websocket-key1",
     }
 )
+_ABSOLUTE: Final = re.compile(r"https?://(?:[^/?#]*@)?(?P<host>[^/?#@]*)", re.IGNORECASE)
 MAX_NAMES: Final = 1024
 
 Whole = tuple[str, dict[str, str], bytes]
@@ -64,6 +65,17 @@ def read_whole(data: bytes, max_headers: int, max_bytes: int) -> Whole | None:
     if "connection" in headers and headers["connection"].lower() != "keep-alive":
         return None
     return words[1], headers, body
+
+
+def origin_form(target: str) -> tuple[str, str | None]:
+    """(path and query, host) of a request target. A server takes the absolute form as well, as proxies send it, and its
+    host goes before the header (RFC 9112, 3.2.2); None where the target has none.
+    """
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        return target, None
+    tail = target[match.end() :]
+    return tail if tail.startswith("/") else "/" + tail, match["host"]
 
 
 def _learn(sent: str) -> str:

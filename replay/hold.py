@@ -38,7 +38,7 @@ _HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.rep
 _BEGIN: Final[LiteralString] = """
     UPDATE redrive.replays SET state = 'running', runner = $2, started_at = coalesce(started_at, now())
     WHERE id = $1 AND state IN ('planned', 'running')
-    RETURNING selection, plan, target, rate, generation
+    RETURNING selection, plan, target, rate, generation, total, left_to_live
 """
 _PARTS: Final[LiteralString] = """
     SELECT topic, partition, next_offset, offsets, done FROM redrive.replay_progress WHERE replay = $1
@@ -72,7 +72,7 @@ async def free(
 async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
     """For as long as the connection lives. None: somebody else holds it, or it is not to be run.
 
-    Raises `InvalidSelection` for a row that can't be read.
+    Raises `InvalidSelection` for a row that can't be read, and for ids that select nothing.
     """
     await connection.execute(_KEEP_ALIVE)
     if not await connection.fetchval(_HOLD, replay):
@@ -80,10 +80,12 @@ async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
     row = await connection.fetchrow(_BEGIN, replay, f"{socket.gethostname()}/{os.getpid()}")
     if row is None:
         return None
-    target = row["target"]
+    target, plan = row["target"], planned(row["selection"], row["plan"])
+    plan.records, plan.left_to_live = row["total"], row["left_to_live"]
+    plan.require_records()
     return Job(
         replay,
-        planned(row["selection"], row["plan"]),
+        plan,
         None if target is None else orjson.loads(target),
         row["rate"],
         row["generation"],

@@ -11,18 +11,23 @@ from replay.patterns import moment
 from replay.ports import Connection
 from replay.ranges import Place
 from replay.selection import Range, Selection
+from schemas.errors import InvalidSelection
+from schemas.event_ids import readings
+from schemas.masking import mask_id
 
 MAX_LOCATED: Final = 500_000
 """Offsets of one selection: they are kept in the ledger, for whoever takes the replay over."""
 
+_NAMED: Final[LiteralString] = """
+    SELECT DISTINCT asked.text, i.source, asked.reading, i.event_id
+    FROM unnest($2::text[], $3::integer[], $4::text[]) AS asked (text, reading, id)
+    JOIN redrive.event_index AS i ON i.event_id = asked.id
+    WHERE i.source = ANY($1::text[]) ORDER BY asked.text, i.source, asked.reading
+"""
 _EVENTS: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
-    WHERE source = ANY($1::text[]) AND event_id = ANY($2::text[])
+    JOIN unnest($1::text[], $2::text[]) AS named (source, event_id) USING (source, event_id)
     ORDER BY topic, partition, record_offset LIMIT $3
-"""
-_UNKNOWN: Final[LiteralString] = """
-    SELECT DISTINCT id FROM unnest($2::text[]) AS id
-    WHERE NOT EXISTS (SELECT FROM redrive.event_index WHERE source = ANY($1::text[]) AND event_id = id) ORDER BY id
 """
 _DEAD: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
@@ -78,16 +83,38 @@ class Gone:
         }
 
 
-async def locate_events(connection: Connection, selection: Selection) -> list[Range]:
-    """Every offset that holds one of the selected events."""
-    rows = await connection.fetch(_EVENTS, list(selection.sources), list(selection.event_ids), MAX_LOCATED + 1)
-    return [_at(row) for row in rows]
+async def named_events(
+    connection: Connection, sources: Sequence[str], texts: Sequence[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Text -> (source, event id) of what it means in each source; those of which the index holds nothing are left out.
+
+    Raises `InvalidSelection` for a text that means two events of one source: neither is taken for the other.
+    """
+    asked = [
+        (text, number, spelling)
+        for text in dict.fromkeys(texts)
+        for number, reading in enumerate(readings(text))
+        for spelling in reading
+    ]
+    columns = [list(column) for column in zip(*asked, strict=True)] or [[], [], []]
+    found: dict[tuple[str, str], tuple[int, str]] = {}
+    for text, source, reading, name in await connection.fetch(_NAMED, list(sources), *columns):
+        first, known = found.setdefault((text, source), (reading, name))
+        if first == reading and known != name:
+            raise InvalidSelection(
+                f"{mask_id(text)!r} may mean two events of {source}: as the index spells ids, and as their provider"
+                " does; name the offset, or a window"
+            )
+    named: dict[str, list[tuple[str, str]]] = {}
+    for (text, source), (_, name) in found.items():
+        named.setdefault(text, []).append((source, name))
+    return named
 
 
-async def unknown_events(connection: Connection, selection: Selection) -> list[str]:
-    """Those of the selected events that the index does not hold: never there, or pruned since."""
-    rows = await connection.fetch(_UNKNOWN, list(selection.sources), list(selection.event_ids))
-    return [row["id"] for row in rows]
+async def locate_events(connection: Connection, events: Sequence[tuple[str, str]]) -> list[Range]:
+    """Every offset that holds one of these (source, event id)."""
+    sources, ids = [source for source, _ in events], [one for _, one in events]
+    return [_at(row) for row in await connection.fetch(_EVENTS, sources, ids, MAX_LOCATED + 1)]
 
 
 async def locate_dead(connection: Connection, selection: Selection) -> list[Range]:

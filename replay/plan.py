@@ -9,13 +9,14 @@ from typing import Annotated, Any, Final, LiteralString
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from replay.chosen import Choice, Chosen, Fold, pinned, type_of
-from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, unknown_events
+from replay.locate import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
 from replay.ports import Connection, RawRecord
 from replay.ranges import Offsets, Place, common, count, decode, encode, merged, place_of, split
 from replay.selection import Range, Selection, iso_of
 from replay.touching import locate_touching
 from replay.window import LogReader
-from schemas.errors import InvalidSelection
+from schemas.errors import InvalidSelection, NothingSelected
+from schemas.masking import mask_id
 
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
@@ -83,6 +84,14 @@ class Plan:
             "records_gone": self.records_gone,
             "unknown_event_ids": self.unknown_events,
         }
+
+    def require_records(self) -> None:
+        """Who names ids means something: nothing at all is no success. Raises `NothingSelected`."""
+        if self.records or self.left_to_live or not any(one.event_ids for one in self.selection.choices):
+            return
+        unknown = ", ".join(mask_id(text) for text in self.unknown_events[:10])
+        why = f"not in the index: {unknown}" if unknown else "the index or the log holds none of these events"
+        raise NothingSelected(f"no record is selected; {why}. Name the offsets, or a window")
 
     def pin(self) -> dict[str, Any]:
         """What whoever runs it needs besides the selection."""
@@ -171,8 +180,9 @@ class _Planning:
             await self._require(selection.offsets, starts)
             sets.append(merged(selection.offsets))
         if selection.event_ids:
-            sets.append(merged(await locate_events(self._connection, selection)))
-            self.unknown_events += await unknown_events(self._connection, selection)
+            named = await named_events(self._connection, selection.sources, selection.event_ids)
+            sets.append(merged(await locate_events(self._connection, [one for ids in named.values() for one in ids])))
+            self.unknown_events += sorted(set(selection.event_ids) - set(named))
         if selection.is_dead:
             sets.append(merged(await locate_dead(self._connection, selection)))
         if selection.keys:

@@ -5,12 +5,14 @@ to what is asked for, and once for the records that touch any of them.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from replay.chosen import Fold
 from replay.ports import Connection, FoldedRecord, Reading
 from replay.selection import Range, RowKey
 from schemas.errors import InvalidSelection
+from schemas.event_ids import decoded_key
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 
@@ -108,7 +110,15 @@ def _key_of(table: Table[Any], row: Row) -> tuple[str, ...]:
 async def locate_touching(
     reader: Reading, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
 ) -> list[Range]:
-    """Every offset of `where` whose record touches one of the keys."""
+    """Every offset of `where` whose record touches one of the keys; where none does, their escapes are read."""
+    found = await _locate(reader, connection, keys, where)
+    decoded = [replace(key, values=decoded_key(key.values) or key.values) for key in keys]
+    return found if found or decoded == list(keys) else await _locate(reader, connection, decoded, where)
+
+
+async def _locate(
+    reader: Reading, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
+) -> list[Range]:
     ranges, fold = where
     touched = Touched(keys)
     if not touched.is_complete:

@@ -139,14 +139,15 @@ def delivery_of(headers: KafkaHeaders, body: bytes | None, timestamp_ms: int, pu
             raise KeyError(name)
         found[name] = value.decode("utf-8", "surrogateescape")
     sent = {name.removeprefix("http_"): value for name, value in found.items() if name.startswith("http_")}
-    method, path, query, remote = (sent.pop(name, "") for name in ("method", "path", "query", "remote"))
-    target = f"{path}?{query}" if query else path
+    method, path, remote = (sent.pop(name, "") for name in ("method", "path", "remote"))
+    query = sent.pop("query", None)
+    target = path if query is None else f"{path}?{query}"
     return Delivery(
         source=found["ce_source"].removeprefix("/webhooks/"),
         method=method,
         url=called_url(public_url, sent.get("host", ""), target),
         path=path,
-        query=query,
+        query=query or "",
         headers={**sent, "content-type": found.get("content-type", "")},
         body=body or b"",
         remote=remote,
@@ -163,7 +164,8 @@ def called_url(public_url: str | None, host: str, target: str) -> str:
 def _with_request(
     headers: list[tuple[str, bytes]], delivery: Delivery, kept_headers: Sequence[str]
 ) -> list[tuple[str, bytes]]:
-    if delivery.query:
+    # A URL that ends in a bare `?` was signed with it: an empty query is not the same as none.
+    if delivery.query or delivery.url.endswith("?"):
         headers.append(("http_query", delivery.query.encode("utf-8", "surrogateescape")))
     content_type = delivery.content_type
     if content_type:

@@ -93,6 +93,12 @@ class InvalidSelection(RedriveError):
     code = "invalid_selection"
 
 
+class NothingSelected(InvalidSelection):
+    """None of what was named by its id is on the log."""
+
+    code = "nothing_selected"
+
+
 class InvalidTransition(RedriveError):
     """What is asked can't follow from the current state."""
 

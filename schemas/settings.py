@@ -4,6 +4,7 @@ Precedence: flag > environment > `.env` > the generated `.redrive/env` > default
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.cluster import SaslMechanism, SecurityProtocol
 from schemas.errors import Misconfigured
 from schemas.limits import LimitsConfig, Network
-from schemas.providers import PROVIDERS
+from schemas.providers import PROVIDERS, check_secrets
 from schemas.providers.base import Provider, Secrets
+from schemas.providers.keys import MIN_CHARACTERS
 from schemas.quarantine import QuarantineConfig
 from schemas.targets import ReplayConfig, Secret
 from schemas.topics import is_source_name, topic_of
@@ -128,6 +130,8 @@ class SourceConfig(BaseModel):
         if unknown := sorted(self.signature_versions - PROVIDERS[self.provider].schemes):
             known = ", ".join(sorted(PROVIDERS[self.provider].schemes)) or "none"
             raise ValueError(f"signature_versions {', '.join(unknown)}: {self.provider} has {known}")
+        if self.verify_token is not None and PROVIDERS[self.provider].answer_handshake is None:
+            raise ValueError(f"verify_token: {self.provider} has no handshake")
         return self
 
 
@@ -185,26 +189,33 @@ class Source:
         return topic_of(self.name)
 
 
-def split_secrets(secret: SecretStr | None) -> tuple[str, ...]:
-    """A comma separates the secrets of one source while one is rotated out."""
-    if secret is None:
-        return ()
-    return tuple(part.strip() for part in secret.get_secret_value().split(",") if part.strip())
+def split_secrets(provider: Provider, variable: SecretStr) -> tuple[str, ...]:
+    """A comma separates the secrets of one source while one is rotated out. No provider issues one that holds a comma,
+    but a user may choose one. Raises `Misconfigured`.
+    """
+    text = variable.get_secret_value()
+    if provider.has_chosen_secret and "," in text:
+        raise Misconfigured(
+            f"{provider.secret_variable} holds a comma, which may separate two secrets or be a part of one: write"
+            f' [sources.{provider.name}], provider = "{provider.name}", secrets = ["…", "…"] in redrive.toml instead'
+        )
+    values = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not values:
+        raise Misconfigured(f"{provider.secret_variable} is blank")
+    return values
 
 
 def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
     """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml.
 
-    Raises `Misconfigured` for a secret that is set and blank.
+    Raises `Misconfigured` for secrets that are none.
     """
     found: dict[str, Source] = {}
     digest_key = settings.token_digest_key.get_secret_value().encode() if settings.token_digest_key else b""
     for provider in PROVIDERS.values():
         variable = settings.variable(provider.secret_variable)
-        values = split_secrets(variable)
-        if variable is not None and not values:
-            raise Misconfigured(f"{provider.secret_variable} is blank")
-        if values:
+        if variable is not None:
+            values = split_secrets(provider, variable)
             token = settings.variable(provider.verify_token_variable)
             secrets = Secrets(values, token.get_secret_value() if token else None, digest_key=digest_key)
             key = settings.variable(provider.signing_variable)
@@ -234,4 +245,40 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
             burst=config.burst,
             allow_from=config.allow_from,
         )
+    for source in found.values():
+        _check_secrets(source)
+    _require_whole_pairs(settings, found)
     return found
+
+
+def _check_secrets(source: Source) -> None:
+    try:
+        check_secrets(source.provider, source.secrets)
+    except Misconfigured as error:
+        raise Misconfigured(f"source {source.name} ({source.provider.secret_variable}), {error}") from error
+    if source.secrets.verify_token is not None and not source.secrets.values:
+        raise Misconfigured(
+            f"source {source.name} has a verify token and no secret: the handshake would hold, and every delivery be"
+            " refused; set its secrets"
+        )
+    if source.provider.mask_token is None:
+        return
+    if not source.secrets.digest_key:
+        raise Misconfigured(
+            f"source {source.name}: TOKEN_DIGEST_KEY is not set; the log keeps a digest of the token instead of the"
+            " token, under a key of this installation (make one with `openssl rand -hex 32`, and keep it; in"
+            " development `redrive up` makes it)"
+        )
+    if len(source.secrets.digest_key.strip()) < MIN_CHARACTERS:
+        raise Misconfigured(f"TOKEN_DIGEST_KEY: expected at least {MIN_CHARACTERS} characters (`openssl rand -hex 32`)")
+
+
+def _require_whole_pairs(settings: Settings, found: Mapping[str, Source]) -> None:
+    """A half that is set alone is a mistake, which would otherwise leave the source out in silence. Raises
+    `Misconfigured`.
+    """
+    used = {source.provider.name for source in found.values()}
+    for provider in PROVIDERS.values():
+        for half in (provider.verify_token_variable, provider.signing_variable):
+            if settings.variable(half) is not None and provider.name not in used:
+                raise Misconfigured(f"{half} is set, but {provider.secret_variable} is not: they belong together")

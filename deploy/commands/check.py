@@ -99,6 +99,8 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     for source in runtime.sources.values():
         if not source.secrets.values:
             faults.append(f"source {source.name} has no secret: it answers 503 misconfigured")
+        if source.provider.answer_handshake is not None and source.secrets.verify_token is None:
+            warnings.append(f"source {source.name} has no verify token: the handshake answers 503 misconfigured")
         if source.provider.signs_url and runtime.settings.public_url is None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
     cluster = runtime.cluster()

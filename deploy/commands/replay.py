@@ -142,6 +142,7 @@ async def _run(
     document = await require_target(runtime, target)
     async with connected(runtime.settings) as connection:
         plan, generation = await _planned(runtime, connection, selection)
+        plan.require_records()
         warn_of_unknown(plan)
         replay_id = await ledger.create(connection, Order(plan, generation, author, rate, document))
         if is_here is None:

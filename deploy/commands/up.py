@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import aiohttp
 import click
-from dotenv import dotenv_values
 
 from deploy import migrate
-from deploy.cli import option, with_runtime
+from deploy.cli import option, with_settings
 from deploy.commands.send import post, until_on_the_log, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
@@ -27,9 +26,10 @@ from deploy.service import load_again, reload_event, remember, stop_event, wait_
 from deploy.supervisor import Child, Command
 from deploy.terminal.output import err, out
 from deploy.topics import Topics, wanted
-from deploy.wiring import Runtime, connected, export_line, generated_env, given_environment, load
+from deploy.wiring import Runtime, connected, export_line, generated_env, generated_secrets, given_environment, load
 from replay.window import LogReader
 from schemas.errors import Misconfigured, Unavailable
+from schemas.providers import PROVIDERS
 from schemas.settings import Settings
 
 READY_SECONDS: Final = 90.0
@@ -39,14 +39,15 @@ SERVICES: Final = ("ingest", "processors", "console")
 
 @click.command()
 @option("--sample/--no-sample", "SAMPLE", "Send signed samples into an empty log; default yes.", default=None)
-@with_runtime
-def up(runtime: Runtime, sample: bool | None) -> None:
+@with_settings
+def up(sample: bool | None) -> None:
     """Start Kafka, Postgres and all services here; Ctrl-C stops them and keeps the data.
 
     With KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL set, nothing is embedded.
     """
+    settings = load(making_secrets=True).settings
     # The standard loop: uvloop starts no children as another user.
-    asyncio.run(_up(runtime.settings, runtime.settings.sample if sample is None else sample))
+    asyncio.run(_up(settings, settings.sample if sample is None else sample))
 
 
 async def _up(settings: Settings, sample: bool) -> None:
@@ -97,6 +98,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
     data = settings.data
     addresses = await stack.enter_async_context(_backends(data, stop))
     _write_env(data, settings, addresses)
+    _name_lone_halves()
     os.environ.update(addresses)
     runtime = load()
     remember(runtime)
@@ -189,7 +191,7 @@ def _service_command(name: str, data: Path) -> Command:
 def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> None:
     """Addresses and development secrets, for commands in other terminals; only for our eyes."""
     path = generated_env(data)
-    known = _generated(data)
+    known = generated_secrets(data)
     # What a shell has that sourced the file is not the user's own: it would be dropped, and lost with that shell.
     given = {name: value for name, value in given_environment().items() if value != known.get(name)}
     lines = dict(addresses)
@@ -202,9 +204,15 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
     temporary.replace(path)
 
 
-def _generated(data: Path) -> dict[str, str]:
-    """What an earlier start wrote."""
-    return {name: value for name, value in dotenv_values(generated_env(data)).items() if value}
+def _name_lone_halves() -> None:
+    """The other half was made at random, which is hardly what was meant."""
+    given = given_environment()
+    for provider in PROVIDERS.values():
+        if provider.verify_token_variable in given and provider.secret_variable not in given:
+            _announce(
+                f"{provider.verify_token_variable} is set and {provider.secret_variable} is not, so that is a random"
+                f" one: the handshake of {provider.name} holds, and its deliveries are refused"
+            )
 
 
 async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asyncio.Event) -> None:

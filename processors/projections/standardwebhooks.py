@@ -12,7 +12,7 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_iso
 from schemas.providers.standardwebhooks import CreditsUsed
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"

@@ -10,11 +10,13 @@ from typing import Any, Final
 import asyncpg
 
 from replay import audit
+from replay.locate import named_events
 from replay.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
 from replay.ports import Connection
 from replay.selection import Range, require_text
 from replay.window import LogReader
 from schemas.errors import InvalidSelection, RedriveError, Unavailable
+from schemas.event_ids import spellings
 from schemas.masking import MASK, mask_id, mask_text
 from schemas.redaction import redacted_body, redacted_headers, revealed_body, revealed_headers
 from schemas.topics import is_source_name
@@ -40,7 +42,7 @@ _CONDITIONS: Final[dict[str, str]] = {
     "status": "v.status = {0}",
     "from": "v.received_at >= {0}",
     "to": "v.received_at < {0}",
-    "q": "(v.event_id LIKE {0} OR v.type LIKE {0} OR v.error LIKE {0})",
+    "q": "(v.event_id LIKE ANY ({0}::text[]) OR v.type LIKE {1} OR v.error LIKE {1})",
     "after": f"(v.received_at, {_TIE}) < ({{0}}, {{1}})",
 }
 _LIST: Final = (
@@ -133,7 +135,8 @@ async def show_event(
     """
     for text in (source, event_id):
         require_text(text)
-    row = await connection.fetchrow(_SHOW, source, event_id)
+    named = await named_events(connection, [source], [event_id])
+    row = await connection.fetchrow(_SHOW, *named[event_id][0]) if named else None
     if row is None and MASK in event_id:
         row = await connection.fetchrow(_SHOW, source, await _unmask(connection, source, event_id))
     if row is None:
@@ -203,7 +206,7 @@ def _clauses(search: Search, cursor: str | None) -> tuple[list[str], list[Any]]:
         "dead" if search.status == "dead" else "status": (search.status,),
         "from": (moment(search.from_ms),),
         "to": (moment(search.to_ms),),
-        "q": (None if search.q is None else f"%{literal(search.q)}%",),
+        "q": _containing(search.q),
         "after": _position(cursor),
     }
     clauses: list[str] = []
@@ -214,6 +217,13 @@ def _clauses(search: Search, cursor: str | None) -> tuple[list[str], list[Any]]:
             clauses.append(_CONDITIONS[name].format(*numbers))
             values += given
     return clauses, values
+
+
+def _containing(text: str | None) -> tuple[Any, ...]:
+    """Patterns for the event id, as it may be spelled, and the one for other texts."""
+    if text is None:
+        return (None, None)
+    return [f"%{literal(spelling)}%" for spelling in spellings(text)], f"%{literal(text)}%"
 
 
 def _position(cursor: str | None) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ nothing personal that was not asked for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, LiteralString
@@ -16,6 +16,7 @@ from replay.prove.shadow import Advance
 from replay.selection import Range, iso_of, parse_number, require_text
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
+from schemas.event_ids import decoded_key
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 from schemas.masking import mask_id, mask_key, mask_text
@@ -125,7 +126,20 @@ class Answer:
 async def explain(
     connection: Connection, reader: LogReader, folding: Folding, question: Question, advance: Advance
 ) -> Answer:
-    """Reads the log. Raises `InvalidSelection` for sources of which nothing was folded, or what reading raises."""
+    """Reads the log; again with the escapes of the key read, where no record says anything of the key as it is.
+
+    Raises `InvalidSelection` for sources of which nothing was folded, or what reading raises.
+    """
+    answer = await _explain(connection, reader, folding, question, advance)
+    decoded = decoded_key(question.key)
+    if answer.histories or decoded is None:
+        return answer
+    return await _explain(connection, reader, folding, replace(question, key=decoded), advance)
+
+
+async def _explain(
+    connection: Connection, reader: LogReader, folding: Folding, question: Question, advance: Advance
+) -> Answer:
     wanted = await _rows_beneath(connection, question)
     ranges = await _ranges(connection, reader, question)
     found: dict[tuple[str, Row], list[tuple[RecordName, Row]]] = {}

@@ -53,8 +53,8 @@ def request_of(raw: RawRecord, target: HttpTarget, replay: str, secrets: Mapping
     if not _METHOD.match(record.method):
         raise Unsendable("its method is none")
     url = target.origin + _path_of(record, target.path)
-    query = record.headers.get("http_query", b"")
-    if query:
+    query = record.headers.get("http_query")
+    if query is not None:
         url += "?" + quote_from_bytes(query, _QUERY_BYTES)
     headers, body = _kept_headers(record), record.body
     if target.resign:

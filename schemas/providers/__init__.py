@@ -31,6 +31,7 @@ from schemas.providers.base import (
     token_digest,
     wrong_shape,
 )
+from schemas.providers.keys import check_token
 from schemas.topics import is_source_name
 
 PROVIDERS: Final[dict[str, Provider]] = {
@@ -69,14 +70,19 @@ def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float)
     return VerifiedDelivery(conceal(provider, delivery, secrets), held.provenance, held.secret_index, held.signed_id)
 
 
-def check_secret(provider: Provider, secret: str) -> None:
-    """Raises `Misconfigured` for a secret that could never verify anything."""
-    try:
-        secret.encode()
-    except UnicodeEncodeError as error:
-        raise Misconfigured(f"a secret of {provider.name} is not UTF-8") from error
-    if provider.check_secret is not None:
-        provider.check_secret(secret)
+def check_secrets(provider: Provider, secrets: Secrets) -> None:
+    """Raises `Misconfigured`: which secret is none, and what is expected there. Never quotes it."""
+    checks = [(f"secret {place}", provider.check_secret, value) for place, value in enumerate(secrets.values, 1)]
+    if secrets.verify_token is not None:
+        checks.append(("the verify token", check_token, secrets.verify_token))
+    for what, check, value in checks:
+        try:
+            value.encode()
+            check(value)
+        except UnicodeEncodeError as error:
+            raise Misconfigured(f"{what} is not UTF-8") from error
+        except Misconfigured as error:
+            raise Misconfigured(f"{what}: {error}") from error
 
 
 def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Delivery:

@@ -8,7 +8,6 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
@@ -19,6 +18,10 @@ from pydantic import ValidationError
 from schemas.envelope import Delivery, Identity, Provenance, Request
 from schemas.errors import PoisonRecord, RejectedDelivery
 from schemas.masking import describe
+from schemas.providers.keys import check_token
+from schemas.providers.times import time_of_iso as time_of_iso
+from schemas.providers.times import time_of_milliseconds as time_of_milliseconds
+from schemas.providers.times import time_of_seconds as time_of_seconds
 
 TOLERANCE_SECONDS: Final = 300
 """The window around now in which a signed timestamp counts: what the SDKs use, and as strict on the future."""
@@ -26,8 +29,6 @@ TOLERANCE_SECONDS: Final = 300
 _BLOCK_BYTES: Final = 64
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Payload = Any
 """A parsed body: JSON values, or for forms the list of (name, value) pairs in order."""
@@ -126,8 +127,10 @@ class Provider:
     answer_handshake: Callable[[str, Secrets], str] | None = None
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
-    check_secret: Callable[[str], None] | None = None
-    """Raises `Misconfigured` for a secret that could never verify anything."""
+    check_secret: Callable[[str], None] = check_token
+    """Raises `Misconfigured`, saying what is expected, for a secret that is none of this scheme or can be guessed."""
+    has_chosen_secret: bool = False
+    """Whether users choose the secret: then a comma in it may be a part of it, and separates nothing."""
     signing_variable: str | None = None
     """Where a source holds only a public key: the variable of the private one, which samples in development need."""
     schemes: frozenset[str] = frozenset()
@@ -274,42 +277,6 @@ def require_text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise Unparsable(f"{what} is missing or not text")
     return value
-
-
-def time_of_seconds(value: Any) -> datetime | None:
-    """Unix seconds, as a number or its text."""
-    if value is None or isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    return _time_of_seconds(value)
-
-
-@lru_cache(maxsize=4096)
-def _time_of_seconds(value: int | str) -> datetime | None:
-    """Events come in bursts: many of them share their second."""
-    try:
-        return datetime.fromtimestamp(int(value), UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def time_of_milliseconds(value: Any) -> datetime | None:
-    """Unix milliseconds, exactly: a division by a thousand would round."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    try:
-        return _EPOCH + timedelta(milliseconds=value)
-    except OverflowError:
-        return None
-
-
-def time_of_iso(value: Any) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def clean_type(value: Any) -> str:

@@ -94,5 +94,6 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    has_chosen_secret=True,
     mask_token=mask_token,
 )

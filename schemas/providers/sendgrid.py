@@ -95,12 +95,11 @@ def _public_key(secret: str) -> EllipticCurvePublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-        raise Misconfigured("a SendGrid verification key is no P-256 public key (it looks like MFkwEwYHKoZIzj0CAQYI…)")
+        raise Misconfigured("expected a P-256 public key, base64 or PEM (it looks like MFkwEwYHKoZIzj0CAQYI…)")
     return key
 
 
 def check_secret(secret: str) -> None:
-    """Raises `Misconfigured` for a key that could never verify anything."""
     _public_key(secret)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.envelope import Delivery, Identity
+from schemas.errors import Misconfigured
 from schemas.providers.base import (
     Payload,
     Provider,
@@ -24,8 +25,10 @@ from schemas.providers.base import (
     time_of_iso,
     time_of_seconds,
 )
+from schemas.providers.keys import check_token
 
 HEADER: Final = "stripe-signature"
+PREFIX: Final = "whsec_"
 
 
 def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
@@ -46,6 +49,13 @@ def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
             require_fresh(timestamp, now)
             return Signature(index)
     raise reject_mismatch()
+
+
+def check_secret(secret: str) -> None:
+    """The prefix tells it from an API key (`sk_…`), which would verify nothing."""
+    if not secret.startswith(PREFIX):
+        raise Misconfigured("expected the signing secret of the endpoint, whsec_…")
+    check_token(secret)
 
 
 def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:
@@ -81,6 +91,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=fingerprint,
     sign=sign,
+    check_secret=check_secret,
 )
 
 

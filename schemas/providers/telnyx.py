@@ -5,7 +5,6 @@ differ. https://developers.telnyx.com/development/api-fundamentals/webhooks/rece
 """
 
 import base64
-from functools import lru_cache
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -34,6 +33,7 @@ from schemas.providers.base import (
     require_text,
     time_of_iso,
 )
+from schemas.providers.keys import ed25519_public_key
 
 SIGNATURE_HEADER: Final = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER: Final = "telnyx-timestamp"
@@ -48,7 +48,7 @@ def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
         raise reject_mismatch()
     signed = timestamp_text.encode() + b"|" + delivery.body
     for index, secret in enumerate(secrets.values):
-        if _verifies(_public_key(secret), signed, signature):
+        if _verifies(ed25519_public_key(secret), signed, signature):
             require_fresh(timestamp, now)
             return Signature(index)
     raise reject_mismatch()
@@ -63,17 +63,8 @@ def _verifies(key: Ed25519PublicKey, signed: bytes, signature: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=256)
-def _public_key(secret: str) -> Ed25519PublicKey:
-    try:
-        return Ed25519PublicKey.from_public_bytes(base64.b64decode(secret, validate=True))
-    except ValueError as error:
-        raise Misconfigured("a Telnyx public key is not 32 bytes of base64 (Mission Control shows it)") from error
-
-
 def check_secret(secret: str) -> None:
-    """Raises `Misconfigured` for a key that could never verify anything."""
-    _public_key(secret)
+    ed25519_public_key(secret)
 
 
 def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dict[str, str]:

@@ -7,9 +7,10 @@ replays. JSON bodies (Event Streams) are covered by a hash in the URL.
 import base64
 import hashlib
 import hmac
-from email.utils import parsedate_to_datetime
+import re
+from datetime import datetime
 from typing import Any, Final
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +32,7 @@ from schemas.providers.base import (
     require_text,
     time_of_iso,
 )
+from schemas.providers.times import time_of_mail_text
 
 HEADER: Final = "x-twilio-signature"
 SETTINGS_HEADER: Final = "x-twilio-webhooks-signature-settings"
@@ -40,18 +42,22 @@ INBOUND: Final = frozenset({"receiving", "received"})
 
 _MESSAGES: Final = ("SM", "MM")
 
+_ESCAPED: Final = re.compile("%(?:40|3A)", re.IGNORECASE)
 _ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 
 def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
-    """The signature may have been made with or without the port; the settings header names the hash, SHA-1 without."""
+    """The signature may have been made with or without the port, and of a GET before its query was escaped.
+
+    The settings header names the hash; without it, it is SHA-1.
+    """
     signature = require_header(delivery, HEADER).encode("utf-8", "replace")
     algorithm = _algorithm(delivery.headers.get(SETTINGS_HEADER))
     if algorithm is None:
         raise reject_mismatch()
     parameters = _signed_parameters(delivery)
     try:
-        urls = _with_and_without_port(delivery.url)
+        urls = _spellings(delivery)
     except ValueError as error:
         raise reject_mismatch() from error
     for index, secret in enumerate(secrets.values):
@@ -101,6 +107,21 @@ def _signed_parameters(delivery: Delivery) -> bytes:
 
 def _is_form(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == FORM
+
+
+def _spellings(delivery: Delivery) -> tuple[str, ...]:
+    """What Twilio may have signed. Of SIP calls it has signed the parameters of a GET with `@` and `:` as they are, and
+    requested them escaped (twilio-node, pull request 621). Neither separates anything in a query, so both spellings say
+    the same: one signature vouches for no second meaning.
+    """
+    urls = _with_and_without_port(delivery.url)
+    if delivery.method != "GET" or not _ESCAPED.search(delivery.query):
+        return urls
+    return *urls, *(url.partition("?")[0] + "?" + _ESCAPED.sub(_character, delivery.query) for url in urls)
+
+
+def _character(escape: re.Match[str]) -> str:
+    return unquote(escape[0])
 
 
 def _with_and_without_port(url: str) -> tuple[str, str]:
@@ -208,12 +229,9 @@ def identify(payload: Payload, signed_id: str | None) -> Identity:
     return Identity(record_id, "twilio." + kind, form_time(fields), fingerprint(payload))
 
 
-def form_time(fields: dict[str, str]) -> Any:
+def form_time(fields: dict[str, str]) -> datetime | None:
     """Voice callbacks carry an RFC 2822 `Timestamp`; SMS callbacks carry no time at all."""
-    try:
-        return parsedate_to_datetime(fields["Timestamp"])
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
-        return None
+    return time_of_mail_text(fields.get("Timestamp", ""))
 
 
 PROVIDER: Final = Provider(

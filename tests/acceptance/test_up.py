@@ -135,7 +135,7 @@ async def test_production_refuses_to_start_half_configured(tmp_path: Path) -> No
         bare.environment.pop(name, None)
     code, out = await bare.redrive("ingest", expect=None)
     assert (code, "ADMIN_API_KEY" in out) == (78, True)
-    bare.environment["ADMIN_API_KEY"] = "k"
+    bare.environment["ADMIN_API_KEY"] = "sixteen letters!"
     code, out = await bare.redrive("ingest", expect=None)
     assert (code, "needs a source" in out) == (78, True)
     assert os.listdir(tmp_path) == []

@@ -169,10 +169,7 @@ def check_request_file(request: Request) -> None:
 
 def check_config(data: bytes) -> None:
     with contextlib.suppress(Misconfigured):
-        for source in sources_of(SETTINGS, file_config(parse_toml(data, "redrive.toml"), "redrive.toml")).values():
-            for secret in source.secrets.values:
-                if source.provider.check_secret is not None:
-                    source.provider.check_secret(secret)
+        sources_of(SETTINGS, file_config(parse_toml(data, "redrive.toml"), "redrive.toml"))
 
 
 def check_time(data: bytes) -> None:

@@ -208,7 +208,7 @@ async def test_what_prepares_an_installation_is_on_record_as_soon_as_there_is_a_
         environment["DATABASE_URL"] = stack.postgres.url(name)
         await redrive(tmp_path, environment, "migrate", "--apply")
         (tmp_path / "redrive.toml").write_text(
-            f'[sources.{name}]\nprovider = "stripe"\nsecrets = ["whsec_x"]\n[price_tiers]\nprice_1 = "pro"\n'
+            f'[sources.{name}]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n[price_tiers]\nprice_1 = "pro"\n'
         )
         for command in ("topics", "migrate") * 2:
             await redrive(tmp_path, environment, command, "--apply")
@@ -229,7 +229,7 @@ async def test_what_prepares_an_installation_is_on_record_as_soon_as_there_is_a_
 async def test_samples_in_production_are_on_record_before_the_first_is_sent(
     environment: dict[str, str], connection: Any, tmp_path: Path
 ) -> None:
-    production = {**environment, "APP_ENV": "production", "ADMIN_API_KEY": "key"}
+    production = {**environment, "APP_ENV": "production", "ADMIN_API_KEY": "sixteen letters!"}
     with pytest.raises(AssertionError):
         await redrive(tmp_path, production, "send", "stripe", "--force", "--url", "http://127.0.0.1:9")
     assert await actions(connection) == [("ada", "samples.send", None)]

@@ -1,0 +1,51 @@
+"""The shape and the least length of secrets: what is no secret of its scheme is refused before it verifies anything.
+
+Must not quote a value: what stands in the place of a secret may be another one.
+"""
+
+import base64
+from functools import lru_cache
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from schemas.errors import Misconfigured
+
+MIN_CHARACTERS: Final = 8
+"""Of a secret that is used as text. Every provider issues longer ones; what is shorter can be guessed."""
+
+_PRIME: Final = 2**255 - 19
+_D: Final = -121665 * pow(121666, -1, _PRIME) % _PRIME
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
+"""The y of the eight points whose order divides 8: under such a key anybody can make signatures."""
+
+
+def check_token(secret: str) -> None:
+    """Raises `Misconfigured` for what can be guessed, or was pasted with more than itself."""
+    is_padded = secret[:1].isspace() or secret[-1:].isspace()
+    if len(secret) < MIN_CHARACTERS or not secret.isprintable() or is_padded:
+        raise Misconfigured(f"expected at least {MIN_CHARACTERS} printable characters, and no spaces around them")
+
+
+@lru_cache(maxsize=256)
+def ed25519_public_key(encoded: str) -> Ed25519PublicKey:
+    """A key from the base64 of its 32 bytes. Raises `Misconfigured` for what is no point of the curve, or one of a
+    small order.
+    """
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32 or not _is_safe_point(raw):
+        raise Misconfigured("expected an ed25519 public key: base64 of 32 bytes, a point of the curve")
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def _is_safe_point(raw: bytes) -> bool:
+    """RFC 8032, 5.1.3: y below the prime, and an x to it. OpenSSL looks when it verifies, and takes small orders."""
+    y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
+    if y >= _PRIME or y in _SMALL_ORDER:
+        return False
+    x_squared = (y * y - 1) * pow(_D * y * y + 1, -1, _PRIME) % _PRIME
+    return pow(x_squared, (_PRIME - 1) // 2, _PRIME) == 1
