@@ -53,7 +53,7 @@ def channel_address(address: str | None) -> tuple[str | None, str | None]:
     channel = scheme.lower()
     if channel in _NUMBERED_CHANNELS:
         number = whatsapp_number(rest) if channel == "whatsapp" else phone_number(rest)
-        return channel, number if number and number.startswith("+") else address
+        return channel, number if number and _E164.fullmatch(number) else address
     return channel if channel in CHANNELS else None, address
 
 

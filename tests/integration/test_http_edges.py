@@ -18,6 +18,7 @@ from tests.support import signing
 from tests.support.cases import requests_of
 from tests.support.ingresses import RunningIngress, now_ms, run_ingress, source
 from tests.support.records import payment
+from tests.support.waiting import within
 
 URL = "https://hooks.example.com"
 
@@ -35,7 +36,7 @@ async def send(running: RunningIngress, target: str, body: bytes, headers: dict[
     lines += [f"{name}: {value}" for name, value in ({"Host": "h", "Connection": "close"} | headers).items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
     writer.write("\r\n".join([*lines, f"Content-Length: {len(body)}"]).encode() + b"\r\n\r\n" + body)
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await within(reader.read(), "the answer")
     writer.close()
     return int(answer.split(b" ", 2)[1])
 

@@ -6,12 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from aiohttp import web
+from pydantic import SecretStr
 
 from deploy.local import free_ports
+from replay.api.app import create_console
+from replay.api.events import event_routes
 from replay.api.operations import Operations
+from replay.window import LogReader
+from schemas.cluster import Cluster
 from tests.conftest import Stack
 from tests.support import forks, signing
 from tests.support.waiting import limit
@@ -79,6 +86,21 @@ def operations(pool: Any, sources: Callable[[], Any]) -> Operations:
         rebuilding=nothing,
         scratches=nothing,
     )
+
+
+@asynccontextmanager
+async def event_pages(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
+    """The URL of an application in this process that serves events and nothing else."""
+    operations: Any = SimpleNamespace(routes=list)
+    app = create_console(pool, SecretStr("admin"), operations)
+    app.add_routes(event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host")))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager

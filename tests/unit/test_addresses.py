@@ -87,6 +87,7 @@ def test_whatsapp_writes_a_number_as_its_digits_and_other_ids_are_no_numbers(add
         ("whatsapp:US.13491208655302741918", ("whatsapp", "whatsapp:US.13491208655302741918")),
         ("rcs:+33612345678", ("rcs", FRENCH)),
         ("rcs:acme_agent", ("rcs", "rcs:acme_agent")),
+        ("whatsapp:+33612345678;ext=5", ("whatsapp", "whatsapp:+33612345678;ext=5")),
         ("messenger:998877665544", ("messenger", "messenger:998877665544")),
         ("line:U1234", (None, "line:U1234")),
         ("+33612345678", (None, FRENCH)),
