@@ -2,29 +2,21 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from pydantic import SecretStr
 
-from replay.api.app import create_console
-from replay.api.events import event_routes
-from replay.window import LogReader
-from schemas.cluster import Cluster
 from tests.conftest import Stack
+from tests.support.consoles import KEY, event_console
 from tests.support.planting import EMAIL, PHONE, TOKEN, traces
 from tests.support.processes import Installation
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
-KEY = {"X-Admin-API-Key": "admin"}
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WAMID = "wamid.HBgLMzM2OTg3NjU0MzIVAgASGBQzQTRBNjU5OUFFRTAzODEwMTQ0RgA="
 INTENT = {"id": "pi_1", "object": "payment_intent", "status": "succeeded", "amount": 4900, "currency": "eur"}
@@ -35,24 +27,10 @@ BATCH = {"entry": [{"changes": [{"field": "messages", "value": {"messages": [MES
 Get = Callable[..., Any]
 
 
-@asynccontextmanager
-async def run_console(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
-    operations: Any = SimpleNamespace(routes=list)
-    app = create_console(pool, SecretStr("admin"), operations)
-    app.add_routes(event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host")))
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def get(stack: Stack, pool: Any) -> AsyncIterator[Get]:
     """GET of a path -> (status, document, text)."""
-    async with run_console(pool, stack.cluster) as url, aiohttp.ClientSession() as session:
+    async with event_console(pool, stack.cluster) as url, aiohttp.ClientSession() as session:
 
         async def fetch(path: str, headers: dict[str, str] = KEY, **query: Any) -> tuple[int, Any, str]:
             async with session.get(url + path, params=query, headers=headers) as response:

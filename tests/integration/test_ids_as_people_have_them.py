@@ -20,9 +20,8 @@ from replay.window import LogReader
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.providers.base import event_id
 from tests.conftest import Stack
-from tests.integration.test_events import KEY, run_console
 from tests.support.cases import requests_of
-from tests.support.consoles import Consoles
+from tests.support.consoles import KEY, Consoles, event_console
 from tests.support.folding import fold_live
 from tests.support.records import payment, produce, record, stripe_event
 from tests.support.replays import planned, rerun
@@ -69,7 +68,7 @@ async def test_it_is_shown_searched_replayed_and_explained(
 
 @pytest.fixture
 async def url(stack: Stack, pool: Any) -> AsyncIterator[str]:
-    async with run_console(pool, stack.cluster) as found:
+    async with event_console(pool, stack.cluster) as found:
         yield found
 
 

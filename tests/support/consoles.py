@@ -6,12 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
+from aiohttp import web
+from pydantic import SecretStr
 
 from deploy.local import free_ports
+from replay.api.app import create_console
+from replay.api.events import event_routes
 from replay.api.operations import Operations
+from replay.window import LogReader
+from schemas.cluster import Cluster
 from tests.conftest import Stack
 from tests.support import signing
 from tests.support.processes import READY_SECONDS
@@ -90,6 +97,20 @@ def operations(pool: Any, sources: Callable[[], Any]) -> Operations:
         rebuilding=nothing,
         scratches=nothing,
     )
+
+
+@asynccontextmanager
+async def event_console(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
+    """The URL of one in this process that has the routes of events alone."""
+    app = create_console(pool, SecretStr("admin"), cast("Operations", SimpleNamespace(routes=list)))
+    app.add_routes(event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host")))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
