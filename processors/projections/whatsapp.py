@@ -1,6 +1,7 @@
 """WhatsApp messages and statuses to messages; one record may hold up to a thousand of them. Pure."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from processors.projections.base import UNKNOWN_STATUS, Event, e164, is_opt_out, project_each
@@ -10,10 +11,10 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.whatsapp import (
     Item,
-    Metadata,
     StatusError,
     WhatsAppMessage,
     WhatsAppStatus,
+    display_phone_number,
     item_event_id,
     items,
 )
@@ -29,12 +30,16 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
 
 
 def _project_item(record: Record, item: Item) -> Event:
-    if item.kind == "change":
+    if item.kind in ("change", "entry"):
         return Event(*_identify(item), None)
-    metadata = Metadata.model_validate(item.change["value"].get("metadata") or {})
-    our_number = e164(metadata.display_phone_number)
     rule = _message if item.kind == "message" else _status
-    return rule(record.source, our_number, item)
+    return rule(record.source, _our_number(display_phone_number(item)), item)
+
+
+@lru_cache(maxsize=1024)
+def _our_number(display_phone_number: str | None) -> str | None:
+    """A batch repeats it in every event."""
+    return e164(display_phone_number)
 
 
 def _identify(item: Item) -> tuple[str, str]:
@@ -42,6 +47,8 @@ def _identify(item: Item) -> tuple[str, str]:
     data = item.data
     if item.kind == "change":
         return item_event_id(item), f"whatsapp.{clean_type(data.get('field'))}"
+    if item.kind == "entry":
+        return item_event_id(item), f"whatsapp.{clean_type(item.around.get('object'))}"
     of = "type" if item.kind == "message" else "status"
     return item_event_id(item), f"whatsapp.{item.kind}.{clean_type(data.get(of))}"
 

@@ -7,11 +7,10 @@ replays. JSON bodies (Event Streams) are covered by a hash in the URL.
 import base64
 import hashlib
 import hmac
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl
-
-from pydantic import BaseModel, ConfigDict
 
 from schemas.envelope import Delivery, Identity, Request
 from schemas.providers.base import (
@@ -31,6 +30,7 @@ from schemas.providers.base import (
     require_text,
     time_of_iso,
 )
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "x-twilio-signature"
 SETTINGS_HEADER: Final = "x-twilio-webhooks-signature-settings"
@@ -128,7 +128,8 @@ def parse(request: Request) -> Payload:
     """Form pairs in order (a GET carries them in its query), or the JSON of Event Streams."""
     if request.method != "GET" and request.content_type and not _is_form(request.content_type):
         return parse_json(request)
-    text = request.query if request.method == "GET" else request.body.decode("utf-8", "replace")
+    form = request.query.encode("utf-8", "surrogateescape") if request.method == "GET" else request.body
+    text = form.decode("utf-8", "replace")
     try:
         return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError as error:
@@ -148,7 +149,7 @@ def stream_events(payload: Payload) -> list[Any]:
 
 
 def stream_event_id(event: Any) -> str:
-    return event_id(require_text(event.get("id"), "id"))
+    return event_id(require_text(require_object(event, "an event").get("id"), "id"))
 
 
 def form_fields(payload: Payload) -> dict[str, str]:
@@ -186,9 +187,10 @@ def identify(payload: Payload, signed_id: str | None) -> Identity:
 
 
 def form_time(fields: dict[str, str]) -> Any:
-    """Voice callbacks carry an RFC 2822 `Timestamp`; SMS callbacks carry no time at all."""
+    """Voice callbacks carry an RFC 2822 `Timestamp`, in UTC; SMS callbacks carry no time at all."""
     try:
-        return parsedate_to_datetime(fields["Timestamp"])
+        at = parsedate_to_datetime(fields["Timestamp"])
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return None
 
@@ -208,10 +210,9 @@ PROVIDER: Final = Provider(
 )
 
 
-class StreamMessage(BaseModel):
+class StreamMessage(Model):
     """`data` of a `com.twilio.messaging.message.*` CloudEvent."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     messageSid: str
     messageStatus: str
     errorCode: int | str | None = None

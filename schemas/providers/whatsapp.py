@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import RejectedDelivery
@@ -30,6 +30,7 @@ from schemas.providers.base import (
     require_header,
     require_text,
 )
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "x-hub-signature-256"
 PREFIX: Final = "sha256="
@@ -67,25 +68,37 @@ def answer_handshake(query: str, secrets: Secrets) -> str:
 
 def changes(payload: Payload) -> Iterator[Any]:
     """Every change of every entry; a delivery may hold several accounts and several numbers."""
-    if not isinstance(payload, dict) or not isinstance(payload.get("entry"), list):
-        raise Unparsable("no entry list")
-    for entry in payload["entry"]:
+    for entry in _listed(payload, "entry"):
         found = (entry.get("changes") or ()) if isinstance(entry, dict) else entry
         yield from found if isinstance(found, list | tuple) else (found,)
 
 
-class Item(NamedTuple):
-    """One event of a delivery: a message, a status, or a change that is about neither."""
+OBJECT: Final = "whatsapp_business_account"
 
-    kind: Literal["message", "status", "change"]
+
+class Item(NamedTuple):
+    """One event of a delivery: a message, a status, a change that is about neither, or an entry of another product."""
+
+    kind: Literal["message", "status", "change", "entry"]
     data: Any
-    change: Any
-    """The change that it came in."""
+    around: Any
+    """The change that it came in; of an entry, the delivery."""
 
 
 def items(payload: Payload) -> Iterator[Item]:
-    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there can be none."""
-    for change in changes(payload):
+    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there is none.
+
+    Other products of Meta (Messenger, Instagram) may have the same address; their entries hold no changes.
+    """
+    payload = require_object(payload, "the body")
+    found = list(changes(payload))
+    if not found:
+        entries = _listed(payload, "entry") or [payload]
+        if payload.get("object") in (None, OBJECT):
+            raise Unparsable("entry: no change in any of them")
+        for entry in entries:
+            yield Item("entry", entry, payload)
+    for change in found:
         value = change.get("value") if isinstance(change, dict) else None
         messages, statuses = _listed(value, "messages"), _listed(value, "statuses")
         for message in messages:
@@ -104,20 +117,29 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
 
 def item_event_id(item: Item) -> str:
     """Changes of other fields (templates, account updates) have no id: they are what they say."""
-    kind, data, _ = item
+    kind, data, around = item
     if kind == "message":
-        return event_id(require_text(data.get("id"), "messages[].id"))
+        return event_id(require_text(require_object(data, "messages[]").get("id"), "messages[].id"))
     if kind == "status":
+        data = require_object(data, "statuses[]")
         return event_id(
             require_text(data.get("id"), "statuses[].id"), require_text(data.get("status"), "statuses[].status")
         )
-    return event_id(clean_type(data.get("field")), digest_of(data).hex())
+    of = around.get("object") if kind == "entry" else require_object(data, "changes[]").get("field")
+    return event_id(clean_type(of), digest_of(data).hex())
+
+
+def display_phone_number(item: Item) -> str | None:
+    """Of the business, as the change around a message or a status has it."""
+    metadata = item.around["value"].get("metadata")
+    number = None if metadata is None else require_object(metadata, "metadata").get("display_phone_number")
+    if number is not None and not isinstance(number, str):
+        raise Unparsable("metadata.display_phone_number: not text")
+    return number
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     ids = {item_id(item_event_id, item) for item in items(payload)}
-    if not ids:
-        raise Unparsable("no change in any entry")
     # A batch has no one time: ce_time stays away.
     return Identity(batch_record_id(ids), "whatsapp.batch", None, digest_of(payload))
 
@@ -137,26 +159,18 @@ PROVIDER: Final = Provider(
 )
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Metadata(_Model):
-    display_phone_number: str | None = None
-
-
-class ErrorData(_Model):
+class ErrorData(Model):
     details: str | None = None
 
 
-class StatusError(_Model):
+class StatusError(Model):
     code: int | str | None = None
     title: str | None = None
     message: str | None = None
     error_data: ErrorData | None = None
 
 
-class WhatsAppMessage(_Model):
+class WhatsAppMessage(Model):
     """An inbound message. Since 2026 a user with a username may come without a phone number: `from` may be absent."""
 
     id: str
@@ -174,7 +188,7 @@ class WhatsAppMessage(_Model):
     errors: tuple[StatusError, ...] = ()
 
 
-class WhatsAppStatus(_Model):
+class WhatsAppStatus(Model):
     id: str
     status: str
     timestamp: str | int | None = None
