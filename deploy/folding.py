@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from processors import projections
-from processors.fold import Dead, Folded, TableRow, fold_record
+from processors.fold import fold_record
+from processors.outcome import Dead, Folded
+from processors.rows import TableRow
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
 from replay.ports import Projections, RawRecord

@@ -1,14 +1,17 @@
-"""Dead letters to Kafka: the record as it was, with the reason and its origin. Must not decide what is dead."""
+"""Dead letters to Kafka: the record as it was, with the reason and its origin. Must not decide what is dead.
+
+The dead events of one record go as one: a body may have megabytes, and hold a thousand of them.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from processors.fold import Dead
+from processors.outcome import Dead
 from schemas.errors import Unavailable
 from schemas.masking import describe
 from schemas.topics import DEAD_LETTER
@@ -19,10 +22,15 @@ PUT_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 5.0
 
 ORIGIN_HEADERS: Final = ("redrive_origin_topic", "redrive_origin_partition", "redrive_origin_offset")
+EVENTS_HEADER: Final = "redrive_origin_events"
+MAX_LISTED: Final = 1000
+"""Events that a header names; the index names all of them."""
 
 
 class KafkaDeadLetters:
-    """A dead letter's identity is its origin: a batch tried again may write it twice, and it still counts once."""
+    """A dead letter's identity is its origin, record and event: a batch tried again may write it twice, and it still
+    counts once.
+    """
 
     def __init__(self, make_producer: Callable[[], AIOKafkaProducer]) -> None:
         self._make_producer = make_producer
@@ -46,7 +54,7 @@ class KafkaDeadLetters:
         try:
             async with asyncio.timeout(PUT_SECONDS):
                 producer = await self._started()
-                sent = [await self._send(producer, letter) for letter in letters]
+                sent = [await self._send(producer, of_record) for of_record in _by_record(letters)]
                 for future in sent:
                     await future
         except (KafkaError, TimeoutError) as error:
@@ -67,19 +75,29 @@ class KafkaDeadLetters:
                 self._producer = producer
             return self._producer
 
-    async def _send(self, producer: AIOKafkaProducer, letter: Dead) -> Awaitable[object]:
-        raw = letter.raw
+    async def _send(self, producer: AIOKafkaProducer, letters: Sequence[Dead]) -> Awaitable[object]:
+        first, raw = letters[0], letters[0].raw
         origin = f"{raw.topic}/{raw.partition}/{raw.offset}"
         headers = [
             *raw.headers,
-            ("redrive_reason", letter.reason.encode()),
-            ("redrive_error", letter.message.encode("utf-8", "replace")),
+            ("redrive_reason", first.reason.encode()),
+            ("redrive_error", first.message.encode("utf-8", "replace")),
             *zip(ORIGIN_HEADERS, (part.encode() for part in origin.split("/")), strict=True),
         ]
+        if first.ordinal:
+            ordinals = ",".join([str(letter.ordinal) for letter in letters[:MAX_LISTED]])
+            headers.append((EVENTS_HEADER, ordinals.encode()))
         sent: Awaitable[object] = await producer.send(
             DEAD_LETTER, raw.value, key=origin.encode(), headers=headers, timestamp_ms=raw.timestamp
         )
         return sent
+
+
+def _by_record(letters: Sequence[Dead]) -> Iterable[Sequence[Dead]]:
+    found: dict[tuple[str, int, int], list[Dead]] = {}
+    for letter in letters:
+        found.setdefault((letter.raw.topic, letter.raw.partition, letter.raw.offset), []).append(letter)
+    return found.values()
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

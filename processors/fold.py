@@ -4,113 +4,24 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
+from processors.outcome import Dead, Folded, Indexed, IndexKey, Place, RawRecord
 from processors.projections import project
 from processors.projections.base import Event, unnamed
-from schemas.envelope import LAST_MS, KafkaHeaders, Location, Record
+from processors.rows import TableRow, row_of, storable_fact, unfit
+from schemas.envelope import LAST_MS, Location, Record
 from schemas.errors import PoisonRecord
-from schemas.facts import TABLE_OF, TABLES
+from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 from schemas.masking import mask_text
-from schemas.providers.base import poison_of
+from schemas.providers.poison import poison_of
+from schemas.text import may_hold_nul, storable
 from schemas.topics import source_of
 
 STATUS_RANKS: Final = {"dead": 0, "ignored": 1, "applied": 2}
 MAX_ID_BYTES: Final = 1000
 """Longer ids than this don't fit into a Postgres index; a dead letter is indexed under a hash of them."""
-
-
-IndexKey = tuple[str, str, str, int, int]
-"""(source, event id, topic, partition, offset)."""
-
-Place = tuple[str, int, int]
-"""(topic, partition, offset)."""
-
-
-class RawRecord(Protocol):
-    """What we read of a Kafka client's record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: KafkaHeaders
-
-
-class Indexed(NamedTuple):
-    """A row of the event index, in the order of `store.INDEX_COLUMNS`. A tuple: one is made for every event."""
-
-    source: str
-    event_id: str
-    topic: str
-    partition: int
-    record_offset: int
-    ordinal: int
-    """The event's place in its record, from 1; 0 where the event is the record."""
-    record_id: str
-    fingerprint: bytes
-    provider: str
-    type: str
-    occurred_at: datetime | None
-    received_at: datetime
-    status: str
-    error: str | None
-
-    @property
-    def key(self) -> IndexKey:
-        return (self.source, self.event_id, self.topic, self.partition, self.record_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """An event that can't be applied, and why. `ordinal` is its place in the record, from 1; 0 for a record that is
-    dead as a whole, or that is one event.
-    """
-
-    raw: RawRecord
-    source: str
-    reason: str
-    message: str
-    event: Indexed
-    ordinal: int = 0
-
-
-TableRow = tuple[Table[Any], Row]
-
-
-class Folded(NamedTuple):
-    """What one record means: its events, the rows of each of them, and its dead letters."""
-
-    raw: RawRecord
-    source: str
-    events: tuple[Indexed, ...]
-    rows_of: tuple[tuple[TableRow, ...], ...] = ()
-    """As many as there are events."""
-    letters: tuple[Dead, ...] = ()
-
-    @property
-    def rows(self) -> tuple[TableRow, ...]:
-        return tuple([row for rows in self.rows_of for row in rows])
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        return tuple([event.type for event in (*self.events, *(letter.event for letter in self.letters))])
-
-    @property
-    def revives(self) -> Place | None:
-        """Where dead letters of another reading of the record may stand in the index; those of this one replace them.
-        None where the one event has the record's own id: it can't have stood under another.
-        """
-        first = self.events[0] if self.events else self.letters[0].event
-        return None if first.record_id == first.event_id else (first.topic, first.partition, first.record_offset)
-
-    def split(self) -> "list[Folded]":
-        """Each event by itself, without the dead ones."""
-        pairs = zip(self.events, self.rows_of, strict=True)
-        return [Folded(self.raw, self.source, (event,), (rows,)) for event, rows in pairs]
 
 
 @dataclass(slots=True)
@@ -145,15 +56,16 @@ def _dead_whole(raw: RawRecord, poison: PoisonRecord, record: Record | None) -> 
 
 def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], fingerprint: bytes) -> Folded:
     received_at = _time(raw.timestamp)
+    is_nul_there = may_hold_nul(record.body, record.query)
     indexed: list[Indexed] = []
-    rows_of: list[tuple[TableRow, ...]] = []
+    rows: list[tuple[TableRow, ...]] = []
     dead: list[tuple[int, Event, PoisonRecord]] = []
     for ordinal, event in enumerate(events, start=1):
         poison = event.poison
         if poison is None:
             try:
-                # A fact's row can be refused as well: a number with no canonical JSON is as unreadable as a wrong type.
-                rows_of.append(tuple([_row(fact) for fact in event.facts]))
+                facts = [storable_fact(fact) for fact in event.facts] if is_nul_there else event.facts
+                rows.append(tuple([row_of(fact) for fact in facts]))
             except PoisonRecord as refused:
                 poison = refused
         if poison is not None:
@@ -178,9 +90,10 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
                 event.error and mask_text(event.error),
             )
         )
-    taken = {one.event_id for one in indexed} if dead else set()
-    letters = tuple(_letters(raw, record, fingerprint, dead, taken))
-    return Folded(raw, record.source, tuple(indexed), tuple(rows_of), letters)
+    letters: tuple[Dead, ...] = ()
+    if dead:
+        letters = tuple(_letters(raw, record, fingerprint, dead, {one.event_id for one in indexed}))
+    return Folded(raw, record.source, tuple(indexed), tuple(rows), letters)
 
 
 def _letters(
@@ -203,14 +116,6 @@ def _letters(
             event_id=event_id, type=_safe_id(event.type), occurred_at=event.occurred_at, ordinal=place
         )
         yield _letter(raw, named, poison)
-
-
-def _row(fact: Any) -> tuple[Table[Any], Row]:
-    table = TABLE_OF[type(fact)]
-    try:
-        return table, table.row(fact)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PoisonRecord("invalid_payload", str(error)) from error
 
 
 def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = None) -> Dead:
@@ -244,15 +149,16 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
     return _letter(raw, event, poison)
 
 
-def dead_event(folded: Folded, poison: PoisonRecord) -> Dead:
-    """The dead letter of the one event of what `split` gave."""
+def refused_event(folded: Folded, message: str) -> Dead:
+    """The dead letter of the one event of what `split` gave; `message` is what Postgres said of its rows."""
     (event,) = folded.events
+    poison = PoisonRecord("refused_by_database", unfit(folded.rows) or message)
     return _letter(folded.raw, event._replace(status="dead"), poison)
 
 
 def _letter(raw: RawRecord, event: Indexed, poison: PoisonRecord) -> Dead:
-    message = mask_text(str(poison))[:500]
-    error = f"{poison.reason}: {message}".replace("\0", "\\0")[:500]
+    message = storable(mask_text(str(poison)))[:500]
+    error = f"{poison.reason}: {message}"[:500]
     return Dead(raw, event.source, poison.reason, message, event._replace(error=error), event.ordinal)
 
 
@@ -280,8 +186,7 @@ def combine(folded: Iterable[Folded]) -> Changes:
             _keep_higher(events, event)
         for letter in one.letters:
             _keep_higher(events, letter.event)
-        if (place := one.revives) is not None:
-            revived.append(place)
+        revived += one.revives
     return Changes(
         tables={table: table.join_all(rows[table]) for table in TABLES if table in rows},
         events=[events[key] for key in sorted(events)],

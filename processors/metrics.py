@@ -8,7 +8,7 @@ from typing import Final
 from faust.types import TP
 from prometheus_client import Counter, Gauge, Histogram
 
-from processors.fold import Dead, Folded
+from processors.outcome import Dead, Folded
 from schemas.masking import describe, mask_id
 from schemas.topics import source_of
 

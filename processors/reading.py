@@ -6,7 +6,7 @@ from typing import Final
 
 from faust.types import TP
 
-from processors.fold import RawRecord
+from processors.outcome import RawRecord
 
 BATCHES_PER_PARTITION: Final = 2
 """One is folded, one waits."""

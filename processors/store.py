@@ -7,9 +7,10 @@ from typing import Final, LiteralString, Protocol, TypeAlias
 import asyncpg
 
 from processors.failures import verdict_of
-from processors.fold import Changes, Dead, Folded, combine, dead_event
+from processors.fold import Changes, combine, refused_event
+from processors.outcome import Dead, Folded
 from schemas import table_sql
-from schemas.errors import PoisonRecord, RedriveError
+from schemas.errors import RedriveError
 from schemas.facts import TABLES
 from schemas.masking import describe
 
@@ -50,8 +51,9 @@ UPSERT_INDEX: Final = (
 
 REVIVE: Final[LiteralString] = """
     DELETE FROM redrive.event_index AS t
-    USING unnest($1::text[], $2::integer[], $3::bigint[]) AS r (topic, partition, record_offset)
+    USING unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[]) AS r (topic, partition, record_offset, ordinal)
     WHERE (t.topic, t.partition, t.record_offset) = (r.topic, r.partition, r.record_offset) AND t.status = 'dead'
+      AND (r.ordinal IS NULL OR t.ordinal = r.ordinal)
 """
 """Dead letters of a batch as it was read before: those of today's reading, which are written next, stand for them. A
 batch that was dead as a whole was indexed under its record id.
@@ -176,7 +178,7 @@ class FactStore:
             if len(folded) == 1:
                 (one,) = folded
                 if len(one.events) == 1 and not one.letters:
-                    refusal.letters.append(dead_event(one, PoisonRecord("refused_by_database", describe(error))))
+                    refusal.letters.append(refused_event(one, describe(error)))
                     return 0
                 refusal.split.append(one)
                 folded = one.split()

@@ -15,7 +15,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from processors import metrics
 from processors.failures import RETRYABLE
-from processors.fold import Folded, RawRecord, fold_record
+from processors.fold import fold_record
+from processors.outcome import Folded, RawRecord
 from processors.projections import versions
 from processors.reading import Batch
 from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store

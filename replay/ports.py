@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 from uuid import UUID
@@ -60,11 +61,44 @@ class FoldedRecord(Protocol):
     def rows(self) -> tuple[tuple[Table[Any], Row], ...]: ...
 
 
+class PartialRecord(FoldedRecord, Protocol):
+    """A record of which some events can be written alone."""
+
+    def only(self, wanted: Mapping[int, str]) -> FoldedRecord:
+        """Without its other events: `wanted` are ordinals, with the ids of the events there."""
+        ...
+
+
+class DeadEvent(Protocol):
+    """A row of the index."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def event_id(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def received_at(self) -> datetime: ...
+
+
 class Letter(Protocol):
-    """A record that no projection could apply, and why."""
+    """An event that no projection could apply, and why. `ordinal` is its place in the record, 0 for the record."""
 
     @property
     def raw(self) -> Any: ...
+
+    @property
+    def ordinal(self) -> int: ...
+
+    @property
+    def event(self) -> DeadEvent: ...
 
     @property
     def reason(self) -> str: ...
@@ -109,6 +143,8 @@ class GenerationFolding(Folding, Protocol):
     """Those of one generation."""
 
     generation: int
+
+    def fold(self, raw: RawRecord) -> PartialRecord: ...
 
 
 AppendCorrection = Callable[[Correction], Awaitable[Location]]

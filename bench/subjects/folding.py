@@ -6,7 +6,8 @@ from typing import TypeAlias
 import asyncpg
 
 from deploy.folding import NoDeadLetters
-from processors.fold import RawRecord, fold_record
+from processors.fold import fold_record
+from processors.outcome import RawRecord
 from processors.store import ADVANCE, PositionGap, Span, Store
 from processors.worker import LIVE_GENERATION
 

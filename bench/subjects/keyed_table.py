@@ -6,7 +6,7 @@ import asyncpg
 import orjson
 
 from bench.subjects.folding import Connection, advance_all
-from processors.fold import RawRecord
+from processors.outcome import RawRecord
 from processors.store import Span
 from processors.worker import LIVE_GENERATION
 

@@ -1,4 +1,4 @@
-"""`redrive dead-letters list | show | requeue`: records that no projection could apply, and folding them again."""
+"""`redrive dead-letters list | show | requeue`: events that no projection could apply, and folding them again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ from schemas.errors import InvalidSelection
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Records that no projection could apply. After a fix they are folded again, as often as it takes."""
+    """Events that no projection could apply. After a fix they are folded again, as often as it takes."""
 
 
 def _filters(reason_flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -76,11 +76,12 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
         print_json({"dead_letters": found})
         return
     print_table(
-        ("received", "location", "type", "status", "error", "requeued"),
+        ("received", "location", "event", "type", "status", "error", "requeued"),
         [
             (
                 row["received_at"],
                 row["location"],
+                row["event_id"],
                 row["type"],
                 row["status"],
                 row["error"],
@@ -94,12 +95,12 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
 
 
 @dead_letters.command("show")
-@click.argument("location", metavar="TOPIC/PARTITION/OFFSET")
+@click.argument("location", metavar="TOPIC/PARTITION/OFFSET[/EVENT]")
 @reveal_options
 @json_option
 @with_runtime
 def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | None, as_json: bool) -> None:
-    """One of them: why, what was tried, and the headers and body of its record."""
+    """One of them: why, what was tried, and the headers and body of its record. EVENT is its place in the record."""
     asked, at = reveal_of(runtime, reveal, reason), parse_location(location)
 
     async def read() -> dict[str, Any]:
@@ -120,7 +121,7 @@ def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | Non
 
 
 @dead_letters.command()
-@click.argument("locations", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET]...")
+@click.argument("locations", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET[/EVENT]]...")
 @_filters("--dead-reason")
 @click.option("--all", "is_all", is_flag=True, help="All that are open.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of them; change nothing.")

@@ -27,8 +27,9 @@ from schemas.envelope import Record
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table
-from schemas.providers import PROVIDERS, UNPARSABLE, read_payload
-from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, bounded_id, poison_of
+from schemas.providers import PROVIDERS, UNPARSABLE, read_payload, type_of
+from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, Payload, Provider, bounded_id, digest_of
+from schemas.providers.poison import poison_of
 from schemas.topics import OPERATOR
 
 PROJECTIONS: Final[dict[str, Projection]] = {
@@ -105,17 +106,38 @@ def project(record: Record) -> tuple[list[Event], bytes]:
     Raises `PoisonRecord`: `unparsable`, `unknown_provider`, or `invalid_payload` for a body of a known type that does
     not hold what that type holds.
     """
+    # By the topic, and not by what a header says: no delivery can pass for an operator's word.
+    if record.location.topic == OPERATOR:
+        return operator.project(record)
+    provider, payload = read_payload(record)
+    projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
     try:
-        # By the topic, and not by what a header says: no delivery can pass for an operator's word.
-        if record.location.topic == OPERATOR:
-            return operator.project(record)
-        provider, payload = read_payload(record)
-        projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
         events = [_bounded(event) for event in projection(record, payload)]
-        return events, provider.fingerprint(payload)
     except WRONG_SHAPE as error:
+        unread = _unread_type(provider, payload)
+        if unread is not None:
+            return [Event(record.record_id, unread, None)], _fingerprint(record, provider, payload)
         is_unparsable = record.type.endswith("." + UNPARSABLE) and not isinstance(error, ValidationError)
         raise poison_of(error, "unparsable" if is_unparsable else "invalid_payload") from error
+    return events, _fingerprint(record, provider, payload)
+
+
+def _fingerprint(record: Record, provider: Provider, payload: Payload) -> bytes:
+    """What is nested too deep to be digested can be read all the same."""
+    try:
+        return provider.fingerprint(payload)
+    except WRONG_SHAPE:
+        return digest_of(record.record_id)
+
+
+def _unread_type(provider: Provider, payload: Payload) -> str | None:
+    """The type of an event that no projection reads, so that nobody misses the identity that can't be made of it."""
+    try:
+        kind = type_of(provider, payload)
+    except WRONG_SHAPE:
+        return None
+    is_read = kind in PROJECTIONS or kind.partition(".")[2] in READS.get(provider.name, ())
+    return None if is_read or provider.name not in READS else kind
 
 
 def _bounded(event: Event) -> Event:

@@ -9,8 +9,8 @@ from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CALLS, Call
 from schemas.lattice import Version
-from schemas.providers.aircall import AircallCall, aircall_event_id
-from schemas.providers.base import Payload, time_of_seconds
+from schemas.providers.aircall import AircallCall, aircall_event_id, event_type
+from schemas.providers.base import Payload, clean_type, time_of_seconds
 
 VERSION: Final = 2
 WRITES: Final = (CALLS,)
@@ -34,6 +34,8 @@ READS: Final = frozenset(
                 "external_transferred",
                 "hungup",
                 "voicemail_left",
+                "ivr_option_selected",
+                "comm_assets_generated",
                 "assigned",
                 "archived",
                 "tagged",
@@ -47,10 +49,11 @@ READS: Final = frozenset(
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    name, kind = aircall_event_id(payload), payload["event"]
+    name, kind = aircall_event_id(payload), event_type(payload)
+    shown = f"aircall.{clean_type(kind)}"
     at = time_of_seconds(payload.get("timestamp"))
     if kind not in READS:
-        yield Event(name, record.type, at)
+        yield Event(name, shown, at)
         return
     found = AircallCall.model_validate(payload["data"])
     is_inbound, is_outbound = found.direction == "inbound", found.direction == "outbound"
@@ -71,9 +74,9 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         status=status,
         duration_seconds=duration,
         end_reason=None if end_reason is None else str(end_reason),
-        recording_url=found.recording,
+        recording_url=found.recording or found.voicemail,
         started_at=time_of_seconds(found.started_at),
         answered_at=time_of_seconds(found.answered_at),
         ended_at=time_of_seconds(found.ended_at),
     )
-    yield Event(name, record.type, at, (fact,))
+    yield Event(name, shown, at, (fact,))

@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 from schemas.envelope import Record
 from schemas.errors import PoisonRecord
 from schemas.lattice import Fact
-from schemas.providers.base import Payload, poison_of
+from schemas.providers.base import WRONG_SHAPE, Payload
+from schemas.providers.poison import poison_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,30 @@ def project_each(
     items: Iterable[Item],
     project: Callable[[Record, Item], Event],
     identify: Callable[[Item], tuple[str, str]],
+    unread_type: Callable[[Item], str | None] = lambda _: None,
 ) -> Iterator[Event]:
     """The event of every item of a batch. An item that can't be read is a dead event, and leaves the others alone.
 
-    `project` raises as a projection does. `identify` gives (event id, type); it may raise for the same reasons.
+    `project` raises as a projection does. `identify` gives (event id, type), and `unread_type` the type of an item that
+    no projection reads, so that nobody misses its id; both may raise for the same reasons.
     """
     for ordinal, item in enumerate(items, start=1):
         try:
             event = project(record, item)
         except Exception as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
-            event = _dead_event(record, ordinal, item, identify, poison_of(error))
+            kind = _unread(unread_type, item)
+            if kind is not None:
+                event = Event(unnamed(record.record_id, ordinal), kind, None)
+            else:
+                event = _dead_event(record, ordinal, item, identify, poison_of(error))
         yield event
+
+
+def _unread(unread_type: Callable[[Item], str | None], item: Item) -> str | None:
+    try:
+        return unread_type(item)
+    except WRONG_SHAPE:
+        return None
 
 
 def _dead_event(

@@ -6,6 +6,7 @@ are conversations, which are no CRM objects.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from processors.projections.base import Event, project_each
@@ -14,6 +15,7 @@ from schemas.envelope import Record
 from schemas.facts import CRM_OBJECTS, CRM_PROPERTIES
 from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, clean_type, require_text, time_of_milliseconds
+from schemas.providers.batches import OTHER, other_id
 from schemas.providers.hubspot import (
     HubSpotEvent,
     Merge,
@@ -22,6 +24,7 @@ from schemas.providers.hubspot import (
     batched_event_id,
     event_type,
     events,
+    is_foreign,
 )
 
 VERSION: Final = 2
@@ -50,6 +53,8 @@ _EXISTENCE: Final = {
 }
 """What happened -> (whether the object exists, its rank within one millisecond)."""
 
+_CHANGES: Final = frozenset({"propertyChange", "merge"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Objects:
@@ -75,13 +80,29 @@ class _Objects:
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    return project_each(record, events(payload), _project_event, _identify)
+    if is_foreign(payload):
+        yield Event(other_id(payload), f"hubspot.{OTHER}", None)
+        return
+    yield from project_each(record, events(payload), _project_event, _identify, _unread_type)
+
+
+def _unread_type(data: dict[str, Any]) -> str | None:
+    """The type of an event that makes no row: it may lack what the others are identified by."""
+    name = event_type(data)
+    return None if _is_read(name) else f"hubspot.{clean_type(name)}"
+
+
+@lru_cache(maxsize=1024)
+def _is_read(name: str) -> bool:
+    kind, _, verb = name.partition(".")
+    return (kind in _CLASSIC or kind == _GENERIC) and (verb in _EXISTENCE or verb in _CHANGES)
 
 
 def _project_event(record: Record, data: dict[str, Any]) -> Event:
-    event_id, kind = _identify(data)
+    name = event_type(data)
+    facts = tuple(_facts(record.source, name, data)) if _is_read(name) else ()
     at = time_of_milliseconds(data.get("occurredAt"))
-    return Event(event_id, kind, at, tuple(_facts(record.source, event_type(data), data)))
+    return Event(batched_event_id(data), f"hubspot.{clean_type(name)}", at, facts)
 
 
 def _identify(data: dict[str, Any]) -> tuple[str, str]:
@@ -91,8 +112,6 @@ def _identify(data: dict[str, Any]) -> tuple[str, str]:
 
 def _facts(source: str, name: str, data: dict[str, Any]) -> Iterator[Fact]:
     kind, _, verb = name.partition(".")
-    if kind not in _CLASSIC and kind != _GENERIC:
-        return
     if verb in _EXISTENCE:
         event = ObjectEvent.model_validate(data)
         yield _Objects(source, _object_type(kind, data), event).fact(event.objectId, *_EXISTENCE[verb])
@@ -101,7 +120,7 @@ def _facts(source: str, name: str, data: dict[str, Any]) -> Iterator[Fact]:
         objects = _Objects(source, _object_type(kind, data), change)
         yield objects.fact(change.objectId)
         yield _property(objects, change)
-    elif verb == "merge":
+    else:
         merge = Merge.model_validate(data)
         yield from _merge(_Objects(source, _object_type(kind, data), merge), merge)
 

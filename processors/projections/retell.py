@@ -10,8 +10,8 @@ from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CALLS, Call
 from schemas.lattice import Version
-from schemas.providers.base import Payload, time_of_milliseconds
-from schemas.providers.retell import RetellCall, event_time, retell_event_id, subject
+from schemas.providers.base import Payload, clean_type, time_of_milliseconds
+from schemas.providers.retell import RetellCall, event_time, event_type, retell_event_id, subject
 
 VERSION: Final = 2
 WRITES: Final = (CALLS,)
@@ -59,10 +59,11 @@ READS: Final = frozenset(_RULES)
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    name, at = retell_event_id(payload), event_time(payload)
-    rule = _RULES.get(payload["event"])
+    name, kind, at = retell_event_id(payload), event_type(payload), event_time(payload)
+    shown = f"retell.{clean_type(kind)}"
+    rule = _RULES.get(kind)
     if rule is None:
-        yield Event(name, record.type, at)
+        yield Event(name, shown, at)
         return
     rank, add = rule
     found = RetellCall.model_validate(subject(payload))
@@ -76,4 +77,4 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         callee=phone_number(found.to_number),
         recording_url=found.recording_url,
     )
-    yield Event(name, record.type, at, (add(call, found),))
+    yield Event(name, shown, at, (add(call, found),))

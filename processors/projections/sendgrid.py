@@ -8,7 +8,8 @@ from schemas.envelope import Record
 from schemas.facts import MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
-from schemas.providers.sendgrid import SendGridEvent, event_name, events
+from schemas.providers.batches import OTHER, other_id
+from schemas.providers.sendgrid import SendGridEvent, event_name, events, is_foreign
 
 VERSION: Final = 2
 WRITES: Final = (MESSAGES,)
@@ -25,7 +26,10 @@ _STATUSES: Final = {
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    return project_each(record, events(payload), _project_event, _identify)
+    if is_foreign(payload):
+        yield Event(other_id(payload), f"sendgrid.{OTHER}", None)
+        return
+    yield from project_each(record, events(payload), _project_event, _identify)
 
 
 def _identify(data: dict[str, Any]) -> tuple[str, str]:

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import ValidationError
-
 from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CREDIT_ENTRIES, CreditEntry
 from schemas.lattice import Version
-from schemas.providers.base import Payload, time_of_iso
+from schemas.providers.base import BODY_ID_PREFIX, Payload, Unparsable, clean_type, time_of_iso
+from schemas.providers.models import require_object
 from schemas.providers.standardwebhooks import CreditsUsed
 
 VERSION: Final = 2
@@ -21,16 +20,14 @@ READS: Final = frozenset({"credits.used"})
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     at = time_of_iso(payload.get("timestamp")) if isinstance(payload, dict) else None
-    if record.type != CREDITS_USED:
-        yield Event(record.record_id, record.type, at)
+    # Any JSON may be signed, and what has no type is none that we read.
+    kind = payload.get("type") if isinstance(payload, dict) else None
+    if not isinstance(kind, str) or kind not in READS:
+        yield Event(record.record_id, f"standardwebhooks.{clean_type(kind)}", at)
         return
-    try:
-        used = CreditsUsed.model_validate(payload["data"])
-    except (ValidationError, KeyError) as error:
-        # The sender's own schema: a body that does not follow it is an event that we can't read, not a broken record.
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no data"
-        yield Event(record.record_id, record.type, at, error=f"not a credits.used event: {reason}")
-        return
+    if record.record_id.startswith(BODY_ID_PREFIX):
+        raise Unparsable("webhook-id: not UTF-8 text")
+    used = CreditsUsed.model_validate(require_object(payload.get("data"), "data"))
     fact = CreditEntry(
         version=Version(at, 0, record.record_id),
         source=used.source,
@@ -41,4 +38,4 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         occurred_at=at,
         reason=used.reason,
     )
-    yield Event(record.record_id, record.type, at, (fact,))
+    yield Event(record.record_id, CREDITS_USED, at, (fact,))

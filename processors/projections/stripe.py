@@ -8,7 +8,15 @@ from processors.projections.base import Event
 from schemas.envelope import Record
 from schemas.facts import CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS, CreditEntry, Invoice, Payment, Subscription
 from schemas.lattice import Fact, Version
-from schemas.providers.base import Payload, event_id, require_text, time_of_iso, time_of_seconds
+from schemas.providers.base import (
+    Payload,
+    clean_type,
+    event_id,
+    require_text,
+    time_of_iso,
+    time_of_seconds,
+)
+from schemas.providers.models import require_object
 from schemas.providers.stripe import (
     StripeCharge,
     StripeCheckoutSession,
@@ -17,7 +25,7 @@ from schemas.providers.stripe import (
     StripeSubscription,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS)
 
 CREDIT_PURCHASE: Final = "credit_purchase"
@@ -52,7 +60,8 @@ Facts = tuple[tuple[Fact, ...], str | None]
 class _Context:
     """What every rule needs of the envelope."""
 
-    def __init__(self, record: Record, payload: dict[str, Any]) -> None:
+    def __init__(self, record: Record, payload: Payload) -> None:
+        payload = require_object(payload, "the body")
         self.source = record.source
         self.type = require_text(payload.get("type"), "type")
         self.id = require_text(payload.get("id"), "id")
@@ -239,5 +248,6 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     error: str | None = None
     rule = _RULES.get(context.type)
     if rule is not None:
-        facts, error = rule(context, payload["data"]["object"])
-    yield Event(event_id(context.id), record.type, context.created, facts, error)
+        data = require_object(payload.get("data"), "data")
+        facts, error = rule(context, require_object(data.get("object"), "data.object"))
+    yield Event(event_id(context.id), f"stripe.{clean_type(context.type)}", context.created, facts, error)

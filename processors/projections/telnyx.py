@@ -12,7 +12,8 @@ from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGES, Call, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, clean_type, event_id, require_text, time_of_iso
-from schemas.providers.telnyx import MessageError, Party, TelnyxCall, TelnyxMessage
+from schemas.providers.models import require_object
+from schemas.providers.telnyx import MessageError, Party, TelnyxCall, TelnyxMessage, event_data
 
 VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
@@ -36,7 +37,7 @@ _CALL_STATUSES: Final = {"call.initiated": "ringing", "call.answered": "answered
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    data = payload["data"]
+    data = event_data(payload)
     name = event_id(require_text(data.get("id"), "data.id"))
     kind = clean_type(data.get("event_type"))
     at = time_of_iso(data.get("occurred_at"))
@@ -46,8 +47,8 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         yield event
         return
     if at is None:
-        raise Unparsable("data.occurred_at is missing or no time")
-    yield rule(record.source, event, at, data["payload"])
+        raise Unparsable("data.occurred_at: missing, or not a time")
+    yield rule(record.source, event, at, require_object(data.get("payload"), "data.payload"))
 
 
 def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Event:

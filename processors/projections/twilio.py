@@ -10,7 +10,8 @@ from processors.projections.content import ABOUT_ANOTHER
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGE_STATUSES, MESSAGES, Call, Message
 from schemas.lattice import Version
-from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type
+from schemas.providers.base import Payload, Unparsable, body_record_id, clean_type, require_text
+from schemas.providers.models import require_object
 from schemas.providers.twilio import (
     INBOUND,
     StreamMessage,
@@ -47,7 +48,7 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         yield _other(record, "JSON of another product: it is no CloudEvent")
         return
     if is_event_stream(payload):
-        yield from project_each(record, stream_events(payload), _stream_event, _identify_stream_event)
+        yield from project_each(record, stream_events(payload), _stream_event, _identify_stream_event, _unread_type)
         return
     fields = form_fields(payload)
     try:
@@ -152,14 +153,22 @@ def _seconds(text: str | None) -> Decimal | None:
     if not text:
         return None
     try:
-        return Decimal(text).quantize(Decimal("0.001"))
+        seconds = Decimal(text).quantize(Decimal("0.001"))
     except InvalidOperation as error:
-        raise Unparsable("CallDuration is not a number") from error
+        raise Unparsable("CallDuration: not a number of seconds") from error
+    if not seconds.is_finite():
+        raise Unparsable("CallDuration: not a number of seconds")
+    return seconds
 
 
 def _identify_stream_event(event: dict[str, Any]) -> tuple[str, str]:
     """(event id, type)."""
     return stream_event_id(event), f"twilio.{clean_type(event.get('type'))}"
+
+
+def _unread_type(event: dict[str, Any]) -> str | None:
+    kind = require_text(event.get("type"), "type")
+    return None if clean_type(kind).startswith(_STREAM_PREFIX) else f"twilio.{clean_type(kind)}"
 
 
 def _stream_event(record: Record, event: dict[str, Any]) -> Event:
@@ -169,7 +178,7 @@ def _stream_event(record: Record, event: dict[str, Any]) -> Event:
     at = stream_time(event)
     if not kind.startswith(_STREAM_PREFIX):
         return Event(name, f"twilio.{kind}", at)
-    found = StreamMessage.model_validate(event.get("data"))
+    found = StreamMessage.model_validate(require_object(event.get("data"), "data"))
     status = found.messageStatus.lower()
     if status not in MESSAGE_STATUSES:
         return Event(name, f"twilio.{kind}", at, error=UNKNOWN_STATUS)

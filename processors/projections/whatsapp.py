@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from processors.projections.addresses import whatsapp_number
@@ -16,10 +17,10 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, require_text, time_of_seconds
 from schemas.providers.whatsapp import (
     Item,
-    Metadata,
     UserPreference,
     WhatsAppMessage,
     WhatsAppStatus,
+    display_phone_number,
     error_of,
     item_event_id,
     item_type,
@@ -41,6 +42,12 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     return project_each(record, items(payload), _project_item, _identify)
 
 
+@lru_cache(maxsize=1024)
+def _our_number(display_phone_number: str | None) -> str | None:
+    """A batch repeats it in every event."""
+    return whatsapp_number(display_phone_number)
+
+
 def _identify(item: Item) -> tuple[str, str]:
     """(event id, type)."""
     return item_event_id(item), item_type(item)
@@ -48,10 +55,9 @@ def _identify(item: Item) -> tuple[str, str]:
 
 def _project_item(record: Record, item: Item) -> Event:
     name, kind = _identify(item)
-    if item.kind == "change":
+    if item.kind in ("change", "entry"):
         return Event(name, kind, None)
-    metadata = Metadata.model_validate(item.change["value"].get("metadata") or {})
-    our_number = whatsapp_number(metadata.display_phone_number)
+    our_number = _our_number(display_phone_number(item))
     return _RULES[item.kind](record.source, our_number, item, name, kind)
 
 

@@ -65,7 +65,8 @@ class ShownEvent(Event):
 
 
 class DeadLetter(Document):
-    """`error` and `reason` are those of the last try, and begin with one another; `attempts` counts requeues.
+    """An event. `ordinal` is its place in a record of several, and 0 for one that is a record. `error` and `reason` are
+    those of the last try, and begin with one another; `attempts` counts requeues.
 
     `gone`: a requeue did not find the record on the log. `revived` ones are listed with `all` only.
     """
@@ -79,6 +80,7 @@ class DeadLetter(Document):
     topic: str
     partition: int
     record_offset: int
+    ordinal: int
     status: Literal["dead", "gone", "revived"]
     reason: str
     error: str | None

@@ -1,7 +1,8 @@
 """Folds dead letters again, with today's projections: what can be applied now turns from dead to applied.
 
-A replay of single records: it adds what is missing, writes no positions, leaves what is above them to the live workers,
-and gives way to live traffic. What fails again keeps its history.
+A replay of single events: of a record of several, those that are asked for and no others. It adds what is missing,
+writes no positions, leaves what is above them to the live workers, and gives way to live traffic. What fails again
+keeps its history.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +14,7 @@ from replay.audit import Author
 from replay.live_traffic import Lag, LiveTraffic
 from replay.operations.dead_letters import NEXT, DeadLetters
 from replay.plan import bound_by_live
-from replay.ports import Connection, GenerationFolding, Outcome
+from replay.ports import Connection, FoldedRecord, GenerationFolding, Letter, Outcome
 from replay.ranges import merged
 from replay.selection import Range
 from replay.window import NEAR_OFFSETS, LogReader
@@ -22,6 +23,7 @@ from schemas.errors import Unavailable
 ACTION: Final = "dead_letters.requeue"
 PAGE: Final = 1000
 PORTION_RECORDS: Final = 200
+LAST_ORDINAL: Final = 2**31 - 1
 
 _TRY_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.requeue'))"
 _UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.requeue'))"
@@ -29,9 +31,9 @@ _HOLD: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('red
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.requeues AS known (
-        topic, partition, record_offset, source, event_id, provider, type, received_at, first_error, attempts, outcome,
-        last_error, operator
-    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12)
+        topic, partition, record_offset, ordinal, source, event_id, provider, type, received_at, first_error, attempts,
+        outcome, last_error, operator
+    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $12, $13)
     ON CONFLICT (topic, partition, record_offset, ordinal) DO UPDATE
     SET attempts = known.attempts + 1, outcome = EXCLUDED.outcome, last_at = now(), operator = EXCLUDED.operator,
         last_error = coalesce(EXCLUDED.last_error, known.last_error)
@@ -40,15 +42,23 @@ _NOTE: Final[LiteralString] = """
 Place = tuple[str, int, int]
 """(topic, partition, offset)."""
 
+Letters = dict[Place, dict[int, Any]]
+"""Rows of dead letters, by their records and their ordinals there."""
+
 
 @dataclass(slots=True)
 class Requeued:
-    """What a requeue did, or in a dry run would do. `gone`: the log no longer holds the record."""
+    """What a requeue did, or in a dry run would do, in letters; of a record that was dead as a whole, `dead` are its
+    events that still are. `gone`: the log no longer holds the record.
+    """
 
     revived: int = 0
     dead: int = 0
     gone: int = 0
     left_to_live: int = 0
+
+
+_KNOWN: Final = ("ordinal", "source", "event_id", "provider", "type", "received_at", "first_error")
 
 
 class RolledBack(Exception):
@@ -101,13 +111,17 @@ class Requeue:
             await audit.note(self._connection, operator, ACTION, reason, asked=asked, outcome=outcome, **counts)
 
     async def _requeue(self, wanted: DeadLetters, advance: Callable[[int], None]) -> None:
-        after: Place = ("", 0, 0)
-        while letters := await self._connection.fetch(NEXT, *wanted.parameters(), *after, PAGE):
-            after = _place(letters[-1])
-            await self._requeue_page({_place(row): row for row in letters})
-            advance(len(letters))
+        after: tuple[Any, ...] = ("", 0, 0, 0)
+        while rows := await self._connection.fetch(NEXT, *wanted.parameters(), *after, PAGE):
+            # A record that was dead as a whole is done whole: what it leaves behind it is not tried again.
+            after = (*_place(rows[-1]), rows[-1]["ordinal"] or LAST_ORDINAL)
+            letters: Letters = {}
+            for row in rows:
+                letters.setdefault(_place(row), {})[row["ordinal"]] = row
+            await self._requeue_page(letters)
+            advance(len(rows))
 
-    async def _requeue_page(self, letters: dict[Place, Any]) -> None:
+    async def _requeue_page(self, letters: Letters) -> None:
         held, missing = await self._reader.held([Range(*place, place[2] + 1) for place in letters])
         await self._note_gone([letters[part.topic, part.partition, part.start] for part in missing])
         kept, left = await bound_by_live(self._connection, held)
@@ -126,24 +140,30 @@ class Requeue:
                 await self._live.give_way()
                 await self._fold(selected[first : first + PORTION_RECORDS], letters)
 
-    async def _fold(self, records: Sequence[Any], letters: dict[Place, Any]) -> None:
-        errors: dict[Place, str] = {}
+    async def _fold(self, records: Sequence[Any], letters: Letters) -> None:
+        tried = _Tried(self._note_try)
 
         async def first() -> None:
             await hold_live(self._connection, self._folding.generation)
 
         async def last(outcome: Outcome) -> None:
-            errors.update({_place_of(one.raw): f"{one.reason}: {one.message}" for one in outcome.letters})
+            still_dead: dict[Place, dict[int, Letter]] = {}
+            for letter in outcome.letters:
+                still_dead.setdefault(_place_of(letter.raw), {})[letter.ordinal] = letter
             for record in records:
                 place = _place_of(record)
-                await self._note_try(letters[place], "dead" if place in errors else "revived", errors.get(place))
+                await tried.note(letters[place], still_dead.get(place, {}))
 
-        await self._commit([self._folding.fold(record) for record in records], first, last)
-        revived = len(records) - len(errors)
-        self._done.dead += len(errors)
-        self._done.revived += revived
+        await self._commit([self._folded(record, letters) for record in records], first, last)
+        self._done.dead += tried.dead
+        self._done.revived += tried.revived
         if self._author is not None:
-            metrics.letters_requeued(revived, len(errors))
+            metrics.letters_requeued(tried.revived, tried.dead)
+
+    def _folded(self, record: Any, letters: Letters) -> FoldedRecord:
+        """What is asked for of a record: all of it, where it was dead as a whole."""
+        folded, wanted = self._folding.fold(record), letters[_place_of(record)]
+        return folded if 0 in wanted else folded.only({ordinal: row["event_id"] for ordinal, row in wanted.items()})
 
     async def _commit(
         self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Outcome], Awaitable[None]]
@@ -156,7 +176,8 @@ class Requeue:
         except RolledBack:
             return
 
-    async def _note_gone(self, letters: Sequence[Any]) -> None:
+    async def _note_gone(self, records: Sequence[dict[int, Any]]) -> None:
+        letters = [row for record in records for row in record.values()]
         self._done.gone += len(letters)
         for letter in letters:
             await self._note_try(letter, "gone", None)
@@ -164,8 +185,40 @@ class Requeue:
     async def _note_try(self, letter: Any, outcome: str, error: str | None) -> None:
         if self._author is None:
             return
-        known = (letter[name] for name in ("source", "event_id", "provider", "type", "received_at", "first_error"))
+        known = (letter[name] for name in _KNOWN)
         await self._connection.execute(_NOTE, *_place(letter), *known, outcome, error, self._author.operator)
+
+
+class _Tried:
+    """What became of the letters of some records. `note_try` writes one down."""
+
+    def __init__(self, note_try: Callable[[Any, str, str | None], Awaitable[None]]) -> None:
+        self._note_try = note_try
+        self.revived = 0
+        self.dead = 0
+
+    async def note(self, asked: dict[int, Any], still_dead: dict[int, Letter]) -> None:
+        """Of one record: the letters that were asked for, and those of today's reading."""
+        self.dead += len(still_dead)
+        for ordinal, row in asked.items():
+            # Newer code may count the events of a record otherwise.
+            same = [n for n, one in still_dead.items() if n == ordinal or one.event.event_id == row["event_id"]]
+            letter = still_dead.pop(same[0]) if same else None
+            if letter is None:
+                # A record that was dead as a whole leaves its events, of which some may be dead.
+                self.revived += 1
+                await self._note_try(row, "revived", None)
+            else:
+                await self._note_try(row, "dead", _error(letter))
+        for ordinal, letter in still_dead.items():
+            whole = asked.get(0, {})
+            said = {**dict(whole), "ordinal": ordinal, "first_error": _error(letter)}
+            named = {"event_id": letter.event.event_id, "type": letter.event.type}
+            await self._note_try({**said, **named}, "dead", _error(letter))
+
+
+def _error(letter: Letter) -> str:
+    return f"{letter.reason}: {letter.message}"
 
 
 def _place(letter: Any) -> Place:

@@ -34,7 +34,7 @@ _COUNTS: Final[LiteralString] = """
     FROM (SELECT count(*) AS locations FROM redrive.event_index GROUP BY source, event_id) AS events
 """
 _DEAD: Final[LiteralString] = """
-    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
+    SELECT DISTINCT topic, partition, record_offset, ordinal FROM redrive.event_index WHERE status = 'dead'
     ORDER BY topic, partition, record_offset
 """
 
@@ -184,10 +184,12 @@ class Prover:
         return found
 
     async def _compare_dead(self, ranges: Sequence[Range], found: Differences) -> None:
-        """Records that are dead in the live index, and that the fold could apply."""
+        """Events that are dead in the live index, and that the fold could apply."""
         folded = {(part.topic, part.partition): part for part in ranges}
-        async for topic, partition, offset in self._applied(folded):
+        async for topic, partition, offset, ordinal in self._applied(folded):
             key = {"topic": topic, "partition": str(partition), "record_offset": str(offset)}
+            if ordinal:
+                key["ordinal"] = str(ordinal)
             found.add(Difference(table="webhook_events", key=key, columns=["status"], kind="dead"))
 
     async def _applied(self, folded: Mapping[tuple[str, int], Range]) -> AsyncIterator[Location]:
@@ -195,7 +197,7 @@ class Prover:
         async for row in self._live.cursor(_DEAD, prefetch=_LOOKED_UP):
             part = folded.get((row["topic"], row["partition"]))
             if part is not None and part.start <= row["record_offset"] < part.end:
-                asked.append((row["topic"], row["partition"], row["record_offset"]))
+                asked.append((row["topic"], row["partition"], row["record_offset"], row["ordinal"]))
             if len(asked) == _LOOKED_UP:
                 for location in await self._shadow.not_dead(asked):
                     yield location

@@ -25,14 +25,16 @@ _BUFFERS: Final[LiteralString] = "SET temp_buffers = '64MB'"
 # No table's name starts like this.
 _DEAD_TABLE: Final[LiteralString] = """
     CREATE TEMPORARY TABLE _dead (
-        topic text, partition integer, record_offset bigint, PRIMARY KEY (topic, partition, record_offset)
+        topic text, partition integer, record_offset bigint, ordinal integer,
+        PRIMARY KEY (topic, partition, record_offset, ordinal)
     )
 """
 _NOTE_DEAD: Final[LiteralString] = """
-    INSERT INTO pg_temp._dead SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])
+    INSERT INTO pg_temp._dead SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[])
 """
 _NOT_DEAD: Final[LiteralString] = """
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS asked (topic, partition, record_offset)
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[])
+        AS asked (topic, partition, record_offset, ordinal)
     EXCEPT SELECT * FROM pg_temp._dead
 """
 _PLACE: Final = struct.Struct(">qq")
@@ -42,7 +44,8 @@ Advance = Callable[[int, int], None]
 """(offsets done, of how many)."""
 
 Partition = tuple[str, int]
-Location = tuple[str, int, int]
+Location = tuple[str, int, int, int]
+"""Of an event: topic, partition, offset and ordinal."""
 
 
 class RecordDigest:
@@ -105,7 +108,7 @@ class Shadow:
     async def not_dead(self, locations: Sequence[Location]) -> list[Location]:
         """Those that the fold could apply."""
         rows = await self.connection.fetch(_NOT_DEAD, *zip(*locations, strict=True))
-        return sorted((row["topic"], row["partition"], row["record_offset"]) for row in rows)
+        return sorted((row["topic"], row["partition"], row["record_offset"], row["ordinal"]) for row in rows)
 
     async def before(self, connection: Connection, part: Range) -> None:
         return None
@@ -118,7 +121,7 @@ class Shadow:
             digest.add(record.raw)
         if outcome.letters:
             self.dead += outcome.dead
-            found = [(dead.raw.topic, dead.raw.partition, dead.raw.offset) for dead in outcome.letters]
+            found = [(one.raw.topic, one.raw.partition, one.raw.offset, one.ordinal) for one in outcome.letters]
             await connection.execute(_NOTE_DEAD, *zip(*found, strict=True))
 
 

@@ -25,8 +25,10 @@ from schemas.providers.base import (
     Payload,
     Provider,
     Secrets,
+    Unparsable,
     body_record_id,
     bounded_id,
+    clean_type,
     digest_of,
     token_digest,
     wrong_shape,
@@ -97,16 +99,27 @@ def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Deliver
 def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:
     """Name the record. Never fails: the provider must not drop a body that we can't read, so its bytes name it."""
     delivery = verified.delivery
+    payload: Payload = None
     try:
         payload = provider.parse(delivery)
         identity = provider.identify(payload, verified.signed_id)
     except WRONG_SHAPE:
-        whole = delivery.body or delivery.query.encode("utf-8", "surrogateescape")
-        return Identity(body_record_id(whole), f"{provider.name}.{UNPARSABLE}", None, digest_of(body_record_id(whole)))
+        record_id = body_record_id(delivery.body or delivery.query.encode("utf-8", "surrogateescape"))
+        try:
+            return Identity(record_id, type_of(provider, payload), None, provider.fingerprint(payload))
+        except WRONG_SHAPE:
+            return Identity(record_id, f"{provider.name}.{UNPARSABLE}", None, digest_of(record_id))
     if len(identity.record_id) > MAX_ID_CHARACTERS:
         # A plug-in's, which did not make it with `event_id`.
         return identity._replace(record_id=bounded_id(identity.record_id))
     return identity
+
+
+def type_of(provider: Provider, payload: Payload) -> str:
+    """The type of an event that has no identity, as its record has it. Raises one of `WRONG_SHAPE`."""
+    if provider.event_type is None:
+        raise Unparsable("the body holds no event")
+    return f"{provider.name}.{clean_type(provider.event_type(payload))}"
 
 
 def read_payload(record: Record) -> tuple[Provider, Payload]:

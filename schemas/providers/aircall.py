@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import RejectedDelivery
@@ -28,6 +28,7 @@ from schemas.providers.base import (
     require_text,
     time_of_seconds,
 )
+from schemas.providers.models import Model, require_object
 
 MASK: Final = "***"
 _MASKED: Final = b'"***"'
@@ -112,8 +113,12 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
     return {"Content-Type": "application/json"}
 
 
+def event_type(payload: Payload) -> str:
+    return require_text(require_object(payload, "the body").get("event"), "event")
+
+
 def aircall_event_id(payload: Payload) -> str:
-    kind, about = require_text(payload.get("event"), "event"), _id_text(payload["data"]["id"], "data.id")
+    kind, about = event_type(payload), _id_text(require_object(payload.get("data"), "data").get("id"), "data.id")
     if kind in PHASES:
         return event_id(kind, about)
     return event_id(kind, about, _id_text(payload.get("timestamp"), "timestamp"))
@@ -122,7 +127,7 @@ def aircall_event_id(payload: Payload) -> str:
 def _id_text(value: Any, what: str) -> str:
     """Calls are numbered, messages have ids of text."""
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise Unparsable(f"{what} is missing, or neither a whole number nor text")
+        raise Unparsable(f"{what}: {'missing' if value in (None, '') else 'neither a whole number nor text'}")
     return str(value)
 
 
@@ -134,7 +139,7 @@ def fingerprint(payload: Payload) -> bytes:
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     return Identity(
         record_id=aircall_event_id(payload),
-        type="aircall." + clean_type(payload["event"]),
+        type="aircall." + clean_type(event_type(payload)),
         occurred_at=time_of_seconds(payload.get("timestamp")),
         fingerprint=fingerprint(payload),
     )
@@ -150,6 +155,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=fingerprint,
     sign=sign,
+    event_type=event_type,
     mask_token=mask_token,
     present_token=present_token,
     # Calls are a few KB. The body is read and searched before anything is verified, so a large one costs us dearly.
@@ -157,15 +163,11 @@ PROVIDER: Final = Provider(
 )
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class AircallNumber(_Model):
+class AircallNumber(Model):
     digits: str | None = None
 
 
-class AircallCall(_Model):
+class AircallCall(Model):
     """`data` of a `call.*` event. Times are seconds; `duration` counts the ringing; `digits` and `raw_digits` are as
     people write them ("+33 1 80 00 00 00").
     """
@@ -179,5 +181,6 @@ class AircallCall(_Model):
     missed_call_reason: str | None = None
     hangup_cause: int | str | None = None
     recording: str | None = None
+    voicemail: str | None = None
     raw_digits: str | None = None
     number: AircallNumber | None = None

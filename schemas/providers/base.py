@@ -13,15 +13,14 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 import orjson
-from pydantic import ValidationError
 
 from schemas.envelope import Delivery, Identity, Provenance, Request
-from schemas.errors import PoisonRecord, RejectedDelivery
-from schemas.masking import describe
+from schemas.errors import RejectedDelivery
 from schemas.providers.keys import check_token
 from schemas.providers.times import time_of_iso as time_of_iso
 from schemas.providers.times import time_of_milliseconds as time_of_milliseconds
 from schemas.providers.times import time_of_seconds as time_of_seconds
+from schemas.text import loads
 
 TOLERANCE_SECONDS: Final = 300
 """The window around now in which a signed timestamp counts: what the SDKs use, and as strict on the future."""
@@ -73,35 +72,7 @@ WRONG_SHAPE: Final = (Unparsable, KeyError, IndexError, TypeError, ValueError, A
 
 def wrong_shape(error: BaseException) -> str:
     """What is wrong with a body, without quoting it: only `Unparsable` speaks in our own words."""
-    return str(error) if isinstance(error, Unparsable) else describe(error)
-
-
-def poison_of(error: Exception, reason: str = "invalid_payload") -> PoisonRecord:
-    """Why an event can't be read; `reason` for one that does not hold what its type holds."""
-    if isinstance(error, PoisonRecord):
-        return error
-    if isinstance(error, ValidationError):
-        return PoisonRecord(reason, _fault(error))
-    if isinstance(error, WRONG_SHAPE):
-        return PoisonRecord(reason, wrong_shape(error))
-    return PoisonRecord("projection_failed", describe(error))
-
-
-_OPEN: Final = frozenset({"metadata"})
-"""Fields whose keys are the sender's own words."""
-
-
-def _fault(error: ValidationError) -> str:
-    """`StripeSubscription.status: Field required`: the first fault by field and rule, never by value."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = [error.title]
-    for part in first["loc"]:
-        where.append(str(part))
-        if part in _OPEN:
-            break
-    # A validator of ours raised: what it says may quote the value.
-    cause = first.get("ctx", {}).get("error")
-    return f"{'.'.join(where)}: {first['msg'] if cause is None else wrong_shape(cause)}"
+    return str(error) if isinstance(error, Unparsable) else "a field is missing, or not of its type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +94,8 @@ class Provider:
     """payload -> 32 bytes, equal for honest retries; raises one of `WRONG_SHAPE`."""
     sign: Callable[[str, str, bytes, str, int], Mapping[str, str]]
     """(secret, url, body, content type, now in seconds) -> request headers; for samples."""
+    event_type: Callable[[Payload], str] | None = None
+    """payload -> the type of its one event, as the provider says it; raises one of `WRONG_SHAPE`. None for batches."""
     answer: Literal["json", "twiml"] = "json"
     answer_handshake: Callable[[str, Secrets], str] | None = None
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
@@ -225,7 +198,7 @@ def match_token(token: str, delivery: Delivery, secrets: Secrets) -> Signature:
 
 def parse_json(request: Request) -> Payload:
     try:
-        return orjson.loads(request.body)
+        return loads(request.body)
     except orjson.JSONDecodeError as error:
         raise Unparsable(f"not JSON: {error}") from error
 
@@ -268,14 +241,18 @@ def batch_record_id(event_ids: set[str]) -> str:
     return "batch:" + hashlib.sha256("\n".join(sorted(event_ids)).encode()).hexdigest()
 
 
+BODY_ID_PREFIX: Final = "sha256:"
+"""No event id begins with it: the first part of one has no `:`."""
+
+
 def body_record_id(body: bytes) -> str:
-    """The record id of a verified body that cannot be parsed."""
-    return "sha256:" + hashlib.sha256(body).hexdigest()
+    """The record id of a verified body whose event can't be identified."""
+    return BODY_ID_PREFIX + hashlib.sha256(body).hexdigest()
 
 
 def require_text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
-        raise Unparsable(f"{what} is missing or not text")
+        raise Unparsable(f"{what}: {'not text' if value else 'missing'}")
     return value
 
 

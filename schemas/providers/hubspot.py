@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import unquote
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import RejectedDelivery
@@ -37,6 +37,8 @@ from schemas.providers.base import (
     require_text,
     time_of_milliseconds,
 )
+from schemas.providers.batches import is_other, listed, other_identity
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "x-hubspot-signature-v3"
 TIMESTAMP_HEADER: Final = "x-hubspot-request-timestamp"
@@ -97,11 +99,18 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
     }
 
 
+_MARKS: Final = ("subscriptionType", "eventType")
+"""What says what an event is."""
+
+
 def events(payload: Payload) -> list[Any]:
     """A delivery is a list of up to a hundred events, also when there is only one."""
-    if not isinstance(payload, list) or not payload:
-        raise Unparsable("not a list of events")
-    return payload
+    return listed(payload, *_MARKS)
+
+
+def is_foreign(payload: Payload) -> bool:
+    """Whether it is the request of a workflow action or a card, which may have the same address."""
+    return is_other(payload, *_MARKS)
 
 
 def event_type(event: dict[str, Any]) -> str:
@@ -113,7 +122,7 @@ def batched_event_id(event: dict[str, Any]) -> str:
     """`eventId` is not unique: what happened, to what, and when tell its namesakes apart. `attemptNumber` counts the
     retries of one event. A part that an event does not have is empty, so that the number of parts is constant.
     """
-    number = require_text(_text(event.get("eventId")), "eventId")
+    number = require_text(_text(require_object(event, "an event").get("eventId")), "eventId")
     return event_id(
         _text(event.get("portalId")),
         _text(event.get("subscriptionId")),
@@ -142,7 +151,7 @@ def _text(value: Any) -> str:
 
 def fingerprint(payload: Payload) -> bytes:
     """Without `attemptNumber`, which grows with every retry."""
-    return digest_of([_lasting(event) for event in events(payload)])
+    return digest_of(payload if is_foreign(payload) else [_lasting(event) for event in events(payload)])
 
 
 def _lasting(event: Any) -> Any:
@@ -155,6 +164,8 @@ def _id_in_batch(event: Any) -> str:
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
+    if is_foreign(payload):
+        return other_identity("hubspot", payload)
     ids = {_id_in_batch(event) for event in events(payload)}
     return Identity(batch_record_id(ids), "hubspot.batch", None, fingerprint(payload))
 
@@ -183,10 +194,9 @@ def _value(value: Any) -> str | None:
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
-class HubSpotEvent(BaseModel):
+class HubSpotEvent(Model):
     """What every event has that changes an object. `occurredAt` is milliseconds on the wire."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     portalId: Id
     eventId: Id
     occurredAt: Annotated[datetime, BeforeValidator(time_of_milliseconds)]

@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.providers.base import (
@@ -29,6 +29,7 @@ from schemas.providers.base import (
     require_text,
     time_of_milliseconds,
 )
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "x-retell-signature"
 TRANSCRIPT_UPDATED: Final = "transcript_updated"
@@ -66,15 +67,18 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
 
 
 def subject(payload: Payload) -> dict[str, Any]:
-    """The call or the chat. `data` is what `call` was named before. Raises one of `WRONG_SHAPE`."""
-    found: dict[str, Any] = payload.get("call") or payload.get("chat") or payload["data"]
-    return found
+    """The call or the chat. `data` is what `call` was named before. Raises `Unparsable`."""
+    return require_object(payload.get("call") or payload.get("chat") or payload.get("data"), "call")
+
+
+def event_type(payload: Payload) -> str:
+    return require_text(require_object(payload, "the body").get("event"), "event")
 
 
 def retell_event_id(payload: Payload) -> str:
     """One event of each kind for a call; a transcript is updated many times, so there its content takes part."""
-    kind, about = require_text(payload.get("event"), "event"), subject(payload)
-    parts = [kind, require_text(about.get("call_id") or about.get("chat_id"), "call_id")]
+    kind, about = event_type(payload), subject(payload)
+    parts = [kind, require_text(about.get("call_id") or about.get("chat_id"), "call.call_id")]
     if kind == TRANSCRIPT_UPDATED:
         parts.append(digest_of(payload).hex())
     return event_id(*parts)
@@ -88,7 +92,7 @@ def event_time(payload: Payload) -> datetime | None:
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     return Identity(
         record_id=retell_event_id(payload),
-        type="retell." + clean_type(payload["event"]),
+        type="retell." + clean_type(event_type(payload)),
         occurred_at=event_time(payload),
         fingerprint=digest_of(payload),
     )
@@ -104,19 +108,16 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    event_type=event_type,
 )
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class CallAnalysis(_Model):
+class CallAnalysis(Model):
     call_summary: str | None = None
     user_sentiment: str | None = None
 
 
-class RetellCall(_Model):
+class RetellCall(Model):
     """A call as every event carries it whole. Times are milliseconds; a web call has no numbers and no direction."""
 
     call_id: str = Field(min_length=1)

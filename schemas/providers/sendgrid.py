@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from pydantic import BaseModel, ConfigDict
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import Misconfigured, RejectedDelivery
@@ -32,7 +31,6 @@ from schemas.providers.base import (
     Provider,
     Secrets,
     Signature,
-    Unparsable,
     batch_record_id,
     clean_type,
     digest_of,
@@ -43,6 +41,8 @@ from schemas.providers.base import (
     reject_mismatch,
     require_header,
 )
+from schemas.providers.batches import is_other, listed, other_identity
+from schemas.providers.models import Model, require_object
 
 SIGNATURE_HEADER: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP_HEADER: Final = "x-twilio-email-event-webhook-timestamp"
@@ -128,13 +128,17 @@ def _private_key(secret: str) -> EllipticCurvePrivateKey:
 
 def events(payload: Payload) -> list[Any]:
     """SendGrid posts a list, also for one event."""
-    if not isinstance(payload, list) or not payload:
-        raise Unparsable("not a list of events")
-    return list(payload)
+    return listed(payload, "event")
+
+
+def is_foreign(payload: Payload) -> bool:
+    """Whether it is none of the Event Webhook's."""
+    return is_other(payload, "event")
 
 
 def event_name(event: dict[str, Any]) -> str:
     """`sg_event_id`, which old and some account events lack; one that names no message either is what it says."""
+    event = require_object(event, "an event")
     unique, message_id = event.get("sg_event_id"), event.get("sg_message_id")
     kind, timestamp = event.get("event"), event.get("timestamp")
     if isinstance(unique, str) and unique:
@@ -145,6 +149,8 @@ def event_name(event: dict[str, Any]) -> str:
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:
+    if is_foreign(payload):
+        return other_identity("sendgrid", payload)
     ids = {item_id(event_name, event) for event in events(payload)}
     # A batch has no one time: ce_time stays away.
     return Identity(batch_record_id(ids), "sendgrid.batch", None, digest_of(payload))
@@ -165,12 +171,11 @@ PROVIDER: Final = Provider(
 )
 
 
-class SendGridEvent(BaseModel):
+class SendGridEvent(Model):
     """An event about a message. A delayed bounce has no `sg_message_id`; the sender's own arguments stand beside these
     fields, so only text is certain.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     email: str | None = None
     timestamp: int | str | None = None
     sg_message_id: str | None = None

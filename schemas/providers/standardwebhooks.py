@@ -33,6 +33,7 @@ from schemas.providers.base import (
     time_of_iso,
 )
 from schemas.providers.keys import ed25519_public_key
+from schemas.providers.models import require_object
 
 PREFIX: Final = "whsec_"
 PUBLIC_PREFIX: Final = "whpk_"
@@ -129,6 +130,10 @@ def sign_as(secret: str, record_id: str, body: bytes, now: int) -> dict[str, str
     }
 
 
+def event_type(payload: Payload) -> str:
+    return require_text(require_object(payload, "the body").get("type"), "type")
+
+
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     """The id is a header: the one that the signature covered, which need not be the only one on the request."""
     kind = payload.get("type") if isinstance(payload, dict) else None
@@ -151,6 +156,7 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=digest_of,
     sign=sign,
+    event_type=event_type,
     schemes=frozenset({"svix-v1", "svix-v1a", "standard-webhooks-v1", "standard-webhooks-v1a"}),
     check_secret=check_secret,
     sign_as=sign_as,

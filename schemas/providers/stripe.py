@@ -3,7 +3,7 @@
 import hmac
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import Misconfigured
@@ -26,6 +26,7 @@ from schemas.providers.base import (
     time_of_seconds,
 )
 from schemas.providers.keys import check_token
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "stripe-signature"
 PREFIX: Final = "whsec_"
@@ -70,7 +71,12 @@ def fingerprint(payload: Payload) -> bytes:
     return digest_of(lasting)
 
 
+def event_type(payload: Payload) -> str:
+    return require_text(require_object(payload, "the body").get("type"), "type")
+
+
 def identify(payload: Payload, signed_id: str | None) -> Identity:
+    payload = require_object(payload, "the body")
     created = payload.get("created")
     return Identity(
         record_id=event_id(require_text(payload.get("id"), "id")),
@@ -92,6 +98,7 @@ PROVIDER: Final = Provider(
     fingerprint=fingerprint,
     sign=sign,
     check_secret=check_secret,
+    event_type=event_type,
 )
 
 
@@ -103,25 +110,21 @@ def _id_of(value: Any) -> Any:
 Reference = Annotated[str | None, BeforeValidator(_id_of)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Price(_Model):
+class Price(Model):
     id: str | None = None
 
 
-class SubscriptionItem(_Model):
+class SubscriptionItem(Model):
     price: Price | None = None
     plan: Price | None = None
     current_period_end: int | None = None
 
 
-class SubscriptionItems(_Model):
+class SubscriptionItems(Model):
     data: tuple[SubscriptionItem, ...] = ()
 
 
-class StripeSubscription(_Model):
+class StripeSubscription(Model):
     """`current_period_end` sits on the items since API version 2025-03-31 (basil), on the subscription before."""
 
     id: str
@@ -133,19 +136,19 @@ class StripeSubscription(_Model):
     cancel_at_period_end: bool | None = None
 
 
-class SubscriptionDetails(_Model):
+class SubscriptionDetails(Model):
     subscription: Reference = None
 
 
-class InvoiceParent(_Model):
+class InvoiceParent(Model):
     subscription_details: SubscriptionDetails | None = None
 
 
-class StatusTransitions(_Model):
+class StatusTransitions(Model):
     paid_at: int | None = None
 
 
-class StripeInvoice(_Model):
+class StripeInvoice(Model):
     """`subscription` moved to `parent.subscription_details` in basil."""
 
     id: str
@@ -168,12 +171,12 @@ class StripeInvoice(_Model):
         return details.subscription if details else None
 
 
-class PaymentError(_Model):
+class PaymentError(Model):
     code: str | None = None
     decline_code: str | None = None
 
 
-class StripePaymentIntent(_Model):
+class StripePaymentIntent(Model):
     id: str
     customer: Reference = None
     status: str
@@ -183,7 +186,7 @@ class StripePaymentIntent(_Model):
     last_payment_error: PaymentError | None = None
 
 
-class StripeCheckoutSession(_Model):
+class StripeCheckoutSession(Model):
     id: str
     mode: str | None = None
     customer: Reference = None
@@ -196,7 +199,7 @@ class StripeCheckoutSession(_Model):
     metadata: dict[str, str] | None = None
 
 
-class StripeCharge(_Model):
+class StripeCharge(Model):
     id: str
     customer: Reference = None
     payment_intent: Reference = None

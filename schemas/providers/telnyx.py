@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import Misconfigured
@@ -34,6 +34,7 @@ from schemas.providers.base import (
     time_of_iso,
 )
 from schemas.providers.keys import ed25519_public_key
+from schemas.providers.models import Model, require_object
 
 SIGNATURE_HEADER: Final = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER: Final = "telnyx-timestamp"
@@ -95,8 +96,16 @@ def fingerprint(payload: Payload) -> bytes:
     return digest_of({name: value for name, value in payload.items() if name != "meta"})
 
 
+def event_data(payload: Payload) -> dict[str, Any]:
+    return require_object(require_object(payload, "the body").get("data"), "data")
+
+
+def event_type(payload: Payload) -> str:
+    return require_text(event_data(payload).get("event_type"), "data.event_type")
+
+
 def identify(payload: Payload, signed_id: str | None) -> Identity:
-    data = payload["data"]
+    data = event_data(payload)
     return Identity(
         record_id=event_id(require_text(data.get("id"), "data.id")),
         type="telnyx." + clean_type(data.get("event_type")),
@@ -116,16 +125,13 @@ PROVIDER: Final = Provider(
     identify=identify,
     fingerprint=fingerprint,
     sign=sign,
+    event_type=event_type,
     check_secret=check_secret,
     signing_variable="TELNYX_PRIVATE_KEY",
 )
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Party(_Model):
+class Party(Model):
     """A number, a short code, or for a sender also a name. RCS has an agent in the place of our number."""
 
     phone_number: str | None = None
@@ -133,17 +139,17 @@ class Party(_Model):
     status: str | None = None
 
 
-class Media(_Model):
+class Media(Model):
     content_type: str | None = None
 
 
-class MessageError(_Model):
+class MessageError(Model):
     code: str | int | None = None
     title: str | None = None
     detail: str | None = None
 
 
-class TelnyxMessage(_Model):
+class TelnyxMessage(Model):
     """`payload` of `message.*`: the whole message each time, as it then stood. Several recipients make a group MMS."""
 
     id: str = Field(min_length=1)
@@ -160,12 +166,12 @@ class TelnyxMessage(_Model):
     completed_at: str | None = None
 
 
-class RecordingUrls(_Model):
+class RecordingUrls(Model):
     mp3: str | None = None
     wav: str | None = None
 
 
-class TelnyxCall(_Model):
+class TelnyxCall(Model):
     """`payload` of `call.*`: one leg. `from` and `to` are numbers or SIP addresses; only `call.initiated` has a
     `direction`, only `call.hangup` a `hangup_cause`, only `call.recording.saved` URLs.
     """

@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from pydantic import BaseModel, ConfigDict
-
 from schemas.envelope import Delivery, Identity, Request
 from schemas.providers.base import (
     Payload,
@@ -32,6 +30,7 @@ from schemas.providers.base import (
     require_text,
     time_of_iso,
 )
+from schemas.providers.models import Model, require_object
 from schemas.providers.times import time_of_mail_text
 
 HEADER: Final = "x-twilio-signature"
@@ -152,7 +151,8 @@ def parse(request: Request) -> Payload:
     """Form pairs in order (a GET carries them in its query), or the JSON of Event Streams."""
     if request.method != "GET" and request.content_type and not _is_form(request.content_type):
         return parse_json(request)
-    text = request.query if request.method == "GET" else request.body.decode("utf-8", "replace")
+    form = request.query.encode("utf-8", "surrogateescape") if request.method == "GET" else request.body
+    text = form.decode("utf-8", "replace")
     try:
         return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError as error:
@@ -177,7 +177,7 @@ def stream_events(payload: Payload) -> list[Any]:
 
 
 def stream_event_id(event: Any) -> str:
-    return event_id(require_text(event.get("id"), "id"))
+    return event_id(require_text(require_object(event, "an event").get("id"), "id"))
 
 
 def form_fields(payload: Payload) -> dict[str, str]:
@@ -249,10 +249,9 @@ PROVIDER: Final = Provider(
 )
 
 
-class StreamMessage(BaseModel):
+class StreamMessage(Model):
     """`data` of a `com.twilio.messaging.message.*` CloudEvent."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
     messageSid: str
     messageStatus: str
     errorCode: int | str | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.envelope import Delivery, Identity
 from schemas.errors import RejectedDelivery
@@ -30,6 +30,7 @@ from schemas.providers.base import (
     require_header,
     require_text,
 )
+from schemas.providers.models import Model, require_object
 
 HEADER: Final = "x-hub-signature-256"
 PREFIX: Final = "sha256="
@@ -67,14 +68,14 @@ def answer_handshake(query: str, secrets: Secrets) -> str:
 
 def changes(payload: Payload) -> Iterator[Any]:
     """Every change of every entry; a delivery may hold several accounts and several numbers."""
-    if not isinstance(payload, dict) or not isinstance(payload.get("entry"), list):
-        raise Unparsable("no entry list")
-    for entry in payload["entry"]:
+    for entry in _listed(payload.get("entry")):
         found = (entry.get("changes") or ()) if isinstance(entry, dict) else entry
         yield from found if isinstance(found, list | tuple) else (found,)
 
 
-Kind = Literal["message", "status", "echo", "history", "call", "call_status", "preference", "change"]
+Kind = Literal["message", "status", "echo", "history", "call", "call_status", "preference", "change", "entry"]
+
+OBJECT: Final = "whatsapp_business_account"
 
 _LISTS: Final[tuple[tuple[str, Kind], ...]] = (
     ("messages", "message"),
@@ -85,21 +86,38 @@ _LISTS: Final[tuple[tuple[str, Kind], ...]] = (
 )
 """Field of a change's value -> what it lists."""
 
+_PLACES: Final[dict[Kind, str]] = {
+    **{kind: f"{name}[]" for name, kind in _LISTS},
+    "history": "messages[]",
+    "call_status": "statuses[]",
+}
+"""Where an event stands, for who is told what is wrong with it."""
+
 
 class Item(NamedTuple):
-    """One event of a delivery; `change` is one that lists none of the others."""
+    """One event of a delivery; `change` is one that lists none of the others, `entry` one of another product."""
 
     kind: Kind
     data: Any
-    change: Any
-    """The change that it came in."""
+    around: Any
+    """The change that it came in; of an entry, the delivery."""
     thread: Any = None
     """Of a message of the history: whom the chat is with."""
 
 
 def items(payload: Payload) -> Iterator[Item]:
-    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there can be none."""
-    for change in changes(payload):
+    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there is none.
+
+    Other products of Meta (Messenger, Instagram) may have the same address; their entries hold no changes.
+    """
+    payload = require_object(payload, "the body")
+    found = list(changes(payload))
+    if not found:
+        if payload.get("object") in (None, OBJECT):
+            raise Unparsable("entry: no change in any of them")
+        for entry in _listed(payload.get("entry")) or [payload]:
+            yield Item("entry", entry, payload)
+    for change in found:
         is_empty = True
         for item in _listed_in(change):
             is_empty = False
@@ -137,20 +155,22 @@ def _listed(found: Any) -> Sequence[Any]:
 
 def item_event_id(item: Item) -> str:
     """Preferences and changes of other fields (templates, account updates) have no id: they are what they say."""
-    kind, data = item.kind, item.data
-    if kind == "change":
-        return event_id(clean_type(data.get("field")), digest_of(data).hex())
+    kind, data, around = item.kind, item.data, item.around
+    if kind in ("change", "entry"):
+        of = around.get("object") if kind == "entry" else require_object(data, "changes[]").get("field")
+        return event_id(clean_type(of), digest_of(data).hex())
+    data = require_object(data, _PLACES[kind])
     if kind == "preference":
-        return event_id("user_preferences", digest_of([item.change["value"].get("metadata"), data]).hex())
-    name = require_text(data.get("id"), f"{kind}.id")
+        return event_id("user_preferences", digest_of([around["value"].get("metadata"), data]).hex())
+    name = require_text(data.get("id"), f"{_PLACES[kind]}.id")
     if kind in ("message", "echo"):
         return event_id(name)
     if kind == "history":
         # The same message comes again, once its media is there.
         return event_id("history", name, clean_type(data.get("type")))
     if kind == "call":
-        return event_id(name, require_text(data.get("event"), "call.event"))
-    said = require_text(data.get("status"), f"{kind}.status")
+        return event_id(name, require_text(data.get("event"), "calls[].event"))
+    said = require_text(data.get("status"), "statuses[].status")
     # A message to a group has statuses of each participant.
     participant = data.get("recipient_participant_id") or data.get("recipient_participant_user_id")
     return event_id(name, said, participant) if isinstance(participant, str) else event_id(name, said)
@@ -159,6 +179,8 @@ def item_event_id(item: Item) -> str:
 def item_type(item: Item) -> str:
     """`whatsapp.message.text`, `whatsapp.status.read`, `whatsapp.call.terminate`."""
     kind, data = item.kind, item.data
+    if kind == "entry":
+        return f"whatsapp.{clean_type(item.around.get('object'))}"
     if kind == "change":
         return f"whatsapp.{clean_type(data.get('field'))}"
     if kind == "preference":
@@ -170,10 +192,17 @@ def item_type(item: Item) -> str:
     return f"whatsapp.{kind}.{clean_type(data.get('status' if kind == 'status' else 'type'))}"
 
 
+def display_phone_number(item: Item) -> str | None:
+    """Of the business, as the change around an event has it."""
+    metadata = item.around["value"].get("metadata")
+    number = None if metadata is None else require_object(metadata, "metadata").get("display_phone_number")
+    if number is not None and not isinstance(number, str):
+        raise Unparsable("metadata.display_phone_number: not text")
+    return number
+
+
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     ids = {item_id(item_event_id, item) for item in items(payload)}
-    if not ids:
-        raise Unparsable("no change in any entry")
     # A batch has no one time: ce_time stays away.
     return Identity(batch_record_id(ids), "whatsapp.batch", None, digest_of(payload))
 
@@ -193,19 +222,11 @@ PROVIDER: Final = Provider(
 )
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Metadata(_Model):
-    display_phone_number: str | None = None
-
-
-class ErrorData(_Model):
+class ErrorData(Model):
     details: str | None = None
 
 
-class StatusError(_Model):
+class StatusError(Model):
     code: int | str | None = None
     title: str | None = None
     message: str | None = None
@@ -221,11 +242,11 @@ def error_of(errors: tuple[StatusError, ...]) -> tuple[str | None, str | None]:
     return None if first.code is None else str(first.code), details or first.message or first.title
 
 
-class HistoryContext(_Model):
+class HistoryContext(Model):
     status: str | None = None
 
 
-class WhatsAppMessage(_Model):
+class WhatsAppMessage(Model):
     """A message: inbound, an echo of one that the business wrote on its phone, or of the history from before.
 
     Since 2026 a user with a username may come without a phone number: `from` may be absent. What the message says is
@@ -242,7 +263,7 @@ class WhatsAppMessage(_Model):
     errors: tuple[StatusError, ...] = ()
 
 
-class WhatsAppStatus(_Model):
+class WhatsAppStatus(Model):
     id: str
     status: str
     timestamp: str | int | None = None
@@ -251,7 +272,7 @@ class WhatsAppStatus(_Model):
     errors: tuple[StatusError, ...] = ()
 
 
-class WhatsAppCall(_Model):
+class WhatsAppCall(Model):
     """`connect` and `terminate`. Times are Unix seconds, the duration is seconds; a call that nobody took has no
     `start_time` and no `duration`.
     """
@@ -269,7 +290,7 @@ class WhatsAppCall(_Model):
     errors: tuple[StatusError, ...] = ()
 
 
-class UserPreference(_Model):
+class UserPreference(Model):
     """`stop` or `resume`, for `marketing_messages` as yet. Without a phone number the user has an id."""
 
     wa_id: str | None = None

@@ -7,7 +7,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from processors.fold import Dead, dead_record
+from processors.fold import dead_record
+from processors.outcome import Dead
 from schemas.errors import PoisonRecord, Unavailable
 from schemas.topics import DEAD_LETTER, SIDE_CONFIG
 from tests.conftest import Stack

@@ -270,20 +270,22 @@ async def test_what_can_not_be_known_is_never_equal(
 async def test_a_generation_that_other_code_folded_is_never_equal(
     stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
 ) -> None:
+    ours = our_versions().projections
+    now = ours["stripe"]
     await connection.execute(
-        "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', 1), (2, 'stripe', 7)"
+        "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', $1), (2, 'stripe', 7)",
+        now,
     )
     proved = await prove()
     assert proved.verdict == "equal"
-    newer = Versions("0.2.0", {**our_versions().projections, "stripe": 2})
+    newer = Versions("0.2.0", {**ours, "stripe": now + 1})
     made = await prove(ours=newer)
     assert made.verdict == "incomplete"
-    assert made.reasons == [
-        "generation 1 was folded by version 1 of the projection stripe, and this is version 2: `redrive rebuild`"
-    ]
+    said = f"folded by version {now} of the projection stripe, and this is version {now + 1}"
+    assert made.reasons == [f"generation 1 was {said}: `redrive rebuild`"]
     again = await check(stack, database_url, proved, newer)
     assert again.verdict == "incomplete"
-    assert again.reasons == ["the certificate was folded by version 1 of the projection stripe, and this is version 2"]
+    assert again.reasons == [f"the certificate was {said}"]
     assert (await check(stack, database_url, proved)).verdict == "equal"
 
 

@@ -260,6 +260,6 @@ async def test_people_and_programs_read_the_same_of_them(
 
 def test_a_location_is_topic_partition_and_offset() -> None:
     assert str(parse_location("webhooks.stripe/3/1042")) == "webhooks.stripe/3/1042"
-    for text in ("", "t", "t/0", "t/-1/0", "t/0/x", "t/0/1/2", "t/9999999999/0", "t/0/1\n", "t//1"):
+    for text in ("", "t", "t/0", "t/-1/0", "t/0/x", "t/0/1/x", "t/0/1/2/3", "t/9999999999/0", "t/0/1\n", "t//1"):
         with pytest.raises(InvalidSelection):
             parse_location(text)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from processors.fold import Folded, combine, dead_record, fold_record
+from processors.fold import combine, dead_record, fold_record
+from processors.outcome import Folded
 from processors.store import Store
 from schemas.errors import PoisonRecord
 from tests.support.folding import NoLetters

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.fold import Changes, Folded, combine, fold_record
+from processors.fold import Changes, combine, fold_record
+from processors.outcome import Folded
 from processors.store import Span, Store
 from schemas.facts import TABLES
 from tests.property.fixture_views import VIEWS

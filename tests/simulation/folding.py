@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from processors.fold import Changes, Folded, combine, fold_record
+from processors.fold import Changes, combine, fold_record
+from processors.outcome import Folded
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
 from tests.simulation.broker import Broker, Partition

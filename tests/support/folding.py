@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.folding import NoDeadLetters
-from processors.fold import Dead, RawRecord, fold_record
+from processors.fold import fold_record
+from processors.outcome import Dead, RawRecord
 from processors.store import Span, Store
 from replay.selection import Range
 from replay.window import LogReader

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from processors.fold import Folded, fold_record
+from processors.fold import fold_record
+from processors.outcome import Folded
 from tests.support.records import record
 from tests.support.rows import rows_of
 

@@ -108,11 +108,11 @@ def test_credits_used_are_negative_and_belong_to_the_source_of_the_account() -> 
 @pytest.mark.parametrize(
     "changes", [{"credits": 0}, {"credits": "3"}, {"credits": -1}, {"source": None}, {"id": ""}], ids=str
 )
-def test_usage_that_does_not_follow_its_schema_is_ignored_with_an_error(changes: dict[str, Any]) -> None:
-    folded = fold_record(usage(**changes))
-    assert not folded.letters
-    assert (folded.events[0].status, folded.rows) == ("ignored", ())
-    assert folded.events[0].error
+def test_usage_that_does_not_follow_its_schema_is_a_dead_letter(changes: dict[str, Any]) -> None:
+    """It is read, and who used the credits is charged for them once it can be."""
+    dead = letter_of(usage(**changes))
+    (name,) = changes
+    assert (dead.reason, dead.message.partition(":")[0]) == ("invalid_payload", f"CreditsUsed.{name}")
 
 
 @pytest.mark.parametrize(("word", "is_opt_out"), [("STOP", True), (" stop ", True), ("Stop it", False), ("", False)])

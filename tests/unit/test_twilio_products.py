@@ -5,7 +5,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from processors.fold import Folded, fold_record
+from processors.fold import fold_record
+from processors.outcome import Folded
 from tests.support.records import record
 
 FORM = "application/x-www-form-urlencoded"

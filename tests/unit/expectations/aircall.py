@@ -31,7 +31,8 @@ EXPECTED: Expected = {
     "aircall/call.ended.missed.json": [("calls", {
         **MISSED, "status": "missed", "duration_seconds": Decimal(17), "end_reason": "agents_did_not_answer",
         "ended_at": at(1750929697), "recording_url": None})],
-    "aircall/call.voicemail_left.json": [("calls", {**MISSED, **NO_OUTCOME, "ended_at": at(1750929720)})],
+    "aircall/call.voicemail_left.json": [("calls", {**MISSED, **NO_OUTCOME, "ended_at": at(1750929720),
+        "recording_url": "https://s3-eu-west-1.amazonaws.com/aircall-prod/vm.mp3"})],
     "aircall/call.tagged.json": [("calls", {**CALL, **OVER, **NO_OUTCOME})],
     "aircall/message.received.json": [],
 }  # fmt: skip
