@@ -11,7 +11,7 @@ from schemas.lattice import Version
 from schemas.providers.aircall import AircallCall, aircall_event_id
 from schemas.providers.base import Payload, time_of_seconds
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS,)
 
 _STATUSES: Final = {"call.created": "ringing", "call.ringing_on_agent": "ringing", "call.answered": "answered"}

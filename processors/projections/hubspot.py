@@ -23,7 +23,7 @@ from schemas.providers.hubspot import (
     events,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
 
 _CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})

@@ -12,7 +12,7 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_milliseconds
 from schemas.providers.retell import RetellCall, event_time, retell_event_id, subject
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS,)
 
 _OUTCOMES: Final = {"not_connected": "no-answer", "error": "failed"}

@@ -6,13 +6,14 @@ from typing import Final
 from pydantic import ValidationError
 
 from processors.projections.base import Event
+from schemas.billing import CreditEntry
 from schemas.envelope import Record
-from schemas.facts import CREDIT_ENTRIES, CreditEntry
+from schemas.facts import CREDIT_ENTRIES
 from schemas.lattice import Version
 from schemas.providers.base import Payload, time_of_iso
 from schemas.providers.standardwebhooks import CreditsUsed
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"

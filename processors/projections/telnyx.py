@@ -12,7 +12,7 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, clean_type, event_id, require_text, time_of_iso
 from schemas.providers.telnyx import MessageError, TelnyxCall, TelnyxMessage
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
 
 _FINAL_STATUSES: Final = {

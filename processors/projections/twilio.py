@@ -19,7 +19,7 @@ from schemas.providers.twilio import (
     stream_time,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (CALLS, MESSAGES)
 
 _CALL_STATUSES: Final = {

@@ -20,7 +20,7 @@ from schemas.providers.whatsapp import (
     updates,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (MESSAGES,)
 
 _STATUSES: Final = {"sent": "sent", "delivered": "delivered", "read": "read", "played": "read", "failed": "failed"}

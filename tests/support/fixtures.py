@@ -9,7 +9,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 READABLE = sorted(
     f"{path.parent.name}/{path.name}"
     for path in FIXTURES.glob("*/*")
-    if path.parent.name != "vectors" and path.name != "verify.get.http.json"
+    if path.is_file() and path.parent.name != "vectors" and path.name != "verify.get.http.json"
 )
 """`provider/file` of every delivery; a handshake is none."""
 
