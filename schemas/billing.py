@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked
 
-MAX_CREDITS: Final = 10**12
+MAX_CREDITS: Final = 10**15
 """Of one entry: a sum of them must fit into a bigint, or no balance can be read."""
 
 INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")

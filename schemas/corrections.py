@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.billing import MAX_CREDITS
 from schemas.envelope import SPEC_VERSION, Record
 from schemas.errors import PoisonRecord
 from schemas.providers.base import digest_of, event_id
@@ -18,6 +17,7 @@ from schemas.topics import OPERATOR, SOURCE_NAME, source_of
 SOURCE: Final = source_of(OPERATOR)
 """Of every correction's record, in the place of a provider's; the source that it is about stands in its body."""
 
+MAX_CREDITS: Final = 10**12
 _PATH: Final = f"/webhooks/{SOURCE}"
 
 

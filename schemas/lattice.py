@@ -217,12 +217,15 @@ class Table(Generic[F]):
                 member = group.members[0]
                 ours, theirs = left[member], right[member]
                 disagrees = disagrees or (ours is not None and theirs is not None and ours != theirs)
-            ours_version, theirs_version = left[group.version], right[group.version]
-            merged[group.version] = max(ours_version, theirs_version)
-            if not group.is_constant and version_head(ours_version) == version_head(theirs_version):
+            known, said = left[group.version], right[group.version]
+            if said == UNSET:
+                continue
+            if said > known:
+                merged[group.version] = said
+            if not group.is_constant and known != UNSET and said.startswith(version_head(known)):
                 for member in group.members:
                     merged[member] = _greater(left[member], right[member])
-            elif theirs_version > ours_version:
+            elif said > known:
                 for member in group.members:
                     merged[member] = right[member]
         for position, policy in self.independent:

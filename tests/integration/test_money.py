@@ -147,7 +147,7 @@ PROBLEMS: dict[str, tuple[Told, str, str | None]] = {
     "a guest, named by the session": (
         [intent(metadata={}, **GUEST), session(**GUEST)], "no_customer", "a credit purchase without a customer"),
     "no number": (
-        [intent(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number from 1 to 1000000000000"),
+        [intent(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number from 1 to 1000000000000000"),
     "a number that is none": ([intent(metadata={**BOUGHT, "credits": "-5"})], "no_credits", "not a whole number"),
     "a number without end": ([intent(metadata={**BOUGHT, "credits": "9" * 40})], "no_credits", "not a whole number"),
     "no number in either": (
@@ -209,9 +209,9 @@ async def test_what_names_no_payment_or_no_status_says_so(
 
 async def test_a_sum_of_great_purchases_can_be_read(shared_connection: Any) -> None:
     await empty(shared_connection)
-    great = [intent(id=f"pi_{number}", metadata={**BOUGHT, "credits": str(10**12)}) for number in range(20)]
+    great = [intent(id=f"pi_{number}", metadata={**BOUGHT, "credits": str(10**15)}) for number in range(20)]
     assert await fold_webhooks(shared_connection, great) == []
-    assert await shared_connection.fetchval("SELECT balance FROM credits") == 20 * 10**12
+    assert await shared_connection.fetchval("SELECT balance FROM credits") == 20 * 10**15
 
 
 @pytest.mark.parametrize("order", [1, -1])
