@@ -1,5 +1,6 @@
 """The fact tables: every column with the policy that merges it. The views over them are in `views.sql`.
 
+Those of subscriptions, payments and credits are declared in `billing.py`.
 To add a table: declare its facts here, add it to `TABLES`, give it a view, and yield its facts from a projection. A
 plug-in's comes in through `register`.
 """
@@ -10,6 +11,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
+from schemas.billing import (
+    AccountCorrection,
+    CreditEntry,
+    Dispute,
+    Invoice,
+    Payment,
+    Refund,
+    Subscription,
+    SubscriptionCorrection,
+)
 from schemas.contact_facts import ContactPreference, CrmObject, CrmProperty
 from schemas.errors import Misconfigured
 from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked, Table
@@ -30,10 +41,11 @@ MESSAGE_STATUSES: Final = (
 )
 """Outbound, then inbound; a message has statuses of one direction only, so one sequence serves both."""
 
+BOUNCED: Final = "bounced"
+"""An e-mail came back, maybe after it was delivered or opened: its outcome, which the view shows as `failed`."""
+
 CHANNELS: Final = ("sms", "mms", "whatsapp", "email", "rcs", "messenger")
 """Not every event knows: Twilio's Event Streams call a WhatsApp message what its id looks like."""
-
-INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
 
 CALL_STATUSES: Final = (
     "ringing",
@@ -46,26 +58,22 @@ CALL_STATUSES: Final = (
     "completed",
 )
 
-_MessageStatus = Latest("status", ranks=MESSAGE_STATUSES)
+_MessageStatus = Latest("status", ranks=(*MESSAGE_STATUSES, BOUNCED))
 _MessageIdentity = Latest("identity")
 _MessageContent = Latest("content")
 _MessageEdit = Latest("edit")
 _MessageReaction = Latest("reaction")
-_SubscriptionState = Latest("state")
-_InvoiceAmounts = Latest("amounts")
-_PaymentState = Latest("state")
 _CallIdentity = Latest("identity")
 _CallOutcome = Latest("outcome", ranks=CALL_STATUSES)
 _CallAnalysis = Latest("analysis")
-_AccountWord = Latest("word")
-_CorrectedStatus = Latest("status")
-_CorrectedPeriod = Latest("period")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message(Fact):
     """A message, one of its statuses, or what was done to it later. Phone numbers are E.164; `*_at` are the provider's
     times. `edited_body` and `reaction` are empty where the text or the reaction was taken away.
+
+    `status_recipient`: where one message goes to several people, whose the status is; `recipient` is NULL then.
     """
 
     source: Annotated[str, Key()]
@@ -82,6 +90,7 @@ class Message(Fact):
     status: Annotated[str | None, _MessageStatus] = None
     error_code: Annotated[str | None, _MessageStatus] = None
     error_message: Annotated[str | None, _MessageStatus] = None
+    status_recipient: Annotated[str | None, _MessageStatus] = None
     is_opt_out: Annotated[bool, Max()] = False
     sent_at: Annotated[datetime | None, Min()] = None
     delivered_at: Annotated[datetime | None, Min()] = None
@@ -93,100 +102,6 @@ class Message(Fact):
     revoked_at: Annotated[datetime | None, Min()] = None
     reaction: Annotated[str | None, _MessageReaction] = None
     reacted_at: Annotated[datetime | None, _MessageReaction] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscription(Fact):
-    """A subscription's state as one event saw it."""
-
-    source: Annotated[str, Key()]
-    subscription_id: Annotated[str, Key()]
-    customer_id: Annotated[str | None, _SubscriptionState] = None
-    client_reference_id: Annotated[str | None, Constant()] = None
-    status: Annotated[str | None, _SubscriptionState] = None
-    price_id: Annotated[str | None, _SubscriptionState] = None
-    current_period_end: Annotated[datetime | None, _SubscriptionState] = None
-    cancel_at_period_end: Annotated[bool | None, _SubscriptionState] = None
-    event_created: Annotated[datetime | None, _SubscriptionState] = None
-    event_id: Annotated[str | None, _SubscriptionState] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invoice(Fact):
-    """An invoice. Amounts are in the currency's smallest unit."""
-
-    source: Annotated[str, Key()]
-    invoice_id: Annotated[str, Key()]
-    subscription_id: Annotated[str | None, Constant()] = None
-    customer_id: Annotated[str | None, Constant()] = None
-    status: Annotated[str | None, Ranked(INVOICE_STATUSES)] = None
-    amount_due: Annotated[int | None, _InvoiceAmounts] = None
-    amount_paid: Annotated[int | None, _InvoiceAmounts] = None
-    currency: Annotated[str | None, _InvoiceAmounts] = None
-    attempt_count: Annotated[int | None, Max()] = None
-    created_at: Annotated[datetime | None, Min()] = None
-    last_failed_at: Annotated[datetime | None, Max()] = None
-    paid_at: Annotated[datetime | None, Min()] = None
-    given_up_at: Annotated[datetime | None, Max()] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment(Fact):
-    """A payment intent, seen through its own events, its checkout session and its refunds (cumulative)."""
-
-    source: Annotated[str, Key()]
-    payment_intent_id: Annotated[str, Key()]
-    customer_id: Annotated[str | None, Constant()] = None
-    client_reference_id: Annotated[str | None, Constant()] = None
-    purpose: Annotated[str | None, Constant()] = None
-    status: Annotated[str | None, _PaymentState] = None
-    amount: Annotated[int | None, Constant()] = None
-    amount_refunded: Annotated[int | None, Max()] = None
-    currency: Annotated[str | None, Constant()] = None
-    failure_code: Annotated[str | None, _PaymentState] = None
-    occurred_at: Annotated[datetime | None, Min()] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditEntry(Fact):
-    """Credits bought (positive), used (negative) or adjusted (either).
-
-    `amount` is what a purchase cost, to share out its refunds.
-    """
-
-    source: Annotated[str, Key()]
-    entry_id: Annotated[str, Key()]
-    kind: Annotated[str | None, Constant()] = None
-    customer_id: Annotated[str | None, Constant()] = None
-    credits: Annotated[int | None, Constant()] = None
-    amount: Annotated[int | None, Constant()] = None
-    occurred_at: Annotated[datetime | None, Min()] = None
-    reason: Annotated[str | None, Constant()] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountCorrection(Fact):
-    """An operator's freeze or unfreeze of an account: the last one counts, for as long as the view lets it."""
-
-    source: Annotated[str, Key()]
-    customer_id: Annotated[str, Key()]
-    is_frozen: Annotated[bool | None, _AccountWord] = None
-    corrected_at: Annotated[datetime | None, _AccountWord] = None
-    event_id: Annotated[str | None, _AccountWord] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionCorrection(Fact):
-    """What an operator said of a subscription, beside what its provider says: the view shows the later of the two."""
-
-    source: Annotated[str, Key()]
-    subscription_id: Annotated[str, Key()]
-    customer_id: Annotated[str | None, Constant()] = None
-    status: Annotated[str | None, _CorrectedStatus] = None
-    corrected_at: Annotated[datetime | None, _CorrectedStatus] = None
-    event_id: Annotated[str | None, _CorrectedStatus] = None
-    current_period_end: Annotated[datetime | None, _CorrectedPeriod] = None
-    period_corrected_at: Annotated[datetime | None, _CorrectedPeriod] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +132,8 @@ MESSAGES: Final = Table("messages", Message)
 SUBSCRIPTIONS: Final = Table("subscriptions", Subscription)
 INVOICES: Final = Table("invoices", Invoice)
 PAYMENTS: Final = Table("payments", Payment)
+REFUNDS: Final = Table("refunds", Refund)
+DISPUTES: Final = Table("disputes", Dispute)
 CREDIT_ENTRIES: Final = Table("credit_entries", CreditEntry)
 ACCOUNT_CORRECTIONS: Final = Table("account_corrections", AccountCorrection)
 SUBSCRIPTION_CORRECTIONS: Final = Table("subscription_corrections", SubscriptionCorrection)
@@ -230,6 +147,8 @@ TABLES: Final[list[Table[Any]]] = [
     SUBSCRIPTIONS,
     INVOICES,
     PAYMENTS,
+    REFUNDS,
+    DISPUTES,
     CREDIT_ENTRIES,
     ACCOUNT_CORRECTIONS,
     SUBSCRIPTION_CORRECTIONS,
@@ -247,6 +166,7 @@ PLUGGED_IN: Final[list[Table[Any]]] = []
 
 VIEWS_OVER_SEVERAL: Final[dict[str, tuple[str, ...]]] = {
     "conversations": ("source", "channel", "our_number", "peer_number"),
+    "unassigned_purchases": ("source", "payment_intent_id"),
     "credits": ("source", "customer_id"),
     "accounts": ("source", "customer_id"),
     "webhook_events": ("source", "event_id"),

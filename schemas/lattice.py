@@ -44,7 +44,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Latest:
-    """A group of columns that move together, ordered by (time, rank, id, canonical JSON of the group).
+    """A group of columns that move together, ordered by (time, rank, id).
+
+    Of two versions that tie, each column keeps what is known, and of two known values the greater one: NULL is the
+    bottom inside a group as well, so an event that says less than another of its id takes nothing away.
 
     `ranks`: take the rank from the group's first column and leave the time out, for statuses whose provider's times do
     not order them. Without it time and rank are those of the fact's `Version`.
@@ -56,7 +59,10 @@ class Latest:
 
 @dataclass(frozen=True)
 class Constant:
-    """A column that should never change: a one-column `Latest` whose disagreements are counted."""
+    """A column that should never change: a one-column `Latest` whose disagreements are counted.
+
+    Who does not know it says nothing, so no tie meets NULL: the canonical JSON in the version decides between values.
+    """
 
 
 Policy = Key | Min | Max | Ranked | Latest | Constant
@@ -82,6 +88,9 @@ F = TypeVar("F", bound=Fact)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BIAS: Final = 1 << 63
 _HEAD: Final = struct.Struct(">QH")
+HEAD_BYTES: Final = _HEAD.size
+"""Bytes of a version before the event's id: time and rank."""
+
 UNSET: Final = b""
 """Version of a group that nobody has spoken for: less than every other."""
 
@@ -90,7 +99,7 @@ def version_bytes(at: datetime | None, rank: int, event_id: str, canonical: byte
     """A version as bytes whose order is the order of (time, rank, id, canonical JSON): memcmp here and in Postgres.
 
     An unknown time sorts before every known one. Ids hold no NUL (Postgres could not store them), so the separator
-    keeps "a" before "ab".
+    keeps "a" before "ab", and ends what two versions that tie have in common: `version_head`.
     """
     if at is None:
         ticks = 0
@@ -98,6 +107,11 @@ def version_bytes(at: datetime | None, rank: int, event_id: str, canonical: byte
         delta = at - _EPOCH
         ticks = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds + _BIAS
     return _HEAD.pack(ticks, rank) + event_id.encode() + b"\0" + canonical
+
+
+def version_head(version: bytes) -> bytes:
+    """(time, rank, id) of a version, as bytes: equal heads tie."""
+    return version[: version.find(b"\0", HEAD_BYTES) + 1]
 
 
 def _encode_default(value: object) -> str:
@@ -203,8 +217,15 @@ class Table(Generic[F]):
                 member = group.members[0]
                 ours, theirs = left[member], right[member]
                 disagrees = disagrees or (ours is not None and theirs is not None and ours != theirs)
-            if right[group.version] > left[group.version]:
-                merged[group.version] = right[group.version]
+            known, said = left[group.version], right[group.version]
+            if said == UNSET:
+                continue
+            if said > known:
+                merged[group.version] = said
+            if not group.is_constant and known != UNSET and said.startswith(version_head(known)):
+                for member in group.members:
+                    merged[member] = _greater(left[member], right[member])
+            elif said > known:
                 for member in group.members:
                     merged[member] = right[member]
         for position, policy in self.independent:
@@ -244,12 +265,18 @@ class Table(Generic[F]):
 
 
 def _join_value(policy: Policy, left: Any, right: Any) -> Any:
+    if left is not None and right is not None:
+        if isinstance(policy, Min):
+            return min(left, right)
+        if isinstance(policy, Ranked):
+            return max(left, right, key=policy.values.index)
+    return _greater(left, right)
+
+
+def _greater(left: Any, right: Any) -> Any:
+    """As SQL's GREATEST: NULL is less than every value."""
     if left is None or right is None:
         return right if left is None else left
-    if isinstance(policy, Min):
-        return min(left, right)
-    if isinstance(policy, Ranked):
-        return max(left, right, key=policy.values.index)
     return max(left, right)
 
 

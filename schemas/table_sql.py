@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from schemas.lattice import DISAGREEMENT, Column, Min, Policy, Ranked, Table
+from schemas.lattice import DISAGREEMENT, HEAD_BYTES, Column, Min, Policy, Ranked, Table
 
 _SQL_TYPES: Final[dict[type, str]] = {
     str: 'text COLLATE "C"',
@@ -81,9 +81,17 @@ def _joined(table: Table[Any], schema: str, rows: str) -> str:
         newer = f"EXCLUDED.{version} > t.{version}"
         news.append(newer)
         sets.append(f"{version} = GREATEST(t.{version}, EXCLUDED.{version})")
-        sets += [f"{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END" for name in group.names]
         if group.is_constant:
-            disagreements.append(f"coalesce(t.{group.names[0]} <> EXCLUDED.{group.names[0]}, false)")
+            (name,) = group.names
+            sets.append(f"{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END")
+            disagreements.append(f"coalesce(t.{name} <> EXCLUDED.{name}, false)")
+            continue
+        tie = _tie_sql(version)
+        for name in group.names:
+            greater = f"GREATEST(t.{name}, EXCLUDED.{name})"
+            sets.append(f"{name} = CASE WHEN {tie} THEN {greater} WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END")
+        gains = " OR ".join(f"GREATEST(t.{name}, EXCLUDED.{name}) IS DISTINCT FROM t.{name}" for name in group.names)
+        news.append(f"(({gains}) AND {tie})")
     for position, policy in table.independent:
         name = table.columns[position].name
         if name == DISAGREEMENT:
@@ -100,6 +108,16 @@ def _joined(table: Table[Any], schema: str, rows: str) -> str:
         f"INSERT INTO {schema}.{table.name} AS t ({table.names}) {rows} "
         f"ON CONFLICT ({', '.join(table.keys)}) DO {action}"
     )
+
+
+def _tie_sql(version: str) -> str:
+    """Whether both versions have the same (time, rank, id): all that stands before the separator.
+
+    Most facts say nothing of most groups, and an empty version is the cheapest to tell.
+    """
+    head = f"{HEAD_BYTES} + position('\\x00'::bytea IN substring(t.{version} FROM {HEAD_BYTES + 1}))"
+    same = f"substring(t.{version} FOR {head}) = substring(EXCLUDED.{version} FOR {head})"
+    return f"(EXCLUDED.{version} <> '' AND {same})"
 
 
 def _merge_sql(policy: Policy, name: str) -> str:

@@ -5,9 +5,11 @@
 -- An edit may come before its message: the text is the latest edit's wherever there is one, empty where it took the text
 -- away. So is a reaction that was taken back.
 CREATE OR REPLACE VIEW :views.messages AS
-SELECT source, message_id, provider, channel, direction, sender, recipient, our_number, peer_number, kind,
+SELECT source, message_id, provider, channel, direction, sender, coalesce(status_recipient, recipient) AS recipient,
+       our_number, peer_number, kind,
        CASE WHEN edited_body IS NULL THEN body ELSE nullif(edited_body, '') END AS body,
-       status, error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at,
+       CASE WHEN status = 'bounced' THEN 'failed' ELSE status END AS status,
+       error_code, error_message, is_opt_out, sent_at, delivered_at, read_at, failed_at, occurred_at,
        edited_at, revoked_at, nullif(reaction, '') AS reaction
 FROM :gen.messages;
 
@@ -24,11 +26,15 @@ GROUP BY source, channel, our_number, peer_number;
 -- A checkout may name a subscription before any of its own events has come: no state, no row yet. What an operator said of
 -- one is shown from its moment on, until a later event of the provider's; whose times are whole seconds, and lose a tie.
 -- The second half are those that only an operator has spoken of: apart, so that an index on the customer serves the first.
+-- Of several prices the first that has a tier counts: the others are add-ons.
 CREATE OR REPLACE VIEW :views.subscriptions AS
 SELECT said.source, said.subscription_id, said.customer_id, said.client_reference_id,
        CASE WHEN corrected.corrected_at >= coalesce(said.event_created, '-infinity')
             THEN corrected.status ELSE said.status END AS status,
-       said.price_id,
+       coalesce((SELECT item.price_id
+                 FROM unnest(string_to_array(said.price_ids, E'\n')) WITH ORDINALITY AS item (price_id, place)
+                 JOIN redrive.price_tiers AS tier ON tier.price_id = item.price_id
+                 ORDER BY item.place LIMIT 1), said.price_id) AS price_id,
        CASE WHEN corrected.period_corrected_at >= coalesce(said.event_created, '-infinity')
             THEN corrected.current_period_end ELSE said.current_period_end END AS current_period_end,
        said.cancel_at_period_end,
@@ -53,20 +59,79 @@ SELECT source, invoice_id, subscription_id, customer_id, status, amount_due, amo
        created_at, last_failed_at, paid_at
 FROM :gen.invoices;
 
-CREATE OR REPLACE VIEW :views.payments AS
-SELECT source, payment_intent_id, customer_id, client_reference_id, purpose, status, amount, amount_refunded, currency,
-       failure_code, occurred_at
-FROM :gen.payments;
+CREATE OR REPLACE VIEW :views.refunds AS
+SELECT source, refund_id, payment_intent_id, charge_id, status, amount, currency, failure_reason, occurred_at
+FROM :gen.refunds;
 
--- A purchase gives back the share of its credits that was refunded, rounded down.
+CREATE OR REPLACE VIEW :views.disputes AS
+SELECT source, dispute_id, payment_intent_id, charge_id, status, amount, currency, reason, occurred_at
+FROM :gen.disputes;
+
+-- A refund counts unless it failed or was canceled. What a charge says beyond all refunds that have come was refunded too:
+-- by refunds whose own events never came. Where none has come at all, the charge's last word is all there is.
+CREATE OR REPLACE VIEW :views.payments AS
+SELECT payment.source, payment.payment_intent_id, payment.customer_id, payment.client_reference_id, payment.purpose,
+       payment.status, payment.amount,
+       CASE WHEN refund.payment_intent_id IS NULL THEN coalesce(payment.charge_refunded, payment.amount_refunded)
+            ELSE refund.standing + greatest(coalesce(payment.amount_refunded, 0) - refund.told, 0) END AS amount_refunded,
+       payment.currency, payment.failure_code, payment.occurred_at, payment.amount_received, payment.succeeded_at,
+       dispute.lost AS amount_lost
+FROM :gen.payments AS payment
+LEFT JOIN (
+    SELECT source, payment_intent_id, coalesce(sum(amount), 0)::bigint AS told,
+           coalesce(sum(amount) FILTER (WHERE coalesce(status NOT IN ('failed', 'canceled'), true)), 0)::bigint AS standing
+    FROM :gen.refunds GROUP BY source, payment_intent_id
+) AS refund USING (source, payment_intent_id)
+LEFT JOIN (
+    SELECT source, payment_intent_id, sum(amount)::bigint AS lost
+    FROM :gen.disputes WHERE status = 'lost' GROUP BY source, payment_intent_id
+) AS dispute USING (source, payment_intent_id);
+
+-- A purchase gives back the share of its credits that was refunded, or lost in a dispute, rounded down. The second half are
+-- purchases that do not say themselves whose they are, or how many credits they bring: their payment and its checkout do,
+-- once it has succeeded. Apart, so that an index on the customer serves the first.
 CREATE OR REPLACE VIEW :views.credit_entries AS
 SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credits,
        CASE WHEN entry.kind = 'purchase'
-            THEN div(entry.credits::numeric * coalesce(payment.amount_refunded, 0), entry.amount)::bigint
+            THEN div(entry.credits::numeric
+                     * least(coalesce(payment.amount_refunded, 0) + coalesce(payment.amount_lost, 0), entry.amount),
+                     entry.amount)::bigint
             ELSE 0 END AS credits_refunded,
        entry.occurred_at, entry.reason
 FROM :gen.credit_entries AS entry
-LEFT JOIN :gen.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id;
+LEFT JOIN :views.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id
+WHERE entry.customer_id IS NOT NULL
+UNION ALL
+SELECT entry.source, entry.entry_id, 'purchase', payment.customer_id, coalesce(entry.credits, entry.checkout_credits),
+       div(coalesce(entry.credits, entry.checkout_credits)::numeric
+           * least(coalesce(payment.amount_refunded, 0) + coalesce(payment.amount_lost, 0), cost.paid),
+           nullif(cost.paid, 0))::bigint,
+       coalesce(entry.occurred_at, payment.succeeded_at), entry.reason
+FROM :gen.credit_entries AS entry
+JOIN :views.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(entry.amount, nullif(payment.amount_received, 0), payment.amount) AS paid
+) AS cost
+WHERE entry.customer_id IS NULL
+  AND (entry.kind IS NOT NULL
+       OR payment.purpose = 'credit_purchase' AND payment.succeeded_at IS NOT NULL AND cost.paid > 0);
+
+-- Credits that were paid and are in nobody's balance, and why. A row goes once an event says what is missing.
+CREATE OR REPLACE VIEW :views.unassigned_purchases AS
+SELECT payment.source, payment.payment_intent_id, payment.client_reference_id, payment.amount, payment.currency,
+       coalesce(payment.succeeded_at, payment.occurred_at) AS occurred_at,
+       concat_ws(', ',
+           CASE WHEN payment.succeeded_at IS NULL AND entry.entry_id IS NULL THEN 'no_payment_intent' END,
+           CASE WHEN coalesce(nullif(payment.amount_received, 0), payment.amount) = 0 THEN 'no_amount'
+                WHEN coalesce(said.credits, said.checkout_credits) IS NULL THEN 'no_credits' END,
+           CASE WHEN coalesce(entry.customer_id, payment.customer_id) IS NULL THEN 'no_customer' END
+       ) AS problem
+FROM :views.payments AS payment
+LEFT JOIN :gen.credit_entries AS said ON said.source = payment.source AND said.entry_id = payment.payment_intent_id
+LEFT JOIN :views.credit_entries AS entry
+       ON entry.source = payment.source AND entry.entry_id = payment.payment_intent_id AND entry.kind = 'purchase'
+WHERE payment.purpose = 'credit_purchase' AND (payment.succeeded_at IS NOT NULL OR payment.status = 'succeeded')
+  AND (entry.entry_id IS NULL OR entry.customer_id IS NULL);
 
 CREATE OR REPLACE VIEW :views.credits AS
 SELECT source, customer_id,

@@ -4,21 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from processors.projections.base import Event
+from schemas.billing import AccountCorrection, CreditEntry, Subscription, SubscriptionCorrection
 from schemas.corrections import AccountCorrected, Correction, CreditsAdjusted
 from schemas.envelope import Record
-from schemas.facts import (
-    ACCOUNT_CORRECTIONS,
-    CREDIT_ENTRIES,
-    SUBSCRIPTION_CORRECTIONS,
-    SUBSCRIPTIONS,
-    AccountCorrection,
-    CreditEntry,
-    Subscription,
-    SubscriptionCorrection,
-)
+from schemas.facts import ACCOUNT_CORRECTIONS, CREDIT_ENTRIES, SUBSCRIPTION_CORRECTIONS, SUBSCRIPTIONS
 from schemas.lattice import Fact, Version
 
-VERSION: Final = 1
+VERSION: Final = 2
 WRITES: Final = (ACCOUNT_CORRECTIONS, CREDIT_ENTRIES, SUBSCRIPTIONS, SUBSCRIPTION_CORRECTIONS)
 
 

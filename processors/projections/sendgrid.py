@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from processors.projections.base import Event, project_each
 from schemas.envelope import Record
-from schemas.facts import MESSAGES, Message
+from schemas.facts import BOUNCED, MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, clean_type, time_of_seconds
 from schemas.providers.batches import OTHER, other_id
@@ -20,7 +20,7 @@ _STATUSES: Final = {
     "delivered": "delivered",
     "open": "read",
     "click": "read",
-    "bounce": "failed",
+    "bounce": BOUNCED,
     "dropped": "failed",
 }
 
@@ -50,7 +50,7 @@ def _project_event(record: Record, data: dict[str, Any]) -> Event:
         return Event(event_id, f"sendgrid.{kind}", at)
     if found.message_id is None:
         return Event(event_id, f"sendgrid.{kind}", at, error="an event without sg_message_id: it names no message")
-    is_failure = status == "failed"
+    is_failure = status in {"failed", BOUNCED}
     fact = Message(
         version=Version(at, 0, event_id),
         source=record.source,
@@ -58,7 +58,8 @@ def _project_event(record: Record, data: dict[str, Any]) -> Event:
         provider="sendgrid",
         channel="email",
         direction="outbound",
-        recipient=found.email or None,
+        # One message may go to several people: whose address is shown is whose status is.
+        status_recipient=found.email or None,
         status=status,
         error_code=(found.status or found.type) if is_failure else None,
         error_message=found.reason if is_failure else None,

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from processors.projections.base import Event
+from schemas.billing import CreditEntry
 from schemas.envelope import Record
-from schemas.facts import CREDIT_ENTRIES, CreditEntry
+from schemas.facts import CREDIT_ENTRIES
 from schemas.lattice import Version
 from schemas.providers.base import BODY_ID_PREFIX, Payload, Unparsable, clean_type, time_of_iso
 from schemas.providers.models import require_object

@@ -1,12 +1,12 @@
 """Stripe events to subscriptions, invoices, payments and credit entries. Pure."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any, Final
 
-from processors.projections.base import Event
+from processors.projections.base import UNKNOWN_STATUS, Event
+from schemas.billing import MAX_CREDITS, REFUND_STATUSES, CreditEntry, Dispute, Invoice, Payment, Refund, Subscription
 from schemas.envelope import Record
-from schemas.facts import CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS, CreditEntry, Invoice, Payment, Subscription
+from schemas.facts import CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS
 from schemas.lattice import Fact, Version
 from schemas.providers.base import (
     Payload,
@@ -18,30 +18,28 @@ from schemas.providers.base import (
 )
 from schemas.providers.models import require_object
 from schemas.providers.stripe import (
+    Metadata,
     StripeCharge,
     StripeCheckoutSession,
+    StripeDispute,
     StripeInvoice,
     StripePaymentIntent,
+    StripeRefund,
     StripeSubscription,
 )
 
 VERSION: Final = 2
-WRITES: Final = (CREDIT_ENTRIES, INVOICES, PAYMENTS, SUBSCRIPTIONS)
+WRITES: Final = (CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS)
 
 CREDIT_PURCHASE: Final = "credit_purchase"
 
-_PAYMENT_RANKS: Final = {
-    "payment_intent.created": 0,
-    "payment_intent.requires_action": 1,
-    "payment_intent.processing": 2,
-    "payment_intent.amount_capturable_updated": 3,
-    "payment_intent.payment_failed": 4,
-    "payment_intent.canceled": 5,
-    "checkout.session.async_payment_failed": 6,
-    "checkout.session.completed": 7,
-    "checkout.session.async_payment_succeeded": 8,
-    "payment_intent.succeeded": 9,
-}
+_PAYMENT_LIFE: Final = (
+    "payment_intent.created", "payment_intent.requires_action", "payment_intent.processing",
+    "payment_intent.amount_capturable_updated", "payment_intent.payment_failed", "payment_intent.canceled",
+    "checkout.session.async_payment_failed", "checkout.session.completed", "checkout.session.async_payment_succeeded",
+    "payment_intent.succeeded",
+)  # fmt: skip
+_PAYMENT_RANKS: Final = {name: rank for rank, name in enumerate(_PAYMENT_LIFE)}
 """Among events of one second, the one further along a payment's life says its state."""
 
 _CHECKOUT_STATUSES: Final = {
@@ -50,6 +48,9 @@ _CHECKOUT_STATUSES: Final = {
     ("checkout.session.async_payment_succeeded", "paid"): "succeeded",
     ("checkout.session.async_payment_failed", "unpaid"): "requires_payment_method",
 }
+
+_DISPUTE_LIFE: Final = ("created", "updated", "funds_withdrawn", "closed", "funds_reinstated")
+_DISPUTE_RANKS: Final = {f"charge.dispute.{verb}": rank for rank, verb in enumerate(_DISPUTE_LIFE)}
 
 _GIVEN_UP: Final = frozenset({"invoice.voided", "invoice.marked_uncollectible"})
 
@@ -74,9 +75,7 @@ class _Context:
 
 def _subscription(context: _Context, data: dict[str, Any]) -> Facts:
     found = StripeSubscription.model_validate(data)
-    item = found.items.data[0] if found.items.data else None
-    price = (item.price or item.plan if item else None) or found.plan
-    period_end = item.current_period_end if item and item.current_period_end is not None else found.current_period_end
+    prices = found.prices
     rank = {"customer.subscription.created": 0, "customer.subscription.deleted": 2}.get(context.type, 1)
     fact = Subscription(
         version=context.version(rank),
@@ -84,8 +83,10 @@ def _subscription(context: _Context, data: dict[str, Any]) -> Facts:
         subscription_id=found.id,
         customer_id=found.customer,
         status=found.status,
-        price_id=price.id if price else None,
-        current_period_end=_time(period_end),
+        price_id=prices[0] if prices else None,
+        # Which of several counts is for the view to say: tiers are configuration.
+        price_ids="\n".join(prices) if len(prices) > 1 else None,
+        current_period_end=time_of_seconds(found.next_period_end),
         cancel_at_period_end=found.cancel_at_period_end,
         event_created=context.created,
         event_id=context.id,
@@ -106,9 +107,9 @@ def _invoice(context: _Context, data: dict[str, Any]) -> Facts:
         amount_paid=found.amount_paid,
         currency=found.currency,
         attempt_count=found.attempt_count,
-        created_at=_time(found.created),
+        created_at=time_of_seconds(found.created),
         last_failed_at=context.created if context.type == "invoice.payment_failed" else None,
-        paid_at=_time(found.status_transitions.paid_at),
+        paid_at=time_of_seconds(found.status_transitions.paid_at),
         given_up_at=context.created if context.type in _GIVEN_UP else None,
     )
     return (fact,), None
@@ -117,6 +118,7 @@ def _invoice(context: _Context, data: dict[str, Any]) -> Facts:
 def _payment_intent(context: _Context, data: dict[str, Any]) -> Facts:
     found = StripePaymentIntent.model_validate(data)
     error = found.last_payment_error
+    is_succeeded = context.type == "payment_intent.succeeded"
     payment = Payment(
         version=context.version(_PAYMENT_RANKS.get(context.type, 3)),
         source=context.source,
@@ -125,33 +127,55 @@ def _payment_intent(context: _Context, data: dict[str, Any]) -> Facts:
         purpose=found.metadata.get("type"),
         status=found.status,
         amount=found.amount,
+        amount_received=found.amount_received,
         currency=found.currency,
         failure_code=(error.code or error.decline_code) if error else None,
         occurred_at=context.created,
+        succeeded_at=context.created if is_succeeded else None,
     )
-    if context.type != "payment_intent.succeeded" or found.metadata.get("type") != CREDIT_PURCHASE:
+    if not is_succeeded or found.metadata.get("type") != CREDIT_PURCHASE:
         return (payment,), None
-    credits = found.metadata.get("credits", "")
-    if not (credits.isascii() and credits.isdigit() and int(credits) > 0):
-        return (payment,), "metadata.credits is not a positive whole number"
-    if found.amount == 0:
-        return (payment,), "a credit purchase of amount 0"
+    credits = _credits(found.metadata)
+    cost = found.amount_received or found.amount
+    fault = _fault_of_purchase(found.customer, credits, cost)
+    if credits is None or cost == 0:
+        return (payment,), fault
     purchase = CreditEntry(
         version=context.version(),
         source=context.source,
         entry_id=found.id,
         kind="purchase",
         customer_id=found.customer,
-        credits=int(credits),
-        amount=found.amount,
+        credits=credits,
+        amount=cost,
         occurred_at=context.created,
     )
-    return (payment, purchase), None
+    return (payment, purchase), fault
+
+
+def _credits(metadata: Metadata) -> int | None:
+    """What a purchase brings: a whole number from 1 to `MAX_CREDITS`, else None."""
+    text = metadata.get("credits", "").lstrip("0")
+    is_countable = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CREDITS))
+    return int(text) if is_countable and int(text) <= MAX_CREDITS else None
+
+
+def _fault_of_purchase(customer: str | None, credits: int | None, cost: int | None) -> str | None:
+    """Why nobody's balance grows by what this event alone says; `unassigned_purchases` says it of all events."""
+    if credits is None:
+        return f"metadata.credits is not a whole number from 1 to {MAX_CREDITS}"
+    if cost == 0:
+        return "a credit purchase of amount 0"
+    return "a credit purchase without a customer" if customer is None else None
 
 
 def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
-    """A session names the payment or the subscription that it made, and whose they are; it adds no credits."""
+    """A session names the payment or the subscription that it made, and whose they are.
+
+    The credits in its metadata count where the payment intent has none, once that has succeeded.
+    """
     found = StripeCheckoutSession.model_validate(data)
+    purpose, credits = found.metadata.get("type"), _credits(found.metadata)
     facts: list[Fact] = []
     if found.payment_intent:
         facts.append(
@@ -161,13 +185,22 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
                 payment_intent_id=found.payment_intent,
                 customer_id=found.customer,
                 client_reference_id=found.client_reference_id,
-                purpose=(found.metadata or {}).get("type"),
+                purpose=purpose,
                 status=_CHECKOUT_STATUSES.get((context.type, found.payment_status or "")),
                 amount=found.amount_total,
                 currency=found.currency,
                 occurred_at=context.created,
             )
         )
+        if purpose == CREDIT_PURCHASE and credits is not None:
+            facts.append(
+                CreditEntry(
+                    version=context.version(),
+                    source=context.source,
+                    entry_id=found.payment_intent,
+                    checkout_credits=credits,
+                )
+            )
     if found.subscription and found.client_reference_id and context.type == "checkout.session.completed":
         facts.append(
             Subscription(
@@ -177,65 +210,88 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
                 client_reference_id=found.client_reference_id,
             )
         )
-    return tuple(facts), None
+    is_purchase = purpose == CREDIT_PURCHASE and found.payment_status in {"paid", "no_payment_required"}
+    return tuple(facts), _fault_of_purchase(found.customer, credits, found.amount_total) if is_purchase else None
 
 
-def _charge_refunded(context: _Context, data: dict[str, Any]) -> Facts:
-    """`amount_refunded` is cumulative, so its maximum is the state."""
+def _charge(context: _Context, data: dict[str, Any]) -> Facts:
+    """A charge says how much of it is refunded, all told; where it lists its refunds, also which."""
     found = StripeCharge.model_validate(data)
     if not found.payment_intent:
         return (), "a charge without a payment intent"
-    fact = Payment(
-        version=context.version(),
+    is_refund = context.type == "charge.refunded"
+    payment = Payment(
+        # Without an id, so that several refunds of one second tie: then the greatest figure is the last.
+        version=Version(context.created, int(is_refund), ""),
         source=context.source,
         payment_intent_id=found.payment_intent,
         customer_id=found.customer,
         amount_refunded=found.amount_refunded,
+        charge_refunded=found.amount_refunded,
         currency=found.currency,
     )
-    return (fact,), None
+    refunds = found.refunds.data if found.refunds else ()
+    return (payment, *(_refund_fact(context, one, found.payment_intent) for one in refunds)), None
 
 
-def _time(seconds: int | None) -> datetime | None:
-    return time_of_seconds(seconds)
+def _refund(context: _Context, data: dict[str, Any]) -> Facts:
+    found = StripeRefund.model_validate(data)
+    if not found.payment_intent:
+        return (), "a refund without a payment intent"
+    is_known = found.status is None or found.status in REFUND_STATUSES
+    return (_refund_fact(context, found, found.payment_intent),), None if is_known else UNKNOWN_STATUS
 
 
+def _refund_fact(context: _Context, found: StripeRefund, payment_intent: str) -> Refund:
+    return Refund(
+        version=context.version(),
+        source=context.source,
+        refund_id=found.id,
+        payment_intent_id=payment_intent,
+        charge_id=found.charge,
+        status=found.status if found.status in REFUND_STATUSES else None,
+        amount=found.amount,
+        currency=found.currency,
+        failure_reason=found.failure_reason,
+        occurred_at=time_of_seconds(found.created) or context.created,
+    )
+
+
+def _dispute(context: _Context, data: dict[str, Any]) -> Facts:
+    found = StripeDispute.model_validate(data)
+    if not found.payment_intent:
+        return (), "a dispute without a payment intent"
+    dispute = Dispute(
+        version=context.version(_DISPUTE_RANKS[context.type]),
+        source=context.source,
+        dispute_id=found.id,
+        payment_intent_id=found.payment_intent,
+        charge_id=found.charge,
+        status=found.status,
+        amount=found.amount,
+        currency=found.currency,
+        reason=found.reason,
+        occurred_at=time_of_seconds(found.created) or context.created,
+    )
+    return (dispute,), None
+
+
+_SUBSCRIPTION_VERBS: Final = (
+    "created updated deleted paused resumed trial_will_end pending_update_applied pending_update_expired"
+)
+_INVOICE_VERBS: Final = (
+    "created finalized updated paid payment_succeeded payment_failed payment_action_required overdue sent voided"
+    " marked_uncollectible"
+)
 _RULES: Final[dict[str, Callable[[_Context, dict[str, Any]], Facts]]] = {
-    **{
-        f"customer.subscription.{verb}": _subscription
-        for verb in (
-            "created",
-            "updated",
-            "deleted",
-            "paused",
-            "resumed",
-            "trial_will_end",
-            "pending_update_applied",
-            "pending_update_expired",
-        )
-    },
-    **{
-        f"invoice.{verb}": _invoice
-        for verb in (
-            "created",
-            "finalized",
-            "updated",
-            "paid",
-            "payment_succeeded",
-            "payment_failed",
-            "payment_action_required",
-            "overdue",
-            "sent",
-            "voided",
-            "marked_uncollectible",
-        )
-    },
+    **{f"customer.subscription.{verb}": _subscription for verb in _SUBSCRIPTION_VERBS.split()},
+    **{f"invoice.{verb}": _invoice for verb in _INVOICE_VERBS.split()},
     **{name: _payment_intent for name in _PAYMENT_RANKS if name.startswith("payment_intent.")},
-    **{
-        f"checkout.session.{verb}": _checkout_session
-        for verb in ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
-    },
-    "charge.refunded": _charge_refunded,
+    **{name: _checkout_session for name in _PAYMENT_RANKS if name.startswith("checkout.session.")},
+    "checkout.session.expired": _checkout_session,
+    **dict.fromkeys(("charge.refunded", "charge.updated"), _charge),
+    **dict.fromkeys(("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _refund),
+    **dict.fromkeys(_DISPUTE_RANKS, _dispute),
 }
 """Event type -> rule. A type that is not here is ignored: stored, indexed, and read by nobody."""
 

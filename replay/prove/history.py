@@ -1,13 +1,10 @@
 """One row of a fact table as its records made it: what each said, and whose word stands in each column. Pure."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from replay.ports import RawRecord
-from schemas.lattice import UNSET, Row, Table
-
-_VERSION_HEAD: Final = 10
-"""Bytes of a version before the event's id: time and rank."""
+from schemas.lattice import HEAD_BYTES, UNSET, Row, Table, version_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +70,10 @@ class History:
             if column.name in self.table.keys or column.is_hidden:
                 continue
             group = together.get(column.name)
-            deciding = place if group is None else group.version
-            if self.row[deciding] != before[deciding]:
+            is_moved = group is not None and version_head(self.row[group.version]) != version_head(
+                before[group.version]
+            )
+            if is_moved or self.row[place] != before[place]:
                 if self.row[place] is None:
                     self.won.pop(column.name, None)
                 else:
@@ -86,5 +85,5 @@ def _event_id(table: Table[Any], row: Row) -> str | None:
     for group in table.groups:
         version = row[group.version]
         if version != UNSET:
-            return bytes(version[_VERSION_HEAD:]).partition(b"\0")[0].decode()
+            return bytes(version[HEAD_BYTES:]).partition(b"\0")[0].decode()
     return None

@@ -43,6 +43,15 @@ _OF_CUSTOMERS: Final = (
 Beneath = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]
 """A key, and the fact tables beneath, each with the columns that hold that key."""
 
+_PAYMENT: Final = ("source", "payment_intent_id")
+_PAYER: Final = ("source", "the customer of its payment")
+"""Rows that need not say themselves whose they are."""
+
+_PAYMENT_OF: Final = {"refunds": "payment_intent_id", "disputes": "payment_intent_id", "credit_entries": "entry_id"}
+_OF_PAYERS: Final = tuple((table, _PAYER) for table in _PAYMENT_OF)
+_OF_A_PAYMENT: Final = tuple((table, _PAYMENT) for table in ("payments", "refunds", "disputes"))
+_OF_A_PURCHASE: Final = (("credit_entries", ("source", "entry_id")), *_OF_A_PAYMENT)
+
 BENEATH: Final[dict[str, Beneath]] = {
     "subscriptions": (
         ("source", "subscription_id"),
@@ -52,15 +61,11 @@ BENEATH: Final[dict[str, Beneath]] = {
         ("source", "channel", "our_number", "peer_number"),
         (("messages", ("source", "channel", "our_number", "peer_number")),),
     ),
-    "credits": (_CUSTOMER, (("credit_entries", _CUSTOMER), ("payments", _CUSTOMER))),
-    "accounts": (
-        _CUSTOMER,
-        tuple((table, _CUSTOMER) for table in _OF_CUSTOMERS),
-    ),
-    "credit_entries": (
-        ("source", "entry_id"),
-        (("credit_entries", ("source", "entry_id")), ("payments", ("source", "payment_intent_id"))),
-    ),
+    "payments": (_PAYMENT, _OF_A_PAYMENT),
+    "credits": (_CUSTOMER, (("credit_entries", _CUSTOMER), ("payments", _CUSTOMER), *_OF_PAYERS)),
+    "accounts": (_CUSTOMER, (*((table, _CUSTOMER) for table in _OF_CUSTOMERS), *_OF_PAYERS)),
+    "credit_entries": (("source", "entry_id"), _OF_A_PURCHASE),
+    "unassigned_purchases": (_PAYMENT, _OF_A_PURCHASE),
     "crm_objects": (
         ("source", "portal_id", "object_type", "object_id"),
         tuple(
@@ -200,12 +205,15 @@ async def _rows_beneath(connection: Connection, question: Question) -> Wanted:
     schema = f"gen_{await connection.fetchval(_LIVE)}"
     for name, held_in in facts:
         table = tables[name]
-        key = _typed(table, held_in, question.key)
+        key = question.key if held_in == _PAYER else _typed(table, held_in, question.key)
         if table.keys == held_in:
             # Named whole: it is looked for in the log, even where the live tables do not have it.
             wanted.keys.setdefault(name, set()).add(key)
             continue
         where = " AND ".join(f"{column} = ${place}" for place, column in enumerate(held_in, start=1))
+        if held_in == _PAYER:
+            paid = f"SELECT payment_intent_id FROM {schema}.payments WHERE source = $1 AND customer_id = $2"  # noqa: S608
+            where = f"source = $1 AND {_PAYMENT_OF[name]} IN ({paid})"
         order = ", ".join(table.keys)
         sql = f"SELECT {order}, count(*) OVER () FROM {schema}.{name} WHERE {where} ORDER BY {order} LIMIT {MAX_ROWS}"  # noqa: S608
         rows = [tuple(row) for row in await connection.fetch(sql, *key)]

@@ -188,6 +188,7 @@ class SendGridEvent(Model):
     def message_id(self) -> str | None:
         """Up to the first dot: the `X-Message-Id` that the send call answered. The rest names the machine that sent.
 
-        One call may address several people, and then they share it: their row shows the furthest of their statuses.
+        One call may address several people, and then they share it: their row shows the furthest of their statuses,
+        and whose it is.
         """
         return (self.sg_message_id or "").partition(".")[0] or None

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.billing import MAX_CREDITS
 from schemas.envelope import Delivery, Identity
 from schemas.errors import Misconfigured, RejectedDelivery
 from schemas.providers.base import (
@@ -170,6 +171,6 @@ class CreditsUsed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     id: str = Field(min_length=1)
     customer: str = Field(min_length=1)
-    credits: int = Field(gt=0)
+    credits: int = Field(gt=0, le=MAX_CREDITS)
     source: str = Field(min_length=1)
     reason: str | None = None

@@ -110,6 +110,17 @@ def _id_of(value: Any) -> Any:
 Reference = Annotated[str | None, BeforeValidator(_id_of)]
 
 
+def _texts_of(value: Any) -> Any:
+    """Metadata is a map of texts; whatever else stands there says nothing."""
+    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
+
+
+Metadata = Annotated[dict[str, str], BeforeValidator(_texts_of)]
+
+Amount = Annotated[int, Field(ge=0, le=10**15)]
+"""In the smallest unit of the currency, far above Stripe's own bound: sums of them fit into a bigint."""
+
+
 class Price(Model):
     id: str | None = None
 
@@ -118,6 +129,11 @@ class SubscriptionItem(Model):
     price: Price | None = None
     plan: Price | None = None
     current_period_end: int | None = None
+
+    @property
+    def price_id(self) -> str | None:
+        price = self.price or self.plan
+        return price.id if price else None
 
 
 class SubscriptionItems(Model):
@@ -134,6 +150,18 @@ class StripeSubscription(Model):
     plan: Price | None = None
     current_period_end: int | None = None
     cancel_at_period_end: bool | None = None
+
+    @property
+    def prices(self) -> list[str]:
+        """Of the items, in their order; of a subscription without any, that of its plan."""
+        found = [item.price_id for item in self.items.data if item.price_id]
+        return found or ([self.plan.id] if self.plan and self.plan.id else [])
+
+    @property
+    def next_period_end(self) -> int | None:
+        """Items may be billed at different intervals: the earliest is the next renewal."""
+        ends = [item.current_period_end for item in self.items.data if item.current_period_end is not None]
+        return min(ends, default=self.current_period_end)
 
 
 class SubscriptionDetails(Model):
@@ -177,12 +205,15 @@ class PaymentError(Model):
 
 
 class StripePaymentIntent(Model):
+    """`amount_received` is what was captured, which may be less than the `amount` that was authorised."""
+
     id: str
     customer: Reference = None
     status: str
     amount: int
+    amount_received: int | None = None
     currency: str | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     last_payment_error: PaymentError | None = None
 
 
@@ -196,12 +227,43 @@ class StripeCheckoutSession(Model):
     payment_status: str | None = None
     amount_total: int | None = None
     currency: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class StripeRefund(Model):
+    """`status` is pending, requires_action, succeeded, failed or canceled; old ones have none."""
+
+    id: str
+    charge: Reference = None
+    payment_intent: Reference = None
+    amount: Amount | None = None
+    currency: str | None = None
+    status: str | None = None
+    failure_reason: str | None = None
+    created: int | None = None
+
+
+class StripeRefunds(Model):
+    data: tuple[StripeRefund, ...] = ()
 
 
 class StripeCharge(Model):
+    """`refunds` is there before API version 2022-11-15, or where an endpoint expands it."""
+
     id: str
     customer: Reference = None
     payment_intent: Reference = None
     amount_refunded: int = 0
     currency: str | None = None
+    refunds: StripeRefunds | None = None
+
+
+class StripeDispute(Model):
+    id: str
+    charge: Reference = None
+    payment_intent: Reference = None
+    amount: Amount | None = None
+    currency: str | None = None
+    status: str | None = None
+    reason: str | None = None
+    created: int | None = None

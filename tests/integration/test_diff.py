@@ -170,6 +170,6 @@ def test_every_read_model_says_which_tables_are_behind_it() -> None:
     named = {table.name for table in TABLES}
     assert set(behind) == (named | set(VIEWS_OVER_SEVERAL)) - NO_VIEW
     assert frozenset().union(*behind.values()) == named, "every table shows in some read model"
-    assert behind["credits"] == {"credit_entries", "payments"}
+    assert behind["credits"] == {"credit_entries", "payments", "refunds", "disputes"}
     assert behind["accounts"] >= behind["subscriptions"] | behind["credits"] | {"invoices"}
     assert behind["crm_objects"] == {"crm_objects", "crm_properties"}

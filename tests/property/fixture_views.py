@@ -35,6 +35,9 @@ STRIPE.expect("invoices", ("stripe", "in_1RbNz3LkdIwHu7ixW6bB2cYk"), status="pai
 # Half of the fixtures tell of a checkout that was paid, one of the same checkout unpaid: no status is right.
 STRIPE.expect("payments", ("stripe", INTENT), amount=2500, amount_refunded=2500, client_reference_id="ten_01JV7Q0S3M",
               purpose="credit_purchase", occurred_at=at("05-22T17:52:19"))  # fmt: skip
+# The refund of 1000 has events of its own; that the rest was refunded as well, only the charge says.
+STRIPE.expect("refunds", ("stripe", "re_3RR1dBLkdIwHu7ix1sGx4lq8"), payment_intent_id=INTENT, amount=1000,
+              status="succeeded", occurred_at=at("05-24T15:19:59"))  # fmt: skip
 STRIPE.expect("credit_entries", ("stripe", INTENT), kind="purchase", credits=500, credits_refunded=500, customer_id=ZOE)
 STRIPE.expect("accounts", ("stripe", ZOE), is_frozen=True, frozen_reason="invoice_payment_failed", credit_balance=0,
               subscription_id=SUBSCRIPTION, subscription_status="canceled")  # fmt: skip
@@ -104,5 +107,5 @@ for turn in range(37):
     phone = {"phone": f"+3361234{last:04d}"}
     HUBSPOT.expect("crm_objects", (*CRM, "contact", str(2000000 + turn)), exists=True, properties=phone)
 
-SENDGRID.expect("messages", ("sendgrid", "LRzXl_NHStOGhQ4kofSm_A"), status="read", channel="email", failed_at=None,
+SENDGRID.expect("messages", ("sendgrid", "LRzXl_NHStOGhQ4kofSm_A"), status="read", recipient="zoe@example.com", channel="email", failed_at=None,
                 sent_at=at("06-26T09:14:00"), delivered_at=at("06-26T09:14:02"), read_at=at("06-26T09:15:00"))  # fmt: skip

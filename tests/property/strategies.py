@@ -22,9 +22,13 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
 }
 
 
+def versions() -> st.SearchStrategy[Version]:
+    return st.builds(Version, st.none() | TIMES, st.integers(0, 2), st.sampled_from(["e", "e1", "E", "é"]))
+
+
 @st.composite
-def rows(draw: st.DrawFn, table: Table[Any]) -> Row:
-    """One row, from a fact whose columns are each known or not."""
+def rows(draw: st.DrawFn, table: Table[Any], said: st.SearchStrategy[Version] | None = None) -> Row:
+    """One row, from a fact whose columns are each known or not; `said`: of which version."""
     fields: dict[str, Any] = {}
     for column in table.columns:
         if column.is_hidden:
@@ -40,8 +44,7 @@ def rows(draw: st.DrawFn, table: Table[Any]) -> Row:
         else:
             fields[column.name] = draw(st.none() | VALUES[column.type])
     _drop_what_hangs_on_no_status(table, fields)
-    version = Version(draw(st.none() | TIMES), draw(st.integers(0, 2)), draw(st.sampled_from(["e", "e1", "E", "é"])))
-    return table.row(table.fact(version=version, **fields))
+    return table.row(table.fact(version=draw(versions() if said is None else said), **fields))
 
 
 def _drop_what_hangs_on_no_status(table: Table[Any], fields: dict[str, Any]) -> None:

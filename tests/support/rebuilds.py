@@ -22,7 +22,8 @@ from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
 from replay.rebuild.follower import Follower
 from replay.window import LogReader
-from schemas.facts import TABLES, Payment
+from schemas.billing import Payment
+from schemas.facts import TABLES
 from tests.conftest import Stack
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker

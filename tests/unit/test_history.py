@@ -7,7 +7,8 @@ from typing import Any
 from replay.prove.history import History, RecordName
 from replay.prove.why import BENEATH
 from replay.read_models import tables_behind
-from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message, Subscription
+from schemas.billing import Subscription
+from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message
 from schemas.lattice import Version
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +35,16 @@ def test_the_latest_of_a_group_wins_the_whole_group_and_a_repeat_wins_nothing() 
     assert won == {"status": 1, "customer_id": 1, "client_reference_id": 2}
     assert [one.event_id for one in history.contributions] == ["evt_b", "evt_c", "evt_a", "evt_c"]
     assert history.contributions[2].values == {"status": "trialing", "client_reference_id": "ref"}
+
+
+def test_of_two_that_tie_each_has_the_columns_that_it_alone_knows() -> None:
+    rows = [subscription(5, "evt", status="active"), subscription(5, "evt", status="active", price_id="price_1")]
+    for first, second in ((0, 1), (1, 0)):
+        history = History(SUBSCRIPTIONS, ("stripe", "sub_1"))
+        history.add(named(first), rows[first])
+        history.add(named(second), rows[second])
+        won = {column: record.offset for column, record in history.won.items()}
+        assert won == {"status": first, "price_id": 1}
 
 
 def test_the_winners_are_those_of_the_values_that_stand_whatever_the_order() -> None:

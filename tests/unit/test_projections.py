@@ -80,7 +80,7 @@ def purchase(**changes: Any) -> FakeRecord:
         {"amount": 0},
         *(
             {"metadata": {"type": "credit_purchase", "credits": credits}}
-            for credits in ("0", "-5", "1.5", "", "٣", "x")
+            for credits in ("0", "-5", "1.5", "", "٣", "x", "1000000000000001", "9" * 5000)
         ),
         {"metadata": {"type": "credit_purchase"}},
     ],

@@ -12,14 +12,15 @@ LIVES = (
     ["deferred"],
     ["processed", "bounce"],
     ["processed", "blocked"],
-    # A server may take a message and send it back later: it did arrive, so the rank lets `delivered` stand.
+    # A server may take a message, scan it, and send it back later: it came back in the end.
     ["processed", "delivered", "bounce"],
+    ["processed", "delivered", "click", "blocked"],
     # Statuses without the message that they are about.
     ["dropped"],
     ["delivered"],
     ["click"],
 )
-RANKS = ("deferred", "processed", "dropped", "blocked", "bounce", "delivered", "click", "open")
+RANKS = ("deferred", "processed", "dropped", "delivered", "click", "open", "blocked", "bounce")
 BECOMES = {
     "processed": "sent",
     "deferred": "sending",

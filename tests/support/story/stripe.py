@@ -4,6 +4,7 @@ import json
 
 from tests.support import signing
 from tests.support.story.base import Author, Row, Webhook, at
+from tests.support.story.stripe_payments import event, purchase
 
 ENDINGS: tuple[list[str], ...] = (
     [],
@@ -18,29 +19,13 @@ ENDINGS: tuple[list[str], ...] = (
 GIVEN_UP = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}
 
 
-def _event(author: Author, kind: str, created: int, data: Row) -> str:
-    event_id = author.name("evt_")
-    body = {
-        "id": event_id,
-        "object": "event",
-        "created": created,
-        "type": kind,
-        "livemode": False,
-        "pending_webhooks": 1,
-        "data": {"object": data},
-    }
-    webhook = Webhook("/webhooks/stripe", json.dumps(body, indent=2).encode(), lambda _, b, now: signing.stripe(b, now))
-    author.tells(webhook, "stripe", event_id)
-    return event_id
-
-
 def tell(author: Author) -> None:
     customer, now = author.name("cus_"), author.moment()
     balance, frozen = 0, None
     subscription, status, period_end = _subscription(author, customer, now)
     has_failed_invoice = _invoice(author, customer, now + 50)
     for _ in range(author.random.randrange(3)):
-        balance += _purchase(author, customer, now + 1000)
+        balance += purchase(author, customer, now + 1000)
     for _ in range(author.random.randrange(4)):
         balance -= _usage(author, customer, now + 2000)
     if has_failed_invoice:
@@ -72,23 +57,26 @@ def _subscription(author: Author, customer: str, now: int) -> tuple[str, str, in
     is_deleted = author.random.random() < 0.3
     if is_deleted:
         life.append("canceled")
-    is_new_shape = author.random.random() < 0.5
+    is_new_shape, has_add_on = author.random.random() < 0.5, author.random.random() < 0.3
     for step, status in enumerate(life):
         if author.random.random() < 0.6:
             now += author.random.randrange(1, 1000)
         kind = "created" if step == 0 else "deleted" if status == "canceled" else "updated"
         period_end = now + 2_592_000
         item: Row = {"price": {"id": "price_pro"}}
+        add_on: Row = {"price": {"id": "price_add_on"}}
         state: Row = {
             "id": subscription,
             "object": "subscription",
             "customer": customer,
             "status": status,
             "cancel_at_period_end": is_deleted,
-            "items": {"data": [item]},
+            "items": {"data": [item, add_on] if has_add_on else [item]},
         }
         (item if is_new_shape else state)["current_period_end"] = period_end
-        event_id = _event(author, f"customer.subscription.{kind}", now, state)
+        if is_new_shape:
+            add_on["current_period_end"] = period_end + 31_536_000
+        event_id = event(author, f"customer.subscription.{kind}", now, state)
     reference = author.name("ten_") if author.random.random() < 0.5 else None
     if reference:
         # It says whose the subscription is, and comes after all else: its own state would be the latest.
@@ -103,7 +91,7 @@ def _subscription(author: Author, customer: str, now: int) -> tuple[str, str, in
             "payment_status": "paid",
             "metadata": {},
         }
-        _event(author, "checkout.session.completed", now + 1, session)
+        event(author, "checkout.session.completed", now + 1, session)
     author.world.expect(
         "subscriptions",
         ("stripe", subscription),
@@ -136,22 +124,22 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
         "status": "draft",
         "status_transitions": {"paid_at": None},
     }
-    _event(author, "invoice.created", now, bill)
+    event(author, "invoice.created", now, bill)
     bill = {**bill, "status": "open"}
-    _event(author, "invoice.finalized", now + 1, bill)
+    event(author, "invoice.finalized", now + 1, bill)
     if author.random.random() < 0.5:
         # Within the second of another state: the greater id says the amount.
         due += 1 - 2 * author.random.randrange(2)
         bill["amount_due"] = due
-        _event(author, "invoice.updated", now + 1, bill)
+        event(author, "invoice.updated", now + 1, bill)
     failed_at = None
     for attempt in range(1, failures + 1):
         failed_at = now + 10 * attempt
-        _event(author, "invoice.payment_failed", failed_at, {**bill, "attempt_count": attempt})
+        event(author, "invoice.payment_failed", failed_at, {**bill, "attempt_count": attempt})
     for given_up in ending:
         if given_up != "paid":
             left = {**bill, "status": given_up, "attempt_count": failures}
-            _event(author, GIVEN_UP[given_up], now + 500, left)
+            event(author, GIVEN_UP[given_up], now + 500, left)
     paid_at = now + 1000 if is_paid else None
     if is_paid:
         paid = {
@@ -161,8 +149,8 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
             "attempt_count": failures + 1,
             "status_transitions": {"paid_at": paid_at},
         }
-        _event(author, "invoice.paid", now + 1001, paid)
-        _event(author, "invoice.payment_succeeded", now + 1001, paid)
+        event(author, "invoice.paid", now + 1001, paid)
+        event(author, "invoice.payment_succeeded", now + 1001, paid)
     author.world.expect(
         "invoices",
         ("stripe", invoice),
@@ -178,98 +166,6 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
         paid_at=at(paid_at) if paid_at else None,
     )
     return failures > 0 and status == "open"
-
-
-def _purchase(author: Author, customer: str, now: int) -> int:
-    """A payment, of credits or of something else, at the first try, at the second, or not. Returns the net credits."""
-    payment, amount, credits = author.name("pi_"), author.random.randrange(100, 9000), author.random.randrange(1, 900)
-    purpose, reference = author.random.choice(["credit_purchase"] * 4 + ["booking", None]), author.name("ten_")
-    metadata = {"type": purpose, "credits": str(credits)} if purpose else {}
-    intent: Row = {
-        "id": payment,
-        "object": "payment_intent",
-        "amount": amount,
-        "currency": "eur",
-        "customer": customer,
-        "metadata": metadata,
-        "last_payment_error": None,
-    }
-    _event(author, "payment_intent.created", now, {**intent, "status": "requires_payment_method"})
-    tries = author.random.choice([["succeeded"], ["succeeded"], ["failed", "succeeded"], ["failed"]])
-    is_paid, refunded = tries[-1] == "succeeded", None
-    for number, end in enumerate(tries):
-        if end == "succeeded":
-            _event(author, "payment_intent.succeeded", now + 10 * number, {**intent, "status": "succeeded"})
-            continue
-        failed = {"status": "requires_payment_method", "last_payment_error": {"code": "card_declined"}}
-        _event(author, "payment_intent.payment_failed", now, {**intent, **failed})
-    paid_at = now + 10 * (len(tries) - 1)
-    if is_paid:
-        session: Row = {
-            "id": author.name("cs_"),
-            "object": "checkout.session",
-            "mode": "payment",
-            "customer": customer,
-            "client_reference_id": reference,
-            "payment_intent": payment,
-            "payment_status": "paid",
-            "amount_total": amount,
-            "currency": "eur",
-            "metadata": metadata,
-        }
-        _event(author, "checkout.session.completed", paid_at + 1, session)
-        refunded = _refunds(author, customer, payment, amount, now + 100)
-    author.world.expect(
-        "payments",
-        ("stripe", payment),
-        customer_id=customer,
-        client_reference_id=reference if is_paid else None,
-        purpose=purpose,
-        status="succeeded" if is_paid else "requires_payment_method",
-        amount=amount,
-        amount_refunded=refunded,
-        currency="eur",
-        failure_code=None if is_paid else "card_declined",
-        occurred_at=at(now),
-    )
-    if not is_paid or purpose != "credit_purchase":
-        return 0
-    returned = credits * (refunded or 0) // amount
-    author.world.expect(
-        "credit_entries",
-        ("stripe", payment),
-        kind="purchase",
-        customer_id=customer,
-        credits=credits,
-        credits_refunded=returned,
-        occurred_at=at(paid_at),
-        reason=None,
-    )
-    return credits - returned
-
-
-def _refunds(author: Author, customer: str, payment: str, amount: int, now: int) -> int | None:
-    """In parts; each charge says what was refunded so far. Beside it a refund says its own part, which adds nothing."""
-    refunded = None
-    charge: Row = {
-        "object": "charge",
-        "customer": customer,
-        "payment_intent": payment,
-        "amount": amount,
-        "currency": "eur",
-    }
-    charge["id"] = author.name("ch_")
-    for part in sorted(author.random.sample(range(1, amount + 1), author.random.randrange(3))):
-        own = {
-            "id": author.name("re_"),
-            "object": "refund",
-            "payment_intent": payment,
-            "amount": part - (refunded or 0),
-        }
-        refunded = part
-        _event(author, "charge.refunded", now + part, {**charge, "amount_refunded": part})
-        _event(author, "refund.created", now + part, own)
-    return refunded
 
 
 def _usage(author: Author, customer: str, now: int) -> int:

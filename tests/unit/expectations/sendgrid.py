@@ -4,7 +4,7 @@ from tests.unit.expectations.base import Expected, at
 
 MAIL = {
     "source": "sendgrid", "message_id": "LRzXl_NHStOGhQ4kofSm_A", "provider": "sendgrid", "channel": "email",
-    "direction": "outbound", "sender": None, "recipient": "zoe@example.com", "our_number": None, "peer_number": None,
+    "direction": "outbound", "sender": None, "recipient": None, "status_recipient": "zoe@example.com", "our_number": None, "peer_number": None,
     "kind": None, "body": None, "error_code": None, "error_message": None, "is_opt_out": False,
 }  # fmt: skip
 

@@ -41,18 +41,25 @@ EXPECTED: Expected = {
         "paid_at": at(1750416022)})],
     "stripe/payment_intent.succeeded.json": [
         ("payments", {**PAYMENT, **CUSTOMER, "purpose": "credit_purchase", "status": "succeeded", "amount": 2500,
-                      "currency": "eur", "occurred_at": at(1747936339)}),
+                      "amount_received": 2500, "currency": "eur", "occurred_at": at(1747936339),
+                      "succeeded_at": at(1747936339)}),
         ("credit_entries", {"source": "stripe", "entry_id": PAYMENT["payment_intent_id"], "kind": "purchase", **CUSTOMER,
                             "credits": 500, "amount": 2500, "occurred_at": at(1747936339)})],
     "stripe/checkout.session.completed.json": [
         ("payments", {**PAYMENT, **CUSTOMER, "client_reference_id": "ten_01JV7Q0S3M", "purpose": "credit_purchase",
-                      "status": "succeeded", "amount": 2500, "currency": "eur", "occurred_at": at(1747936340)})],
+                      "status": "succeeded", "amount": 2500, "currency": "eur", "occurred_at": at(1747936340)}),
+        ("credit_entries", {"source": "stripe", "entry_id": PAYMENT["payment_intent_id"], "checkout_credits": 500,
+                            "kind": None, "customer_id": None})],
     "stripe/checkout.session.completed.unpaid_async.json": [
-        ("payments", {**CUSTOMER, "status": "processing"})],
+        ("payments", {**CUSTOMER, "status": "processing"}), ("credit_entries", {"checkout_credits": 500})],
     "stripe/charge.refunded.partial.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 1000, "currency": "eur"})],
+        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 1000, "charge_refunded": 1000,
+                      "currency": "eur"})],
     "stripe/charge.refunded.full.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 2500, "currency": "eur"})],
-    "stripe/refund.created.json": [],
+        ("payments", {**PAYMENT, **CUSTOMER, "amount_refunded": 2500, "charge_refunded": 2500,
+                      "currency": "eur"})],
+    "stripe/refund.created.json": [
+        ("refunds", {**PAYMENT, "refund_id": "re_3RR1dBLkdIwHu7ix1sGx4lq8", "charge_id": "ch_3RR1dBLkdIwHu7ix1nVf0WzL",
+                     "status": "succeeded", "amount": 1000, "currency": "eur", "occurred_at": at(1748099999)})],
     "stripe/v2.core.event.thin.json": [],
 }  # fmt: skip

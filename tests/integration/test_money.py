@@ -1,0 +1,244 @@
+"""Design §6, payments and credits: what is paid ends in a balance or in a list, and what is given back comes off it.
+
+Every story is told in every order, or backwards where it is long: no rule may hang on the order of events.
+"""
+
+import json
+from itertools import permutations
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from deploy.migrate import store_price_tiers
+from tests.support.cases import NOW, fold_webhooks, webhook, webhooks_of
+from tests.support.story import Webhook
+from tests.support.tables import empty
+
+CUSTOMER, INTENT, CHARGE = "cus_1", "pi_1", "ch_1"
+BOUGHT = {"type": "credit_purchase", "credits": "100"}
+Told = list[Webhook]
+
+
+def event(kind: str, second: int = 0, /, **data: Any) -> Webhook:
+    body = {
+        "id": f"evt_{crc32(repr((kind, second, data)).encode())}",
+        "object": "event",
+        "created": NOW + second,
+        "type": kind,
+        "data": {"object": data},
+    }
+    return webhook("stripe", json.dumps(body).encode())
+
+
+def intent(second: int = 0, /, **data: Any) -> Webhook:
+    found = {"id": INTENT, "amount": 1000, "currency": "eur", "customer": CUSTOMER, "metadata": BOUGHT, **data}
+    return event("payment_intent.succeeded", second, **{"status": "succeeded", **found})
+
+
+def session(second: int = 1, /, kind: str = "completed", **data: Any) -> Webhook:
+    found = {"id": "cs_1", "payment_intent": INTENT, "amount_total": 1000, "currency": "eur", "customer": CUSTOMER}
+    return event(f"checkout.session.{kind}", second, **{**found, "payment_status": "paid", "metadata": BOUGHT, **data})
+
+
+def charge(refunded: int, second: int = 10, /, kind: str = "refunded", **data: Any) -> Webhook:
+    found = {"id": CHARGE, "payment_intent": INTENT, "customer": CUSTOMER, "amount": 1000, "currency": "eur"}
+    return event(f"charge.{kind}", second, **{**found, "amount_refunded": refunded, **data})
+
+
+def refund(name: str, amount: int, status: str, second: int = 20, /, kind: str = "refund.updated") -> Webhook:
+    found = {"id": name, "charge": CHARGE, "payment_intent": INTENT, "amount": amount, "currency": "eur"}
+    return event(kind, second, **{**found, "status": status})
+
+
+def listed(*refunds: tuple[str, int, str]) -> dict[str, Any]:
+    """As a charge lists them before API version 2022-11-15."""
+    return {"refunds": {"data": [{"id": name, "amount": amount, "status": end} for name, amount, end in refunds]}}
+
+
+def dispute(status: str, second: int = 30, /, kind: str = "closed", amount: int = 1000) -> Webhook:
+    found = {"id": "dp_1", "charge": CHARGE, "payment_intent": INTENT, "amount": amount, "currency": "eur"}
+    return event(f"charge.dispute.{kind}", second, **{**found, "status": status})
+
+
+GIVEN_BACK: dict[str, tuple[Told, int | None, int]] = {
+    "nothing": ([intent()], None, 0),
+    "a charge says so alone": ([intent(), charge(1000)], 1000, 100),
+    "a charge takes it back": ([intent(), charge(1000), charge(0, 22, kind="updated")], 0, 0),
+    "in parts of one second, by the charge alone": ([intent(), charge(900, 10), charge(1000, 10, customer=None)], 1000, 100),
+    "a refund of which the charge said nothing": ([intent(), refund("re_1", 400, "succeeded")], 400, 40),
+    "a refund that is pending": ([intent(), charge(400), refund("re_1", 400, "pending")], 400, 40),
+    "a refund that wants an action": ([intent(), refund("re_1", 400, "requires_action")], 400, 40),
+    "a refund of no status": ([intent(), charge(400, **listed(("re_1", 400, None)))], 400, 40),  # type: ignore[arg-type]
+    "a refund that failed": ([intent(), charge(1000), refund("re_1", 1000, "failed", kind="refund.failed")], 0, 0),
+    "a refund that was canceled": ([intent(), charge(1000), refund("re_1", 1000, "canceled")], 0, 0),
+    "a refund that failed after it succeeded": (
+        [intent(), refund("re_1", 1000, "succeeded", 20), refund("re_1", 1000, "failed", 9)], 0, 0),
+    "as charge.refund.updated": (
+        [intent(), charge(1000), refund("re_1", 1000, "failed", kind="charge.refund.updated")], 0, 0),
+    "two, of which one failed": (
+        [intent(), charge(400, 10), charge(1000, 11), refund("re_1", 400, "succeeded"), refund("re_2", 600, "failed")],
+        400, 40),
+    "two, of which only the failed one has an event": (
+        [intent(), charge(400, 10), charge(1000, 11), refund("re_2", 600, "failed")], 400, 40),
+    "one that failed, and another": (
+        [intent(), charge(1000), refund("re_1", 1000, "failed"), charge(300, 30), refund("re_2", 300, "succeeded", 30)],
+        300, 30),
+    "a list in the charge, and a failure": (
+        [intent(), charge(1000, **listed(("re_1", 400, "succeeded"), ("re_2", 600, "pending"))),
+         refund("re_2", 600, "failed")], 400, 40),
+    "more than was captured": ([intent(amount_received=600), charge(1000)], 1000, 100),
+    "half of what was captured": ([intent(amount_received=600), charge(300)], 300, 50),
+    "a dispute that is open": ([intent(), dispute("needs_response", 29, kind="funds_withdrawn")], None, 0),
+    "a dispute that is lost": ([intent(), dispute("under_review", 30, kind="updated"), dispute("lost", 30)], None, 100),
+    "a dispute that is lost in part": ([intent(), dispute("lost", amount=250)], None, 25),
+    "a dispute that is won": ([intent(), dispute("needs_response", kind="created"), dispute("won", 31)], None, 0),
+    "a dispute that is lost, then reinstated": (
+        [intent(), dispute("lost", 30), dispute("won", 40, kind="funds_reinstated")], None, 0),
+    "an inquiry that is closed": ([intent(), dispute("warning_closed")], None, 0),
+    "a refund and a lost dispute": ([intent(), charge(400), dispute("lost", amount=1000)], 400, 100),
+    "a currency without decimals": ([intent(amount=3, currency="jpy"), charge(1, currency="jpy")], 1, 33),
+    "a refund that came first, of a purchase named by its session": (
+        [charge(500), intent(metadata={}), session()], 500, 50),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GIVEN_BACK)
+async def test_credits_come_off_the_balance_as_the_money_goes_back(name: str, shared_connection: Any) -> None:
+    told, refunded, returned = GIVEN_BACK[name]
+    for order in permutations(told) if len(told) < 4 else (told, told[::-1], told[2:] + told[:2]):
+        await empty(shared_connection)
+        assert await fold_webhooks(shared_connection, order) == []
+        row = await shared_connection.fetchrow(
+            "SELECT amount_refunded, entry.credits, credits_refunded, balance, credit_balance FROM payments"
+            " JOIN credit_entries AS entry ON entry_id = payment_intent_id, credits, accounts"
+        )
+        assert tuple(row) == (refunded, 100, returned, 100 - returned, 100 - returned)
+        assert await shared_connection.fetchval("SELECT count(*) FROM unassigned_purchases") == 0
+
+
+GUEST: dict[str, Any] = {"customer": None}
+ASSIGNED: dict[str, Told] = {
+    "by the intent": [intent()],
+    "by the intent, and nothing by its session": [intent(), session(metadata={}, customer=None)],
+    "by the session alone": [intent(metadata={}, customer=None), session()],
+    "metadata by the session, the customer by the intent": [intent(metadata={}), session(customer=None)],
+    "metadata by the intent, the customer by the session": [intent(customer=None), session(metadata={})],
+    "the number of credits by the session": [intent(metadata={"type": "credit_purchase"}), session()],
+    "where both name a number, the intent's": [intent(), session(metadata={**BOUGHT, "credits": "7"})],
+    "by a session that was paid later": [
+        session(1, payment_status="unpaid"), session(2, kind="async_payment_succeeded"), intent(2, metadata={})],
+    "metadata that holds more than text": [intent(metadata={**BOUGHT, "note": None}), session(metadata=None)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASSIGNED)
+async def test_a_purchase_is_whose_any_event_says_it_is(name: str, shared_connection: Any) -> None:
+    for order in permutations(ASSIGNED[name]):
+        await empty(shared_connection)
+        assert await fold_webhooks(shared_connection, order) == []
+        row = await shared_connection.fetchrow("SELECT customer_id, balance FROM credits")
+        assert tuple(row) == (CUSTOMER, 100)
+        assert await shared_connection.fetch("SELECT * FROM unassigned_purchases") == []
+
+
+PROBLEMS: dict[str, tuple[Told, str, str | None]] = {
+    "a guest": ([intent(**GUEST)], "no_customer", "a credit purchase without a customer"),
+    "a guest, named by the session": (
+        [intent(metadata={}, **GUEST), session(**GUEST)], "no_customer", "a credit purchase without a customer"),
+    "no number": (
+        [intent(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number from 1 to "),
+    "a number that is none": ([intent(metadata={**BOUGHT, "credits": "-5"})], "no_credits", "not a whole number"),
+    "a number without end": ([intent(metadata={**BOUGHT, "credits": "9" * 40})], "no_credits", "not a whole number"),
+    "no number in either": (
+        [intent(metadata={}), session(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number"),
+    "neither": ([intent(metadata={"type": "credit_purchase"}, **GUEST)], "no_credits, no_customer", "not a whole"),
+    "no money": ([intent(amount=0)], "no_amount", "a credit purchase of amount 0"),
+    "a paid session without its intent": ([session()], "no_payment_intent", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+async def test_a_purchase_in_nobodys_balance_is_never_silent(name: str, shared_connection: Any) -> None:
+    told, problem, error = PROBLEMS[name]
+    for order in permutations(told):
+        await empty(shared_connection)
+        assert await fold_webhooks(shared_connection, order) == []
+        assert await shared_connection.fetchval("SELECT count(*) FROM credits") == 0
+        row = await shared_connection.fetchrow("SELECT payment_intent_id, problem FROM unassigned_purchases")
+        assert tuple(row) == (INTENT, problem)
+        said = await shared_connection.fetch("SELECT error FROM webhook_events WHERE status = 'ignored'")
+        assert (error is None) is (said == [])
+        assert all(error is not None and error in row["error"] for row in said)
+
+
+async def test_the_list_is_empty_again_once_the_customer_is_known(shared_connection: Any) -> None:
+    await empty(shared_connection)
+    for told, count in ((intent(**GUEST), 1), (session(metadata={}), 0)):
+        await fold_webhooks(shared_connection, [told])
+        await shared_connection.execute("TRUNCATE redrive.positions")
+        assert await shared_connection.fetchval("SELECT count(*) FROM unassigned_purchases") == count
+    assert await shared_connection.fetchval("SELECT balance FROM credits") == 100
+
+
+async def test_a_checkout_that_cost_nothing_is_an_error_on_its_event(shared_connection: Any) -> None:
+    """It has no payment, so no row can tell of it."""
+    await empty(shared_connection)
+    free = session(payment_intent=None, amount_total=0, payment_status="no_payment_required")
+    await fold_webhooks(shared_connection, [free])
+    row = await shared_connection.fetchrow("SELECT status, error FROM webhook_events")
+    assert tuple(row) == ("ignored", "a credit purchase of amount 0")
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "error"),
+    [
+        (refund("re_1", 5, "reversed"), "ignored", "a status that redrive does not know"),
+        (event("refund.created", id="re_1", amount=5), "ignored", "a refund without a payment intent"),
+        (event("charge.dispute.closed", id="dp_1", status="lost"), "ignored", "a dispute without a payment intent"),
+        (refund("re_1", 5, "failed"), "applied", None),
+    ],
+)
+async def test_what_names_no_payment_or_no_status_says_so(
+    told: Webhook, status: str, error: str | None, shared_connection: Any
+) -> None:
+    await empty(shared_connection)
+    assert await fold_webhooks(shared_connection, [told]) == []
+    assert tuple(await shared_connection.fetchrow("SELECT status, error FROM webhook_events")) == (status, error)
+
+
+async def test_a_sum_of_great_purchases_can_be_read(shared_connection: Any) -> None:
+    await empty(shared_connection)
+    great = [intent(id=f"pi_{number}", metadata={**BOUGHT, "credits": str(10**15)}) for number in range(20)]
+    assert await fold_webhooks(shared_connection, great) == []
+    assert await shared_connection.fetchval("SELECT balance FROM credits") == 20 * 10**15
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_refund_that_fails_gives_the_credits_back(order: int, shared_connection: Any) -> None:
+    await empty(shared_connection)
+    assert await fold_webhooks(shared_connection, webhooks_of("17-")[::order]) == []
+    assert await shared_connection.fetchval("SELECT balance FROM credits WHERE customer_id = 'cus_case17'") == 100
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_metadata_on_the_session_alone_brings_the_credits(order: int, shared_connection: Any) -> None:
+    await empty(shared_connection)
+    assert await fold_webhooks(shared_connection, webhooks_of("18-")[::order]) == []
+    assert await shared_connection.fetchval("SELECT balance FROM credits WHERE customer_id = 'cus_case18'") == 100
+
+
+async def test_of_several_items_the_one_with_a_tier_counts_and_the_earliest_end(shared_connection: Any) -> None:
+    await empty(shared_connection)
+    assert await fold_webhooks(shared_connection, webhooks_of("20-")) == []
+    columns = "SELECT price_id, extract(epoch FROM current_period_end)::bigint, subscription_tier"
+    read = f"{columns} FROM subscriptions JOIN accounts USING (subscription_id, current_period_end)"
+    tiers: dict[str, tuple[str, str | None]] = {
+        "price_plan_monthly": ("price_plan_monthly", "pro"),
+        "price_addon_yearly": ("price_addon_yearly", "pro"),
+        "price_other": ("price_addon_yearly", None),
+    }
+    for price, (shown, tier) in tiers.items():
+        await store_price_tiers(shared_connection, {price: "pro"})
+        assert tuple(await shared_connection.fetchrow(read)) == (shown, 1798542000, tier)
+    await store_price_tiers(shared_connection, {})
