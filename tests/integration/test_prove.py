@@ -271,20 +271,26 @@ async def test_what_can_not_be_known_is_never_equal(
 async def test_a_generation_that_other_code_folded_is_never_equal(
     stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
 ) -> None:
+    now = projections.versions()["stripe"]
     await connection.execute(
-        "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', 1), (2, 'stripe', 7)"
+        "INSERT INTO redrive.generation_versions (generation, projection, version)"
+        " VALUES (1, 'stripe', $1), (2, 'stripe', 7)",
+        now,
     )
     proved = await prove()
     assert proved.verdict == "equal"
-    newer = Versions("0.2.0", {**our_versions().projections, "stripe": 2})
+    newer = Versions("0.2.0", {**our_versions().projections, "stripe": now + 1})
     made = await prove(ours=newer)
     assert made.verdict == "incomplete"
     assert made.reasons == [
-        "generation 1 was folded by version 1 of the projection stripe, and this is version 2: `redrive rebuild`"
+        f"generation 1 was folded by version {now} of the projection stripe, and this is version {now + 1}:"
+        " `redrive rebuild`"
     ]
     again = await check(stack, database_url, proved, newer)
     assert again.verdict == "incomplete"
-    assert again.reasons == ["the certificate was folded by version 1 of the projection stripe, and this is version 2"]
+    assert again.reasons == [
+        f"the certificate was folded by version {now} of the projection stripe, and this is version {now + 1}"
+    ]
     assert (await check(stack, database_url, proved)).verdict == "equal"
 
 
@@ -297,7 +303,7 @@ async def test_a_database_of_another_version_is_misconfigured(prove: Prove, conn
 async def test_a_story_of_every_provider_is_proved_and_a_change_in_any_table_is_named(
     stack: Stack, topic: str, connection: Any, prove: Prove
 ) -> None:
-    world = write(Author(5, start=NOW - 200_000), 4)
+    world = write(Author(7, start=NOW - 200_000), 4)
     told = [story_record(webhook, NOW) for webhook in world.webhooks]
     corrections = (credits(5), account(True), subscription("active"))
     records = [replace(one, topic=topic, partition=n % 3) for n, one in enumerate(told)]
