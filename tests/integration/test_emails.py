@@ -9,9 +9,9 @@ import pytest
 from tests.support.cases import NOW, fold_webhooks, webhook, webhooks_of
 from tests.support.tables import empty
 
-BOUNCE = {"type": "bounce", "status": "5.1.1", "reason": "no such user"}
-A, B = "a@example.test", "b@example.test"
 Row = dict[str, Any]
+BOUNCE: Row = {"type": "bounce", "status": "5.1.1", "reason": "no such user"}
+A, B = "a@example.test", "b@example.test"
 
 
 def event(kind: str, email: str = A, second: int = 0, **fields: Any) -> Row:

@@ -298,7 +298,7 @@ async def test_a_database_of_another_version_is_misconfigured(prove: Prove, conn
 async def test_a_story_of_every_provider_is_proved_and_a_change_in_any_table_is_named(
     stack: Stack, topic: str, connection: Any, prove: Prove
 ) -> None:
-    world = write(Author(5, start=NOW - 200_000), 4)
+    world = write(Author(7, start=NOW - 200_000), 4)
     told = [story_record(webhook, NOW) for webhook in world.webhooks]
     corrections = (credits(5), account(True), subscription("active"))
     records = [replace(one, topic=topic, partition=n % 3) for n, one in enumerate(told)]

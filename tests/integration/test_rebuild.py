@@ -277,16 +277,17 @@ async def test_a_generation_is_dropped_with_all_that_is_known_of_it_but_never_th
 async def test_a_generation_knows_the_oldest_code_that_folded_it(
     stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = projections.stripe.VERSION
     assert await generations.older_projections(connection, 1, code()) == {}
-    monkeypatch.setattr(projections.stripe, "VERSION", 2)
-    assert await generations.older_projections(connection, 1, code()) == {"stripe": (1, 2)}
+    monkeypatch.setattr(projections.stripe, "VERSION", now + 1)
+    assert await generations.older_projections(connection, 1, code()) == {"stripe": (now, now + 1)}
     async with rebuilding(stack, database_url) as newer:
         await apply(newer, (await rebuild(newer)).number)
         assert await generations.older_projections(connection, 2, code()) == {}
         await rebuild(newer, frozenset({"payments"}))
         await apply(newer, 3)
         assert await generations.older_projections(connection, 3, code()) == {}
-    assert ports.code["stripe"][0] == 1
+    assert ports.code["stripe"][0] == now
     await connection.execute("UPDATE redrive.positions SET next_offset = 0 WHERE generation = 2")
     # The console's process still has the old code: it must not fold into what the new one made.
     await Follower(ports).follow()
@@ -296,11 +297,13 @@ async def test_a_generation_knows_the_oldest_code_that_folded_it(
 async def test_a_table_that_is_copied_keeps_the_age_of_the_code_that_folded_it(
     stack: Stack, folded_topic: str, database_url: str, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projections.stripe, "VERSION", 2)
-    monkeypatch.setattr(projections.retell, "VERSION", 2)
+    now = projections.stripe.VERSION
+    monkeypatch.setattr(projections.stripe, "VERSION", now + 1)
+    monkeypatch.setattr(projections.retell, "VERSION", projections.retell.VERSION + 1)
     async with rebuilding(stack, database_url) as newer:
         generation = await rebuild(newer, frozenset({"payments", "calls"}))
-    assert await generations.older_projections(connection, generation.number, code()) == {"stripe": (1, 2)}
+    older = await generations.older_projections(connection, generation.number, code())
+    assert older == {"stripe": (now, now + 1)}
 
 
 async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(

@@ -218,7 +218,7 @@ def _expect_refund(author: Author, own: Row) -> None:
 
 def _dispute(author: Author, bought: Purchase, now: int) -> int | None:
     """Returns what is lost by it."""
-    if author.random.random() < 0.7:
+    if author.random.random() < 0.5:
         return None
     end = author.random.choice(["lost", "won", "under_review"])
     dispute: Row = {
