@@ -1,7 +1,8 @@
-"""`make fuzz`: every target under atheris, or those that are named. Exit 1 on a crash.
+"""`make fuzz`: every target under atheris, and odd deliveries on a real Postgres; or those that are named. Exit 1 on a
+crash.
 
 `FUZZ_RUNS` is the number of executions for each target, `FUZZ_SEED` where they begin, `FUZZ_JOBS` how many targets run
-at a time. What a target learns is kept in `.fuzz/`; an input that crashes it is put into its corpus, which `make test`
+at a time, `ODD_DELIVERIES` how many are made of each provider. What a target learns is kept in `.fuzz/`; an input that crashes it is put into its corpus, which `make test`
 replays.
 """
 
@@ -18,6 +19,7 @@ from tests.fuzz.targets import CORPUS, MAX_BYTES, TARGETS
 
 LEARNT = Path(".fuzz")
 SLOWEST_SECONDS = 25
+ODD = "odd-deliveries"
 _EXECUTIONS = re.compile(r"stat::number_of_executed_units: (\d+)")
 
 
@@ -51,12 +53,23 @@ def fuzz(name: str, runs: int, seed: int) -> tuple[int, str | None]:
     return int(counted[1]) if counted else 0, report[-4000:] if done.returncode else None
 
 
+def fold_odd_deliveries(seed: int) -> bool:
+    """Whether they dragged something good along, as `tests/property/test_odd_deliveries.py` tells it."""
+    count = os.environ.get("ODD_DELIVERIES", "300")
+    command = [sys.executable, "-m", "pytest", "--timeout", "0", "tests/property/test_odd_deliveries.py"]
+    environment = {**os.environ, "ODD_DELIVERIES": count, "FUZZ_SEED": str(seed)}
+    is_broken = subprocess.run(command, env=environment, check=False).returncode != 0
+    print(f"{ODD:24} {count:>10} of each provider, seed {seed}{' CRASHED' if is_broken else ''}", flush=True)
+    return is_broken
+
+
 def main() -> None:
     if find_spec("atheris") is None:
         sys.exit("atheris is missing: `make fuzz` installs it")
     runs, seed = int(os.environ.get("FUZZ_RUNS", "100000")), int(os.environ.get("FUZZ_SEED", "1"))
-    names = sys.argv[1:] or list(TARGETS)
-    total, crashed = 0, []
+    asked = sys.argv[1:] or [*TARGETS, ODD]
+    names = [name for name in asked if name != ODD]
+    total, crashed = 0, [ODD] if ODD in asked and fold_odd_deliveries(seed) else []
     with ThreadPoolExecutor(int(os.environ.get("FUZZ_JOBS", "2"))) as jobs:
         for name, (executions, crash) in zip(names, jobs.map(lambda name: fuzz(name, runs, seed), names), strict=True):
             total += executions
@@ -65,7 +78,7 @@ def main() -> None:
                 crashed.append(name)
                 print(crash, file=sys.stderr, flush=True)
     print(
-        f"{len(names)} targets, {total} executions, seed {seed}: {', '.join(crashed) or 'nothing'} outside the taxonomy"
+        f"{len(asked)} targets, {total} executions, seed {seed}: {', '.join(crashed) or 'nothing'} outside the taxonomy"
     )
     sys.exit(1 if crashed else 0)
 
