@@ -203,6 +203,9 @@ async def test_a_paused_source_still_stores_and_a_disabled_one_answers_410_and_s
             changed = await installation.redrive_json("sources", "disable", "stripe", "--reason", "moved away")
             assert (changed["state"], changed["was"]) == ("disabled", "active")
             await until_answer(installation, webhooks[0], 410)
+            # What a start without Kafka obeys.
+            kept = installation.folder / ".redrive" / "disabled-sources.json"
+            await installation.until(lambda: kept.exists() and "stripe" in kept.read_text(), "it is kept on disk")
             assert set(await post_all(installation.ingest_url, webhooks)) == {(410, "source_disabled")}
 
             _, error = await installation.redrive("sources", "pause", "stripe", expect=1)

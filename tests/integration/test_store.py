@@ -180,14 +180,15 @@ async def test_a_record_that_is_not_ours_is_a_dead_letter_of_its_own(
     assert tuple(row) == (f"{TOPIC}/0/0", "dead")
 
 
-async def test_where_the_dead_letter_cannot_be_written_nothing_is_committed(connection: Any) -> None:
+@pytest.mark.parametrize("body", [b"junk", payment(0, amount=2**63)], ids=["unreadable", "refused by Postgres"])
+async def test_where_the_dead_letter_cannot_be_written_nothing_is_committed(connection: Any, body: bytes) -> None:
     class Unreachable:
         async def put(self, letters: Sequence[Dead]) -> None:
             if letters:
                 raise ConnectionError("no broker")
 
     with pytest.raises(ConnectionError):
-        await commit(connection, Store(1, Unreachable()), [record(TOPIC, "stripe", b"junk", 0)], 0, 1)
+        await commit(connection, Store(1, Unreachable()), [record(TOPIC, "stripe", body, 0)], 0, 1)
     assert await position(connection) is None
     assert await connection.fetchval("SELECT count(*) FROM webhook_events") == 0
 

@@ -69,6 +69,13 @@ def test_the_same_id_with_another_content_is_a_conflict_and_gets_a_claim_of_its_
     assert window.claim(content(1, b"g" * 32), 1002) == location(8)
 
 
+def test_another_content_of_an_id_is_found_nowhere(window: DedupeWindow) -> None:
+    """The drain asks: it would drop a spooled conflict for what is on the log."""
+    window.settle(claimed(window, 1), location(7))
+    assert window.find(content(1)) == location(7)
+    assert window.find(content(1, b"g" * 32)) is None
+
+
 def test_what_is_in_the_spool_is_durable_and_later_on_the_log(window: DedupeWindow) -> None:
     claim = claimed(window, 1)
     window.spooled(claim)

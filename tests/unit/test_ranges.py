@@ -53,3 +53,9 @@ def test_a_split_loses_nothing(ranges: list[Range], some: list[int], others: lis
     assert all(r.end <= starts[r.topic, r.partition] for r in below)
     assert all(starts[r.topic, r.partition] <= r.start and r.end <= ends[r.topic, r.partition] for r in within)
     assert all(r.start >= ends[r.topic, r.partition] for r in past)
+
+
+def test_where_nothing_was_folded_everything_is_left_to_the_live_workers() -> None:
+    """Invariant 8: a partition without a position has none below it."""
+    unfolded = Range("webhooks.new", 0, 0, 9)
+    assert split([unfolded], {}, {}) == ([], [], [unfolded])
