@@ -1,5 +1,6 @@
 """Rows to Postgres: changes, event index and position in one transaction. Must not know Kafka or projections."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, LiteralString, Protocol, TypeAlias
@@ -84,11 +85,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a transaction did: its dead letters, how many events it indexed, how many fact rows changed."""
+    """What a transaction did: its dead letters, how many events it applied or ignored, how many fact rows changed.
+
+    `dead_records` are those of which every event is dead.
+    """
 
     letters: list[Dead]
     events: int
     rows_changed: int
+    dead_records: int
 
     @property
     def dead(self) -> int:
@@ -135,13 +140,11 @@ class FactStore:
 
         Where Postgres refuses the data, the batch is bisected inside savepoints until the events at fault stand alone.
         """
-        letters = [letter for one in folded for letter in one.letters]
-        events = sum([len(one.events) for one in folded])
         try:
             async with connection.transaction():
                 await first()
                 changed = await self._write(connection, combine(folded))
-                return await self._complete(letters, events, changed, last)
+                return await self._complete(folded, (), changed, last)
         except Exception as error:
             if verdict_of(error) == "retry":
                 raise
@@ -150,18 +153,21 @@ class FactStore:
             refusal = Refusal()
             changed = await self._write_bisecting(connection, folded, refusal)
             await self._write(connection, combine(refusal.as_folded()))
-            return await self._complete([*letters, *refusal.letters], events - len(refusal.letters), changed, last)
+            return await self._complete(folded, refusal.letters, changed, last)
 
     async def _complete(
         self,
-        letters: list[Dead],
-        events: int,
+        folded: Sequence[Folded],
+        refused: Sequence[Dead],
         changed: int,
         last: Callable[[Written], Awaitable[None]] | None,
     ) -> Written:
         """Dead letters are durable before the transaction that passes over their records."""
+        letters = [*[letter for one in folded for letter in one.letters], *refused]
         await self._dead_letters.put(letters)
-        written = Written(letters, events, changed)
+        dead = Counter([(letter.raw.topic, letter.raw.partition, letter.raw.offset) for letter in refused])
+        left = [len(one.events) - dead[one.raw.topic, one.raw.partition, one.raw.offset] for one in folded]
+        written = Written(letters, sum(left), changed, left.count(0))
         if last is not None:
             await last(written)
         return written

@@ -22,6 +22,7 @@ class Delivered:
     events: int = 0
     rows_changed: int = 0
     dead: int = 0
+    dead_records: int = 0
     letters: tuple[()] = ()
 
 

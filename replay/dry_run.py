@@ -49,7 +49,7 @@ class TableChange:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """`dead`: records that still no projection can apply. `tables`: only those in which something would change.
+    """`dead`: events that still no projection can apply. `tables`: only those in which something would change.
 
     `older_code`: projections that folded the generation in an older version. A replay adds what is missing; what those
     made wrong, only a rebuild repairs.

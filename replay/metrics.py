@@ -54,8 +54,8 @@ def batch_redriven(replay: str, records: int, outcome: Outcome, ratio: float) ->
         RECORDS.labels("delivered").inc(records - outcome.failed)
         RECORDS.labels("failed").inc(outcome.failed)
     else:
-        RECORDS.labels("applied").inc(records - outcome.dead)
-        RECORDS.labels("dead").inc(outcome.dead)
+        RECORDS.labels("applied").inc(records - outcome.dead_records)
+        RECORDS.labels("dead").inc(outcome.dead_records)
     PROGRESS.labels(replay).set(ratio)
 
 

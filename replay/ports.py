@@ -122,6 +122,11 @@ class Outcome(Protocol):
     @property
     def dead(self) -> int: ...
 
+    @property
+    def dead_records(self) -> int:
+        """Records of which every event is dead."""
+        ...
+
 
 class Folding(Protocol):
     """The projections, and the store of the facts in one schema."""

@@ -31,7 +31,7 @@ def print_foreseen(found: DryRun) -> None:
             " replay adds what is missing, and only `redrive rebuild` repairs what is wrong"
         )
     if found.dead:
-        out.print(f"{found.dead} records would be dead letters again")
+        out.print(f"{found.dead} events would be dead letters again")
     if not found.tables:
         out.print("a run would change nothing")
         return

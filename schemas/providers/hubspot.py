@@ -151,22 +151,20 @@ def _text(value: Any) -> str:
 
 def fingerprint(payload: Payload) -> bytes:
     """Without `attemptNumber`, which grows with every retry."""
-    return digest_of(payload if is_foreign(payload) else [_lasting(event) for event in events(payload)])
+    if is_foreign(payload):
+        return digest_of(payload)
+    return digest_of([_lasting(event) for event in events(payload)])
 
 
 def _lasting(event: Any) -> Any:
     return {k: v for k, v in event.items() if k != "attemptNumber"} if isinstance(event, dict) else event
 
 
-def _id_in_batch(event: Any) -> str:
-    """A retry of an event that has no id is still the same event."""
-    return item_id(batched_event_id, _lasting(event))
-
-
 def identify(payload: Payload, signed_id: str | None) -> Identity:
     if is_foreign(payload):
         return other_identity("hubspot", payload)
-    ids = {_id_in_batch(event) for event in events(payload)}
+    # A retry of an event that has no id is still the same event.
+    ids = {item_id(batched_event_id, _lasting(event)) for event in events(payload)}
     return Identity(batch_record_id(ids), "hubspot.batch", None, fingerprint(payload))
 
 

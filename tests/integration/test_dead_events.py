@@ -12,6 +12,7 @@ from processors import projections
 from processors.fold import fold_record
 from processors.projections import whatsapp
 from processors.store import Span, Store
+from replay import metrics
 from replay.audit import Author
 from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location, show_dead_letter
 from replay.operations.requeue import Requeue, Requeued
@@ -194,3 +195,14 @@ async def test_a_batch_that_older_code_called_dead_is_revived_event_by_event(
     assert found["0/0/2"]["event_id"] == f"{whole['event_id']}#2"
     assert sorted((await statuses(connection)).values()) == ["applied", "applied", "dead"]
     assert await log.requeue() == Requeued(dead=1)
+
+
+async def test_a_batch_of_more_dead_events_than_records_counts_both(connection: Any) -> None:
+    async def nothing(*_: Any) -> None:
+        return None
+
+    items = [message(1), None, None, None]
+    folded = [fold_record(batch_record("whatsapp", items)), fold_record(batch_record("whatsapp", [None], 1))]
+    written = await LiveFolding(1).commit(connection, folded, nothing, nothing)
+    assert (written.events, written.dead, written.dead_records) == (1, 4, 1)
+    metrics.batch_redriven("a replay", len(folded), written, 1.0)

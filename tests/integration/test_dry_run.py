@@ -80,7 +80,7 @@ async def test_people_read_what_would_change(stack: Stack, outage: str, connecti
     with out.capture() as printed:
         print_foreseen(said)
     lines = [" ".join(line.split()) for line in printed.get().splitlines()]
-    assert "2 records would be dead letters again" in lines
+    assert "2 events would be dead letters again" in lines
     assert "subscriptions.status 3 active → unpaid" in lines
     assert f"payments.amount +{sum(range(130, 160))} eur" in lines
     assert any(line.endswith("sub_0 status active unpaid") for line in lines)
