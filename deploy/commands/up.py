@@ -207,12 +207,10 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
 def _name_lone_halves() -> None:
     """The other half was made at random, which is hardly what was meant."""
     given = given_environment()
-    for provider in PROVIDERS.values():
-        if provider.verify_token_variable in given and provider.secret_variable not in given:
-            _announce(
-                f"{provider.verify_token_variable} is set and {provider.secret_variable} is not, so that is a random"
-                f" one: the handshake of {provider.name} holds, and its deliveries are refused"
-            )
+    for one in PROVIDERS.values():
+        if one.verify_token_variable in given and one.secret_variable not in given:
+            named = f"{one.verify_token_variable} is set and {one.secret_variable} is not, so that is a random one"
+            _announce(f"{named}: the handshake of {one.name} holds, and its deliveries are refused")
 
 
 async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asyncio.Event) -> None:
