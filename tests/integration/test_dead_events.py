@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import schemas.migrations
 from deploy.folding import LiveFolding
 from processors import projections
 from processors.fold import fold_record
@@ -27,6 +29,7 @@ from tests.support.proving import proved
 from tests.support.records import produce
 from tests.support.tables import empty
 
+FOLDER = Path(schemas.migrations.__file__).parent
 STATUSES = "SELECT event_id, status FROM webhook_events ORDER BY event_id"
 
 
@@ -206,3 +209,21 @@ async def test_a_batch_of_more_dead_events_than_records_counts_both(connection: 
     written = await LiveFolding(1).commit(connection, folded, nothing, nothing)
     assert (written.events, written.dead, written.dead_records) == (1, 4, 1)
     metrics.batch_redriven("a replay", len(folded), written, 1.0)
+
+
+async def test_an_upgrade_keeps_the_letters_of_before_and_their_history(connection: Any) -> None:
+    """Rows as version 0011 of the schema had them."""
+    await connection.execute("""
+        ALTER TABLE redrive.requeues DROP CONSTRAINT requeues_pkey, DROP COLUMN ordinal,
+            ADD PRIMARY KEY (topic, partition, record_offset);
+        ALTER TABLE redrive.event_index DROP COLUMN ordinal;
+        INSERT INTO redrive.event_index VALUES
+            ('x', 'batch:1', 'webhooks.x', 0, 7, 'batch:1', '', 'whatsapp', 'whatsapp.batch', NULL, now(), 'dead', 'a: b');
+        INSERT INTO redrive.requeues VALUES ('webhooks.x', 0, 7, 'x', 'batch:1', 'whatsapp', 'whatsapp.batch', now(),
+            'a: b', now(), 3, 'dead', 'c: d', now(), 'ada');
+    """)
+    upgrade = (FOLDER / "0012.dead-letters-of-single-events.sql").read_text()
+    for _ in range(2):
+        await connection.execute(upgrade)
+    ((letter,), _) = await list_dead_letters(connection, DeadLetters(), False, 10)
+    assert (letter["location"], letter["attempts"], letter["error"]) == ("webhooks.x/0/7", 3, "c: d")
