@@ -55,7 +55,9 @@ def _dead_whole(raw: RawRecord, poison: PoisonRecord, record: Record | None) -> 
 
 
 def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], fingerprint: bytes) -> Folded:
-    received_at = _time(raw.timestamp)
+    # Read once, and not for each of a thousand events.
+    topic, partition, offset, received_at = raw.topic, raw.partition, raw.offset, _time(raw.timestamp)
+    source, record_id, provider = record.source, record.record_id, record.provider
     is_nul_there = may_hold_nul(record.body, record.query)
     indexed: list[Indexed] = []
     rows: list[tuple[TableRow, ...]] = []
@@ -64,7 +66,9 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
         poison = event.poison
         if poison is None:
             try:
-                facts = [storable_fact(fact) for fact in event.facts] if is_nul_there else event.facts
+                facts = event.facts
+                if is_nul_there:
+                    facts = tuple([storable_fact(fact) for fact in facts])
                 rows.append(tuple([row_of(fact) for fact in facts]))
             except PoisonRecord as refused:
                 poison = refused
@@ -73,15 +77,15 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
             continue
         indexed.append(
             Indexed(
-                record.source,
+                source,
                 event.event_id,
-                raw.topic,
-                raw.partition,
-                raw.offset,
-                0 if event.event_id == record.record_id else ordinal,
-                record.record_id,
+                topic,
+                partition,
+                offset,
+                0 if event.event_id == record_id else ordinal,
+                record_id,
                 fingerprint,
-                record.provider,
+                provider,
                 event.type,
                 event.occurred_at,
                 received_at,
@@ -93,7 +97,7 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
     letters: tuple[Dead, ...] = ()
     if dead:
         letters = tuple(_letters(raw, record, fingerprint, dead, {one.event_id for one in indexed}))
-    return Folded(raw, record.source, tuple(indexed), tuple(rows), letters)
+    return Folded(raw, source, tuple(indexed), tuple(rows), letters)
 
 
 def _letters(

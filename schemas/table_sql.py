@@ -7,7 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from schemas.lattice import DISAGREEMENT, HEAD_BYTES, Column, Min, Policy, Ranked, Table
+from schemas.lattice import DISAGREEMENT, Column, Min, Policy, Ranked, Table
+from schemas.version_bytes import HEAD_BYTES
 
 _SQL_TYPES: Final[dict[type, str]] = {
     str: 'text COLLATE "C"',

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replay.ports import RawRecord
-from schemas.lattice import HEAD_BYTES, UNSET, Row, Table, version_head
+from schemas.lattice import Row, Table
+from schemas.version_bytes import HEAD_BYTES, UNSET, version_head
 
 
 @dataclass(frozen=True, slots=True)
