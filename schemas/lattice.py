@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
+from operator import attrgetter
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from schemas.version_bytes import UNSET, canonical_json, version_bytes, version_head
@@ -139,12 +140,13 @@ class Table(Generic[F]):
             for name, members in groups.items()
         )
         self._plain = tuple(c.name for c in declared)
+        self._values_of = attrgetter(*self._plain)
         self._key_count = len(self.keys)
         self._ranked = [(i, c.policy.values) for i, c in enumerate(declared) if isinstance(c.policy, Ranked)]
 
     def row(self, fact: F) -> Row:
         """Flatten a fact into a row. Raises TypeError or ValueError for values that have no canonical JSON or rank."""
-        values = [getattr(fact, name) for name in self._plain]
+        values = list(self._values_of(fact))
         for position, ranks in self._ranked:
             if values[position] is not None and values[position] not in ranks:
                 raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}")
