@@ -26,12 +26,16 @@ from deploy.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from schemas.topics import LOG_CONFIG, SIDE_CONFIG, source_of
+from tests.support.amounts import amount
 from tests.support.forks import die_with
 from tests.support.processes import last_lines
 from tests.support.waiting import WAIT_SECONDS, until
 
 settings.register_profile(
-    "redrive", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    "redrive",
+    max_examples=amount(25, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("redrive")
 
