@@ -54,7 +54,21 @@ OTHERS: dict[str, dict[str, str]] = {
     "a proxy's interaction": {"interactionSid": "KI1", "inboundResourceSid": "SM1", "interactionType": "Message"},
     "a regulatory bundle": {"BundleSid": "BU1", "Status": "twilio-approved"},
     "a message without people": {"MessageSid": "SM1", "Body": "stop"},
+    # Whatever they say of a message, they are about something else.
+    "a conversation that names a message": {"EventType": "onDeliveryUpdated", "MessageSid": "SM1", "MessageStatus": "read"},
+    "a task that names a message": {"EventType": "task.created", "MessageSid": "SM1", "SmsStatus": "received", **PEOPLE},
+    "an item that names a message": {"EventType": "item_added", "MessageSid": "SM1", "MessageStatus": "sent"},
+    "a service's event": {"EventType": "READ", "ServiceSid": "IS1", "MessageSid": "SM1", "MessageStatus": "read"},
+    "an event without a status": {"EventType": "READ", "MessageSid": "SM1", **PEOPLE},
+}  # fmt: skip
+
+CHANNEL = {
+    "ChannelPrefix": "whatsapp",
+    "ChannelInstallSid": "XE1",
+    "From": "whatsapp:+33644601234",
+    "To": "whatsapp:+33612345678",
 }
+"""What Twilio adds to the callbacks of WhatsApp and RCS, beside an `EventType`."""
 
 OURS: dict[str, tuple[dict[str, str], str, str]] = {
     "an inbound SMS": ({"MessageSid": "SM1", "SmsStatus": "received", "Body": "hi", **PEOPLE}, "SM1", "message.received"),
@@ -62,6 +76,18 @@ OURS: dict[str, tuple[dict[str, str], str, str]] = {
     "a status": ({"MessageSid": "SM1", "MessageStatus": "sent", "SmsStatus": "sent"}, "SM1:sent", "message.sent"),
     "a status under its older name": ({"MessageSid": "SM1", "SmsStatus": "sent", **PEOPLE}, "SM1:sent", "message.sent"),
     "a status before there is a sender": ({"MessageSid": "SM1", "MessageStatus": "accepted"}, "SM1:accepted", "message.accepted"),
+    **{
+        f"{said} on WhatsApp": ({"EventType": said.upper(), "MessageSid": "SM1", "MessageStatus": said, "SmsStatus": said, **CHANNEL},
+                                f"SM1:{said}", f"message.{said}")
+        for said in ("read", "delivered", "sent")
+    },
+    "undelivered on WhatsApp": ({"EventType": "UNDELIVERED", "ErrorCode": "63016", "MessageSid": "SM1", "MessageStatus": "undelivered",
+                                 **CHANNEL}, "SM1:undelivered", "message.undelivered"),
+    "delivered on RCS": ({"EventType": "DELIVERED", "MessageSid": "SM1", "SmsStatus": "delivered", "From": "rcs:acme", "To": "rcs:+33612345678"},
+                         "SM1:delivered", "message.delivered"),
+    "an inbound WhatsApp": ({"MessageSid": "SM1", "SmsStatus": "received", "Body": "hi", **CHANNEL}, "SM1", "message.received"),
+    "an inbound WhatsApp that is named": ({"EventType": "RECEIVED", "MessageSid": "SM1", "SmsStatus": "received", "Body": "stop", **CHANNEL},
+                                          "SM1", "message.received"),
     "a call": ({"CallSid": "CA1", "CallStatus": "ringing", **PEOPLE}, "CA1:ringing", "call.ringing"),
 }  # fmt: skip
 
