@@ -37,6 +37,21 @@ def test_the_text_is_where_the_channel_keeps_it(payload: dict[str, Any], text: s
     assert (row.get("body"), row["is_opt_out"]) == (text, text == "STOP")
 
 
+@pytest.mark.parametrize(
+    ("body", "is_opt_out"),
+    [
+        ({"text": "Stop"}, True),
+        ({"suggestion_response": {"text": "Stop"}}, True),
+        ({"type": "interactive", "interactive": {"button_reply": {"title": "Stop"}}}, True),
+        ({"type": "location", "location": {"name": "End"}}, False),
+        ({"type": "contacts", "contacts": [{"name": {"formatted_name": "stop"}}]}, False),
+    ],
+)
+def test_only_what_somebody_wrote_or_tapped_is_an_opt_out(body: dict[str, Any], is_opt_out: bool) -> None:
+    ((_, row),) = rows_of(received(body=body))
+    assert row["is_opt_out"] is is_opt_out
+
+
 def test_rcs_is_a_channel_of_its_own_and_its_agent_is_no_number() -> None:
     ((_, row),) = rows_of(received(type="RCS", body={"text": "hi"}))
     assert (row["channel"], row["sender"], row["recipient"]) == ("rcs", "+33612345678", "e4448a5c0670c2a9")

@@ -145,6 +145,27 @@ def test_the_text_is_where_the_message_keeps_it(fields: dict[str, str], text: st
     assert row[[column.name for column in table.columns].index("body")] == text
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_opt_out"),
+    [
+        ({"Body": "Stop"}, True),
+        ({"Body": "", "ButtonText": "STOP"}, True),
+        ({"Body": "", "Label": "End"}, False),
+        ({"Body": "", "Address": "Quit"}, False),
+        ({"Body": "Bye", "OptOutType": "STOP"}, True),
+        ({"Body": "stop", "OptOutType": "START"}, False),
+        ({"Body": "cancel", "OptOutType": "HELP"}, False),
+        ({"Body": "stop", "OptOutType": ""}, True),
+    ],
+)
+def test_what_twilio_says_of_an_opt_out_decides_and_else_what_somebody_wrote(
+    fields: dict[str, str], is_opt_out: bool
+) -> None:
+    found = folded(urlencode({"MessageSid": "SM1", "SmsStatus": "received", **PEOPLE, **fields}).encode())
+    ((table, row),) = found.rows
+    assert row[[column.name for column in table.columns].index("is_opt_out")] is is_opt_out
+
+
 def test_a_reaction_passed_on_by_twilio_is_no_message() -> None:
     said = {"MessageSid": "SM1", "MessageType": "reaction", "Body": "stop", "SmsStatus": "received", **PEOPLE}
     found = folded(urlencode(said).encode())

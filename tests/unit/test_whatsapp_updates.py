@@ -61,6 +61,30 @@ def test_the_text_of_an_edit_is_found_where_the_type_keeps_it(name: str) -> None
     assert found["edited_at"] == at(NOW)
 
 
+OPT_OUTS: dict[str, tuple[str, Any, bool]] = {
+    "text": ("text", {"body": "Stop"}, True),
+    "button of a template": ("button", {"text": "STOP"}, True),
+    "reply button": ("interactive", {"button_reply": {"title": "Stop"}}, True),
+    "row of a list": ("interactive", {"list_reply": {"title": "Unsubscribe", "description": "12"}}, True),
+    "description of a row": ("interactive", {"list_reply": {"description": "stop"}}, False),
+    "place": ("location", {"name": "End"}, False),
+    "address": ("location", {"address": "Quit"}, False),
+    "contact": ("contacts", [{"name": {"formatted_name": "stop"}}], False),
+    "note of an order": ("order", {"text": "cancel"}, False),
+    "caption": ("image", {"caption": "stop"}, False),
+    "flow": ("interactive", {"nfm_reply": {"body": "end"}}, False),
+    "permission to call": ("interactive", {"call_permission_reply": {"response": "revoke"}}, False),
+}
+
+
+@pytest.mark.parametrize("name", OPT_OUTS)
+def test_only_what_somebody_wrote_or_tapped_is_an_opt_out(name: str) -> None:
+    kind, content, is_opt_out = OPT_OUTS[name]
+    assert row(delivery("messages", messages=[message(kind, content)]))["is_opt_out"] is is_opt_out
+    new = {"original_message_id": "wamid.0", "message": {"type": kind, kind: content}}
+    assert row(delivery("messages", messages=[message("edit", new)]))["is_opt_out"] is is_opt_out
+
+
 ABOUT: dict[str, tuple[Row, Row]] = {
     "edit": (
         message("edit", {"original_message_id": "wamid.0", "message": {"type": "text", "text": {"body": "new"}}}),
