@@ -143,6 +143,28 @@ def test_what_is_read_and_cannot_be_is_a_dead_letter_that_names_the_field(name: 
     assert any(field in letter.message for field in ("edit", "timestamp", "text"))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "our_number"),
+    [
+        ({"display_phone_number": int(OURS)}, f"+{OURS}"),
+        ({"display_phone_number": None}, None),
+        ({"display_phone_number": True}, None),
+        ({"display_phone_number": {}}, None),
+        ({"display_phone_number": 1.5}, None),
+        ({"display_phone_number": ""}, None),
+        ({}, None),
+        ([], None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_a_stop_counts_whatever_stands_where_our_number_should(metadata: Any, our_number: str | None) -> None:
+    stop = message("text", {"body": "STOP"})
+    found = row(delivery("messages", metadata=metadata, messages=[stop]))
+    assert (found["is_opt_out"], found.get("our_number"), found["sender"]) == (True, our_number, f"+{THEIRS}")
+    assert row(delivery("messages", metadata=metadata, statuses=[status("read")])).get("our_number") == our_number
+
+
 def echo(kind: str, content: Any, **fields: Any) -> Row:
     return {**message(kind, content, **fields), "from": OURS, "to": THEIRS}
 
