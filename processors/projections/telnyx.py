@@ -155,7 +155,8 @@ def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Even
     found = TelnyxCall.model_validate(data)
     kind = event.type.removeprefix("telnyx.")
     is_hangup = kind == "call.hangup"
-    ending = "busy" if found.hangup_cause == "user_busy" else "no-answer"
+    cause = found.hangup_cause if is_hangup else None
+    ending = "busy" if cause == "user_busy" else "no-answer"
     fact = Call(
         version=Version(at, 0, event.event_id),
         source=source,
@@ -165,7 +166,7 @@ def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Even
         caller=phone_number(found.caller),
         callee=phone_number(found.callee),
         status=ending if is_hangup else _CALL_STATUSES[kind],
-        end_reason=found.hangup_cause if is_hangup else None,
+        end_reason=cause,
         # Every phase repeats when the call started, so that it is known without the first one too.
         started_at=time_of_iso(found.start_time) or (at if kind == "call.initiated" else None),
         answered_at=at if kind == "call.answered" else None,

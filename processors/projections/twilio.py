@@ -195,7 +195,7 @@ def _stream_event(record: Record, event: dict[str, Any]) -> Event:
         channel="mms" if found.messageSid.startswith("MM") else "sms",
         direction="outbound",
         status=status,
-        error_code=None if found.errorCode is None else str(found.errorCode),
+        error_code=str(found.errorCode) if status in _FAILED and found.errorCode is not None else None,
         sent_at=at if status == "sent" else None,
         delivered_at=at if status == "delivered" else None,
         read_at=at if status == "read" else None,

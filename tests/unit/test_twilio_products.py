@@ -1,6 +1,7 @@
 """Design §5: a callback of another product of Twilio is `twilio.other`, whatever fields it shares with messages or calls."""
 
 import json
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -164,6 +165,26 @@ def test_what_twilio_says_of_an_opt_out_decides_and_else_what_somebody_wrote(
     found = folded(urlencode({"MessageSid": "SM1", "SmsStatus": "received", **PEOPLE, **fields}).encode())
     ((table, row),) = found.rows
     assert row[[column.name for column in table.columns].index("is_opt_out")] is is_opt_out
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        ("SENT", {}, None),
+        ("DELIVERED", [], None),
+        ("READ", 0, None),
+        ("UNDELIVERED", 30007, "30007"),
+        ("FAILED", "21614", "21614"),
+        ("FAILED", None, None),
+    ],
+)
+def test_only_a_failure_reads_its_error_code(status: str, code: Any, expected: str | None) -> None:
+    data = {"messageSid": "SM1", "messageStatus": status, "errorCode": code}
+    kind = f"com.twilio.messaging.message.{status.lower()}"
+    event = {"specversion": "1.0", "id": "EZ1", "type": kind, "time": "2026-11-29T10:00:00Z", "data": data}
+    found = folded(json.dumps([event]).encode(), "application/json")
+    ((table, row),) = found.rows
+    assert row[[column.name for column in table.columns].index("error_code")] == expected
 
 
 def test_a_reaction_passed_on_by_twilio_is_no_message() -> None:
