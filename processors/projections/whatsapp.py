@@ -39,7 +39,7 @@ _OUR_REACTION: Final = "a reaction of our own: only the other side's are shown"
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    return project_each(record, items(payload), _project_item, _identify)
+    return project_each(record, items(payload), _project_item, _identify, _unread_type)
 
 
 @lru_cache(maxsize=1024)
@@ -51,6 +51,12 @@ def _our_number(display_phone_number: str | None) -> str | None:
 def _identify(item: Item) -> tuple[str, str]:
     """(event id, type)."""
     return item_event_id(item), item_type(item)
+
+
+def _unread_type(item: Item) -> str | None:
+    """A change is digested for its id, and may be nested too deep for that. One that is no object is nobody's."""
+    is_unread = item.kind == "entry" or (item.kind == "change" and isinstance(item.data, dict))
+    return item_type(item) if is_unread else None
 
 
 def _project_item(record: Record, item: Item) -> Event:
