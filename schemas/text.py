@@ -1,7 +1,7 @@
 """Text and numbers that JSON and the log allow and Postgres does not: represented, not refused (invariant 9). Pure.
 
-U+0000 and lone surrogates become U+FFFD. A number that no double holds becomes its own digits as text, so that a rule
-that reads it says so, and a rule that does not passes over it.
+U+0000, lone surrogates and bytes that are no UTF-8 become U+FFFD. A number that no double holds becomes its own digits
+as text, so that a rule that reads it says so, and a rule that does not passes over it; so does a bare `NaN`.
 """
 
 import re
@@ -10,8 +10,14 @@ from typing import Any, Final
 
 import orjson
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
-"""A string or a number of JSON."""
+_TOKEN: Final = re.compile(
+    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+|(?P<no_number>-?(?:NaN|Infinity)\b)', re.DOTALL
+)
+"""A string or a number of JSON, or what some write in the place of one. A string without an end ends with the
+body, so that its quotes are not tried one by one.
+"""
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -27,14 +33,16 @@ REPLACEMENT: Final = "\ufffd"
 
 
 def loads(body: bytes) -> Any:
-    """JSON as RFC 8259 allows it. Raises `orjson.JSONDecodeError`.
+    """JSON as RFC 8259 allows it, and where a text or a number is not allowed, what is around it. Raises
+    `orjson.JSONDecodeError`.
 
-    The fast parser refuses half a surrogate pair and numbers beyond a double; only what it refused is read twice.
+    Only what the fast parser refused is read twice.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        represented = _TOKEN.sub(_represent, body)
+        text = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").encode()
+        represented = _TOKEN.sub(_represent, text)
         if represented == body:
             raise
         return orjson.loads(represented)
@@ -42,6 +50,8 @@ def loads(body: bytes) -> Any:
 
 def _represent(token: re.Match[bytes]) -> bytes:
     text = token[0]
+    if token["no_number"] is not None:
+        return b'"%b"' % text
     if text.startswith(b'"'):
         return _ESCAPE.sub(_whole, text) if b"\\u" in text else text
     if len(text) < _LONGEST_DOUBLE and b"e" not in text and b"E" not in text:

@@ -13,7 +13,7 @@ import phonenumbers
 from schemas.facts import CHANNELS
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
-_WHATSAPP_ID: Final = re.compile(r"[1-9][0-9]{0,14}")
+_WHATSAPP_ID: Final = re.compile(r"[1-9][0-9]{6,14}")
 _SPELLING: Final = re.compile(r"\+?[0-9(][0-9 ().\u00a0\u202f\u2011-]*")
 """Digits with the usual separators. Anything else (letters, `#`, `x`, `;`) may tell two people apart: an extension."""
 
@@ -33,7 +33,7 @@ def phone_number(address: str | None) -> str | None:
 
 
 def whatsapp_number(address: str | None) -> str | None:
-    """WhatsApp writes a phone number as its international digits. A user's id or a group's is no number."""
+    """WhatsApp writes a phone number as its international digits. A user's id, a group's, a short code: no numbers."""
     if not address:
         return None
     if _WHATSAPP_ID.fullmatch(address):
@@ -59,20 +59,15 @@ def channel_address(address: str | None) -> tuple[str | None, str | None]:
 
 @lru_cache(maxsize=4096)
 def _spelled_out(address: str) -> str:
-    if not _SPELLING.fullmatch(address):
-        return address
-    digits = re.sub("[^0-9]", "", address)
-    if address.startswith("+") and not digits.startswith("0") and "(0)" not in address:
-        candidate = "+" + digits
-        return candidate if _E164.fullmatch(candidate) else address
-    return _certain(address) or address
+    return (_by_the_plan(address) if _SPELLING.fullmatch(address) else None) or address
 
 
-def _certain(address: str) -> str | None:
-    """A number behind the prefix 00, or with its national zero in parentheses, where the numbering plan knows it.
+def _by_the_plan(address: str) -> str | None:
+    """The number that the plan of its country has for a spelling: a national zero counts in some, and not in others.
 
     00 is the international prefix of many countries and not of all: 001 133… may be a call to +33 from one, so a number
-    that no plan has is left alone.
+    that no plan has is left alone. With `+` before it, it is a number all the same where it is as long as one and has
+    no digits but its own: those of tests and samples are in no plan.
     """
     international = re.sub(r"\A\+?00", "+", address)
     if not international.startswith("+"):
@@ -81,6 +76,9 @@ def _certain(address: str) -> str | None:
         parsed = phonenumbers.parse(international)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_valid_number(parsed):
-        return None
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    number = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if phonenumbers.is_valid_number(parsed):
+        return number
+    is_plain = address == international and "(" not in address
+    is_its_digits = number == "+" + re.sub("[^0-9]", "", address)
+    return number if is_plain and is_its_digits and phonenumbers.is_possible_number(parsed) else None

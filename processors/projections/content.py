@@ -26,6 +26,13 @@ _PLACES: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
 }
 """Type -> where its text may be, beneath the field of the type's name. Other types have none."""
 
+_OWN_WORDS: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
+    "text": _PLACES["text"],
+    "button": _PLACES["button"],
+    "interactive": (("button_reply", "title"), ("list_reply", "title")),
+}
+"""Type -> where the words are that somebody wrote or tapped. Who sends a place called End opts out of nothing."""
+
 ABOUT_ANOTHER: Final = frozenset({"edit", "revoke", "reaction", "system", "pin", "keep_in_chat", "poll_update"})
 """Types that say something of another message, or of the chat: none of them is a message that somebody wrote."""
 
@@ -37,8 +44,17 @@ def has_text(message: dict[str, Any]) -> bool:
 
 def text_of(message: dict[str, Any]) -> str | None:
     """None for a message without a text. Raises `Unparsable` where its content is neither an object nor a list."""
+    return _first(message, _PLACES)
+
+
+def own_words_of(message: dict[str, Any]) -> str | None:
+    """The text, where it may be an answer such as STOP. Raises as `text_of` does."""
+    return _first(message, _OWN_WORDS)
+
+
+def _first(message: dict[str, Any], where: dict[str, tuple[tuple[str | int, ...], ...]]) -> str | None:
     kind = message.get("type")
-    if not isinstance(kind, str) or (places := _PLACES.get(kind)) is None:
+    if not isinstance(kind, str) or (places := where.get(kind)) is None:
         return None
     content = message.get(kind)
     if content is not None and not isinstance(content, dict | list):

@@ -146,8 +146,11 @@ def _property(objects: _Objects, change: PropertyChange) -> CrmProperty:
 
 
 def _merge(objects: _Objects, merge: Merge) -> Iterator[CrmObject]:
+    """What the merge ends in may be listed among the merged, and exists all the same."""
+    survivor = merge.newObjectId or merge.primaryObjectId
     yield objects.fact(merge.primaryObjectId)
     for object_id in merge.mergedObjectIds:
-        yield objects.fact(object_id, False, DELETION)
+        if object_id != survivor:
+            yield objects.fact(object_id, False, DELETION)
     if merge.newObjectId is not None and merge.newObjectId != merge.primaryObjectId:
         yield objects.fact(merge.newObjectId, True, CREATION)

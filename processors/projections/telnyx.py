@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from processors.projections.addresses import phone_number
 from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out
-from processors.projections.content import ABOUT_ANOTHER, text_of
+from processors.projections.content import ABOUT_ANOTHER, own_words_of, text_of
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGES, Call, Message
 from schemas.lattice import Version
@@ -55,7 +55,7 @@ def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
     found = TelnyxMessage.model_validate(data)
     if isinstance(found.body, dict) and found.body.get("type") in ABOUT_ANOTHER:
         return replace(event, error=NO_MESSAGE)
-    ours, peer, text = _address(found.to[0]), _address(found.sender), _text(found)
+    ours, peer = _address(found.to[0]), _address(found.sender)
     fact = Message(
         version=Version(at, 0, event.event_id),
         source=source,
@@ -68,9 +68,9 @@ def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=text,
+        body=_text(found, text_of),
         status="received",
-        is_opt_out=is_opt_out(text),
+        is_opt_out=is_opt_out(_text(found, own_words_of)),
         occurred_at=time_of_iso(found.received_at) or at,
     )
     return replace(event, facts=(fact,))
@@ -100,7 +100,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=_text(found),
+        body=_text(found, text_of),
         status=status,
         error_code=code,
         error_message=text,
@@ -118,7 +118,7 @@ def _address(party: Party) -> str | None:
     return phone_number(party.phone_number) or party.agent_id or None
 
 
-def _text(message: TelnyxMessage) -> str | None:
+def _text(message: TelnyxMessage, of_whatsapp: Callable[[dict[str, Any]], str | None]) -> str | None:
     """RCS has it in `body`, WhatsApp there as Meta writes it. A tapped suggestion of RCS is its text."""
     if message.text or not isinstance(message.body, dict):
         return message.text or None
@@ -126,7 +126,7 @@ def _text(message: TelnyxMessage) -> str | None:
     for found in (message.body.get("text"), suggestion.get("text") if isinstance(suggestion, dict) else None):
         if isinstance(found, str) and found:
             return found
-    return text_of(message.body)
+    return of_whatsapp(message.body)
 
 
 def _channel(message: TelnyxMessage) -> str | None:
@@ -155,7 +155,8 @@ def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Even
     found = TelnyxCall.model_validate(data)
     kind = event.type.removeprefix("telnyx.")
     is_hangup = kind == "call.hangup"
-    ending = "busy" if found.hangup_cause == "user_busy" else "no-answer"
+    cause = found.hangup_cause if is_hangup else None
+    ending = "busy" if cause == "user_busy" else "no-answer"
     fact = Call(
         version=Version(at, 0, event.event_id),
         source=source,
@@ -165,7 +166,7 @@ def _call(source: str, event: Event, at: datetime, data: dict[str, Any]) -> Even
         caller=phone_number(found.caller),
         callee=phone_number(found.callee),
         status=ending if is_hangup else _CALL_STATUSES[kind],
-        end_reason=found.hangup_cause if is_hangup else None,
+        end_reason=cause,
         # Every phase repeats when the call started, so that it is known without the first one too.
         started_at=time_of_iso(found.start_time) or (at if kind == "call.initiated" else None),
         answered_at=at if kind == "call.answered" else None,

@@ -77,7 +77,6 @@ def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event
     if is_inbound and fields.get("MessageType") in ABOUT_ANOTHER:
         return Event(name, kind, None, error=NO_MESSAGE)
     channel, sender, recipient = _addresses(fields)
-    body = _text(fields) if is_inbound else None
     fact = Message(
         version=Version(None, 0, name),
         source=source,
@@ -90,11 +89,11 @@ def _message(source: str, name: str, kind: str, fields: dict[str, str]) -> Event
         our_number=recipient if is_inbound else sender,
         peer_number=sender if is_inbound else recipient,
         kind=_kind(fields) if is_inbound else None,
-        body=body,
+        body=_text(fields) if is_inbound else None,
         status=status,
         error_code=fields.get("ErrorCode") or None,
         error_message=fields.get("ErrorMessage") or None,
-        is_opt_out=is_inbound and (fields.get("OptOutType") == "STOP" or is_opt_out(body)),
+        is_opt_out=is_inbound and _is_opt_out(fields),
     )
     return Event(name, kind, None, (fact,))
 
@@ -111,6 +110,12 @@ def _text(fields: dict[str, str]) -> str | None:
     """A tapped button of WhatsApp has its text apart, and a place that was sent its name or its address."""
     found = [fields[name] for name in ("Body", "ButtonText", "Label", "Address") if fields.get(name)]
     return found[0] if found else None
+
+
+def _is_opt_out(fields: dict[str, str]) -> bool:
+    """What Twilio has made of the words decides: an account's keywords may differ from the usual ones."""
+    said = fields.get("OptOutType")
+    return said == "STOP" if said else is_opt_out(fields.get("Body") or fields.get("ButtonText"))
 
 
 def _has_media(fields: dict[str, str]) -> bool:
@@ -190,7 +195,7 @@ def _stream_event(record: Record, event: dict[str, Any]) -> Event:
         channel="mms" if found.messageSid.startswith("MM") else "sms",
         direction="outbound",
         status=status,
-        error_code=None if found.errorCode is None else str(found.errorCode),
+        error_code=str(found.errorCode) if status in _FAILED and found.errorCode is not None else None,
         sent_at=at if status == "sent" else None,
         delivered_at=at if status == "delivered" else None,
         read_at=at if status == "read" else None,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from processors.projections.addresses import whatsapp_number
 from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, project_each
-from processors.projections.content import ABOUT_ANOTHER, has_text, text_of
+from processors.projections.content import ABOUT_ANOTHER, has_text, own_words_of, text_of
 from processors.projections.whatsapp_calls import project_call, project_call_status
 from schemas.contact_facts import ContactPreference
 from schemas.envelope import Record
@@ -39,7 +39,7 @@ _OUR_REACTION: Final = "a reaction of our own: only the other side's are shown"
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    return project_each(record, items(payload), _project_item, _identify)
+    return project_each(record, items(payload), _project_item, _identify, _unread_type)
 
 
 @lru_cache(maxsize=1024)
@@ -51,6 +51,12 @@ def _our_number(display_phone_number: str | None) -> str | None:
 def _identify(item: Item) -> tuple[str, str]:
     """(event id, type)."""
     return item_event_id(item), item_type(item)
+
+
+def _unread_type(item: Item) -> str | None:
+    """A change is digested for its id, and may be nested too deep for that. One that is no object is nobody's."""
+    is_unread = item.kind == "entry" or (item.kind == "change" and isinstance(item.data, dict))
+    return item_type(item) if is_unread else None
 
 
 def _project_item(record: Record, item: Item) -> Event:
@@ -73,7 +79,6 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
     if found.type == "unsupported" and _unsupported_type(item.data) in ABOUT_ANOTHER:
         return Event(name, kind, at, error=NO_MESSAGE)
     their_number = whatsapp_number(found.to or item.thread) if is_ours else sender
-    body = text_of(item.data)
     status = _status_of_ours(found) if is_ours else "received"
     code, text = error_of(found.errors)
     fact = Message(
@@ -90,11 +95,11 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
         # The conversation of a group is the group's: its members write to each other, not to us alone.
         peer_number=found.group_id or their_number,
         kind=found.type,
-        body=body,
+        body=text_of(item.data),
         status=status,
         error_code=code,
         error_message=text,
-        is_opt_out=not is_ours and is_opt_out(body),
+        is_opt_out=not is_ours and is_opt_out(own_words_of(item.data)),
         sent_at=at if is_ours and status not in ("sending", "failed") else None,
         occurred_at=at,
     )
@@ -140,8 +145,10 @@ def _about_another(source: str, data: dict[str, Any], event: Event, is_ours: boo
 def _edit(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -> Message:
     """A STOP is one also as the second thought, and stays one whatever is made of it later."""
     new = content.get("message")
-    text = (text_of(new) or "") if isinstance(new, dict) and has_text(new) else None
-    return replace(fact, edited_body=text, edited_at=at, is_opt_out=not is_ours and is_opt_out(text))
+    if not isinstance(new, dict) or not has_text(new):
+        return replace(fact, edited_at=at, is_opt_out=False)
+    said_stop = not is_ours and is_opt_out(own_words_of(new))
+    return replace(fact, edited_body=text_of(new) or "", edited_at=at, is_opt_out=said_stop)
 
 
 def _revoke(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -> Message:

@@ -23,9 +23,9 @@ _SMALL_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 
 def check_token(secret: str) -> None:
     """Raises `Misconfigured` for what can be guessed, or was pasted with more than itself."""
-    is_padded = secret[:1].isspace() or secret[-1:].isspace()
-    if len(secret) < MIN_CHARACTERS or not secret.isprintable() or is_padded:
-        raise Misconfigured(f"expected at least {MIN_CHARACTERS} printable characters, and no spaces around them")
+    has_space = any(character.isspace() for character in secret)
+    if len(secret) < MIN_CHARACTERS or not secret.isprintable() or has_space:
+        raise Misconfigured(f"expected at least {MIN_CHARACTERS} printable characters, and no white space")
 
 
 @lru_cache(maxsize=256)

@@ -61,12 +61,18 @@ def _without_odd_fields(
     odd: dict[Path, str] = {}
     error = first
     while True:
+        # A union has a fault of each of its types, and the first one takes the field away.
+        refused = data
         for fault in error.errors(include_input=False, include_url=False):
-            # What misses a field that it can't do without goes as a whole.
+            # What misses a field that it can't do without goes as a whole; so do the nulls of a list.
             is_missing = fault["type"] == "missing"
-            path, value = _innermost_field(data, fault["loc"][:-1] if is_missing else fault["loc"])
+            path, value = _innermost_field(refused, fault["loc"][:-1] if is_missing else fault["loc"])
             if not path:
                 raise first
+            if isinstance(path[-1], int):
+                data = _without(data, path)
+                # The places of all that follows in the list have changed.
+                break
             inner = [text for known, text in odd.items() if known[: len(path)] == path]
             if value is not None:
                 odd[path] = inner[0] if inner else fault_of(error.title, fault)
@@ -79,8 +85,8 @@ def _without_odd_fields(
 
 
 def _innermost_field(data: Any, where: Sequence[str | int]) -> tuple[Path, Any]:
-    """(its path, its value); () where the data itself is at fault. A fault's place ends with the names of unions, which
-    are no keys.
+    """(its path, its value); () where the data itself is at fault. A null in a list counts as a field. A fault's place
+    ends with the names of unions, which are no keys.
     """
     found: tuple[Path, Any] = (), data
     path: Path = ()
@@ -89,12 +95,14 @@ def _innermost_field(data: Any, where: Sequence[str | int]) -> tuple[Path, Any]:
         if not is_key and not (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             break
         data, path = data[part], (*path, part)
-        found = (path, data) if is_key else found
+        found = (path, data) if is_key or data is None else found
     return found
 
 
 def _without(data: Any, path: Path) -> Any:
     first, rest = path[0], path[1:]
+    if isinstance(data, list) and not rest:
+        return [item for item in data if item is not None]
     if isinstance(data, list):
         return [_without(item, rest) if place == first else item for place, item in enumerate(data)]
     if rest and first in data:

@@ -40,6 +40,10 @@ MAX_FIELDS: Final = 1000
 INBOUND: Final = frozenset({"receiving", "received"})
 
 _MESSAGES: Final = ("SM", "MM")
+_OTHER_EVENT: Final = re.compile(r"on[A-Z].*|.*\..*|[a-z]+(?:_[a-z]+)+", re.DOTALL)
+"""`EventType` of Conversations, Chat, Flex (`onMessageAdded`), TaskRouter (`task.created`) and Sync (`item_added`)."""
+
+_OTHER_SIDS: Final = frozenset({"ConversationSid", "ChannelSid", "InteractionSid", "TaskSid", "ServiceSid"})
 
 _ESCAPED: Final = re.compile("%(?:40|3A)", re.IGNORECASE)
 _ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
@@ -191,11 +195,11 @@ def form_fields(payload: Payload) -> dict[str, str]:
 def form_identity(fields: dict[str, str]) -> tuple[str, str]:
     """(event id, type without the provider) of a form. Raises `Unparsable` where it is neither message nor call.
 
-    Conversations, Chat, Sync, TaskRouter and Flex name their events in `EventType`, and the messages of the first two
-    have a `MessageSid`, too: `IM…`. Only `SM…` and `MM…` are messages that Programmable Messaging sent or received.
+    Of messages, only `SM…` and `MM…` were sent or received by Programmable Messaging: those of Conversations and Chat
+    have a `MessageSid`, too, `IM…`.
     """
-    if "EventType" in fields:
-        raise Unparsable("a callback of another product: it has an EventType")
+    if "EventType" in fields and _is_of_another_product(fields):
+        raise Unparsable("a callback of another product, by its EventType")
     call, status = fields.get("CallSid", ""), fields.get("CallStatus")
     if call.startswith("CA") and status:
         return event_id(call, status), "call." + clean_type(status)
@@ -205,6 +209,14 @@ def form_identity(fields: dict[str, str]) -> tuple[str, str]:
     if message.startswith(_MESSAGES) and fields.get("From") and fields.get("To"):
         return event_id(message), "message.received"
     raise Unparsable("neither a message (MessageSid SM… or MM…) nor a call (CallSid CA… with CallStatus)")
+
+
+def _is_of_another_product(fields: dict[str, str]) -> bool:
+    """Whether an `EventType` is another product's. Statuses on WhatsApp and RCS have one too: `READ`, `DELIVERED`."""
+    is_message = fields.get("MessageSid", "").startswith(_MESSAGES)
+    has_status = bool(fields.get("MessageStatus") or fields.get("SmsStatus"))
+    is_other = _OTHER_EVENT.fullmatch(fields["EventType"]) is not None or not _OTHER_SIDS.isdisjoint(fields)
+    return is_other or not (is_message and has_status)
 
 
 def _callback_status(fields: dict[str, str]) -> str | None:

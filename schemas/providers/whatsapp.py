@@ -193,12 +193,12 @@ def item_type(item: Item) -> str:
 
 
 def display_phone_number(item: Item) -> str | None:
-    """Of the business, as the change around an event has it."""
+    """Of the business, as the change around an event has it. An odd one must not cost the events of the change."""
     metadata = item.around["value"].get("metadata")
-    number = None if metadata is None else require_object(metadata, "metadata").get("display_phone_number")
-    if number is not None and not isinstance(number, str):
-        raise Unparsable("metadata.display_phone_number: not text")
-    return number
+    number = metadata.get("display_phone_number") if isinstance(metadata, dict) else None
+    if isinstance(number, int) and not isinstance(number, bool):
+        return str(number)
+    return number if isinstance(number, str) else None
 
 
 def identify(payload: Payload, signed_id: str | None) -> Identity:

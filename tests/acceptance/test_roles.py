@@ -22,7 +22,7 @@ from tests.support.story import Author, write
 from tests.support.tables import story_differences, until_folded
 
 KEY = "the operators' key"
-NEW_SECRET = "whsec_new"
+NEW_SECRET = "whsec_new_secret"
 
 
 async def quarantined(url: str) -> None:

@@ -149,12 +149,14 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         await installation.until(lambda: "is empty, or is not there" in installation.output(), "the refusal")
         for service in ("ingest", "processors", "console"):
             await refuse_reload(installation, service, len(faulty) + 1 if service == "ingest" else 1)
-        toml.write_text(TOML + '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_eu"]\n')
+        toml.write_text(TOML + '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_of_europe"]\n')
         installation.process.send_signal(signal.SIGHUP)
         await installation.until(lambda: "stripe-eu" in installation.output(), "the reload")
         eu = stripe_world(Author(13, start=int(time.time()) - 200_000), 30)
         here = [
-            Webhook(webhook.path + "-eu", webhook.body, lambda _, body, now: signing.stripe(body, now, "whsec_eu"))
+            Webhook(
+                webhook.path + "-eu", webhook.body, lambda _, body, now: signing.stripe(body, now, "whsec_of_europe")
+            )
             for webhook in eu.webhooks
             if webhook.path.endswith("/stripe")
         ]
@@ -166,7 +168,7 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
 
         # A source whose topic is not there is refused by each service, and the fold goes on in the same process.
         good = toml.read_text()
-        toml.write_text(good + '[sources.no-topic]\nprovider = "stripe"\nsecrets = ["whsec_no_topic"]\n')
+        toml.write_text(good + '[sources.no-topic]\nprovider = "stripe"\nsecrets = ["whsec_of_no_topic"]\n')
         for service, failures in (("ingest", 6), ("processors", 2)):
             await refuse_reload(installation, service, failures)
         toml.write_text(good)

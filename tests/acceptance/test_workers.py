@@ -25,7 +25,7 @@ WORKERS = 3
 TOML = """
 [sources.limited]
 provider = "stripe"
-secrets = ["whsec_limited"]
+secrets = ["whsec_of_limited"]
 requests_per_second = 0.001
 burst = 20
 """
@@ -165,7 +165,7 @@ async def test_a_rate_holds_for_all_processes_together(installation: Installatio
     url = f"{installation.ingest_url}/webhooks/limited"
     async with client() as session:
         answers = Counter(
-            await asyncio.gather(*(post(session, url, payment(number), "whsec_limited") for number in range(60)))
+            await asyncio.gather(*(post(session, url, payment(number), "whsec_of_limited") for number in range(60)))
         )
         assert answers == {"accepted": 20, "too_many_requests": 40}
         other = [await post(session, f"{installation.ingest_url}/webhooks/stripe", payment(n)) for n in range(10)]

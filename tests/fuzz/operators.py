@@ -53,7 +53,7 @@ QUARANTINED = (
     ),
 )  # fmt: skip
 CONFIGS = (
-    '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_a"]\nmax_body_bytes = 1000\n',
+    '[sources.stripe-eu]\nprovider = "stripe"\nsecrets = ["whsec_of_europe"]\nmax_body_bytes = 1000\n',
     '[sources.hs]\nprovider = "hubspot"\nsecrets = ["a"]\nsignature_versions = ["v1", "v2"]\nanswer = "twiml"\n',
     '[sources.cal]\nprovider = "google_calendar"\nsecrets = ["a"]\nchannel_ids = ["b"]\n[quarantine]\nrecords = 1\nper_second = 0.5\n',
     '[sources.std]\nprovider = "standardwebhooks"\nsecrets = ["whpk_x2QIDsIHu2agCyaO8xU7yZsIdilqWMqYHyelKCToRsg="]\n',
@@ -91,7 +91,7 @@ def corrections() -> list[Request]:
 def captured_requests() -> list[Request]:
     request = {
         "method": "POST", "url": "https://hooks.example.com/webhooks/stripe?a=b", "headers": {"Stripe-Signature": "t=1,v1=00"},
-        "body": "{}", "now": NOW, "secret": "whsec_a", "auth_token": "b", "public_key": "c", "verify_token": "d", "channel_id": "e",
+        "body": "{}", "now": NOW, "secret": "whsec_of_europe", "auth_token": "b", "public_key": "c", "verify_token": "d", "channel_id": "e",
         "scheme": "v1",
     }  # fmt: skip
     return [Request(target=f"/{name}", body=orjson.dumps(request)) for name in PROVIDERS]

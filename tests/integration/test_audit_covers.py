@@ -208,7 +208,7 @@ async def test_what_prepares_an_installation_is_on_record_as_soon_as_there_is_a_
         environment["DATABASE_URL"] = stack.postgres.url(name)
         await redrive(tmp_path, environment, "migrate", "--apply")
         (tmp_path / "redrive.toml").write_text(
-            f'[sources.{name}]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n[price_tiers]\nprice_1 = "pro"\n'
+            f'[sources.{name}]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n[price_tiers]\nprice_1 = "pro"\n'
         )
         for command in ("topics", "migrate") * 2:
             await redrive(tmp_path, environment, command, "--apply")

@@ -118,7 +118,9 @@ async def test_ids_that_select_nothing_are_no_success(
     entry = await rerun(stack, database_url, connection, Selection((source,), event_ids=("evt_none", "evt_1")))
     assert (entry["state"], entry["records"]) == ("done", 1)
     consoles = Consoles(stack, database_url, tmp_path, source)
-    (tmp_path / "redrive.toml").write_text(f'[sources.{source}]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n')
+    (tmp_path / "redrive.toml").write_text(
+        f'[sources.{source}]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n'
+    )
     process = await consoles.command("replay", "run", "--event-id", "evt_none", "--reason", "x", "--foreground")
     out, err = await process.communicate()
     assert (process.returncode, b"not in the index: evt_none" in b" ".join(err.split())) == (1, True), (out, err)

@@ -47,7 +47,7 @@ async def other(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.
 @pytest.fixture
 async def held(stack: Stack, topic: str, source_name: str, tmp_path: Path) -> Mapping[str, Source]:
     """Three genuine deliveries that a wrong secret put into the quarantine; returns the source with the right one."""
-    wrong = replace(source(source_name, "stripe"), secrets=Secrets(("whsec_wrong",)))
+    wrong = replace(source(source_name, "stripe"), secrets=Secrets(("whsec_wrong_one",)))
     async with run_ingress(stack, {source_name: wrong}, tmp_path, now_ms) as running:
         for number in range(3):
             headers = signing.stripe(payment(number), int(time.time()))

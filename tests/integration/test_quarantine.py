@@ -27,7 +27,7 @@ async def held_of(read_topic: ReadTopic, name: str) -> list[ConsumerRecord]:
 
 async def post_forged(running: Any, name: str, number: int, padding: str = "") -> int:
     body = payment(number)
-    headers = signing.stripe(body, int(time.time()), "whsec_forged")
+    headers = signing.stripe(body, int(time.time()), "whsec_forged_one")
     headers["Stripe-Signature"] += f",v0={padding}"
     async with running.session.post(f"{running.url}/webhooks/{name}", data=body, headers=headers) as response:
         assert (await response.json())["code"] == "signature_mismatch"

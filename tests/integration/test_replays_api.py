@@ -125,7 +125,7 @@ async def test_the_command_runs_what_no_service_takes_waits_for_its_end_and_its_
 ) -> None:
     run = ("replay", "run", "--from", "2h ago", "--reason", "the outage", "--json")
     consoles.folder.joinpath("redrive.toml").write_text(
-        f'[sources.{consoles.source}]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n'
+        f'[sources.{consoles.source}]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n'
     )
     waiting = await consoles.command(*run, "--rate", "2")
 

@@ -1,6 +1,7 @@
 """Invariant 9: what the log may hold of text and Postgres may not is represented, wherever it stands."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -12,7 +13,7 @@ from processors.fold import fold_record
 from processors.store import Span, Store
 from schemas.text import loads
 from tests.support.cases import KeptLetters
-from tests.support.damage import appended, texts
+from tests.support.damage import appended, batch_of, texts
 from tests.support.fixtures import FIXTURES, READABLE
 from tests.support.records import FakeRecord, record
 from tests.support.tables import empty
@@ -84,9 +85,70 @@ def test_a_number_beyond_a_double_is_its_own_text(number: str) -> None:
     assert loads(f'{{"a":[{number},"{number}",1]}}'.encode()) == {"a": [number, number, 1]}
 
 
+BAD: dict[str, tuple[bytes, Any]] = {
+    "a byte that is no UTF-8": (b'{"a":"x\xffy"}', {"a": "x\ufffdy"}),
+    "the same in a name": (b'{"\xff":1}', {"\ufffd": 1}),
+    "half a surrogate as bytes": (b'{"a":"\xed\xa0\xbd"}', {"a": "\ufffd" * 3}),
+    "half a surrogate as an escape beside it": (b'{"a":"\\ud83d\xff"}', {"a": "\ufffd\ufffd"}),
+    "a byte before the end of a text": (b'{"a":"\xc3"}', {"a": "\ufffd"}),
+    "a mark of the byte order": (b'\xef\xbb\xbf{"a":"\xc3\xa9"}', {"a": "é"}),
+    "the mark within a text": (b'{"a":"\xef\xbb\xbf","b":NaN}', {"a": "\ufeff", "b": "NaN"}),
+    "words that are no numbers": (b'[NaN,Infinity,-Infinity,"NaN",{"NaN":NaN}]', ["NaN", "Infinity", "-Infinity", "NaN", {"NaN": "NaN"}]),
+    "such a word in a text": (b'["a NaN \\" Infinity",1e400]', ['a NaN " Infinity', "1e400"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_one_text_or_number_is_not_allowed_to_be_is_represented(name: str) -> None:
+    body, expected = BAD[name]
+    assert loads(body) == expected
+
+
+@given(st.binary(max_size=12), st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_bytes_in_a_text_cost_nothing_but_themselves(raw: bytes, mark: bytes) -> None:
+    inner = re.sub(rb'[\0-\x1f"\\]', b"", raw)
+    assert loads(mark + b'{"bad":"' + inner + b'","good":1}') == {"bad": inner.decode("utf-8", "replace"), "good": 1}
+
+
+BATCHES = {
+    "whatsapp": lambda odd: batch_of(
+        "whatsapp",
+        [
+            {
+                "from": "33612345678",
+                "id": f"wamid.{n}",
+                "timestamp": "1795950000",
+                "type": "text",
+                "text": {"body": text},
+            }
+            for n, text in enumerate(["STOP", odd, "STOP"])
+        ],
+    ),
+    "sendgrid": lambda odd: json.dumps(
+        [
+            {"sg_event_id": str(n), "sg_message_id": f"m{n}", "event": "delivered", "timestamp": 1795950000, "x": text}
+            for n, text in enumerate(["a", odd, "b"])
+        ]
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("provider", BATCHES)
+@pytest.mark.parametrize("odd", [b'"\xff"', b'"\xed\xa0\xbd"', b'"\\ud83d"', b"NaN", b"1e400"])
+def test_one_bad_byte_does_not_cost_the_batch(provider: str, odd: bytes) -> None:
+    if provider == "whatsapp" and not odd.startswith(b'"'):
+        odd = b'"",' + b'"x":' + odd
+    body = BATCHES[provider]("PLACE").replace(b'"PLACE"', odd)
+    for whole in (body, b"\xef\xbb\xbf" + body):
+        found = fold_record(record(f"webhooks.{provider}", provider, whole))
+        assert ([event.status for event in found.events], found.letters) == (["applied"] * 3, ())
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"a":"\\ud83d', b"[NaN]", b"[Infinity]", b"1e400x", b"[1e400", b'"\xff"', b"01"]
-)
+    "body",
+    [b"", b"{", b'{"a":"\\ud83d', b"1e400x", b"[1e400", b"01", b"\xff", b"[\xff]", b"nan", b"[NaNs]", b"[-]", b"[+Infinity]",
+     b'["NaN', b'["\xff', b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf[]", b"[1NaN]", b'["a"NaN]', "[]".encode("utf-16")],
+)  # fmt: skip
 def test_what_is_not_json_stays_unreadable(body: bytes) -> None:
     with pytest.raises(ValueError, match="column"):
         loads(body)

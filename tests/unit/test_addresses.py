@@ -22,6 +22,9 @@ SPELLINGS = (
     "0033612345678",
     "+0033612345678",
     "00 33 6 12 34 56 78",
+    # The national zero is no part of it.
+    "+33 06 12 34 56 78",
+    "+33 (06) 12 34 56 78",
 )
 NO_NUMBERS = (
     "68849",
@@ -40,6 +43,12 @@ NO_NUMBERS = (
     "+33612345678;ext=5",
     "+33612345678 ext. 5",
     "+1-800-FLOWERS",
+    "+33 6 12 34 56 78 (2)",
+    "+33 6 12 34 56 78-2",
+    "+1 555 010 9999-12",
+    "+1 555 (010) 9999",
+    "+44 (0999) 946 0000",
+    "+999 6 12 34 56 78",
     "+",
     "(0)",
     "0",
@@ -51,6 +60,24 @@ NO_NUMBERS = (
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_of_an_international_number_is_the_number(spelling: str) -> None:
     assert phone_number(spelling) == whatsapp_number(spelling) == FRENCH
+
+
+@pytest.mark.parametrize(
+    ("spelling", "number"),
+    [
+        ("+44 (0207) 946 0000", "+442079460000"),
+        ("+44 (020) 7946 0000", "+442079460000"),
+        ("+44 020 7946 0000", "+442079460000"),
+        ("+1 (212) 555-0100", "+12125550100"),
+        # In Italy the zero is a part of the number.
+        ("+39 06 6982 0000", "+390669820000"),
+        # Nobody has these, and their spelling leaves no doubt: numbers of tests and samples.
+        ("+1 555 010 0177", "+15550100177"),
+        ("+1 555-078-3881", "+15550783881"),
+    ],
+)
+def test_a_spelling_is_read_by_the_plan_of_its_country(spelling: str, number: str) -> None:
+    assert phone_number(spelling) == number
 
 
 @pytest.mark.parametrize("address", NO_NUMBERS)
@@ -74,6 +101,10 @@ def test_no_address_is_none(address: str | None) -> None:
         ("Y2FwaV9ncm91cDpjYXNl", "Y2FwaV9ncm91cDpjYXNl"),
         ("120363041234567890@g.us", "120363041234567890@g.us"),
         ("120363041234567890", "120363041234567890"),
+        ("68849", "68849"),
+        ("1", "1"),
+        ("123456", "123456"),
+        ("2471234", "+2471234"),
     ],
 )
 def test_whatsapp_writes_a_number_as_its_digits_and_other_ids_are_no_numbers(address: str, expected: str) -> None:
@@ -118,8 +149,9 @@ def is_spelling_of(address: str, number: str) -> bool:
     digits = re.sub("[^0-9]", "", re.sub(r"\A\+?00", "+", bare).replace("(0)", ""))
     if "+" + digits == number:
         return True
-    # A national zero in parentheses is dialled in some countries: their plan says so.
-    return "(0)" in bare and "+" + re.sub("[^0-9]", "", re.sub(r"\A\+?00", "+", bare)) == number
+    # Whether a national zero is dialled from abroad, the plan of its country says.
+    plan = phonenumbers.parse("+" + re.sub("[^0-9]", "", re.sub(r"\A\+?00", "+", bare)))
+    return phonenumbers.format_number(plan, phonenumbers.PhoneNumberFormat.E164) == number
 
 
 @given(ADDRESSES, ADDRESSES)

@@ -12,13 +12,13 @@ from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from tests.support.registries import put_back_afterwards
 
-GOOD = '[sources.shop]\nprovider = "stripe"\nsecrets = ["whsec_shop"]\n'
+GOOD = '[sources.shop]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n'
 BROKEN_TOML = {
     "not UTF-8": GOOD.encode() + b"# caf\xe9\n",
     "a secret that is no ASCII": '[sources.s]\nprovider = "standardwebhooks"\nsecrets = ["whsec_é"]\n'.encode(),
     "a secret without a key": b'[sources.s]\nprovider = "standardwebhooks"\nsecrets = ["whsec_"]\n',
     "an empty secret": b'[sources.s]\nprovider = "stripe"\nsecrets = [""]\n',
-    "a blank secret beside a good one": b'[sources.s]\nprovider = "stripe"\nsecrets = ["whsec_one", " \\t"]\n',
+    "a blank secret beside a good one": b'[sources.s]\nprovider = "stripe"\nsecrets = ["whsec_number_one", " \\t"]\n',
     "a blank verify token": b'[sources.s]\nprovider = "whatsapp"\nsecrets = ["app-secret"]\nverify_token = ""\n',
 }
 BROKEN_ENV = {
@@ -82,7 +82,7 @@ def test_whatever_a_plug_in_raises_a_reload_refuses_it(folder: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n# nothing yet\n", None])
 def test_a_file_that_is_being_written_does_not_drop_the_sources_that_it_gave(folder: Path, text: str | None) -> None:
-    (folder / ".env").write_text("STRIPE_WEBHOOK_SECRET=whsec_one\n")
+    (folder / ".env").write_text("STRIPE_WEBHOOK_SECRET=whsec_number_one\n")
     file = folder / "redrive.toml"
     if text is None:
         file.unlink()

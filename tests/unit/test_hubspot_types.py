@@ -48,6 +48,32 @@ def test_the_id_and_the_classic_name_of_a_type_are_one(type_id: str, name: str, 
         assert types_of(subscriptionType=f"object.{verb}", objectTypeId=said, **fields) == {name}
 
 
+@pytest.mark.parametrize(
+    ("fields", "exists"),
+    [
+        ({"primaryObjectId": 1, "mergedObjectIds": [2]}, {"1": None, "2": False}),
+        ({"primaryObjectId": 1, "mergedObjectIds": [1, 2]}, {"1": None, "2": False}),
+        ({"primaryObjectId": 1, "mergedObjectIds": ["2", "1"]}, {"1": None, "2": False}),
+        ({"primaryObjectId": 1, "mergedObjectIds": [2, None]}, {"1": None, "2": False}),
+        ({"primaryObjectId": 1, "mergedObjectIds": [1, 2], "newObjectId": 3}, {"1": False, "2": False, "3": True}),
+        ({"primaryObjectId": 1, "mergedObjectIds": [1, 2, 3], "newObjectId": 3}, {"1": False, "2": False, "3": True}),
+        ({"primaryObjectId": 1, "mergedObjectIds": [1, 2], "newObjectId": 1}, {"1": None, "2": False}),
+    ],
+)
+def test_who_survives_a_merge_exists_although_it_is_listed_among_the_merged(
+    fields: dict[str, Any], exists: dict[str, bool | None]
+) -> None:
+    event = {"portalId": 1, "eventId": 1, "occurredAt": 1_795_950_000_000, "subscriptionType": "contact.merge"}
+    body = json.dumps([{**event, **fields}]).encode()
+    found = rows_of(record("webhooks.hubspot", "hubspot", body))
+    assert {row["object_id"]: row.get("exists") for _, row in found} == exists
+
+
+@pytest.mark.parametrize("said", ["1795950000000", 1_795_950_000_000])
+def test_a_time_is_a_number_or_its_text(said: Any) -> None:
+    assert types_of(subscriptionType="contact.creation", occurredAt=said) == {"contact"}
+
+
 @pytest.mark.parametrize("type_id", NO_CLASSIC_NAME)
 def test_a_type_without_a_classic_name_keeps_its_id(type_id: str) -> None:
     assert types_of(subscriptionType="object.creation", objectTypeId=type_id) == {type_id}

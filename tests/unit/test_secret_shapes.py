@@ -52,13 +52,18 @@ REFUSED = [
             "RETELL_API_KEY",
             "GOOGLE_CALENDAR_CHANNEL_TOKEN",
         )
-        for value in ("1", "1234567", "two\nlines")
+        for value in ("1", "1234567", "two\nlines", "two words", "two\u00a0words")
     ),
     ("TOKEN_DIGEST_KEY", "1234567"),
     ("TOKEN_DIGEST_KEY", " " * 16),
     ("TWILIO_AUTH_TOKEN", f"{signing.TWILIO},x"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_1"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_ab"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_test"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_1234567"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_12 34"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_1234 5678"),
     ("STRIPE_WEBHOOK_SECRET", "sk_test_4eC39HqLyjWDarjtT1zdp7dc"),
     ("STRIPE_WEBHOOK_SECRET", f"{signing.STRIPE},whsec"),
     ("STANDARD_WEBHOOKS_SECRET", f"v1,{signing.STANDARD}"),
@@ -131,21 +136,21 @@ def test_secrets_at_the_limits_are_taken(folder: Path, monkeypatch: pytest.Monke
 def test_a_token_that_a_user_chose_may_hold_a_comma_in_redrive_toml(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toml = '[sources.google_calendar]\nprovider = "google_calendar"\nsecrets = ["first,token", "second token"]\n'
+    toml = '[sources.google_calendar]\nprovider = "google_calendar"\nsecrets = ["first,token", "second-token"]\n'
     (folder / "redrive.toml").write_text(toml)
     given(monkeypatch, {"TOKEN_DIGEST_KEY": "digest-key"})
-    assert load().sources["google_calendar"].secrets.values == ("first,token", "second token")
+    assert load().sources["google_calendar"].secrets.values == ("first,token", "second-token")
 
 
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ('provider = "stripe"\nsecrets = ["whsec_shop", "short"]', "source s (STRIPE_WEBHOOK_SECRET), secret 2"),
+        ('provider = "stripe"\nsecrets = ["whsec_of_the_shop", "short"]', "source s (STRIPE_WEBHOOK_SECRET), secret 2"),
         ('provider = "whatsapp"\nsecrets = ["app-secret"]\nverify_token = "v"', "the verify token: expected"),
         ('provider = "whatsapp"\nverify_token = "verify-token"', "has a verify token and no secret"),
-        ('provider = "stripe"\nsecrets = ["whsec_shop"]\nverify_token = "verify-token"', "has no handshake"),
+        ('provider = "stripe"\nsecrets = ["whsec_of_the_shop"]\nverify_token = "verify-token"', "has no handshake"),
         (f'provider = "standardwebhooks"\nsecrets = ["v1,{signing.STANDARD}"]', "secret 1: expected whsec_"),
-        ('provider = "twilio"\nsecrets = [" padded-token"]', "no spaces around"),
+        ('provider = "twilio"\nsecrets = [" padded-token"]', "no white space"),
     ],
 )
 def test_the_same_holds_for_sources_of_redrive_toml(folder: Path, toml: str, said: str) -> None:

@@ -37,6 +37,51 @@ def test_the_text_is_where_the_channel_keeps_it(payload: dict[str, Any], text: s
     assert (row.get("body"), row["is_opt_out"]) == (text, text == "STOP")
 
 
+@pytest.mark.parametrize(
+    ("body", "is_opt_out"),
+    [
+        ({"text": "Stop"}, True),
+        ({"suggestion_response": {"text": "Stop"}}, True),
+        ({"type": "interactive", "interactive": {"button_reply": {"title": "Stop"}}}, True),
+        ({"type": "location", "location": {"name": "End"}}, False),
+        ({"type": "contacts", "contacts": [{"name": {"formatted_name": "stop"}}]}, False),
+    ],
+)
+def test_only_what_somebody_wrote_or_tapped_is_an_opt_out(body: dict[str, Any], is_opt_out: bool) -> None:
+    ((_, row),) = rows_of(received(body=body))
+    assert row["is_opt_out"] is is_opt_out
+
+
+@pytest.mark.parametrize(
+    ("media", "kind"),
+    [
+        ([None], "text"),
+        ([None, None], "text"),
+        ([], "text"),
+        ([None, {"content_type": "image/png"}, None], "image"),
+    ],
+)
+def test_a_stop_counts_whatever_is_attached(media: list[Any], kind: str) -> None:
+    ((_, row),) = rows_of(received(text="STOP", media=media))
+    assert (row["is_opt_out"], row["kind"]) == (True, kind)
+
+
+def test_only_a_hangup_reads_its_cause() -> None:
+    said = {"call_leg_id": "c", "hangup_cause": 7}
+    data = {"id": "e", "occurred_at": NOW, "payload": said}
+    found = {
+        verb: fold_record(
+            record(
+                "webhooks.telnyx",
+                "telnyx",
+                json.dumps({"data": {"event_type": f"call.{verb}", **data}}).encode(),
+            )
+        )
+        for verb in ("initiated", "answered", "hangup")
+    }
+    assert {verb: len(one.letters) for verb, one in found.items()} == {"initiated": 0, "answered": 0, "hangup": 1}
+
+
 def test_rcs_is_a_channel_of_its_own_and_its_agent_is_no_number() -> None:
     ((_, row),) = rows_of(received(type="RCS", body={"text": "hi"}))
     assert (row["channel"], row["sender"], row["recipient"]) == ("rcs", "+33612345678", "e4448a5c0670c2a9")

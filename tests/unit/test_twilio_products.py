@@ -1,6 +1,7 @@
 """Design §5: a callback of another product of Twilio is `twilio.other`, whatever fields it shares with messages or calls."""
 
 import json
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -54,7 +55,21 @@ OTHERS: dict[str, dict[str, str]] = {
     "a proxy's interaction": {"interactionSid": "KI1", "inboundResourceSid": "SM1", "interactionType": "Message"},
     "a regulatory bundle": {"BundleSid": "BU1", "Status": "twilio-approved"},
     "a message without people": {"MessageSid": "SM1", "Body": "stop"},
+    # Whatever they say of a message, they are about something else.
+    "a conversation that names a message": {"EventType": "onDeliveryUpdated", "MessageSid": "SM1", "MessageStatus": "read"},
+    "a task that names a message": {"EventType": "task.created", "MessageSid": "SM1", "SmsStatus": "received", **PEOPLE},
+    "an item that names a message": {"EventType": "item_added", "MessageSid": "SM1", "MessageStatus": "sent"},
+    "a service's event": {"EventType": "READ", "ServiceSid": "IS1", "MessageSid": "SM1", "MessageStatus": "read"},
+    "an event without a status": {"EventType": "READ", "MessageSid": "SM1", **PEOPLE},
+}  # fmt: skip
+
+CHANNEL = {
+    "ChannelPrefix": "whatsapp",
+    "ChannelInstallSid": "XE1",
+    "From": "whatsapp:+33644601234",
+    "To": "whatsapp:+33612345678",
 }
+"""What Twilio adds to the callbacks of WhatsApp and RCS, beside an `EventType`."""
 
 OURS: dict[str, tuple[dict[str, str], str, str]] = {
     "an inbound SMS": ({"MessageSid": "SM1", "SmsStatus": "received", "Body": "hi", **PEOPLE}, "SM1", "message.received"),
@@ -62,6 +77,18 @@ OURS: dict[str, tuple[dict[str, str], str, str]] = {
     "a status": ({"MessageSid": "SM1", "MessageStatus": "sent", "SmsStatus": "sent"}, "SM1:sent", "message.sent"),
     "a status under its older name": ({"MessageSid": "SM1", "SmsStatus": "sent", **PEOPLE}, "SM1:sent", "message.sent"),
     "a status before there is a sender": ({"MessageSid": "SM1", "MessageStatus": "accepted"}, "SM1:accepted", "message.accepted"),
+    **{
+        f"{said} on WhatsApp": ({"EventType": said.upper(), "MessageSid": "SM1", "MessageStatus": said, "SmsStatus": said, **CHANNEL},
+                                f"SM1:{said}", f"message.{said}")
+        for said in ("read", "delivered", "sent")
+    },
+    "undelivered on WhatsApp": ({"EventType": "UNDELIVERED", "ErrorCode": "63016", "MessageSid": "SM1", "MessageStatus": "undelivered",
+                                 **CHANNEL}, "SM1:undelivered", "message.undelivered"),
+    "delivered on RCS": ({"EventType": "DELIVERED", "MessageSid": "SM1", "SmsStatus": "delivered", "From": "rcs:acme", "To": "rcs:+33612345678"},
+                         "SM1:delivered", "message.delivered"),
+    "an inbound WhatsApp": ({"MessageSid": "SM1", "SmsStatus": "received", "Body": "hi", **CHANNEL}, "SM1", "message.received"),
+    "an inbound WhatsApp that is named": ({"EventType": "RECEIVED", "MessageSid": "SM1", "SmsStatus": "received", "Body": "stop", **CHANNEL},
+                                          "SM1", "message.received"),
     "a call": ({"CallSid": "CA1", "CallStatus": "ringing", **PEOPLE}, "CA1:ringing", "call.ringing"),
 }  # fmt: skip
 
@@ -117,6 +144,47 @@ def test_the_text_is_where_the_message_keeps_it(fields: dict[str, str], text: st
     found = folded(urlencode({"MessageSid": "SM1", "SmsStatus": "received", **people, **fields}).encode())
     ((table, row),) = found.rows
     assert row[[column.name for column in table.columns].index("body")] == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_opt_out"),
+    [
+        ({"Body": "Stop"}, True),
+        ({"Body": "", "ButtonText": "STOP"}, True),
+        ({"Body": "", "Label": "End"}, False),
+        ({"Body": "", "Address": "Quit"}, False),
+        ({"Body": "Bye", "OptOutType": "STOP"}, True),
+        ({"Body": "stop", "OptOutType": "START"}, False),
+        ({"Body": "cancel", "OptOutType": "HELP"}, False),
+        ({"Body": "stop", "OptOutType": ""}, True),
+    ],
+)
+def test_what_twilio_says_of_an_opt_out_decides_and_else_what_somebody_wrote(
+    fields: dict[str, str], is_opt_out: bool
+) -> None:
+    found = folded(urlencode({"MessageSid": "SM1", "SmsStatus": "received", **PEOPLE, **fields}).encode())
+    ((table, row),) = found.rows
+    assert row[[column.name for column in table.columns].index("is_opt_out")] is is_opt_out
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        ("SENT", {}, None),
+        ("DELIVERED", [], None),
+        ("READ", 0, None),
+        ("UNDELIVERED", 30007, "30007"),
+        ("FAILED", "21614", "21614"),
+        ("FAILED", None, None),
+    ],
+)
+def test_only_a_failure_reads_its_error_code(status: str, code: Any, expected: str | None) -> None:
+    data = {"messageSid": "SM1", "messageStatus": status, "errorCode": code}
+    kind = f"com.twilio.messaging.message.{status.lower()}"
+    event = {"specversion": "1.0", "id": "EZ1", "type": kind, "time": "2026-11-29T10:00:00Z", "data": data}
+    found = folded(json.dumps([event]).encode(), "application/json")
+    ((table, row),) = found.rows
+    assert row[[column.name for column in table.columns].index("error_code")] == expected
 
 
 def test_a_reaction_passed_on_by_twilio_is_no_message() -> None:

@@ -12,6 +12,14 @@ from tests.support.damage import NO_ITEMS, batch_of, contact, stream_event
 from tests.support.folding import letter_of
 from tests.support.records import FakeRecord, record
 
+
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 UNREAD: dict[str, tuple[str, Any, list[str]]] = {
     "aircall: AI": ("aircall", {"event": "sentiment.created", "data": {"call_id": 1}}, ["aircall.sentiment.created"]),
     "aircall: no data": ("aircall", {"event": "analytics.report_created"}, ["aircall.analytics.report_created"]),
@@ -25,6 +33,9 @@ UNREAD: dict[str, tuple[str, Any, list[str]]] = {
                              ["hubspot.deal.associationChange"]),
     "whatsapp: Messenger": ("whatsapp", {"object": "page", "entry": [{"id": "1", "messaging": [{}]}, {"id": "2"}]},
                             ["whatsapp.page", "whatsapp.page"]),
+    "whatsapp: nested too deep for a digest": ("whatsapp", {"entry": [{"changes": [
+        {"field": "account_update", "value": nested(300)}, {"field": "flows", "value": {}}]}]},
+                                               ["whatsapp.account_update", "whatsapp.flows"]),
     "whatsapp: no entry": ("whatsapp", {"object": "instagram"}, ["whatsapp.instagram"]),
     "sendgrid: an object": ("sendgrid", {"hello": "world"}, ["sendgrid.other"]),
     "twilio: no id": ("twilio", [{"type": "com.twilio.voice.insights"}, stream_event(1)],

@@ -61,6 +61,30 @@ def test_the_text_of_an_edit_is_found_where_the_type_keeps_it(name: str) -> None
     assert found["edited_at"] == at(NOW)
 
 
+OPT_OUTS: dict[str, tuple[str, Any, bool]] = {
+    "text": ("text", {"body": "Stop"}, True),
+    "button of a template": ("button", {"text": "STOP"}, True),
+    "reply button": ("interactive", {"button_reply": {"title": "Stop"}}, True),
+    "row of a list": ("interactive", {"list_reply": {"title": "Unsubscribe", "description": "12"}}, True),
+    "description of a row": ("interactive", {"list_reply": {"description": "stop"}}, False),
+    "place": ("location", {"name": "End"}, False),
+    "address": ("location", {"address": "Quit"}, False),
+    "contact": ("contacts", [{"name": {"formatted_name": "stop"}}], False),
+    "note of an order": ("order", {"text": "cancel"}, False),
+    "caption": ("image", {"caption": "stop"}, False),
+    "flow": ("interactive", {"nfm_reply": {"body": "end"}}, False),
+    "permission to call": ("interactive", {"call_permission_reply": {"response": "revoke"}}, False),
+}
+
+
+@pytest.mark.parametrize("name", OPT_OUTS)
+def test_only_what_somebody_wrote_or_tapped_is_an_opt_out(name: str) -> None:
+    kind, content, is_opt_out = OPT_OUTS[name]
+    assert row(delivery("messages", messages=[message(kind, content)]))["is_opt_out"] is is_opt_out
+    new = {"original_message_id": "wamid.0", "message": {"type": kind, kind: content}}
+    assert row(delivery("messages", messages=[message("edit", new)]))["is_opt_out"] is is_opt_out
+
+
 ABOUT: dict[str, tuple[Row, Row]] = {
     "edit": (
         message("edit", {"original_message_id": "wamid.0", "message": {"type": "text", "text": {"body": "new"}}}),
@@ -117,6 +141,28 @@ def test_what_is_read_and_cannot_be_is_a_dead_letter_that_names_the_field(name: 
     ((letter,), (event,)) = found.letters, found.events
     assert (letter.reason, event.event_id) == ("invalid_payload", "wamid.2")
     assert any(field in letter.message for field in ("edit", "timestamp", "text"))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "our_number"),
+    [
+        ({"display_phone_number": int(OURS)}, f"+{OURS}"),
+        ({"display_phone_number": None}, None),
+        ({"display_phone_number": True}, None),
+        ({"display_phone_number": {}}, None),
+        ({"display_phone_number": 1.5}, None),
+        ({"display_phone_number": ""}, None),
+        ({}, None),
+        ([], None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_a_stop_counts_whatever_stands_where_our_number_should(metadata: Any, our_number: str | None) -> None:
+    stop = message("text", {"body": "STOP"})
+    found = row(delivery("messages", metadata=metadata, messages=[stop]))
+    assert (found["is_opt_out"], found.get("our_number"), found["sender"]) == (True, our_number, f"+{THEIRS}")
+    assert row(delivery("messages", metadata=metadata, statuses=[status("read")])).get("our_number") == our_number
 
 
 def echo(kind: str, content: Any, **fields: Any) -> Row:
