@@ -14,9 +14,12 @@ INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
 REFUND_STATUSES: Final = ("pending", "requires_action", "succeeded", "canceled", "failed")
 """A refund that succeeded may still fail, when the bank sends it back; one that failed or was canceled stays that."""
 
+UNDONE_REFUNDS: Final = frozenset({"canceled", "failed"})
+
 _SubscriptionState = Latest("state")
 _InvoiceAmounts = Latest("amounts")
 _PaymentState = Latest("state")
+_ChargeWord = Latest("charge")
 _DisputeState = Latest("state")
 _AccountWord = Latest("word")
 _CorrectedStatus = Latest("status")
@@ -64,7 +67,8 @@ class Payment(Fact):
     """A payment intent, seen through its own events, its checkout session and its charge.
 
     `amount_refunded` is the greatest cumulative figure of a charge; `charge_refunded` what the charge said last, which
-    is less once a refund failed. `amount_received` is what was captured of `amount`.
+    is less once a refund failed: it knows of those that had failed by `charge_knows_until`. `amount_received` is what
+    was captured of `amount`. `checkout_purpose` is what the metadata of its checkout session say.
     """
 
     source: Annotated[str, Key()]
@@ -72,11 +76,13 @@ class Payment(Fact):
     customer_id: Annotated[str | None, Constant()] = None
     client_reference_id: Annotated[str | None, Constant()] = None
     purpose: Annotated[str | None, Constant()] = None
+    checkout_purpose: Annotated[str | None, Constant()] = None
     status: Annotated[str | None, _PaymentState] = None
     amount: Annotated[int | None, Constant()] = None
     amount_received: Annotated[int | None, Max()] = None
     amount_refunded: Annotated[int | None, Max()] = None
-    charge_refunded: Annotated[int | None, Latest("charge")] = None
+    charge_refunded: Annotated[int | None, _ChargeWord] = None
+    charge_knows_until: Annotated[datetime | None, _ChargeWord] = None
     currency: Annotated[str | None, Constant()] = None
     failure_code: Annotated[str | None, _PaymentState] = None
     occurred_at: Annotated[datetime | None, Min()] = None
@@ -85,7 +91,10 @@ class Payment(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund(Fact):
-    """A refund of a payment: it counts unless it failed or was canceled, which may come long after it succeeded."""
+    """A refund of a payment: it counts unless it failed or was canceled, which may come long after it succeeded.
+
+    `undone_at` is when that was first said.
+    """
 
     source: Annotated[str, Key()]
     refund_id: Annotated[str, Key()]
@@ -96,6 +105,7 @@ class Refund(Fact):
     currency: Annotated[str | None, Constant()] = None
     failure_reason: Annotated[str | None, Constant()] = None
     occurred_at: Annotated[datetime | None, Min()] = None
+    undone_at: Annotated[datetime | None, Min()] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

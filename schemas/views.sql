@@ -67,44 +67,57 @@ CREATE OR REPLACE VIEW :views.disputes AS
 SELECT source, dispute_id, payment_intent_id, charge_id, status, amount, currency, reason, occurred_at
 FROM :gen.disputes;
 
--- A refund counts unless it failed or was canceled. What a charge says beyond all refunds that have come was refunded too:
--- by refunds whose own events never came. Where none has come at all, the charge's last word is all there is.
+-- A refund counts unless it failed or was canceled. The charge's last word may count refunds whose own events never came,
+-- and those that were undone after it. What any event calls a credit purchase is one.
 CREATE OR REPLACE VIEW :views.payments AS
-SELECT payment.source, payment.payment_intent_id, payment.customer_id, payment.client_reference_id, payment.purpose,
+SELECT payment.source, payment.payment_intent_id, payment.customer_id, payment.client_reference_id,
+       CASE WHEN payment.checkout_purpose = 'credit_purchase' THEN payment.checkout_purpose
+            ELSE coalesce(payment.purpose, payment.checkout_purpose) END AS purpose,
        payment.status, payment.amount,
-       CASE WHEN refund.payment_intent_id IS NULL THEN coalesce(payment.charge_refunded, payment.amount_refunded)
-            ELSE refund.standing + greatest(coalesce(payment.amount_refunded, 0) - refund.told, 0) END AS amount_refunded,
+       greatest(refund.standing,
+                coalesce(payment.charge_refunded, payment.amount_refunded) - coalesce(refund.undone, 0)
+       )::bigint AS amount_refunded,
        payment.currency, payment.failure_code, payment.occurred_at, payment.amount_received, payment.succeeded_at,
        dispute.lost AS amount_lost
 FROM :gen.payments AS payment
 LEFT JOIN (
-    SELECT source, payment_intent_id, coalesce(sum(amount), 0)::bigint AS told,
-           coalesce(sum(amount) FILTER (WHERE coalesce(status NOT IN ('failed', 'canceled'), true)), 0)::bigint AS standing
-    FROM :gen.refunds GROUP BY source, payment_intent_id
+    SELECT source, payment_intent_id,
+           coalesce(sum(said.amount) FILTER (WHERE NOT said.is_undone), 0) AS standing,
+           sum(said.amount) FILTER (WHERE said.is_undone AND said.undone_at > said.charge_knows_until) AS undone
+    FROM (
+        SELECT source, payment_intent_id, refund.amount,
+               coalesce(refund.status IN ('failed', 'canceled'), false) AS is_undone,
+               coalesce(refund.undone_at, 'infinity') AS undone_at,
+               coalesce(charge.charge_knows_until, '-infinity') AS charge_knows_until
+        FROM :gen.refunds AS refund LEFT JOIN :gen.payments AS charge USING (source, payment_intent_id)
+    ) AS said GROUP BY source, payment_intent_id
 ) AS refund USING (source, payment_intent_id)
 LEFT JOIN (
     SELECT source, payment_intent_id, sum(amount)::bigint AS lost
     FROM :gen.disputes WHERE status = 'lost' GROUP BY source, payment_intent_id
 ) AS dispute USING (source, payment_intent_id);
 
--- A purchase gives back the share of its credits that was refunded, or lost in a dispute, rounded down. The second half are
--- purchases that do not say themselves whose they are, or how many credits they bring: their payment and its checkout do,
--- once it has succeeded. Apart, so that an index on the customer serves the first.
+-- A purchase gives back the share of its credits that was refunded, or lost in a dispute, rounded down. What was never
+-- captured is refunded as well, and nobody paid it. The second half are purchases that do not say themselves whose they
+-- are, or how many credits they bring: their payment and its checkout do, once it has succeeded. Apart, so that an index on
+-- the customer serves the first.
 CREATE OR REPLACE VIEW :views.credit_entries AS
 SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credits,
        CASE WHEN entry.kind = 'purchase'
-            THEN div(entry.credits::numeric
-                     * least(coalesce(payment.amount_refunded, 0) + coalesce(payment.amount_lost, 0), entry.amount),
-                     entry.amount)::bigint
+            THEN div(entry.credits::numeric * least(returned.amount, entry.amount), entry.amount)::bigint
             ELSE 0 END AS credits_refunded,
        entry.occurred_at, entry.reason
 FROM :gen.credit_entries AS entry
 LEFT JOIN :views.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id
+CROSS JOIN LATERAL (
+    SELECT greatest(coalesce(payment.amount_refunded, 0)::numeric
+                    - greatest(payment.amount::numeric - nullif(payment.amount_received, 0), 0), 0)
+           + coalesce(payment.amount_lost, 0) AS amount
+) AS returned
 WHERE entry.customer_id IS NOT NULL
 UNION ALL
 SELECT entry.source, entry.entry_id, 'purchase', payment.customer_id, coalesce(entry.credits, entry.checkout_credits),
-       div(coalesce(entry.credits, entry.checkout_credits)::numeric
-           * least(coalesce(payment.amount_refunded, 0) + coalesce(payment.amount_lost, 0), cost.paid),
+       div(coalesce(entry.credits, entry.checkout_credits)::numeric * least(returned.amount, cost.paid),
            nullif(cost.paid, 0))::bigint,
        coalesce(entry.occurred_at, payment.succeeded_at), entry.reason
 FROM :gen.credit_entries AS entry
@@ -112,6 +125,11 @@ JOIN :views.payments AS payment ON payment.source = entry.source AND payment.pay
 CROSS JOIN LATERAL (
     SELECT coalesce(entry.amount, nullif(payment.amount_received, 0), payment.amount) AS paid
 ) AS cost
+CROSS JOIN LATERAL (
+    SELECT greatest(coalesce(payment.amount_refunded, 0)::numeric
+                    - greatest(payment.amount::numeric - nullif(payment.amount_received, 0), 0), 0)
+           + coalesce(payment.amount_lost, 0) AS amount
+) AS returned
 WHERE entry.customer_id IS NULL
   AND (entry.kind IS NOT NULL
        OR payment.purpose = 'credit_purchase' AND payment.succeeded_at IS NOT NULL AND cost.paid > 0);

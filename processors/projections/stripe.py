@@ -1,10 +1,21 @@
 """Stripe events to subscriptions, invoices, payments and credit entries. Pure."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from processors.projections.base import UNKNOWN_STATUS, Event
-from schemas.billing import MAX_CREDITS, REFUND_STATUSES, CreditEntry, Dispute, Invoice, Payment, Refund, Subscription
+from schemas.billing import (
+    MAX_CREDITS,
+    REFUND_STATUSES,
+    UNDONE_REFUNDS,
+    CreditEntry,
+    Dispute,
+    Invoice,
+    Payment,
+    Refund,
+    Subscription,
+)
 from schemas.envelope import Record
 from schemas.facts import CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS
 from schemas.lattice import Fact, Version
@@ -32,6 +43,9 @@ VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS)
 
 CREDIT_PURCHASE: Final = "credit_purchase"
+
+_MOMENT: Final = timedelta(microseconds=1)
+_FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
 
 _PAYMENT_LIFE: Final = (
     "payment_intent.created", "payment_intent.requires_action", "payment_intent.processing",
@@ -137,7 +151,7 @@ def _payment_intent(context: _Context, data: dict[str, Any]) -> Facts:
         return (payment,), None
     credits = _credits(found.metadata)
     cost = found.amount_received or found.amount
-    fault = _fault_of_purchase(found.customer, credits, cost)
+    fault = _fault_of_purchase(found.metadata, cost)
     if credits is None or cost == 0:
         return (payment,), fault
     purchase = CreditEntry(
@@ -160,13 +174,12 @@ def _credits(metadata: Metadata) -> int | None:
     return int(text) if is_countable and int(text) <= MAX_CREDITS else None
 
 
-def _fault_of_purchase(customer: str | None, credits: int | None, cost: int | None) -> str | None:
-    """Why nobody's balance grows by what this event alone says; `unassigned_purchases` says it of all events."""
-    if credits is None:
-        return f"metadata.credits is not a whole number from 1 to {MAX_CREDITS}"
-    if cost == 0:
-        return "a credit purchase of amount 0"
-    return "a credit purchase without a customer" if customer is None else None
+def _fault_of_purchase(metadata: Metadata, cost: int | None) -> str | None:
+    """What is wrong in this event, whatever others say. What it only lacks is for `unassigned_purchases` to tell."""
+    if "credits" in metadata and _credits(metadata) is None:
+        # A power, because the digits would be masked like a card's.
+        return "metadata.credits is not a whole number from 1 to 10^15"
+    return "a credit purchase of amount 0" if cost == 0 else None
 
 
 def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
@@ -185,7 +198,7 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
                 payment_intent_id=found.payment_intent,
                 customer_id=found.customer,
                 client_reference_id=found.client_reference_id,
-                purpose=purpose,
+                checkout_purpose=purpose,
                 status=_CHECKOUT_STATUSES.get((context.type, found.payment_status or "")),
                 amount=found.amount_total,
                 currency=found.currency,
@@ -211,7 +224,7 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
             )
         )
     is_purchase = purpose == CREDIT_PURCHASE and found.payment_status in {"paid", "no_payment_required"}
-    return tuple(facts), _fault_of_purchase(found.customer, credits, found.amount_total) if is_purchase else None
+    return tuple(facts), _fault_of_purchase(found.metadata, found.amount_total) if is_purchase else None
 
 
 def _charge(context: _Context, data: dict[str, Any]) -> Facts:
@@ -228,10 +241,12 @@ def _charge(context: _Context, data: dict[str, Any]) -> Facts:
         customer_id=found.customer,
         amount_refunded=found.amount_refunded,
         charge_refunded=found.amount_refunded,
+        # Of its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund.
+        charge_knows_until=_just_before(context.created) if is_refund else context.created,
         currency=found.currency,
     )
     refunds = found.refunds.data if found.refunds else ()
-    return (payment, *(_refund_fact(context, one, found.payment_intent) for one in refunds)), None
+    return (payment, *(_refund_fact(context, one, found.payment_intent, is_listed=True) for one in refunds)), None
 
 
 def _refund(context: _Context, data: dict[str, Any]) -> Facts:
@@ -242,7 +257,8 @@ def _refund(context: _Context, data: dict[str, Any]) -> Facts:
     return (_refund_fact(context, found, found.payment_intent),), None if is_known else UNKNOWN_STATUS
 
 
-def _refund_fact(context: _Context, found: StripeRefund, payment_intent: str) -> Refund:
+def _refund_fact(context: _Context, found: StripeRefund, payment_intent: str, *, is_listed: bool = False) -> Refund:
+    undone_at = context.created if found.status in UNDONE_REFUNDS else None
     return Refund(
         version=context.version(),
         source=context.source,
@@ -254,7 +270,13 @@ def _refund_fact(context: _Context, found: StripeRefund, payment_intent: str) ->
         currency=found.currency,
         failure_reason=found.failure_reason,
         occurred_at=time_of_seconds(found.created) or context.created,
+        # The charge that lists it as undone doesn't count it any more.
+        undone_at=_just_before(undone_at) if is_listed else undone_at,
     )
+
+
+def _just_before(moment: datetime | None) -> datetime | None:
+    return moment - _MOMENT if moment is not None and moment > _FIRST_MOMENT else moment
 
 
 def _dispute(context: _Context, data: dict[str, Any]) -> Facts:

@@ -120,6 +120,9 @@ Metadata = Annotated[dict[str, str], BeforeValidator(_texts_of)]
 Amount = Annotated[int, Field(ge=0, le=10**15)]
 """In the smallest unit of the currency, far above Stripe's own bound: sums of them fit into a bigint."""
 
+InvoiceAmount = Annotated[int, Field(ge=-(10**15), le=10**15)]
+"""What an invoice owes; the customer may be owed it."""
+
 
 class Price(Model):
     id: str | None = None
@@ -182,8 +185,8 @@ class StripeInvoice(Model):
     id: str
     customer: Reference = None
     status: str | None = None
-    amount_due: int | None = None
-    amount_paid: int | None = None
+    amount_due: InvoiceAmount | None = None
+    amount_paid: InvoiceAmount | None = None
     currency: str | None = None
     attempt_count: int | None = None
     created: int | None = None
@@ -210,8 +213,8 @@ class StripePaymentIntent(Model):
     id: str
     customer: Reference = None
     status: str
-    amount: int
-    amount_received: int | None = None
+    amount: Amount
+    amount_received: Amount | None = None
     currency: str | None = None
     metadata: Metadata = Field(default_factory=dict)
     last_payment_error: PaymentError | None = None
@@ -225,7 +228,7 @@ class StripeCheckoutSession(Model):
     payment_intent: Reference = None
     subscription: Reference = None
     payment_status: str | None = None
-    amount_total: int | None = None
+    amount_total: Amount | None = None
     currency: str | None = None
     metadata: Metadata = Field(default_factory=dict)
 
@@ -253,7 +256,7 @@ class StripeCharge(Model):
     id: str
     customer: Reference = None
     payment_intent: Reference = None
-    amount_refunded: int = 0
+    amount_refunded: Amount = 0
     currency: str | None = None
     refunds: StripeRefunds | None = None
 

@@ -1,9 +1,10 @@
 """Design §6, payments and credits: what is paid ends in a balance or in a list, and what is given back comes off it.
 
-Every story is told in every order, or backwards where it is long: no rule may hang on the order of events.
+Every story is told in every order: no rule may hang on the order of events.
 """
 
 import json
+from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 from zlib import crc32
@@ -88,7 +89,36 @@ GIVEN_BACK: dict[str, tuple[Told, int | None, int]] = {
         [intent(), charge(1000, **listed(("re_1", 400, "succeeded"), ("re_2", 600, "pending"))),
          refund("re_2", 600, "failed")], 400, 40),
     "more than was captured": ([intent(amount_received=600), charge(1000)], 1000, 100),
-    "half of what was captured": ([intent(amount_received=600), charge(300)], 300, 50),
+    "half of what was captured": ([intent(amount_received=600), charge(700, amount_captured=600)], 700, 50),
+    "what was never captured": ([intent(amount_received=600), charge(400, 3, kind="updated")], 400, 0),
+    "what was never captured, and then all of it": (
+        [intent(amount_received=600), charge(400, 3), charge(1000, 9)], 1000, 100),
+    "what was never captured, as a refund, and a sixth": (
+        [intent(amount_received=600), refund("re_1", 400, "succeeded", 3), refund("re_2", 100, "pending")], 500, 16),
+    "what was never captured, and a lost dispute": (
+        [intent(amount_received=600), charge(400, 3), dispute("lost", amount=300)], 400, 50),
+    "a second refund that has no event, after a failed one": (
+        [intent(), charge(400, 10), refund("re_1", 400, "failed", kind="charge.refund.updated"), charge(400, 30)],
+        400, 40),
+    "all of it, twice, of which the first failed": (
+        [intent(), charge(1000), refund("re_1", 1000, "failed"), charge(0, 20, kind="updated"), charge(1000, 30)],
+        1000, 100),
+    "a failure that only the charge tells, and another refund": (
+        [intent(), charge(1000), charge(0, 20, kind="updated"), refund("re_2", 300, "succeeded", 30), charge(300, 30)],
+        300, 30),
+    "a refund that stands without events, and one that failed": (
+        [intent(), charge(400), charge(1000, 11), refund("re_2", 600, "failed"), charge(400, 20, kind="updated")],
+        400, 40),
+    "a refund that failed within its second": (
+        [intent(), charge(1000, 20), refund("re_1", 1000, "failed", 20), charge(0, 20, kind="updated")], 0, 0),
+    "a list that holds a failed one": (
+        [intent(), charge(400, 10), charge(300, 30, **listed(("re_1", 400, "failed"), ("re_2", 300, "succeeded")))],
+        300, 30),
+    "a list that holds a failed one, and one that it doesn't name": (
+        [intent(), charge(300, 30, **listed(("re_1", 400, "failed")))], 300, 30),
+    "one that failed twice": (
+        [intent(), charge(1000), refund("re_1", 1000, "failed"), charge(500, 30), refund("re_1", 1000, "failed", 40)],
+        500, 50),
     "a dispute that is open": ([intent(), dispute("needs_response", 29, kind="funds_withdrawn")], None, 0),
     "a dispute that is lost": ([intent(), dispute("under_review", 30, kind="updated"), dispute("lost", 30)], None, 100),
     "a dispute that is lost in part": ([intent(), dispute("lost", amount=250)], None, 25),
@@ -106,15 +136,21 @@ GIVEN_BACK: dict[str, tuple[Told, int | None, int]] = {
 @pytest.mark.parametrize("name", GIVEN_BACK)
 async def test_credits_come_off_the_balance_as_the_money_goes_back(name: str, shared_connection: Any) -> None:
     told, refunded, returned = GIVEN_BACK[name]
-    for order in permutations(told) if len(told) < 4 else (told, told[::-1], told[2:] + told[:2]):
-        await empty(shared_connection)
-        assert await fold_webhooks(shared_connection, order) == []
-        row = await shared_connection.fetchrow(
-            "SELECT amount_refunded, entry.credits, credits_refunded, balance, credit_balance FROM payments"
-            " JOIN credit_entries AS entry ON entry_id = payment_intent_id, credits, accounts"
-        )
-        assert tuple(row) == (refunded, 100, returned, 100 - returned, 100 - returned)
-        assert await shared_connection.fetchval("SELECT count(*) FROM unassigned_purchases") == 0
+    await empty(shared_connection)
+    for order in permutations(told):
+        # Rolled back, which is cheaper than to empty all tables 120 times.
+        undo = shared_connection.transaction()
+        await undo.start()
+        try:
+            assert await fold_webhooks(shared_connection, order) == []
+            row = await shared_connection.fetchrow(
+                "SELECT amount_refunded, entry.credits, credits_refunded, balance, credit_balance FROM payments"
+                " JOIN credit_entries AS entry ON entry_id = payment_intent_id, credits, accounts"
+            )
+            assert tuple(row) == (refunded, 100, returned, 100 - returned, 100 - returned)
+            assert await shared_connection.fetchval("SELECT count(*) FROM unassigned_purchases") == 0
+        finally:
+            await undo.rollback()
 
 
 GUEST: dict[str, Any] = {"customer": None}
@@ -128,6 +164,10 @@ ASSIGNED: dict[str, Told] = {
     "where both name a number, the intent's": [intent(), session(metadata={**BOUGHT, "credits": "7"})],
     "by a session that was paid later": [
         session(1, payment_status="unpaid"), session(2, kind="async_payment_succeeded"), intent(2, metadata={})],
+    "whole by the intent, and without a number by the session": [intent(), session(metadata={"type": "credit_purchase"})],
+    "the customer by the intent, which is of something else": [intent(metadata={"type": "order"}), session(customer=None)],
+    "by a session that is said before the intent's other purpose": [intent(2, metadata={"type": "order"}), session(1)],
+    "by an intent that is said before the session's other purpose": [intent(1), session(2, metadata={"type": "order"})],
     "metadata that holds more than text": [intent(metadata={**BOUGHT, "note": None}), session(metadata=None)],
 }  # fmt: skip
 
@@ -140,19 +180,23 @@ async def test_a_purchase_is_whose_any_event_says_it_is(name: str, shared_connec
         row = await shared_connection.fetchrow("SELECT customer_id, balance FROM credits")
         assert tuple(row) == (CUSTOMER, 100)
         assert await shared_connection.fetch("SELECT * FROM unassigned_purchases") == []
+        assert await shared_connection.fetch("SELECT * FROM webhook_events WHERE error IS NOT NULL") == []
 
 
+NO_NUMBER = "metadata.credits is not a whole number from 1 to 10^15"
 PROBLEMS: dict[str, tuple[Told, str, str | None]] = {
-    "a guest": ([intent(**GUEST)], "no_customer", "a credit purchase without a customer"),
-    "a guest, named by the session": (
-        [intent(metadata={}, **GUEST), session(**GUEST)], "no_customer", "a credit purchase without a customer"),
-    "no number": (
-        [intent(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number from 1 to "),
-    "a number that is none": ([intent(metadata={**BOUGHT, "credits": "-5"})], "no_credits", "not a whole number"),
-    "a number without end": ([intent(metadata={**BOUGHT, "credits": "9" * 40})], "no_credits", "not a whole number"),
+    "a guest": ([intent(**GUEST)], "no_customer", None),
+    "a guest, named by the session": ([intent(metadata={}, **GUEST), session(**GUEST)], "no_customer", None),
+    "no number": ([intent(metadata={"type": "credit_purchase"})], "no_credits", None),
+    "a number that is none": ([intent(metadata={**BOUGHT, "credits": "-5"})], "no_credits", NO_NUMBER),
+    "a number without end": ([intent(metadata={**BOUGHT, "credits": "9" * 40})], "no_credits", NO_NUMBER),
     "no number in either": (
-        [intent(metadata={}), session(metadata={"type": "credit_purchase"})], "no_credits", "not a whole number"),
-    "neither": ([intent(metadata={"type": "credit_purchase"}, **GUEST)], "no_credits, no_customer", "not a whole"),
+        [intent(metadata={}), session(metadata={"type": "credit_purchase"})], "no_credits", None),
+    "a number that is none in a session": (
+        [intent(metadata={}), session(metadata={**BOUGHT, "credits": "many"})], "no_credits", NO_NUMBER),
+    "no number, of an intent that is later and of something else": (
+        [intent(2, metadata={"type": "order"}), session(1, metadata={"type": "credit_purchase"})], "no_credits", None),
+    "neither": ([intent(metadata={"type": "credit_purchase"}, **GUEST)], "no_credits, no_customer", None),
     "no money": ([intent(amount=0)], "no_amount", "a credit purchase of amount 0"),
     "a paid session without its intent": ([session()], "no_payment_intent", None),
 }  # fmt: skip
@@ -169,7 +213,7 @@ async def test_a_purchase_in_nobodys_balance_is_never_silent(name: str, shared_c
         assert tuple(row) == (INTENT, problem)
         said = await shared_connection.fetch("SELECT error FROM webhook_events WHERE status = 'ignored'")
         assert (error is None) is (said == [])
-        assert all(error is not None and error in row["error"] for row in said)
+        assert all(error == row["error"] for row in said)
 
 
 async def test_the_list_is_empty_again_once_the_customer_is_known(shared_connection: Any) -> None:
@@ -212,6 +256,32 @@ async def test_a_sum_of_great_purchases_can_be_read(shared_connection: Any) -> N
     great = [intent(id=f"pi_{number}", metadata={**BOUGHT, "credits": str(10**15)}) for number in range(20)]
     assert await fold_webhooks(shared_connection, great) == []
     assert await shared_connection.fetchval("SELECT balance FROM credits") == 20 * 10**15
+
+
+@pytest.mark.parametrize("amount", [2**63 - 1, 10**15 + 1, -1])
+@pytest.mark.parametrize(
+    "tell",
+    [
+        charge,
+        lambda amount: intent(id="pi_2", amount=amount),
+        lambda amount: intent(id="pi_2", amount_received=amount),
+        lambda amount: session(payment_intent="pi_2", amount_total=amount),
+    ],
+)
+async def test_an_amount_beyond_all_bounds_is_a_dead_letter_and_hides_no_balance(
+    tell: Callable[[int], Webhook], amount: int, shared_connection: Any
+) -> None:
+    await empty(shared_connection)
+    (dead,) = await fold_webhooks(shared_connection, [intent(), dispute("lost", amount=10), tell(amount)])
+    assert "amount" in dead.message
+    assert await shared_connection.fetchval("SELECT credit_balance FROM accounts") == 99
+
+
+async def test_an_amount_that_was_stored_without_a_bound_hides_no_balance(shared_connection: Any) -> None:
+    await empty(shared_connection)
+    await fold_webhooks(shared_connection, [intent(), charge(400), dispute("lost", amount=5)])
+    await shared_connection.execute(f"UPDATE gen_1.payments SET charge_refunded = {2**63 - 1}, amount_received = -1")
+    assert await shared_connection.fetchval("SELECT credit_balance FROM accounts") == 0
 
 
 @pytest.mark.parametrize("order", [1, -1])

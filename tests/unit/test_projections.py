@@ -82,7 +82,6 @@ def purchase(**changes: Any) -> FakeRecord:
             {"metadata": {"type": "credit_purchase", "credits": credits}}
             for credits in ("0", "-5", "1.5", "", "٣", "x", "1000000000000001", "9" * 5000)
         ),
-        {"metadata": {"type": "credit_purchase"}},
     ],
     ids=str,
 )
@@ -91,6 +90,17 @@ def test_a_purchase_without_countable_credits_is_ignored_with_an_error(changes: 
     assert not folded.letters
     assert (folded.events[0].status, bool(folded.events[0].error)) == ("ignored", True)
     assert [table.name for table, _ in folded.rows] == ["payments"], "the money was paid nevertheless"
+
+
+@pytest.mark.parametrize("changes", [{"customer": None}, {"metadata": {"type": "credit_purchase"}}], ids=str)
+def test_what_another_event_may_say_of_a_purchase_is_no_error(changes: dict[str, Any]) -> None:
+    (event,) = fold_record(purchase(**changes)).events
+    assert (event.status, event.error) == ("applied", None)
+
+
+def test_the_bound_of_credits_is_no_number_to_be_masked() -> None:
+    (event,) = fold_record(purchase(metadata={"type": "credit_purchase", "credits": "x"})).events
+    assert event.error == "metadata.credits is not a whole number from 1 to 10^15"
 
 
 def usage(**changes: Any) -> FakeRecord:

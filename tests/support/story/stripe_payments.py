@@ -106,7 +106,8 @@ def purchase(author: Author, customer: str, now: int) -> int:
     )
     if not is_paid or bought.purpose != "credit_purchase":
         return 0
-    return _credited(author, bought, paid_at, (refunded or 0) + (lost or 0))
+    returned = max((refunded or 0) - (bought.amount - bought.captured), 0)
+    return _credited(author, bought, paid_at, returned + (lost or 0))
 
 
 def _imagined(author: Author, customer: str) -> Purchase:
@@ -152,25 +153,33 @@ def _credited(author: Author, bought: Purchase, paid_at: int, returned: int) -> 
 
 
 def _refunds(author: Author, bought: Purchase, now: int) -> int | None:
-    """In parts, of which some fail in the end. Returns what stands, None where nothing was ever refunded."""
+    """In parts, of which some fail in the end; the first is what was never captured.
+
+    Returns what stands, None where nothing was ever refunded.
+    """
     way, standing, listed = author.random.choice(WAYS), 0, list[Row]()
     ends = [author.random.choice(["succeeded", "succeeded", "pending", "failed", "canceled"]) for _ in range(3)]
     ends = ends[: author.random.randrange(4)]
     if way == "failure alone":
         ends = [*("succeeded" for _ in ends[1:]), "failed"]
+    released = bought.amount - bought.captured
+    if released:
+        ends = ["succeeded", *ends]
     charge: Row = {
         "id": author.name("ch_"),
         "object": "charge",
         "customer": bought.customer if bought.owned_by == "both" else None,
         "payment_intent": bought.payment,
         "amount": bought.amount,
+        "amount_captured": bought.captured,
         "currency": "eur",
     }
     told = 0
     for end in ends:
-        if standing == bought.captured:
+        if standing == bought.amount:
             break
-        part, told = author.random.randrange(1, bought.captured - standing + 1), told + 1
+        is_release, told = bool(released) and not told, told + 1
+        part = released if is_release else author.random.randrange(1, bought.amount - standing + 1)
         standing, now = standing + part, now + author.random.choice([0, 10])
         own: Row = {
             "id": author.name("re_"),

@@ -46,7 +46,8 @@ EXPECTED: Expected = {
         ("credit_entries", {"source": "stripe", "entry_id": PAYMENT["payment_intent_id"], "kind": "purchase", **CUSTOMER,
                             "credits": 500, "amount": 2500, "occurred_at": at(1747936339)})],
     "stripe/checkout.session.completed.json": [
-        ("payments", {**PAYMENT, **CUSTOMER, "client_reference_id": "ten_01JV7Q0S3M", "purpose": "credit_purchase",
+        ("payments", {**PAYMENT, **CUSTOMER, "client_reference_id": "ten_01JV7Q0S3M", "purpose": None,
+                      "checkout_purpose": "credit_purchase",
                       "status": "succeeded", "amount": 2500, "currency": "eur", "occurred_at": at(1747936340)}),
         ("credit_entries", {"source": "stripe", "entry_id": PAYMENT["payment_intent_id"], "checkout_credits": 500,
                             "kind": None, "customer_id": None})],
