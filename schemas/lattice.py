@@ -140,7 +140,9 @@ class Table(Generic[F]):
             for name, members in groups.items()
         )
         self._plain = tuple(c.name for c in declared)
-        self._values_of = attrgetter(*self._plain)
+        read = attrgetter(*self._plain)
+        # Of a single name it is the bare value.
+        self._values_of = read if len(self._plain) > 1 else lambda fact: (read(fact),)
         self._key_count = len(self.keys)
         self._ranked = [(i, c.policy.values) for i, c in enumerate(declared) if isinstance(c.policy, Ranked)]
 

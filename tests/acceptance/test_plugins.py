@@ -26,7 +26,7 @@ FILES = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, re.DOTALL 
 COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ redrive (.+)$", PAGE, re.MULTILINE)]
 (PAID,) = (body.encode() for body in re.findall(r"^body='(.+)'$", PAGE, re.MULTILINE))
 
-SECRET = "a secret of acme's"
+SECRET = "acme-signs-with-this"
 
 
 def at(hour: int) -> datetime:

@@ -27,7 +27,7 @@ from tests.conftest import Stack
 from tests.support.corrections import account, correction, correction_record, credits, subscription
 from tests.support.folding import fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, check, connected
-from tests.support.records import batch, payment, produce, record, story_record
+from tests.support.records import batch, produce, record, refused, story_record
 from tests.support.story import Author, write
 from tests.support.tables import FACTS
 from tests.support.waiting import until
@@ -217,7 +217,7 @@ async def test_what_postgres_refuses_is_dead_in_the_shadow_too(
     stack: Stack, topic: str, prove: Prove, connection: Any
 ) -> None:
     records = batch(topic, range(9))
-    records[4] = record(topic, "stripe", payment(4, amount=2**63), partition=1)
+    records[4] = record(topic, "stripe", refused(4), partition=1)
     await produce(stack.servers, records)
     await fold_live(stack, connection, topic)
     made = await prove()

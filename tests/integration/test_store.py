@@ -1,7 +1,6 @@
 """Invariants 5, 7 and 9 at the store: position with the rows, poison alone, nothing backwards and nothing skipped."""
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from processors.fold import fold_record
 from processors.outcome import Dead, Folded
 from processors.store import GenerationMoved, PositionGap, Span, Store
-from tests.support.records import FakeRecord, payment, record, stripe_event
+from tests.support.records import FakeRecord, payment, record, refused, stripe_event
 
 TOPIC = "webhooks.stripe"
 
@@ -97,7 +96,7 @@ async def test_a_record_that_postgres_refuses_dies_alone(
 ) -> None:
     """Bisected out of its batch; the others' rows and the position stand."""
     batch = [record(TOPIC, "stripe", payment(n), n) for n in range(8)]
-    batch[place] = record(TOPIC, "stripe", payment(place, amount=2**63), place)
+    batch[place] = record(TOPIC, "stripe", refused(place), place)
     dead = await commit(connection, store, batch, 0, 8)
     assert [(letter.raw.offset, letter.reason) for letter in dead] == [(place, "refused_by_database")]
     assert letters.written == dead
@@ -105,7 +104,7 @@ async def test_a_record_that_postgres_refuses_dies_alone(
     assert await payments(connection) == {f"pi_{n}" for n in range(8)} - {f"pi_{place}"}
     statuses = await connection.fetch("SELECT event_id, status, error FROM webhook_events WHERE status <> 'applied'")
     assert [(row["event_id"], row["status"]) for row in statuses] == [(f"evt_{place}", "dead")]
-    assert statuses[0]["error"] == "refused_by_database: payments.amount: beyond 64 bits"
+    assert statuses[0]["error"].startswith("refused_by_database: index row")
 
 
 async def test_several_poison_records_all_die_and_the_rest_lives(
@@ -114,8 +113,8 @@ async def test_several_poison_records_all_die_and_the_rest_lives(
     bodies = {
         0: b"not json",
         1: payment(1),
-        2: payment("".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(150))),  # Too long for an index.
-        3: payment(3, amount=2**63),  # Too large for a bigint.
+        2: refused(2),
+        3: payment(3, amount=2**63),  # Beyond all bounds.
         4: payment(4, customer="\0"),  # What Postgres can't hold is represented.
         5: b'{"id":"evt_5","type":"invoice.paid","created":1,"data":{"object":{"amount_due":1}}}',
         6: payment(6),
@@ -128,7 +127,7 @@ async def test_several_poison_records_all_die_and_the_rest_lives(
     assert reasons == {
         0: "unparsable",
         2: "refused_by_database",
-        3: "refused_by_database",
+        3: "invalid_payload",
         5: "invalid_payload",
         7: "unparsable",
         8: "invalid_payload",
@@ -180,7 +179,7 @@ async def test_a_record_that_is_not_ours_is_a_dead_letter_of_its_own(
     assert tuple(row) == (f"{TOPIC}/0/0", "dead")
 
 
-@pytest.mark.parametrize("body", [b"junk", payment(0, amount=2**63)], ids=["unreadable", "refused by Postgres"])
+@pytest.mark.parametrize("body", [b"junk", refused(0)], ids=["unreadable", "refused by Postgres"])
 async def test_where_the_dead_letter_cannot_be_written_nothing_is_committed(connection: Any, body: bytes) -> None:
     class Unreachable:
         async def put(self, letters: Sequence[Dead]) -> None:

@@ -1,5 +1,6 @@
 """Records for the log, as the ingress would have written them."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -103,6 +104,13 @@ def payment(number: int | str, amount: int = 100, customer: str = "cus_1", creat
         "metadata": {},
     }
     return stripe_event(f"evt_{number}", "payment_intent.succeeded", data, created)
+
+
+def refused(number: int) -> bytes:
+    """A payment that Postgres refuses: its key is too long for an index."""
+    key = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(150))
+    data = {"id": f"pi_{key}", "object": "payment_intent", "amount": 100, "currency": "eur", "status": "succeeded"}
+    return stripe_event(f"evt_{number}", "payment_intent.succeeded", data)
 
 
 def batch(topic: str, numbers: range) -> list[FakeRecord]:
