@@ -98,7 +98,16 @@ class EmbeddedKafka:
             await asyncio.to_thread(self._format, java, class_path, properties)
         command = Command(
             "kafka",
-            [str(java), "-Xms256m", "-Xmx512m", "-cp", class_path, "kafka.Kafka", str(properties)],
+            [
+                str(java),
+                "-Xms256m",
+                "-Xmx512m",
+                f"-Dlog4j2.configurationFile={Path(__file__).with_name('kafka-log.properties')}",
+                "-cp",
+                class_path,
+                "kafka.Kafka",
+                str(properties),
+            ],
             log=self._log,
             stop_seconds=60,
             home=self._folder,
