@@ -7,6 +7,7 @@ ends with the outcome, or with the process.
 
 import hashlib
 import os
+import time
 from typing import Final, NamedTuple
 
 from ingest.id_table import FINGERPRINT_BYTES, KEY_BYTES, Entry, IdTable
@@ -14,7 +15,8 @@ from schemas.envelope import Location
 from schemas.topics import source_of
 
 CLAIM_MS: Final = 30_000
-"""Longer than an append can be in doubt: what is claimed for longer, its owner has lost."""
+"""Longer than an append can be in doubt: what is claimed for longer, its owner has lost. By the clock of the host that
+nobody can set; an entry that is claimed holds that time, and the arrival only once the claim has ended."""
 
 CLAIMED: Final = -1
 SPOOLED: Final = -2
@@ -38,6 +40,7 @@ class Claim(NamedTuple):
     content: Content
     place: int
     arrived_ms: int
+    since_ms: int
     is_conflict: bool
 
 
@@ -85,14 +88,15 @@ class DedupeWindow:
                         return _location(topic, entry.value)
                 elif entry.value == SPOOLED:
                     return IN_SPOOL
-                elif entry.value == CLAIMED and not self._is_lost(entry, now_ms):
+                elif entry.value == CLAIMED and not self._is_lost(entry):
                     return HELD
                 else:
                     place = at
-            mine = (key, fingerprint, now_ms, CLAIMED, self._pid, name)
+            since_ms = _steady_ms()
+            mine = (key, fingerprint, since_ms, CLAIMED, self._pid, name)
             if place is None or not table.replace(place, mine):
                 place = table.put(mine)
-            return Claim(content, place, now_ms, is_conflict)
+            return Claim(content, place, now_ms, since_ms, is_conflict)
         finally:
             table.unlock()
 
@@ -108,9 +112,9 @@ class DedupeWindow:
         finally:
             self._table.unlock()
 
-    def _is_lost(self, entry: Entry, now_ms: int) -> bool:
+    def _is_lost(self, entry: Entry) -> bool:
         """Whether nobody will bring this claim to an end."""
-        if now_ms - entry.arrived_ms > CLAIM_MS:
+        if is_overdue(entry):
             return True
         try:
             os.kill(entry.owner, 0)
@@ -137,7 +141,7 @@ class DedupeWindow:
         try:
             for place, entry in table.find(key):
                 if (place, entry.fingerprint, entry.value) == (claim.place, fingerprint, CLAIMED) and (
-                    (entry.owner, entry.arrived_ms) == (self._pid, claim.arrived_ms)
+                    (entry.owner, entry.arrived_ms) == (self._pid, claim.since_ms)
                 ):
                     table.replace(place, entry._replace(value=VOID))
         finally:
@@ -181,6 +185,16 @@ class DedupeWindow:
             return True
         finally:
             table.unlock()
+
+
+def _steady_ms() -> int:
+    """One clock for all processes of a host, which goes on evenly while somebody sets the time of day."""
+    return int(time.monotonic() * 1000)
+
+
+def is_overdue(entry: Entry) -> bool:
+    """Whether this claim has stood for longer than its append can be in doubt."""
+    return _steady_ms() - entry.arrived_ms > CLAIM_MS
 
 
 def is_location(partition: int, offset: int) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ingest import metrics
-from ingest.dedupe import CLAIM_MS, CLAIMED, VOID, Content, DedupeWindow, content_of, is_location, location_of
+from ingest.dedupe import CLAIMED, VOID, Content, DedupeWindow, content_of, is_location, is_overdue, location_of
 from ingest.id_table import IdTable
 from ingest.window_store import Chunk, Partition, WindowStore
 from schemas.envelope import Location
@@ -153,11 +153,11 @@ class WindowKeeper:
         packed = _ENTRY.pack(key, fingerprint, location.partition, location.offset, arrived_ms)
         self._unsaved.setdefault(topic, []).append(packed)
 
-    async def collect(self, now_ms: int) -> dict[str, bytes]:
+    async def collect(self) -> dict[str, bytes]:
         """What this host appended since the last time, by topic: for the disk, and for other hosts."""
         ours: dict[str, list[bytes]] = {}
         for count, (number, entry) in enumerate(self._table.since(self._table.collected), 1):
-            if entry.value == CLAIMED and now_ms - entry.arrived_ms <= CLAIM_MS:
+            if entry.value == CLAIMED and not is_overdue(entry):
                 # Nobody knows yet what becomes of it, and the order of the ring is ours.
                 break
             self._table.collected = number + 1
@@ -216,7 +216,7 @@ class WindowKeeper:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), SAVE_SECONDS)
-            blobs = await self.collect(now_ms())
+            blobs = await self.collect()
             if blobs:
                 tell(blobs)
             with contextlib.suppress(Unavailable):

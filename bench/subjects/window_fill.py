@@ -118,9 +118,9 @@ async def load(count: int, folder: Path) -> dict[str, Any]:
     for number, content in enumerate(content for lot in _contents(range(count)) for content in lot):
         window.remember(content, Location(TOPIC, number % PARTITIONS, number // PARTITIONS), now_ms)
         if number % SAVED_PER_SECOND == SAVED_PER_SECOND - 1:
-            await keeper.collect(now_ms)
+            await keeper.collect()
             await keeper.save(now_ms)
-    await keeper.collect(now_ms)
+    await keeper.collect()
     await keeper.save(now_ms)
     again = IdTable(count)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest import dedupe
 from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
 from ingest.id_table import IdTable
 from ingest.window_keeper import Seen, WindowKeeper
@@ -131,10 +132,37 @@ sys.stdin.read()
     assert window.claim(content(1), 1003) == location(1)
 
 
-def test_a_claim_of_a_living_process_that_lost_it_expires(window: DedupeWindow) -> None:
+class SteadyClock:
+    """Stands for the module `time` in `dedupe`."""
+
+    def __init__(self) -> None:
+        self.ms = 5000
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
+
+@pytest.fixture
+def steady_clock(monkeypatch: pytest.MonkeyPatch) -> SteadyClock:
+    clock = SteadyClock()
+    monkeypatch.setattr(dedupe, "time", clock)
+    return clock
+
+
+def test_a_claim_of_a_living_process_that_lost_it_expires(window: DedupeWindow, steady_clock: SteadyClock) -> None:
     claimed(window, 1)
-    assert window.claim(content(1), 1000 + CLAIM_MS) is HELD
-    assert isinstance(window.claim(content(1), 1001 + CLAIM_MS), Claim)
+    steady_clock.ms += CLAIM_MS
+    assert window.claim(content(1), 1001) is HELD
+    steady_clock.ms += 1
+    assert isinstance(window.claim(content(1), 1002), Claim)
+
+
+@pytest.mark.parametrize("jump_ms", [-3_600_000, 3_600_000])
+def test_whoever_sets_the_time_of_day_ends_no_claim(window: DedupeWindow, jump_ms: int) -> None:
+    claim = claimed(window, 1, 10_000_000)
+    assert window.claim(content(1), 10_000_000 + jump_ms) is HELD
+    window.settle(claim, location(7))
+    assert window.claim(content(1), 10_000_000) == location(7)
 
 
 class Tail:
@@ -168,14 +196,16 @@ def keeper(folder: Path, tail: Tail) -> tuple[WindowKeeper, DedupeWindow, IdTabl
     return WindowKeeper(table, window, folder, open_tail), window, table
 
 
-def test_a_claim_that_was_taken_over_is_not_its_first_owners_to_release() -> None:
-    window = DedupeWindow(IdTable(1000), 10 * CLAIM_MS)
+def test_a_claim_that_was_taken_over_is_not_its_first_owners_to_release(
+    window: DedupeWindow, steady_clock: SteadyClock
+) -> None:
     late = claimed(window, 1)
-    taken = window.claim(content(1), 1001 + CLAIM_MS)
+    steady_clock.ms += CLAIM_MS + 1
+    taken = window.claim(content(1), 1001)
     assert isinstance(taken, Claim)
     window.settle(late, location(7))
     window.release(taken)
-    assert window.claim(content(1), 1002 + CLAIM_MS) == location(7)
+    assert window.claim(content(1), 1002) == location(7)
 
 
 def test_a_table_of_another_size_is_refused() -> None:
@@ -190,7 +220,7 @@ async def test_a_restart_reads_only_what_it_does_not_know(tmp_path: Path) -> Non
     await first.open([TOPIC], 2000)
     window.settle(claimed(window, 2), location(2))
     tail.seen.append(seen(2))
-    await first.collect(2000)
+    await first.collect()
     await first.save(2000)
     again, window, table = keeper(tmp_path, tail)
     await again.open([TOPIC], 2000)
@@ -206,7 +236,7 @@ async def test_what_nobody_here_appended_is_read_again_at_the_next_start(tmp_pat
     await first.open([TOPIC], 2000)
     window.settle(claimed(window, 2), location(2))
     tail.seen += [seen(1), seen(2)]
-    await first.collect(2000)
+    await first.collect()
     await first.save(2000)
     again, window, _ = keeper(tmp_path, tail)
     await again.open([TOPIC], 2000)
@@ -226,11 +256,11 @@ async def test_an_idle_window_writes_nothing(tmp_path: Path) -> None:
     kept, window, _ = keeper(tmp_path, Tail(0, []))
     await kept.open([TOPIC], 1000)
     window.settle(claimed(window, 1), location(0))
-    await kept.collect(2000)
+    await kept.collect()
     await kept.save(2000)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     for now_ms in range(3000, 9000, 1000):
-        await kept.collect(now_ms)
+        await kept.collect()
         await kept.save(now_ms)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == size
 
@@ -241,10 +271,10 @@ async def test_hosts_hear_of_what_others_appended_and_of_nothing_twice(tmp_path:
     await ours.open([TOPIC], 1000)
     await theirs.open([TOPIC], 1000)
     window.settle(claimed(window, 1), location(0))
-    blobs = await ours.collect(2000)
+    blobs = await ours.collect()
     theirs.heard(blobs)
     assert other.find(content(1)) == location(0)
-    assert await theirs.collect(2000) == {}
+    assert await theirs.collect() == {}
 
 
 @pytest.mark.parametrize(
