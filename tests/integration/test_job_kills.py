@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import random
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import asyncpg
 from replay import ledger
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
+from tests.support.amounts import new_seed
 from tests.support.consoles import Consoles
 from tests.support.replays import ADA, everything, never_folded, put, state_of
 from tests.support.waiting import until
@@ -38,7 +38,7 @@ async def runner_of(connection: Any, replay: Any) -> int | None:
 async def test_whatever_is_killed_each_record_is_redriven_and_counted_once(
     stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
 ) -> None:
-    seed = int(os.environ.get("KILL_SEED") or time.time_ns() % 2**32)
+    seed = int(os.environ.get("KILL_SEED") or new_seed())
     print(f"KILL_SEED={seed}")
     order = random.Random(seed)
     await never_folded(stack, connection, topic, RECORDS)

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -187,20 +187,17 @@ async def until_gone(processes: list[psutil.Process]) -> None:
     await until(lambda: not [one for one in processes if one.is_running() and one.status() != "zombie"], "they end")
 
 
-def last_lines() -> dict[str, str]:
-    """Of every log of the installations of this test, by name: what a failure shows."""
-    found = {}
+def last_lines(server_logs: Sequence[Path]) -> dict[str, str]:
+    """Of the servers' logs and of every log of the installations of this test, by name: what a failure shows."""
+    paths = list(server_logs)
     for installation in _installations:
-        data = installation.folder / ".redrive"
-        for path in (
-            installation.folder / "up.log",
-            *sorted(data.glob("logs/*.log")),
-            *sorted(data.glob("logs/*.json")),
-        ):
-            if path.exists():
-                lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
-                found[str(path.relative_to(installation.folder.parent))] = "\n".join(lines)
-    return found
+        logs = installation.folder / ".redrive" / "logs"
+        paths += [installation.folder / "up.log", *sorted(logs.glob("*.log")), *sorted(logs.glob("*.json"))]
+    return {
+        str(path): "\n".join(path.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        for path in paths
+        if path.exists()
+    }
 
 
 async def metric(installation: Installation, service: str, name: str) -> float:
