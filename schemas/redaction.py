@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus
 import orjson
 
 from schemas.masking import MASK, mask_digits, mask_id, mask_text
+from schemas.text import loads
 
 KINDS: Final = (
     "object type event event_type subscriptionType record_type kind status direction mode field action"
@@ -107,7 +108,7 @@ def _shape(body: bytes, content_type: str) -> tuple[str, Any]:
         pairs = _pairs(body.decode("utf-8", "replace"))
         return ("opaque", None) if pairs is None else ("form", [[_name(k), redacted_value(k, v)] for k, v in pairs])
     try:
-        return "json", _redacted(orjson.loads(body), "", 0)
+        return "json", _redacted(loads(body), "", 0)
     except orjson.JSONDecodeError:
         return "opaque", None
 

@@ -21,11 +21,15 @@ _SMALL_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 """The y of the eight points whose order divides 8: under such a key anybody can make signatures."""
 
 
-def check_token(secret: str) -> None:
-    """Raises `Misconfigured` for what can be guessed, or was pasted with more than itself."""
+def check_token(secret: str, prefix: str = "") -> None:
+    """Raises `Misconfigured` for what can be guessed, or was pasted with more than itself. A prefix that all secrets of
+    a scheme have says nothing, and is not counted.
+    """
+    secret = secret.removeprefix(prefix)
     has_space = any(character.isspace() for character in secret)
     if len(secret) < MIN_CHARACTERS or not secret.isprintable() or has_space:
-        raise Misconfigured(f"expected at least {MIN_CHARACTERS} printable characters, and no white space")
+        where = f" after {prefix}" if prefix else ""
+        raise Misconfigured(f"expected at least {MIN_CHARACTERS} printable characters{where}, and no white space")
 
 
 @lru_cache(maxsize=256)

@@ -94,7 +94,7 @@ def test_a_form_shows_its_names() -> None:
         (b"hello Zoe, +33612345678", "application/json"),
         (b"hello Zoe", FORM),
         (b"\xff\xfe", ""),
-        (b'{"a": NaN}', "application/json"),
+        (b'{"a": None}', "application/json"),
         (b"&".join(b"a=1" for _ in range(1001)), FORM),
     ],
 )
@@ -104,6 +104,13 @@ def test_what_is_neither_json_nor_a_form_is_its_length_and_digest(body: bytes, c
         "bytes": len(body),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"', b'"\xff"'])
+def test_a_body_that_only_the_forgiving_parser_reads_shows_its_shape(value: bytes) -> None:
+    found = redacted_body(b'{"id": "evt_1", "a": ' + value + b"}", "application/json")
+    assert found["shape"]["id"] == "evt_1"
+    assert found["shape"]["a"].startswith("<text ")
 
 
 def test_a_body_nested_deeper_than_python_can_follow_is_cut() -> None:

@@ -116,6 +116,14 @@ def test_what_is_no_secret_of_its_scheme_is_refused_by_name_and_not_quoted(
     assert not any(part in said for part in value.split(",") if len(part) > 7)
 
 
+def test_a_secret_that_is_long_only_with_its_prefix_hears_that_the_prefix_does_not_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(monkeypatch, GOOD | {"STRIPE_WEBHOOK_SECRET": "whsec_ab"})
+    with pytest.raises(Misconfigured, match="at least 8 printable characters after whsec_"):
+        load()
+
+
 @pytest.mark.parametrize("variable", ["STRIPE_WEBHOOK_SECRET", "STANDARD_WEBHOOKS_SECRET", "TWILIO_AUTH_TOKEN",
                                       "TELNYX_PUBLIC_KEY", "SENDGRID_PUBLIC_KEY", "AIRCALL_WEBHOOK_TOKEN"])  # fmt: skip
 def test_a_comma_separates_the_secrets_that_providers_issue(
