@@ -14,6 +14,9 @@ from schemas.facts import CHANNELS
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _WHATSAPP_ID: Final = re.compile(r"[1-9][0-9]{6,14}")
+_MEXICAN_MOBILE: Final = re.compile(r"\+521[0-9]{10}")
+"""Until 2019 mobile numbers of Mexico had a 1 before them. The plan has dropped it; ids of WhatsApp keep it."""
+
 _SPELLING: Final = re.compile(r"\+?[0-9(][0-9 ().\u00a0\u202f\u2011-]*")
 """Digits with the usual separators. Anything else (letters, `#`, `x`, `;`) may tell two people apart: an extension."""
 
@@ -72,6 +75,9 @@ def _by_the_plan(address: str) -> str | None:
     international = re.sub(r"\A\+?00", "+", address)
     if not international.startswith("+"):
         return None
+    digits = "+" + re.sub("[^0-9]", "", international)
+    if _MEXICAN_MOBILE.fullmatch(digits):
+        return digits
     try:
         parsed = phonenumbers.parse(international)
     except phonenumbers.NumberParseException:

@@ -97,5 +97,17 @@ _OPT_OUT_WORDS: Final = frozenset(
 """Twilio's default opt-out keywords (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out), and French."""
 
 
-def is_opt_out(body: str | None) -> bool:
-    return body is not None and body.strip().casefold() in _OPT_OUT_WORDS
+_OPT_OUT_BUTTONS: Final = frozenset(
+    {"stop", "stopall", "unsubscribe", "optout", "opt out", "arret", "arrêt", "stop promotions"}
+)
+"""What is tapped is the business's own wording: a "Cancel" there cancels an appointment. Meta's button says "Stop
+promotions" (https://developers.facebook.com/docs/whatsapp/business-management-api/message-templates).
+"""
+
+
+def is_opt_out(written: str | None) -> bool:
+    return written is not None and written.strip().casefold() in _OPT_OUT_WORDS
+
+
+def is_opt_out_button(title: str | None) -> bool:
+    return title is not None and title.strip().casefold() in _OPT_OUT_BUTTONS

@@ -1,7 +1,9 @@
 """The text of a message, wherever its type keeps it, in the form that Meta gives to messages of WhatsApp. Pure."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from processors.projections.base import is_opt_out, is_opt_out_button
 from schemas.providers.base import Unparsable
 
 _CAPTION: Final = (("caption",),)
@@ -26,12 +28,14 @@ _PLACES: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
 }
 """Type -> where its text may be, beneath the field of the type's name. Other types have none."""
 
-_OWN_WORDS: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
-    "text": _PLACES["text"],
+_WRITTEN: Final = {"text": _PLACES["text"]}
+_TAPPED: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
     "button": _PLACES["button"],
     "interactive": (("button_reply", "title"), ("list_reply", "title")),
 }
-"""Type -> where the words are that somebody wrote or tapped. Who sends a place called End opts out of nothing."""
+"""Type -> where the words are that somebody wrote, and that somebody tapped. Who sends a place called End opts out of
+nothing.
+"""
 
 ABOUT_ANOTHER: Final = frozenset({"edit", "revoke", "reaction", "system", "pin", "keep_in_chat", "poll_update"})
 """Types that say something of another message, or of the chat: none of them is a message that somebody wrote."""
@@ -47,12 +51,12 @@ def text_of(message: dict[str, Any]) -> str | None:
     return _first(message, _PLACES)
 
 
-def own_words_of(message: dict[str, Any]) -> str | None:
-    """The text, where it may be an answer such as STOP. Raises as `text_of` does."""
-    return _first(message, _OWN_WORDS)
+def says_stop(message: dict[str, Any]) -> bool:
+    """Whether somebody wrote or tapped that they want no more messages. Raises as `text_of` does."""
+    return is_opt_out(_first(message, _WRITTEN)) or is_opt_out_button(_first(message, _TAPPED))
 
 
-def _first(message: dict[str, Any], where: dict[str, tuple[tuple[str | int, ...], ...]]) -> str | None:
+def _first(message: dict[str, Any], where: Mapping[str, tuple[tuple[str | int, ...], ...]]) -> str | None:
     kind = message.get("type")
     if not isinstance(kind, str) or (places := where.get(kind)) is None:
         return None

@@ -45,7 +45,7 @@ def _project_event(record: Record, data: dict[str, Any]) -> Event:
     if status is None:
         return Event(event_id, f"sendgrid.{kind}", at)
     found = SendGridEvent.model_validate(data)
-    if found.sg_machine_open and kind == "open":
+    if kind == "open" and found.sg_machine_open:
         # A mail client that loads every image on arrival: nobody has read anything.
         return Event(event_id, f"sendgrid.{kind}", at)
     if found.message_id is None:

@@ -11,6 +11,7 @@ from schemas.lattice import Version
 from schemas.providers.base import BODY_ID_PREFIX, Payload, Unparsable, clean_type, time_of_iso
 from schemas.providers.models import require_object
 from schemas.providers.standardwebhooks import CreditsUsed
+from schemas.text import REPLACEMENT
 
 VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES,)
@@ -29,6 +30,7 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     if record.record_id.startswith(BODY_ID_PREFIX):
         raise Unparsable("webhook-id: not UTF-8 text")
     used = CreditsUsed.model_validate(require_object(payload.get("data"), "data"))
+    _require_names(record, used)
     fact = CreditEntry(
         version=Version(at, 0, record.record_id),
         source=used.source,
@@ -40,3 +42,20 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         reason=used.reason,
     )
     yield Event(record.record_id, CREDITS_USED, at, (fact,))
+
+
+def _require_names(record: Record, used: CreditsUsed) -> None:
+    """Bytes that are no UTF-8 are read as U+FFFD, whichever they were: two usages, or two customers, could become one.
+    Raises `Unparsable`.
+    """
+    for name, value in (("source", used.source), ("id", used.id), ("customer", used.customer)):
+        if REPLACEMENT in value and not _is_utf8(record.body):
+            raise Unparsable(f"data.{name}: not UTF-8 text")
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

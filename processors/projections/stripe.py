@@ -66,6 +66,8 @@ _CHECKOUT_STATUSES: Final = {
 _DISPUTE_LIFE: Final = ("created", "updated", "funds_withdrawn", "closed", "funds_reinstated")
 _DISPUTE_RANKS: Final = {f"charge.dispute.{verb}": rank for rank, verb in enumerate(_DISPUTE_LIFE)}
 
+_REFUNDED: Final = "charge.refunded"
+
 _GIVEN_UP: Final = frozenset({"invoice.voided", "invoice.marked_uncollectible"})
 
 Facts = tuple[tuple[Fact, ...], str | None]
@@ -223,8 +225,11 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
                 client_reference_id=found.client_reference_id,
             )
         )
-    is_purchase = purpose == CREDIT_PURCHASE and found.payment_status in {"paid", "no_payment_required"}
-    return tuple(facts), _fault_of_purchase(found.metadata, found.amount_total) if is_purchase else None
+    if purpose != CREDIT_PURCHASE or found.payment_status not in {"paid", "no_payment_required"}:
+        return tuple(facts), None
+    fault = _fault_of_purchase(found.metadata, found.amount_total)
+    # Of a subscription, say: an invoice was paid, and nothing that we read would bring the credits.
+    return tuple(facts), fault or (None if found.payment_intent else "a credit purchase without a payment intent")
 
 
 def _charge(context: _Context, data: dict[str, Any]) -> Facts:
@@ -232,21 +237,26 @@ def _charge(context: _Context, data: dict[str, Any]) -> Facts:
     found = StripeCharge.model_validate(data)
     if not found.payment_intent:
         return (), "a charge without a payment intent"
-    is_refund = context.type == "charge.refunded"
+    # Of the charges of a payment one succeeds: those that were declined know nothing of its refunds.
+    is_declined = found.status == "failed"
     payment = Payment(
         # Without an id, so that several refunds of one second tie: then the greatest figure is the last.
-        version=Version(context.created, int(is_refund), ""),
+        version=Version(context.created, int(context.type == _REFUNDED), ""),
         source=context.source,
         payment_intent_id=found.payment_intent,
         customer_id=found.customer,
-        amount_refunded=found.amount_refunded,
-        charge_refunded=found.amount_refunded,
-        # Of its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund.
-        charge_knows_until=_just_before(context.created) if is_refund else context.created,
+        amount_refunded=None if is_declined else found.amount_refunded,
+        charge_refunded=None if is_declined else found.amount_refunded,
+        charge_knows_until=None if is_declined else _known_until(context),
         currency=found.currency,
     )
     refunds = found.refunds.data if found.refunds else ()
     return (payment, *(_refund_fact(context, one, found.payment_intent, is_listed=True) for one in refunds)), None
+
+
+def _known_until(context: _Context) -> datetime | None:
+    """Of its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund."""
+    return _just_before(context.created) if context.type == _REFUNDED else context.created
 
 
 def _refund(context: _Context, data: dict[str, Any]) -> Facts:
@@ -311,7 +321,7 @@ _RULES: Final[dict[str, Callable[[_Context, dict[str, Any]], Facts]]] = {
     **{name: _payment_intent for name in _PAYMENT_RANKS if name.startswith("payment_intent.")},
     **{name: _checkout_session for name in _PAYMENT_RANKS if name.startswith("checkout.session.")},
     "checkout.session.expired": _checkout_session,
-    **dict.fromkeys(("charge.refunded", "charge.updated"), _charge),
+    **dict.fromkeys((_REFUNDED, "charge.updated"), _charge),
     **dict.fromkeys(("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _refund),
     **dict.fromkeys(_DISPUTE_RANKS, _dispute),
 }

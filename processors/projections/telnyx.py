@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from processors.projections.addresses import phone_number
-from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out
-from processors.projections.content import ABOUT_ANOTHER, own_words_of, text_of
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, is_opt_out_button
+from processors.projections.content import ABOUT_ANOTHER, says_stop, text_of
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGES, Call, Message
 from schemas.lattice import Version
@@ -68,9 +68,9 @@ def _received(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=_text(found, text_of),
+        body=_text(found),
         status="received",
-        is_opt_out=is_opt_out(_text(found, own_words_of)),
+        is_opt_out=_says_stop(found),
         occurred_at=time_of_iso(found.received_at) or at,
     )
     return replace(event, facts=(fact,))
@@ -87,7 +87,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
             return replace(event, error=UNKNOWN_STATUS)
     ours, peer = _address(found.sender), _address(found.to[0])
     ended_at = time_of_iso(found.completed_at) or at
-    code, text = _error(found.errors)
+    code, text = _error(found.errors if status in _FAILED else found.if_readable("errors"))
     fact = Message(
         version=Version(at, 0, event.event_id),
         source=source,
@@ -100,7 +100,7 @@ def _outbound(source: str, event: Event, at: datetime, data: dict[str, Any]) -> 
         our_number=ours,
         peer_number=peer,
         kind=_kind(found),
-        body=_text(found, text_of),
+        body=_text(found),
         status=status,
         error_code=code,
         error_message=text,
@@ -118,15 +118,29 @@ def _address(party: Party) -> str | None:
     return phone_number(party.phone_number) or party.agent_id or None
 
 
-def _text(message: TelnyxMessage, of_whatsapp: Callable[[dict[str, Any]], str | None]) -> str | None:
+def _text(message: TelnyxMessage) -> str | None:
     """RCS has it in `body`, WhatsApp there as Meta writes it. A tapped suggestion of RCS is its text."""
     if message.text or not isinstance(message.body, dict):
         return message.text or None
-    suggestion = message.body.get("suggestion_response")
-    for found in (message.body.get("text"), suggestion.get("text") if isinstance(suggestion, dict) else None):
-        if isinstance(found, str) and found:
-            return found
-    return of_whatsapp(message.body)
+    return _written(message.body) or _suggestion(message.body) or text_of(message.body)
+
+
+def _says_stop(message: TelnyxMessage) -> bool:
+    if message.text or not isinstance(message.body, dict):
+        return is_opt_out(message.text)
+    body = message.body
+    return is_opt_out(_written(body)) or is_opt_out_button(_suggestion(body)) or says_stop(body)
+
+
+def _written(body: dict[str, Any]) -> str | None:
+    found = body.get("text")
+    return found if isinstance(found, str) else None
+
+
+def _suggestion(body: dict[str, Any]) -> str | None:
+    suggestion = body.get("suggestion_response")
+    found = suggestion.get("text") if isinstance(suggestion, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _channel(message: TelnyxMessage) -> str | None:

@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from processors.projections.addresses import channel_address, phone_number
-from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, project_each
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, is_opt_out_button, project_each
 from processors.projections.content import ABOUT_ANOTHER
 from schemas.envelope import Record
 from schemas.facts import CALLS, MESSAGE_STATUSES, MESSAGES, Call, Message
@@ -115,7 +115,11 @@ def _text(fields: dict[str, str]) -> str | None:
 def _is_opt_out(fields: dict[str, str]) -> bool:
     """What Twilio has made of the words decides: an account's keywords may differ from the usual ones."""
     said = fields.get("OptOutType")
-    return said == "STOP" if said else is_opt_out(fields.get("Body") or fields.get("ButtonText"))
+    if said:
+        return said == "STOP"
+    if fields.get("ButtonText") or fields.get("ButtonPayload"):
+        return is_opt_out_button(fields.get("Body") or fields.get("ButtonText"))
+    return is_opt_out(fields.get("Body"))
 
 
 def _has_media(fields: dict[str, str]) -> bool:

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from processors.projections.addresses import whatsapp_number
-from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, is_opt_out, project_each
-from processors.projections.content import ABOUT_ANOTHER, has_text, own_words_of, text_of
+from processors.projections.base import NO_MESSAGE, UNKNOWN_STATUS, Event, project_each
+from processors.projections.content import ABOUT_ANOTHER, has_text, says_stop, text_of
 from processors.projections.whatsapp_calls import project_call, project_call_status
 from schemas.contact_facts import ContactPreference
 from schemas.envelope import Record
@@ -35,6 +35,8 @@ _HISTORY_STATUSES: Final = {**_STATUSES, "pending": "sending", "error": "failed"
 _FILLED_IN_LATER: Final = "media_placeholder"
 """The type that a message of the history has until its media comes."""
 
+_UNREAD: Final = frozenset({"entry", "other_status"})
+
 _OUR_REACTION: Final = "a reaction of our own: only the other side's are shown"
 
 
@@ -55,13 +57,13 @@ def _identify(item: Item) -> tuple[str, str]:
 
 def _unread_type(item: Item) -> str | None:
     """A change is digested for its id, and may be nested too deep for that. One that is no object is nobody's."""
-    is_unread = item.kind == "entry" or (item.kind == "change" and isinstance(item.data, dict))
+    is_unread = item.kind in _UNREAD or (item.kind == "change" and isinstance(item.data, dict))
     return item_type(item) if is_unread else None
 
 
 def _project_item(record: Record, item: Item) -> Event:
     name, kind = _identify(item)
-    if item.kind in ("change", "entry"):
+    if item.kind == "change" or item.kind in _UNREAD:
         return Event(name, kind, None)
     our_number = _our_number(display_phone_number(item))
     return _RULES[item.kind](record.source, our_number, item, name, kind)
@@ -71,16 +73,16 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
     """Of the other side, or of our own: an echo of the phone, and in the history what our number sent."""
     found = WhatsAppMessage.model_validate(item.data)
     sender, at = whatsapp_number(found.sender), time_of_seconds(found.timestamp)
-    # In the history a message of ours alone may say whom it is to.
     is_ours = item.kind == "echo" or (sender is not None and sender == our_number)
-    is_ours = is_ours or (item.kind == "history" and bool(found.to))
+    is_ours = is_ours or (item.kind == "history" and _is_ours_in_history(found, sender, item.thread))
+    our_number = our_number or (sender if is_ours else None)
     if found.type in ABOUT_ANOTHER:
         return _about_another(source, item.data, Event(name, kind, at), is_ours)
     if found.type == "unsupported" and _unsupported_type(item.data) in ABOUT_ANOTHER:
         return Event(name, kind, at, error=NO_MESSAGE)
     their_number = whatsapp_number(found.to or item.thread) if is_ours else sender
     status = _status_of_ours(found) if is_ours else "received"
-    code, text = error_of(found.errors)
+    code, text = error_of(found.if_readable("errors") or ())
     fact = Message(
         # What has no time yields to what has one: the placeholder to its media.
         version=Version(None if found.type == _FILLED_IN_LATER else at, 0, name),
@@ -93,17 +95,28 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
         recipient=their_number if is_ours else our_number,
         our_number=our_number,
         # The conversation of a group is the group's: its members write to each other, not to us alone.
-        peer_number=found.group_id or their_number,
+        peer_number=found.if_readable("group_id") or their_number,
         kind=found.type,
         body=text_of(item.data),
         status=status,
         error_code=code,
         error_message=text,
-        is_opt_out=not is_ours and is_opt_out(own_words_of(item.data)),
+        is_opt_out=not is_ours and says_stop(item.data),
         sent_at=at if is_ours and status not in ("sending", "failed") else None,
         occurred_at=at,
     )
     return Event(name, kind, at, (fact,))
+
+
+def _is_ours_in_history(found: WhatsAppMessage, sender: str | None, thread: Any) -> bool:
+    """What it says of itself; else, whom it is to, which only a message of ours says, or whom the chat is not with."""
+    context = found.if_readable("history_context")
+    said = context.if_readable("from_me") if context else None
+    if said is not None:
+        return bool(said)
+    other = whatsapp_number(thread) if isinstance(thread, str) else None
+    is_chat_of_two = other is not None and sender is not None and other.startswith("+") and sender.startswith("+")
+    return bool(found.to) or (is_chat_of_two and sender != other)
 
 
 def _status_of_ours(message: WhatsAppMessage) -> str:
@@ -147,7 +160,7 @@ def _edit(fact: Message, content: dict[str, Any], at: datetime, is_ours: bool) -
     new = content.get("message")
     if not isinstance(new, dict) or not has_text(new):
         return replace(fact, edited_at=at, is_opt_out=False)
-    said_stop = not is_ours and is_opt_out(own_words_of(new))
+    said_stop = not is_ours and says_stop(new)
     return replace(fact, edited_body=text_of(new) or "", edited_at=at, is_opt_out=said_stop)
 
 
@@ -177,7 +190,7 @@ def _status(source: str, our_number: str | None, item: Item, name: str, kind: st
         return Event(name, kind, at, error=UNKNOWN_STATUS)
     is_group = found.recipient_type == "group"
     recipient = (found.recipient_id or None) if is_group else whatsapp_number(found.recipient_id)
-    code, text = error_of(found.errors)
+    code, text = error_of(found.errors if status == "failed" else found.if_readable("errors") or ())
     fact = Message(
         version=Version(at, 0, name),
         source=source,

@@ -46,7 +46,7 @@ def _ended(call: Call, found: WhatsAppCall) -> Call:
     duration = None if found.duration is None else Decimal(found.duration)
     if duration is None and started_at is not None and ended_at is not None:
         duration = Decimal(max(int((ended_at - started_at).total_seconds()), 0))
-    code, reason = error_of(found.errors)
+    code, reason = error_of(found.errors if found.status == "FAILED" else found.if_readable("errors") or ())
     return replace(
         call,
         status="failed" if found.status == "FAILED" else "completed" if is_answered else unanswered,

@@ -42,6 +42,10 @@ class Model(BaseModel):
             _mark(found, path, fault)
         return found
 
+    def if_readable(self, name: str) -> Any:
+        """A field that its event can do without: None where it is odd."""
+        return self.__dict__.get(name)
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
@@ -59,24 +63,26 @@ def _without_odd_fields(
     can do without. A null says as little as a field that is not there: it is left out, and nothing is wrong with it.
     """
     odd: dict[Path, str] = {}
+    first_below: dict[Path, str] = {}
     error = first
     while True:
-        # A union has a fault of each of its types, and the first one takes the field away.
-        refused = data
+        found: dict[Path, str | None] = {}
         for fault in error.errors(include_input=False, include_url=False):
             # What misses a field that it can't do without goes as a whole; so do the nulls of a list.
             is_missing = fault["type"] == "missing"
-            path, value = _innermost_field(refused, fault["loc"][:-1] if is_missing else fault["loc"])
+            path, value = _innermost_field(data, fault["loc"][:-1] if is_missing else fault["loc"])
             if not path:
                 raise first
-            if isinstance(path[-1], int):
-                data = _without(data, path)
-                # The places of all that follows in the list have changed.
-                break
-            inner = [text for known, text in odd.items() if known[: len(path)] == path]
-            if value is not None:
-                odd[path] = inner[0] if inner else fault_of(error.title, fault)
-            data = _without(data, path)
+            # A union has a fault of each of its types, and the first one takes the field away.
+            found.setdefault(path, None if value is None else fault_of(error.title, fault))
+        # Nulls first, and alone: they change the places of what follows in their list.
+        nulls = [path for path in found if isinstance(path[-1], int)]
+        for path, text in found.items() if not nulls else ():
+            if text is not None:
+                odd[path] = first_below.get(path, text)
+                for length in range(1, len(path) + 1):
+                    first_below.setdefault(path[:length], odd[path])
+        data = _without(data, _tree(nulls or list(found)))
         try:
             validate(data)
             return data, odd
@@ -99,15 +105,31 @@ def _innermost_field(data: Any, where: Sequence[str | int]) -> tuple[Path, Any]:
     return found
 
 
-def _without(data: Any, path: Path) -> Any:
-    first, rest = path[0], path[1:]
-    if isinstance(data, list) and not rest:
-        return [item for item in data if item is not None]
+Tree = dict[str | int, "Tree | None"]
+"""Paths that share their beginnings; None is where one ends."""
+
+
+def _tree(paths: Sequence[Path]) -> Tree:
+    root: Tree = {}
+    for path in paths:
+        node: Tree | None = root
+        for part in path[:-1]:
+            node = node.setdefault(part, {}) if node is not None else None
+        if node is not None:
+            node[path[-1]] = None
+    return root
+
+
+def _without(data: Any, away: Tree) -> Any:
+    """All of them at once, so that thousands of odd fields cost one copy."""
+
+    def left(part: str | int, value: Any) -> Any:
+        below = away.get(part)
+        return value if below is None else _without(value, below)
+
     if isinstance(data, list):
-        return [_without(item, rest) if place == first else item for place, item in enumerate(data)]
-    if rest and first in data:
-        return {**data, first: _without(data[first], rest)}
-    return {name: value for name, value in data.items() if name != first}
+        return [left(place, item) for place, item in enumerate(data) if away.get(place, away) is not None]
+    return {name: left(name, value) for name, value in data.items() if away.get(name, away) is not None}
 
 
 def _mark(found: Any, path: Path, fault: str) -> None:

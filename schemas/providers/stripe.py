@@ -256,6 +256,7 @@ class StripeCharge(Model):
     id: str
     customer: Reference = None
     payment_intent: Reference = None
+    status: str | None = None
     amount_refunded: Amount = 0
     currency: str | None = None
     refunds: StripeRefunds | None = None

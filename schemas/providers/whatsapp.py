@@ -66,14 +66,14 @@ def answer_handshake(query: str, secrets: Secrets) -> str:
     return challenge
 
 
-def changes(payload: Payload) -> Iterator[Any]:
-    """Every change of every entry; a delivery may hold several accounts and several numbers."""
-    for entry in _listed(payload.get("entry")):
-        found = (entry.get("changes") or ()) if isinstance(entry, dict) else entry
-        yield from found if isinstance(found, list | tuple) else (found,)
+def _changes_of(entry: Any) -> Sequence[Any]:
+    """A delivery may hold several accounts in its entries, and several numbers in their changes."""
+    return _listed(entry.get("changes")) if isinstance(entry, dict) else [entry]
 
 
-Kind = Literal["message", "status", "echo", "history", "call", "call_status", "preference", "change", "entry"]
+Kind = Literal[
+    "message", "status", "other_status", "echo", "history", "call", "call_status", "preference", "change", "entry"
+]
 
 OBJECT: Final = "whatsapp_business_account"
 
@@ -90,12 +90,15 @@ _PLACES: Final[dict[Kind, str]] = {
     **{kind: f"{name}[]" for name, kind in _LISTS},
     "history": "messages[]",
     "call_status": "statuses[]",
+    "other_status": "statuses[]",
 }
 """Where an event stands, for who is told what is wrong with it."""
 
 
 class Item(NamedTuple):
-    """One event of a delivery; `change` is one that lists none of the others, `entry` one of another product."""
+    """One event of a delivery; `change` is one that lists none of the others, `entry` one of another product,
+    `other_status` that of neither a message nor a call: of a payment.
+    """
 
     kind: Kind
     data: Any
@@ -111,19 +114,20 @@ def items(payload: Payload) -> Iterator[Item]:
     Other products of Meta (Messenger, Instagram) may have the same address; their entries hold no changes.
     """
     payload = require_object(payload, "the body")
-    found = list(changes(payload))
-    if not found:
-        if payload.get("object") in (None, OBJECT):
-            raise Unparsable("entry: no change in any of them")
-        for entry in _listed(payload.get("entry")) or [payload]:
-            yield Item("entry", entry, payload)
-    for change in found:
-        is_empty = True
-        for item in _listed_in(change):
+    is_ours = payload.get("object") in (None, OBJECT)
+    is_empty = True
+    for entry in _listed(payload.get("entry")):
+        found = _changes_of(entry)
+        for change in found:
             is_empty = False
-            yield item
-        if is_empty:
-            yield Item("change", change, change)
+            yield from list(_listed_in(change)) or [Item("change", change, change)]
+        if not found and not is_ours:
+            is_empty = False
+            yield Item("entry", entry, payload)
+    if is_empty and is_ours:
+        raise Unparsable("entry: no change in any of them")
+    if is_empty:
+        yield Item("entry", payload, payload)
 
 
 def _listed_in(change: Any) -> Iterator[Item]:
@@ -143,8 +147,11 @@ def _listed_in(change: Any) -> Iterator[Item]:
 
 def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
     """Statuses of calls stand among those of messages, and the media of the history comes as messages of its field."""
-    if listed_as == "status" and (field == "calls" or (isinstance(data, dict) and data.get("type") == "call")):
+    of = data.get("type") if listed_as == "status" and isinstance(data, dict) else None
+    if listed_as == "status" and (field == "calls" or of == "call"):
         return "call_status"
+    if isinstance(of, str) and of not in ("", "message"):
+        return "other_status"
     return "history" if listed_as == "message" and field == "history" else listed_as
 
 
@@ -170,6 +177,8 @@ def item_event_id(item: Item) -> str:
         return event_id("history", name, clean_type(data.get("type")))
     if kind == "call":
         return event_id(name, require_text(data.get("event"), "calls[].event"))
+    if kind == "other_status":
+        return event_id(clean_type(data.get("type")), name, digest_of(data).hex())
     said = require_text(data.get("status"), "statuses[].status")
     # A message to a group has statuses of each participant.
     participant = data.get("recipient_participant_id") or data.get("recipient_participant_user_id")
@@ -189,6 +198,8 @@ def item_type(item: Item) -> str:
         return f"whatsapp.call.{clean_type(data.get('event'))}"
     if kind == "call_status":
         return f"whatsapp.call.{clean_type(data.get('status')).lower()}"
+    if kind == "other_status":
+        return f"whatsapp.{clean_type(data.get('type'))}.{clean_type(data.get('status'))}"
     return f"whatsapp.{kind}.{clean_type(data.get('status' if kind == 'status' else 'type'))}"
 
 
@@ -243,6 +254,7 @@ def error_of(errors: tuple[StatusError, ...]) -> tuple[str | None, str | None]:
 
 
 class HistoryContext(Model):
+    from_me: bool | None = None
     status: str | None = None
 
 

@@ -116,6 +116,8 @@ GIVEN_BACK: dict[str, tuple[Told, int | None, int]] = {
         300, 30),
     "a list that holds a failed one, and one that it doesn't name": (
         [intent(), charge(300, 30, **listed(("re_1", 400, "failed")))], 300, 30),
+    "a declined card, that something is said of later": (
+        [intent(), charge(1000), charge(0, 30, kind="updated", id="ch_0", status="failed")], 1000, 100),
     "one that failed twice": (
         [intent(), charge(1000), refund("re_1", 1000, "failed"), charge(500, 30), refund("re_1", 1000, "failed", 40)],
         500, 50),
@@ -312,3 +314,12 @@ async def test_of_several_items_the_one_with_a_tier_counts_and_the_earliest_end(
         await store_price_tiers(shared_connection, {price: "pro"})
         assert tuple(await shared_connection.fetchrow(read)) == (shown, 1798542000, tier)
     await store_price_tiers(shared_connection, {})
+
+
+async def test_a_purchase_without_a_payment_intent_is_not_silent(shared_connection: Any) -> None:
+    """A checkout of mode `subscription`: its invoice is paid, and the credits are nobody's."""
+    await empty(shared_connection)
+    sold = session(payment_intent=None, mode="subscription", subscription="sub_1")
+    assert await fold_webhooks(shared_connection, [sold]) == []
+    error = await shared_connection.fetchval("SELECT error FROM webhook_events")
+    assert error == "a credit purchase without a payment intent"

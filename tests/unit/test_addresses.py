@@ -26,6 +26,7 @@ SPELLINGS = (
     "+33 06 12 34 56 78",
     "+33 (06) 12 34 56 78",
 )
+MEXICAN = "+5215512345678"
 NO_NUMBERS = (
     "68849",
     "0612345678",
@@ -219,3 +220,9 @@ def test_a_caller_without_a_number_gets_none(provider: str, caller: str) -> None
         body = json.dumps({"event": "call.created", "timestamp": 1, "token": "t", "data": call}).encode()
     ((_, row),) = rows_of(record(f"webhooks.{provider}", provider, body, content_type=content_type))
     assert row["caller"] == caller
+
+
+@pytest.mark.parametrize("spelled", [MEXICAN, "+52 1 55 1234 5678", "+521 55 1234 5678", "0052 1 55 1234 5678"])
+def test_the_1_of_mexican_mobile_numbers_stays_however_it_is_spelled(spelled: str) -> None:
+    assert phone_number(spelled) == MEXICAN
+    assert whatsapp_number(MEXICAN[1:]) == MEXICAN

@@ -43,6 +43,8 @@ def test_the_text_is_where_the_channel_keeps_it(payload: dict[str, Any], text: s
         ({"text": "Stop"}, True),
         ({"suggestion_response": {"text": "Stop"}}, True),
         ({"type": "interactive", "interactive": {"button_reply": {"title": "Stop"}}}, True),
+        ({"suggestion_response": {"text": "Cancel", "postback_data": "appointment-7"}}, False),
+        ({"text": "Cancel"}, True),
         ({"type": "location", "location": {"name": "End"}}, False),
         ({"type": "contacts", "contacts": [{"name": {"formatted_name": "stop"}}]}, False),
     ],
@@ -90,3 +92,22 @@ def test_rcs_is_a_channel_of_its_own_and_its_agent_is_no_number() -> None:
 def test_a_reaction_is_no_message() -> None:
     found = fold_record(received(type="WHATSAPP", body={"type": "reaction", "reaction": {"emoji": "👍"}}))
     assert ([event.status for event in found.events], found.rows, found.letters) == (["ignored"], (), ())
+
+
+def test_errors_are_read_where_a_message_failed() -> None:
+    def finalized(said: str) -> FakeRecord:
+        to = [{"phone_number": "+33612345678", "status": said}]
+        payload = {"id": "m", "from": {"phone_number": "+33612345679"}, "to": to, "errors": ["odd"]}
+        body = {"data": {"id": "e", "event_type": "message.finalized", "occurred_at": NOW, "payload": payload}}
+        return record("webhooks.telnyx", "telnyx", json.dumps(body).encode())
+
+    ((_, row),) = rows_of(finalized("delivered"))
+    assert row["status"] == "delivered"
+    assert fold_record(finalized("delivery_failed")).letters
+
+
+def test_any_number_of_odd_fields_costs_one_copy() -> None:
+    """Invariant 9: twenty thousand once took an hour."""
+    media = [{"content_type": "image/png"}, *({"content_type": 5} for _ in range(20_000))]
+    ((_, row),) = rows_of(received(text="hi", media=media))
+    assert (row["body"], row["kind"]) == ("hi", "image")

@@ -151,6 +151,10 @@ def test_the_text_is_where_the_message_keeps_it(fields: dict[str, str], text: st
     [
         ({"Body": "Stop"}, True),
         ({"Body": "", "ButtonText": "STOP"}, True),
+        ({"Body": "Cancel"}, True),
+        ({"Body": "Cancel", "ButtonText": "Cancel", "ButtonPayload": "cancel-appointment-42"}, False),
+        ({"Body": "End", "ButtonPayload": "x"}, False),
+        ({"Body": "Stop", "ButtonText": "Stop", "ButtonPayload": "x"}, True),
         ({"Body": "", "Label": "End"}, False),
         ({"Body": "", "Address": "Quit"}, False),
         ({"Body": "Bye", "OptOutType": "STOP"}, True),

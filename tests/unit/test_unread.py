@@ -33,6 +33,9 @@ UNREAD: dict[str, tuple[str, Any, list[str]]] = {
                              ["hubspot.deal.associationChange"]),
     "whatsapp: Messenger": ("whatsapp", {"object": "page", "entry": [{"id": "1", "messaging": [{}]}, {"id": "2"}]},
                             ["whatsapp.page", "whatsapp.page"]),
+    "whatsapp: Instagram, and a change": ("whatsapp", {"object": "instagram", "entry": [
+        {"id": "1", "messaging": [{"message": {"mid": "m"}}]}, {"id": "1", "changes": [{"field": "comments", "value": {}}]}]},
+                                          ["whatsapp.instagram", "whatsapp.comments"]),
     "whatsapp: nested too deep for a digest": ("whatsapp", {"entry": [{"changes": [
         {"field": "account_update", "value": nested(300)}, {"field": "flows", "value": {}}]}]},
                                                ["whatsapp.account_update", "whatsapp.flows"]),
@@ -130,3 +133,21 @@ def test_no_dead_letter_names_a_line_of_code() -> None:
             for letter in fold_record(record(f"webhooks.{provider}", provider, body)).letters:
                 assert not re.search(r"\.py|Error\b", letter.message), (provider, body, letter.message)
                 assert letter.reason != "projection_failed", (provider, body, letter.message)
+
+
+@pytest.mark.parametrize("name", ["id", "customer", "source"])
+@pytest.mark.parametrize("byte", [b"\xe9", b"\xe8"])
+def test_a_usage_whose_names_are_no_utf_8_is_dead_and_no_other_ones(name: str, byte: bytes) -> None:
+    """Read as U+FFFD, two of them would be one, and credits would be used for nothing."""
+    data = {"id": b"usage-1", "customer": b"cus_1", "source": b"stripe"}
+    data[name] = data[name] + byte
+    fields = b",".join(b'"%b":"%b"' % (key.encode(), value) for key, value in data.items())
+    body = b'{"type":"credits.used","timestamp":"2026-01-01T00:00:00Z","data":{"credits":5,%b}}' % fields
+    letter = letter_of(record("webhooks.standardwebhooks", "standardwebhooks", body, signed_id="msg_1"))
+    assert f"data.{name}: not UTF-8 text" in str(letter)
+
+
+def test_a_usage_whose_reason_is_no_utf_8_counts() -> None:
+    body = b'{"type":"credits.used","data":{"id":"u","customer":"c","credits":5,"source":"s","reason":"caf\xe9"}}'
+    folded = fold_record(record("webhooks.standardwebhooks", "standardwebhooks", body, signed_id="msg_1"))
+    assert [event.status for event in folded.events] == ["applied"]

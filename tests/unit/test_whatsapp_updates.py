@@ -66,6 +66,10 @@ OPT_OUTS: dict[str, tuple[str, Any, bool]] = {
     "button of a template": ("button", {"text": "STOP"}, True),
     "reply button": ("interactive", {"button_reply": {"title": "Stop"}}, True),
     "row of a list": ("interactive", {"list_reply": {"title": "Unsubscribe", "description": "12"}}, True),
+    "Meta's own button": ("button", {"text": "Stop promotions"}, True),
+    "cancels an appointment": ("interactive", {"button_reply": {"id": "cancel-7", "title": "Cancel"}}, False),
+    "ends a chat": ("interactive", {"list_reply": {"title": "End", "description": "the chat"}}, False),
+    "of a template, about something else": ("button", {"text": "Quit"}, False),
     "description of a row": ("interactive", {"list_reply": {"description": "stop"}}, False),
     "place": ("location", {"name": "End"}, False),
     "address": ("location", {"address": "Quit"}, False),
@@ -177,6 +181,20 @@ OUTBOUND = {
         history=[{"threads": [{"id": THEIRS, "messages": [echo("text", {"body": "stop"}, to=None)]}]}],
     ),
     "media of the history": delivery("history", messages=[echo("image", {"id": "1", "caption": "stop"}, to=THEIRS)]),
+    "an echo where our number is not said": delivery(
+        "smb_message_echoes", metadata=None, message_echoes=[echo("text", {"body": "stop"})]),
+    **{
+        f"a message of the history {name}": delivery(
+            "history", metadata=metadata,
+            history=[{"threads": [{"id": thread, "messages": [echo("text", {"body": "stop"}, **said)]}]}],
+        )
+        for name, metadata, thread, said in (
+            ("that says so", None, None, {"history_context": {"from_me": True}, "to": THEIRS}),
+            ("that says so, of a chat", None, THEIRS, {"history_context": {"from_me": True, "status": "SENT"}, "to": None}),
+            ("in a chat with another", None, THEIRS, {"to": None}),
+            ("with an odd context", None, THEIRS, {"history_context": {"from_me": {}}, "to": None}),
+        )
+    },
 }  # fmt: skip
 
 
@@ -238,3 +256,45 @@ def test_a_group_is_a_conversation_of_its_own_whoever_writes_in_it() -> None:
         delivery("messages", statuses=[status("sent", recipient_type="group", recipient_id="120363041234567890")])
     )
     assert (outbound["recipient"], outbound["peer_number"]) == ("120363041234567890", "120363041234567890")
+
+
+@pytest.mark.parametrize("from_me", [False, None])
+def test_what_the_other_side_wrote_in_the_history_is_inbound(from_me: bool | None) -> None:
+    said = message("text", {"body": "STOP"}, history_context={"from_me": from_me})
+    found = row(delivery("history", metadata=None, history=[{"threads": [{"id": THEIRS, "messages": [said]}]}]))
+    assert (found["direction"], found["sender"], found["is_opt_out"]) == ("inbound", f"+{THEIRS}", True)
+
+
+def test_a_groups_history_is_inbound_whoever_of_its_members_wrote_it() -> None:
+    said = message("text", {"body": "hi"})
+    history = [{"threads": [{"id": "120363041234567890@g.us", "messages": [said]}]}]
+    assert row(delivery("history", history=history))["direction"] == "inbound"
+
+
+@pytest.mark.parametrize("said", ["captured", "pending", "failed", "sent", None])
+def test_the_status_of_a_payment_is_no_status_of_the_message(said: str | None) -> None:
+    paid = {**status("x", type="payment", payment={"reference_id": "order-1"}), "status": said}
+    found = folded(delivery("messages", statuses=[status("delivered"), paid]))
+    assert [(event.type, event.status, event.error) for event in found.events] == [
+        ("whatsapp.status.delivered", "applied", None),
+        (f"whatsapp.payment.{said or 'unknown'}", "ignored", None),
+    ]
+    ((_, row),) = rows(delivery("messages", statuses=[status("delivered"), paid]))
+    assert (row["status"], row.get("failed_at")) == ("delivered", None)
+
+
+def test_two_statuses_of_one_payment_are_two_events() -> None:
+    first = {**status("failed", type="payment"), "timestamp": "1"}
+    found = folded(delivery("messages", statuses=[status("failed"), first, {**first, "timestamp": "2"}]))
+    assert len({event.event_id for event in found.events}) == 3
+
+
+@pytest.mark.parametrize(("field", "odd"), [("errors", "x"), ("errors", {}), ("group_id", 5), ("group_id", {})])
+def test_a_stop_counts_whatever_stands_beside_it(field: str, odd: Any) -> None:
+    found = row(delivery("messages", messages=[message("text", {"body": "STOP"}, **{field: odd})]))
+    assert (found["is_opt_out"], found["peer_number"]) == (True, f"+{THEIRS}")
+
+
+def test_errors_are_read_where_a_status_tells_of_a_failure() -> None:
+    assert row(delivery("messages", statuses=[status("delivered", errors="x")]))["status"] == "delivered"
+    assert folded(delivery("messages", statuses=[status("failed", errors="x")])).letters
