@@ -128,6 +128,9 @@ class EmbeddedKafka:
             "log.dirs": str(self._folder / "log"),
             "num.partitions": "12",
             "auto.create.topics.enable": "false",
+            # One that waits for nobody: by default it writes a record of its own twice a second.
+            "metadata.max.idle.interval.ms": "0",
+            "background.threads": "2",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",

@@ -33,7 +33,7 @@ from tests.support.waiting import WAIT_SECONDS, until
 
 settings.register_profile(
     "redrive",
-    max_examples=amount(25, 100),
+    max_examples=amount(15, 100),
     derandomize=not IS_THOROUGH,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -14,11 +14,12 @@ from tests.conftest import Stack
 from tests.fuzz.request import NOW, PUBLIC_URL, Request
 from tests.fuzz.signing import signed
 from tests.fuzz.targets import fixtures
+from tests.support.amounts import amount
 from tests.support.ingresses import post, run_ingress, source
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
-DEEP = 100_000
+DEEP = amount(20_000, 100_000)
 SMALL = (
     "1e999",
     "-1e400",

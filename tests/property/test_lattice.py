@@ -71,7 +71,7 @@ def _is_of_lower_rank(table: Table[Any], name: str, a: Row, b: Row) -> bool:
 
 
 @every_table
-@settings(max_examples=amount(20, 60))
+@settings(max_examples=amount(12, 60))
 @given(data=st.data())
 async def test_the_upsert_is_the_python_join(
     table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"
@@ -95,7 +95,7 @@ async def test_the_upsert_is_the_python_join(
 
 
 @every_table
-@settings(max_examples=amount(10, 25))
+@settings(max_examples=amount(6, 25))
 @given(data=st.data())
 async def test_writing_again_rewrites_no_row(
     table: Table[Any], data: st.DataObject, connection: "asyncpg.Connection[asyncpg.Record]"

@@ -15,6 +15,7 @@ from schemas import table_sql
 from schemas.facts import PAYMENTS, TABLES
 from schemas.lattice import Key, Row, Table
 from tests.property.strategies import rows
+from tests.support.amounts import amount
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/certificate.md").read_text()
 (PROGRAM,) = re.findall(r'^```python title="root.py"\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE)
@@ -39,7 +40,7 @@ async def stored(connection: Any, table: Table[Any], found: list[Row]) -> tuple[
 
 
 @every_table
-@settings(max_examples=12)
+@settings(max_examples=amount(6, 12))
 @given(data=st.data())
 async def test_roots_are_equal_where_the_rows_are_and_only_there(
     table: Table[Any], data: st.DataObject, shared_connection: "asyncpg.Connection[asyncpg.Record]"
