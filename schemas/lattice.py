@@ -139,6 +139,8 @@ class Table(Generic[F]):
             )
             for name, members in groups.items()
         )
+        self._versioned = [(g.members[0], g.members[1:], g.names, g.ranks) for g in self.groups]
+        """Of each group its first column, the others, their names and ranks: what a row needs of it, at hand."""
         self._plain = tuple(c.name for c in declared)
         read = attrgetter(*self._plain)
         # Of a single name it is the bare value.
@@ -154,16 +156,20 @@ class Table(Generic[F]):
                 raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}")
         at, rank, event_id = fact.version
         said = version_bytes(at, rank, event_id, b"")
-        for group in self.groups:
-            members = group.members
-            if values[members[0]] is None and (len(members) == 1 or all([values[i] is None for i in members])):
+        for first, others, names, sequence in self._versioned:
+            value = values[first]
+            if not others and sequence is None:
+                values.append(UNSET if value is None else said + canonical_json({names[0]: value}))
+                continue
+            members = (value, *[values[i] for i in others])
+            if value is None and members.count(None) == len(members):
                 values.append(UNSET)
                 continue
-            canonical = canonical_json({name: values[i] for name, i in zip(group.names, members, strict=True)})
-            if group.ranks is None:
+            canonical = canonical_json(dict(zip(names, members, strict=True)))
+            if sequence is None:
                 values.append(said + canonical)
             else:
-                values.append(version_bytes(None, group.ranks.index(values[members[0]]), event_id, canonical))
+                values.append(version_bytes(None, sequence.index(value), event_id, canonical))
         if self.has_constants:
             values.append(False)
         return tuple(values)
