@@ -98,10 +98,13 @@ _OPT_OUT_WORDS: Final = frozenset(
 
 
 _OPT_OUT_BUTTONS: Final = frozenset(
-    {"stop", "stopall", "unsubscribe", "optout", "opt out", "arret", "arrêt", "stop promotions"}
-)
-"""What is tapped is the business's own wording: a "Cancel" there cancels an appointment. Meta's button says "Stop
-promotions" (https://developers.facebook.com/docs/whatsapp/business-management-api/message-templates).
+    {
+        "stop", "stopall", "unsubscribe", "optout", "opt out", "arret", "arrêt",
+        "stop promotions", "unsubscribe from promos", "unsubscribe from all",
+    }
+)  # fmt: skip
+"""What is tapped is the business's own wording: a "Cancel" there cancels an appointment. The last three are those of
+templates for marketing, as they are commonly offered.
 """
 
 
