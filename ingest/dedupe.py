@@ -35,7 +35,9 @@ class Content(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right to append a content. `is_conflict`: its id is known with another content."""
+    """The right to append a content. `since_ms`: when it was taken, by the host's steady clock. `is_conflict`: its id
+    is known with another content.
+    """
 
     content: Content
     place: int
