@@ -1,10 +1,11 @@
 """A file of the spool: checksummed records behind a mark of its own. Must not decide what is kept.
 
-Where a checksum fails, the rest of the file is searched for the next whole record, what lies between is reported, and
-the file is kept.
+The mark stands in the file's name, in its head and before every record. Where a checksum fails, the rest of the file is
+searched for the next whole record, what lies between is reported, and the file is kept.
 """
 
 import os
+import re
 import shutil
 import struct
 import time
@@ -27,6 +28,9 @@ _HEAD: Final = struct.Struct(">8sIII")
 
 _MAGIC: Final = b"RDSPOOL1"
 _MARK_BYTES: Final = 8
+_NAME: Final = re.compile(r"segment-(?P<number>[0-9]+)(?:-(?P<mark>[0-9a-f]{16}))?\.spool", re.ASCII)
+"""Files of earlier releases have no mark in their names, nor have those that somebody puts back by hand."""
+
 FILE_HEAD_BYTES: Final = _FILE_HEAD.size
 _RECORD_BYTES: Final = 700
 """Of a record beside its body."""
@@ -75,17 +79,14 @@ class Segment:
     def read(self) -> Iterator[SpooledRecord]:
         """Its records in the order of writing. What is damaged between them is reported, and passed over."""
         data = self.path.read_bytes()
-        at = damaged = 0
-        if len(data) >= _FILE_HEAD.size:
-            magic, mark = _FILE_HEAD.unpack_from(data)
-            at = _FILE_HEAD.size
-            if magic != _MAGIC:
-                # The first record begins with the mark as well, and no sender chooses what stands there.
-                damaged, mark = at, data[at : at + len(mark)]
+        mark = mark_of(self.path, data)
+        head = _FILE_HEAD.pack(_MAGIC, mark)
+        at = min(len(head), len(data))
+        damaged = 0 if data.startswith(head) else at
         while at < len(data):
-            record, end = _decode(data, at, mark) if at else (None, at)
+            record, end = _decode(data, at, mark)
             if record is None:
-                end = data.find(mark, at + 1) if at else -1
+                end = data.find(mark, at + 1)
                 end = end if end >= 0 else len(data)
                 damaged += end - at
             else:
@@ -111,6 +112,29 @@ class Segment:
                 shutil.copyfile(self.path, kept)
             sync_folder(folder)
         metrics.spool_damaged(str(kept), damaged)
+
+
+def segment_name(number: int, mark: bytes) -> str:
+    return f"segment-{number:08d}-{mark.hex()}.spool"
+
+
+def number_of(path: Path) -> int | None:
+    """Segments were written in the order of their numbers. None for what somebody else called otherwise."""
+    name = _NAME.fullmatch(path.name)
+    return int(name["number"]) if name else None
+
+
+def mark_of(path: Path, data: bytes) -> bytes:
+    """What begins every record of a file. Only from the name is it known whatever happened to the bytes."""
+    name = _NAME.fullmatch(path.name)
+    if name and name["mark"]:
+        return bytes.fromhex(name["mark"])
+    first = _FILE_HEAD.size
+    in_head = data[first - _MARK_BYTES : first].ljust(_MARK_BYTES, b"\0")
+    in_record = data[first : first + _MARK_BYTES]
+    # No sender chooses what stands in either place, and a record behind the right one is whole.
+    is_damaged = in_head != in_record and _decode(data, first, in_record)[0] is not None
+    return in_record if is_damaged else in_head
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:

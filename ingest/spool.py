@@ -15,12 +15,27 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from ingest import metrics
-from ingest.segment import FILE_HEAD_BYTES, Segment, SpooledRecord, new_mark, sync_folder, write_all, write_segment
+from ingest.segment import (
+    FILE_HEAD_BYTES,
+    Segment,
+    SpooledRecord,
+    mark_of,
+    new_mark,
+    number_of,
+    segment_name,
+    sync_folder,
+    write_all,
+    write_segment,
+)
 from schemas.errors import Misconfigured, Unavailable
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Not yet on the disk: a disk that hangs must not fill the memory."""
+
+PROBE_SECONDS: Final = 1.0
+_PROBE_BYTES: Final = 64 * 1024
+"""A delivery of ordinary size."""
 
 Done = Callable[[bool], None]
 
@@ -41,6 +56,8 @@ class Spool:
         self._writing: asyncio.Task[None] | None = None
         # Its own thread: a slow disk must not take those that others wait for.
         self._thread = ThreadPoolExecutor(1, "spool")
+        self._probe: asyncio.Future[bool] | None = None
+        self._probed = 0.0
         self.has_records = asyncio.Event()
         self.topics: set[str] = set()
         """Of all that is there."""
@@ -52,14 +69,14 @@ class Spool:
         if not self._max_bytes and not self._folder.exists():
             return
         self._lock = _lock(self._folder)
-        self._number = max([_number_of(path) for path in _segments_in(self._folder)], default=0)
+        self._number = max([number for number, _ in _segments_in(self._folder)], default=0)
         for folder in abandoned:
             with _lock(folder):
-                for path in _segments_in(folder):
+                for _, path in _segments_in(folder):
                     self._number += 1
-                    path.rename(self._path(self._number))
+                    path.rename(self._folder / segment_name(self._number, mark_of(path, path.read_bytes())))
                 sync_folder(self._folder)
-        for path in _segments_in(self._folder):
+        for _, path in _segments_in(self._folder):
             segment = Segment(path)
             segment.bytes = path.stat().st_size
             for record in segment.read():
@@ -73,9 +90,6 @@ class Spool:
                 path.unlink()
         self._report()
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"segment-{number:08d}.spool"
-
     @property
     def size(self) -> int:
         """Bytes on the disk."""
@@ -83,8 +97,33 @@ class Spool:
 
     @property
     def has_room(self) -> bool:
-        """Whether it would take a delivery of ordinary size."""
-        return self.size + self._waiting_bytes + 64 * 1024 < self._max_bytes
+        """Whether its bound leaves room for a delivery of ordinary size."""
+        return self.size + self._waiting_bytes + _PROBE_BYTES < self._max_bytes
+
+    async def would_take(self) -> bool:
+        """Whether the next delivery would get onto the disk. Writes to it at most every `PROBE_SECONDS`."""
+        loop = asyncio.get_running_loop()
+        if self._probe is None or (self._probe.done() and loop.time() - self._probed > PROBE_SECONDS):
+            self._probed = loop.time()
+            self._probe = loop.run_in_executor(self._thread, self._try_disk)
+        try:
+            return self.has_room and await asyncio.wait_for(asyncio.shield(self._probe), PROBE_SECONDS)
+        except TimeoutError:
+            return False
+
+    def _try_disk(self) -> bool:
+        path = self._folder / "probe"
+        try:
+            with path.open("wb", buffering=0) as file:
+                write_all(file, bytes(_PROBE_BYTES))
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _segments(self) -> list[Segment]:
         return [*self._sealed, self._current] if self._current is not None else self._sealed
@@ -142,11 +181,17 @@ class Spool:
 
     def _begin_segment(self) -> None:
         self._seal()
-        self._number += 1
-        path = self._path(self._number)
         mark = new_mark()
+        path = self._folder / segment_name(self._number + 1, mark)
         file = path.open("xb", buffering=0)
-        write_segment(file, mark, [])
+        try:
+            write_segment(file, mark, [])
+        except OSError:
+            # A disk that is full has room for names, and each attempt would leave one.
+            file.close()
+            path.unlink()
+            raise
+        self._number += 1
         self._file = file
         self._current = Segment(path, mark)
         self._current.bytes = FILE_HEAD_BYTES
@@ -230,10 +275,7 @@ def _tell(done: Done, is_kept: bool) -> None:
         metrics.handler_failed(metrics.UNKNOWN)
 
 
-def _segments_in(folder: Path) -> list[Path]:
-    """In the order of writing; what somebody else called otherwise is no segment."""
-    return sorted(path for path in folder.glob("segment-*.spool") if path.stem.removeprefix("segment-").isdecimal())
-
-
-def _number_of(path: Path) -> int:
-    return int(path.stem.removeprefix("segment-"))
+def _segments_in(folder: Path) -> list[tuple[int, Path]]:
+    """Number and file, in the order of writing."""
+    named = ((number_of(path), path) for path in folder.glob("segment-*.spool"))
+    return sorted((number, path) for number, path in named if number is not None)

@@ -114,7 +114,7 @@ class _IngestService:
         return self._settings.data / "spool" / str(number)
 
     async def _readiness(self) -> tuple[bool, dict[str, bool]]:
-        """Without its broker it is ready while the spool has room: turning deliveries away would lose them."""
+        """Without its broker it is ready while the spool takes deliveries: turning them away would lose them."""
         checks = {
             "broker": await self._broker.is_up(),
             "dedupe": self._table.is_complete,
@@ -122,7 +122,7 @@ class _IngestService:
         }
         is_ready = all(checks.values())
         if self._has_spool:
-            checks["spool"] = self._spool.has_room
+            checks["spool"] = await self._spool.would_take()
             is_ready = is_ready or (checks["spool"] and checks["accepting"] and not checks["broker"])
         return is_ready, checks
 

@@ -74,6 +74,7 @@ async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(
     await provider.deliver_all(world.webhooks[2 * third :])
     found = await embedded.until_ready("ingest")
     assert found["checks"] | {"broker": False, "dedupe": False, "spool": True} == found["checks"]
+    await assert_a_full_disk_is_told_before_a_delivery_meets_it(embedded)
 
     kafka.resume()
     connection = await asyncpg.connect(embedded.address("DATABASE_URL"))
@@ -83,6 +84,23 @@ async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(
     finally:
         await connection.close()
     assert await spooled(embedded) == 0
+
+
+async def assert_a_full_disk_is_told_before_a_delivery_meets_it(installation: Installation) -> None:
+    """No process of the ingress can write to any file, which is what it sees of a disk that is full."""
+    processes = [installation.service("ingest"), *installation.service("ingest").children(recursive=True)]
+    before = sorted(installation.folder.glob(".redrive/spool/*/segment-*"))
+    for process in processes:
+        process.rlimit(psutil.RLIMIT_FSIZE, (0, psutil.RLIM_INFINITY))
+    found = await installation.until_ready("ingest", expect=False)
+    assert (found["checks"]["broker"], found["checks"]["spool"]) == (False, False)
+    _, answers = await installation.redrive("send", "google_calendar", "--count", "20", "--json", expect=1)
+    assert json.loads(answers)["statuses"] == {"503": 20}
+    assert sorted(installation.folder.glob(".redrive/spool/*/segment-*")) == before
+    for process in processes:
+        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    found = await installation.until_ready("ingest")
+    assert found["checks"]["spool"] is True
 
 
 @pytest.mark.thorough

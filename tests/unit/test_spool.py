@@ -3,16 +3,21 @@
 import asyncio
 import errno
 import os
+import shutil
+import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest import metrics
 from ingest import spool as spool_module
 from ingest.record_batch import LogRecord, VerifiedRecord
-from ingest.segment import FILE_HEAD_BYTES, SpooledRecord
+from ingest.segment import FILE_HEAD_BYTES, Segment, SpooledRecord
 from ingest.spool import Spool
 from schemas.errors import Misconfigured, Unavailable
 
@@ -79,20 +84,42 @@ def garble(path: Path, at: int) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("at", [0, 7, 10, 14, 60, 200])
-async def test_a_garbled_record_hides_no_other(tmp_path: Path, at: int) -> None:
-    records = await written(tmp_path, 3)
-    path = segment(tmp_path)
-    size = (path.stat().st_size - FILE_HEAD_BYTES) // 3
-    garble(path, FILE_HEAD_BYTES + size + at)
-    assert await reopened(tmp_path) == [records[0], records[2]]
+def untouched(records: Sequence[SpooledRecord], start: int, end: int) -> list[SpooledRecord]:
+    """Those of which a damage of the bytes from `start` to before `end` leaves all."""
+    left, at = [], FILE_HEAD_BYTES
+    for record in records:
+        after = at + len(record.encode(bytes(8)))
+        if end <= at or start >= after:
+            left.append(record)
+        at = after
+    return left
 
 
-@pytest.mark.parametrize("at", [0, 7])
-async def test_a_garbled_head_of_the_file_hides_no_record(tmp_path: Path, at: int) -> None:
-    records = await written(tmp_path, 3)
-    garble(segment(tmp_path), at)
-    assert await reopened(tmp_path) == records
+@pytest.mark.parametrize("name", ["as it was written", "segment-00000001.spool"])
+async def test_a_flipped_bit_costs_the_record_that_it_touches_wherever_it_is(tmp_path: Path, name: str) -> None:
+    records = await written(tmp_path / "spool", 3)
+    whole = segment(tmp_path / "spool").read_bytes()
+    path = tmp_path / (segment(tmp_path / "spool").name if name == "as it was written" else name)
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        assert list(Segment(path).read()) == untouched(records, at, at + 1), at
+        assert len(list((tmp_path / "damaged").iterdir())) == 1, at
+        shutil.rmtree(tmp_path / "damaged")
+        path.unlink()
+
+
+@given(data=st.data(), size=st.integers(1, 700))
+async def test_a_damage_costs_only_the_records_that_it_touches(data: st.DataObject, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        records = await written(Path(folder), 4)
+        path = segment(Path(folder))
+        whole = path.read_bytes()
+        start = data.draw(st.integers(0, len(whole) - 1))
+        end = min(start + size, len(whole))
+        damage = data.draw(st.sampled_from([bytes(end - start), b"\xff" * (end - start), os.urandom(end - start)]))
+        path.write_bytes(whole[:start] + damage + whole[end:])
+        left = list(Segment(path).read())
+        assert [one for one in untouched(records, start, end) if one not in left] == []
 
 
 async def test_every_damaged_file_is_told_and_kept(tmp_path: Path) -> None:
@@ -229,6 +256,22 @@ async def test_a_full_disk_is_said_and_costs_no_other_record(tmp_path: Path, mon
     assert await kept(spool, last) == [True]
     await spool.stop()
     assert await reopened(tmp_path) == [first, last]
+
+
+async def test_a_full_disk_is_not_filled_with_empty_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool, _ = opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_module, "write_segment", full)
+        for number in range(3):
+            assert await kept(spool, spooled(number)) == [False]
+    assert list(tmp_path.glob("segment-*")) == []
+    last = spooled(4)
+    assert await kept(spool, last) == [True]
+    await spool.stop()
+    assert await reopened(tmp_path) == [last]
 
 
 async def test_two_processes_never_share_a_spool(tmp_path: Path) -> None:
