@@ -20,7 +20,7 @@ from schemas.facts import TABLES
 Partition = tuple[str, int]
 
 _KEPT: Final[LiteralString] = """
-    SELECT g.generation, g.state, g.only_tables, g.cut, g.generation = l.live AS is_live,
+    SELECT g.generation, g.state, g.only_tables, g.cut, g.copied_from, g.generation = l.live AS is_live,
            coalesce(g.generation = l.previous, false) AS is_previous
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l
     WHERE g.state <> 'dropped' ORDER BY g.generation
@@ -83,12 +83,15 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One that is kept. `cut`: below these offsets only the tables in `only` are folded, the others were copied."""
+    """One that is kept. `cut`: below these offsets only the tables in `only` are folded, the others were copied (from
+    generation `copied_from`; None where that is not known).
+    """
 
     number: int
     state: str
     only: frozenset[str] | None
     cut: Mapping[Partition, int]
+    copied_from: int | None
     is_live: bool
     is_previous: bool
 
@@ -104,6 +107,7 @@ async def kept(connection: Connection) -> list[Generation]:
             row["state"],
             None if row["only_tables"] is None else frozenset(row["only_tables"]),
             {(topic, partition): offset for topic, partition, offset in orjson.loads(row["cut"])},
+            row["copied_from"],
             row["is_live"],
             row["is_previous"],
         )

@@ -16,14 +16,13 @@ from deploy.wiring import Runtime, connect, connected, open_pool
 from replay import generations
 from replay.audit import Author
 from replay.diff import Diff, difference
-from replay.generations import Generation, Ports
+from replay.generations import Ports
 from replay.rebuild import lifecycle, scratch
-from replay.rebuild.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
+from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
 from replay.rebuild.scratch import Moment
 from replay.rebuild.settling import settle
 from replay.window import LogReader
-from schemas.errors import InvalidTransition
 
 _REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
@@ -43,12 +42,12 @@ class Order:
     def __post_init__(self) -> None:
         if self.generation is not None and not self.apply:
             raise click.UsageError("--generation goes with --apply")
-        if self.rollback and (self.apply or self.accept_loss):
+        if self.rollback and self.apply:
             raise click.UsageError("--rollback flips back to the previous generation, and to nothing else")
         if self.only and (self.rollback or self.generation is not None):
             raise click.UsageError("--only is for a generation that is to be folded")
-        if self.accept_loss and not self.apply and self.as_of is None:
-            raise click.UsageError("--accept-loss goes with --apply or --as-of")
+        if self.accept_loss and not self.apply and not self.rollback and self.as_of is None:
+            raise click.UsageError("--accept-loss goes with --apply, --rollback or --as-of")
         if self.name is not None and self.as_of is None:
             raise click.UsageError("--name goes with --as-of")
         if self.as_of is not None and (self.only or self.apply or self.rollback):
@@ -63,7 +62,7 @@ class Order:
 @click.option("--generation", type=click.IntRange(min=1), help="With --apply: one that was folded before.")
 @click.option("--rollback", is_flag=True, help="Make the previous generation live again.")
 @click.option(
-    "--accept-loss", is_flag=True, help="Although the log no longer holds all: with --apply, or with --as-of."
+    "--accept-loss", is_flag=True, help="Although the log no longer holds all: with --apply, --rollback or --as-of."
 )
 @_REASON
 @json_option
@@ -107,9 +106,10 @@ async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
             async with ports.pool.acquire() as connection:
                 number = await rollback_target(connection)
             with _Bar("going back"):
-                return await flip(ports, reader, number, ROLLBACK, author)
+                return await flip(ports, reader, number, ROLLBACK, author, order.accept_loss)
         if order.generation is not None:
-            return await _applied(ports, reader, order.generation, order.accept_loss, author)
+            with _Bar("going live"):
+                return await flip(ports, reader, order.generation, APPLY, author, order.accept_loss)
         return await _rebuilt(ports, reader, order, author)
 
 
@@ -136,23 +136,8 @@ async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author
             # Before a flip it stays one that is being built: whoever is killed in between goes on with it.
             await generations.note_ready(connection, generation.number)
             return found
-    return {**found, **await _applied(ports, reader, generation.number, order.accept_loss, author)}
-
-
-async def _applied(
-    ports: Ports, reader: LogReader, number: int, is_loss_accepted: bool, author: Author
-) -> dict[str, Any]:
-    async with ports.pool.acquire() as connection:
-        await _require_ours(connection, await generations.find(connection, number), ports)
-        if not is_loss_accepted:
-            await require_whole(connection, number)
     with _Bar("going live"):
-        return await flip(ports, reader, number, APPLY, author)
-
-
-async def _require_ours(connection: Any, generation: Generation, ports: Ports) -> None:
-    if await generations.is_beyond(connection, generation.number, ports.code):
-        raise InvalidTransition(f"generation {generation.number} was folded by newer code than this")
+        return {**found, **await flip(ports, reader, generation.number, APPLY, author, order.accept_loss)}
 
 
 class _Bar:

@@ -15,7 +15,7 @@ from replay.audit import Author
 from replay.faults import first_fault
 from replay.generations import Ports
 from replay.rebuild import lifecycle, scratch
-from replay.rebuild.flip import APPLY, ROLLBACK, flip, require_whole, rollback_target
+from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.scratch import Moment
 from replay.rebuild.scratches import Scratches
 from replay.selection import MAX_TEXT, require_text
@@ -92,8 +92,8 @@ class RebuildOrder(BaseModel):
             raise InvalidSelection("only, apply, rollback, as_of and drop are five orders: send one")
         if order.name is not None and order.as_of is None:
             raise InvalidSelection("name goes with as_of")
-        if order.accept_loss and order.apply is None and order.as_of is None:
-            raise InvalidSelection("accept_loss goes with apply or as_of")
+        if order.accept_loss and order.apply is None and not order.rollback and order.as_of is None:
+            raise InvalidSelection("accept_loss goes with apply, rollback or as_of")
         order.moment()
         return order
 
@@ -176,12 +176,9 @@ class RebuildRoutes:
             found = await generations.find(connection, number)
             if found.state == "building":
                 raise InvalidTransition(f"generation {number} is being built")
-            if await generations.is_beyond(connection, number, ports.code):
-                raise InvalidTransition(f"generation {number} was folded by newer code than this")
-            if not order.rollback and not order.accept_loss:
-                await require_whole(connection, number)
         async with ports.open_log() as reader:
-            moved = await flip(ports, reader, number, ROLLBACK if order.rollback else APPLY, author)
+            action = ROLLBACK if order.rollback else APPLY
+            moved = await flip(ports, reader, number, action, author, order.accept_loss)
         return {"generation": number, "state": "live", "previous": moved["previous"]}
 
     async def _make(self, moment: Moment, author: Author) -> web.Response:

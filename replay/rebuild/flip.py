@@ -10,7 +10,17 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.generations import Ports, author_of, find, lost_ranges, name_ranges, note_ready
+from replay.generations import (
+    Generation,
+    Ports,
+    author_of,
+    find,
+    is_beyond,
+    lost_ranges,
+    name_ranges,
+    note_ready,
+    older_projections,
+)
 from replay.ports import Connection
 from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
 from replay.rebuild.settling import leave, settle
@@ -35,6 +45,12 @@ _UNFINISHED: Final[LiteralString] = """
     SELECT id, state FROM redrive.replays
     WHERE generation = $1 AND state NOT IN ('done', 'failed', 'cancelled') ORDER BY created_at
 """
+_REPLAYED: Final[LiteralString] = """
+    SELECT r.id::text, r.generation FROM redrive.replays AS r JOIN redrive.generations AS g ON g.generation = $1
+    WHERE r.generation <> $1 AND coalesce(r.finished_at, 'infinity') >= g.created_at
+      AND r.rows_changed + (SELECT coalesce(sum(rows_changed), 0) FROM redrive.replay_progress WHERE replay = r.id) > 0
+    ORDER BY r.created_at DESC LIMIT 1
+"""
 _MOVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1, is_rolled_back = $2"
 _LIVE: Final[LiteralString] = "SELECT live, previous, is_rolled_back FROM redrive.generation"
 
@@ -53,26 +69,23 @@ async def rollback_target(connection: Connection) -> int:
     return int(row["live"] if row["is_rolled_back"] else row["previous"])
 
 
-async def require_whole(connection: Connection, number: int) -> None:
-    """Raises `InvalidTransition`, naming what a generation could not fold and the live one may hold."""
-    lost = await lost_ranges(connection, number)
-    if lost:
-        raise InvalidTransition(
-            f"generation {number} lacks what the log no longer holds: {name_ranges(lost)}; rows of these records would"
-            " be gone (accept the loss to do without them)"
-        )
-
-
-async def flip(ports: Ports, reader: LogReader, number: int, action: str, author: Author) -> dict[str, Any]:
-    """Catch up, flip, and settle. Returns `{"live", "previous", "dead_letters"}`.
+async def flip(
+    ports: Ports, reader: LogReader, number: int, action: str, author: Author, is_loss_accepted: bool = False
+) -> dict[str, Any]:
+    """Catch up, flip, and settle. Returns `{"live", "previous", "dead_letters"}`. A rollback is held to the same rules.
 
     To flip to the live one ends what a flip that was cut short left to do, and changes nothing else.
 
-    Raises `InvalidTransition` while a replay of the live generation is under way, and `Unavailable` where the lock, or
-    the last offsets, could not be had in a minute.
+    Raises `InvalidTransition` while a replay of the live generation is under way, for a generation that newer code
+    folded, and for one that lacks what the log no longer holds or what a replay has repaired since; `Unavailable` where
+    the lock, or the last offsets, could not be had in a minute.
     """
     async with ports.pool.acquire() as connection:
         generation = await find(connection, number)
+        if await is_beyond(connection, number, ports.code):
+            raise InvalidTransition(f"generation {number} was folded by newer code than this")
+        if not generation.is_live and not is_loss_accepted:
+            await _require_whole(connection, ports, generation, action)
         before = await connection.fetchrow(_LIVE)
         await audit.note(connection, *author_of(action, author), generation=number, live=before and before["live"])
     tries = AsyncRetrying(
@@ -90,6 +103,9 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
                 if not generation.is_live:
                     fold = await build(ports, generation, reader, lambda *_: None)
                 async with ports.pool.acquire() as connection:
+                    # Catching up may have found that the log lost more.
+                    if not generation.is_live and not is_loss_accepted:
+                        await _require_whole(connection, ports, generation, action)
                     if await _flip_at_once(connection, ports, fold, reader, action == ROLLBACK):
                         metrics.generation_flipped(number)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed) as error:
@@ -102,6 +118,33 @@ async def flip(ports: Ports, reader: LogReader, number: int, action: str, author
         after = await connection.fetchrow(_LIVE)
     live = {} if after is None else {"live": after["live"], "previous": after["previous"]}
     return {**live, "dead_letters": await settle(ports, reader)}
+
+
+async def _require_whole(connection: Connection, ports: Ports, generation: Generation, action: str) -> None:
+    """Raises `InvalidTransition`, naming what of the live tables a generation lacks."""
+    number = generation.number
+    lost = await lost_ranges(connection, number)
+    if lost:
+        raise InvalidTransition(
+            f"generation {number} lacks what the log no longer holds: {name_ranges(lost)}; rows of these records would"
+            " be gone (accept the loss to do without them)"
+        )
+    if generation.copied_from is not None and action == APPLY:
+        live = await connection.fetchval(_LIVE)
+        if live != generation.copied_from:
+            raise InvalidTransition(
+                f"generation {number} copied tables from generation {generation.copied_from}, and {live} is live now:"
+                " rebuild again (or accept the loss of what changed since)"
+            )
+    if generation.only is None and not await older_projections(connection, number, ports.code):
+        return
+    # A replay adds to the live tables what neither a copy from before nor the fold of older code has.
+    replayed = await connection.fetchrow(_REPLAYED, number)
+    if replayed is not None:
+        raise InvalidTransition(
+            f"generation {number} lacks what replay {replayed['id']} has changed in generation"
+            f" {replayed['generation']} since: rebuild again (or accept the loss of that)"
+        )
 
 
 async def _flip_at_once(

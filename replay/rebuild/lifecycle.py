@@ -21,6 +21,7 @@ from replay.generations import (
     versions_of,
 )
 from replay.ports import Connection
+from replay.rebuild.settling import pending
 from schemas.errors import InvalidTransition, Misconfigured
 from schemas.facts import TABLES
 
@@ -29,8 +30,8 @@ _CUT: Final[LiteralString] = """
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
 _INSERT: Final[LiteralString] = """
-    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason, to_redrive)
-    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4, 'all' FROM redrive.generations
+    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason, copied_from, to_redrive)
+    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4, $5, 'all' FROM redrive.generations
     RETURNING generation
 """
 _NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
@@ -61,7 +62,9 @@ _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 
 
 async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
-    """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built."""
+    """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built, and
+    where tables would be copied into which the last flip is still re-driving.
+    """
     # Somebody else may be copying tables.
     await connection.execute(_BEGIN, timeout=PATIENCE_SECONDS)
     try:
@@ -75,6 +78,11 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
                     f" `redrive rebuild drop {one.number}`"
                 )
             return one
+        if only is not None and await pending(connection):
+            raise InvalidTransition(
+                "events are still re-driven into the tables that would be copied: try again once `redrive rebuild list`"
+                " calls the live generation settled"
+            )
         number = await _create(connection, ports, only, author)
         return await find(connection, number)
     finally:
@@ -88,7 +96,12 @@ async def _create(connection: Connection, ports: Ports, only: frozenset[str] | N
         cut = [] if only is None else [tuple(row) for row in await connection.fetch(_CUT)]
         named = None if only is None else sorted(only)
         number: int = await connection.fetchval(
-            _INSERT, named, orjson.dumps(cut).decode(), author.operator, author.reason
+            _INSERT,
+            named,
+            orjson.dumps(cut).decode(),
+            author.operator,
+            author.reason,
+            None if only is None else live,
         )
         await audit.note(connection, *author_of("rebuild.build", author), generation=number, only=named)
         try:

@@ -30,8 +30,14 @@ _LEAVE: Final[LiteralString] = """
     UPDATE redrive.generations SET to_redrive = coalesce(to_redrive, 'dead') WHERE generation = $1
 """
 _SETTLED: Final[LiteralString] = "UPDATE redrive.generations SET to_redrive = NULL WHERE generation = $1"
+# What was revived since a generation was made, was revived into another.
 _DEAD: Final[LiteralString] = """
-    SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead' ORDER BY 1, 2, 3
+    SELECT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
+    UNION
+    SELECT r.topic, r.partition, r.record_offset
+    FROM redrive.requeues AS r JOIN redrive.generations AS g ON r.last_at >= g.created_at
+    WHERE r.outcome = 'revived' AND g.generation = (SELECT live FROM redrive.generation)
+    ORDER BY 1, 2, 3
 """
 _IGNORED: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'ignored' ORDER BY 1, 2, 3

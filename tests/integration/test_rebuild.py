@@ -16,7 +16,6 @@ from replay.diff import difference
 from replay.generations import Ports
 from replay.rebuild import flip as flipping
 from replay.rebuild import lifecycle, scratch
-from replay.rebuild.flip import require_whole
 from replay.rebuild.fold import GenerationFold
 from replay.rebuild.follower import Follower
 from replay.rebuild.scratch import Moment
@@ -31,9 +30,11 @@ from tests.support.rebuilds import (
     positions_of,
     rebuild,
     rebuilding,
+    rollback,
     with_a_bug,
 )
 from tests.support.records import batch, produce
+from tests.support.replays import everything, rerun
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
@@ -164,6 +165,54 @@ async def test_only_some_tables_are_folded_anew_and_the_others_are_copied(
         generations.tables_named(("no_such_table",))
 
 
+async def test_what_a_replay_repairs_after_tables_were_copied_is_not_taken_back_by_a_flip(
+    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any
+) -> None:
+    await connection.execute("DELETE FROM gen_1.payments WHERE payment_intent_id < 'pi_5'")
+    copied = await rebuild(ports, frozenset({"invoices"}))
+    await rerun(stack, database_url, connection, everything(folded_topic))
+    repaired = await fact_rows(connection, "gen_1")
+    with pytest.raises(InvalidTransition, match=r"generation 2 lacks what replay .* has changed in generation 1 since"):
+        await apply(ports, copied.number)
+    assert await live_and_previous(connection) == (1, None)
+    await lifecycle.drop(connection, copied.number, TESTER)
+    await apply(ports, (await rebuild(ports, frozenset({"invoices"}))).number)
+    assert await fact_rows(connection, "gen_3") == repaired
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+
+
+async def test_copies_of_a_generation_that_is_live_no_more_are_not_applied(
+    folded_topic: str, ports: Ports, connection: Any
+) -> None:
+    await rebuild(ports, frozenset({"invoices"}))
+    await apply(ports, (await rebuild(ports)).number)
+    with pytest.raises(InvalidTransition, match="generation 2 copied tables from generation 1, and 3 is live now"):
+        await apply(ports, 2)
+    await apply(ports, 2, is_loss_accepted=True)
+    assert await live_and_previous(connection) == (2, 3)
+
+
+async def test_a_rollback_is_held_to_the_rule_of_every_flip(
+    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+) -> None:
+    """The generation before was behind when the log lost its beginning: to go back to it would lose rows."""
+    await rebuild(ports)
+    await apply(ports, 2)
+    await connection.execute("DELETE FROM gen_1.payments")
+    await connection.execute("UPDATE redrive.positions SET next_offset = 0 WHERE generation = 1")
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    await admin.delete_records({TopicPartition(folded_topic, 0): RecordsToDelete(before_offset=7)})
+    await admin.close()
+    with pytest.raises(InvalidTransition, match=f"generation 1 lacks .*{folded_topic}:0:0-6"):
+        await rollback(ports)
+    assert await live_and_previous(connection) == (2, 1)
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+    await rollback(ports, is_loss_accepted=True)
+    assert await live_and_previous(connection) == (1, 2)
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS - 7
+
+
 async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
     stack: Stack, folded_topic: str, ports: Ports, connection: Any
 ) -> None:
@@ -174,9 +223,9 @@ async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
     await rebuild(ports)
     assert await generations.lost_ranges(connection, 2) == [(folded_topic, 0, 0, 7)]
     with pytest.raises(InvalidTransition, match=f"{folded_topic}:0:0-6"):
-        await require_whole(connection, 2)
+        await apply(ports, 2)
     assert await differences(connection) == {"payments": (0, 7, 0)}
-    await apply(ports, 2)
+    await apply(ports, 2, is_loss_accepted=True)
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS - 7
 
     now = Moment("then", 4_000_000_000_000)

@@ -52,8 +52,13 @@ async def test_a_rebuild_is_ordered_folded_applied_and_taken_back(
     assert (answered, problem["code"]) == (409, "invalid_transition")
     assert f"{topic}:0:0-4" in problem["detail"]
     assert (await call("POST", "/api/rebuilds", {**order, "apply": 2, "accept_loss": True}))[0] == 200
+    await connection.execute("INSERT INTO redrive.lost_ranges VALUES (1, $1, 0, 0, 5)", topic)
+    answered, problem = await call("POST", "/api/rebuilds", {**order, "rollback": True})
+    assert (answered, problem["code"]) == (409, "invalid_transition")
+    assert f"{topic}:0:0-4" in problem["detail"]
+    assert (await call("POST", "/api/rebuilds", {**order, "rollback": True, "accept_loss": True}))[0] == 200
     rows = await connection.fetch("SELECT operator, action, reason FROM redrive.audit ORDER BY id")
-    assert [row["action"].partition(".")[2] for row in rows] == ["build", "apply", "rollback", "apply"]
+    assert [row["action"].partition(".")[2] for row in rows] == ["build", "apply", "rollback", "apply", "rollback"]
     assert {row["reason"] for row in rows} == {"a row is gone"}
 
 

@@ -14,12 +14,15 @@ from processors import projections
 from processors.projections.base import Event
 from replay import generations, metrics
 from replay.generations import Ports
+from replay.operations.dead_letters import DeadLetters
+from replay.operations.requeue import Requeue
 from replay.rebuild import settling
 from replay.rebuild.flip import rollback_target
 from replay.rebuild.follower import Follower
+from replay.window import LogReader
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
-from tests.support.rebuilds import apply, live_and_previous, rebuild, rebuilding, rollback
+from tests.support.rebuilds import TESTER, apply, live_and_previous, rebuild, rebuilding, rollback
 from tests.support.records import batch, produce
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
@@ -155,3 +158,26 @@ async def test_a_rollback_that_is_asked_for_again_brings_nothing_back(newer: Por
     await apply(newer, 2)
     await rollback(newer)
     assert await live_and_previous(connection) == (1, 2)
+
+
+async def test_what_was_requeued_while_a_generation_was_built_is_in_it_once_it_is_live(
+    stack: Stack, newer: Ports, connection: Any
+) -> None:
+    """Its tables were copied before, and the index calls the event applied."""
+    copied = await rebuild(newer, frozenset({"invoices"}))
+    async with LogReader(stack.cluster) as reader:
+        folding = await LiveFolding.open(connection)
+        requeued = await Requeue(connection, reader, folding, TESTER).run(DeadLetters(), lambda _: None)
+    assert (requeued.revived, requeued.dead) == (1, 0)
+    await apply(newer, copied.number)
+    assert await statuses(connection) == {"applied": RECORDS}
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+
+
+async def test_no_table_is_copied_while_events_are_still_re_driven_into_it(newer: Ports, connection: Any) -> None:
+    await connection.execute("UPDATE redrive.generations SET to_redrive = 'all' WHERE generation = 1")
+    with pytest.raises(InvalidTransition, match="still re-driven"):
+        await rebuild(newer, frozenset({"invoices"}))
+    async with newer.open_log() as reader:
+        await settling.settle(newer, reader)
+    assert (await rebuild(newer, frozenset({"invoices"}))).number == 2

@@ -85,16 +85,16 @@ async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generatio
     return generation
 
 
-async def apply(ports: Ports, number: int) -> None:
+async def apply(ports: Ports, number: int, is_loss_accepted: bool = False) -> None:
     async with ports.open_log() as reader:
-        await flip(ports, reader, number, APPLY, TESTER)
+        await flip(ports, reader, number, APPLY, TESTER, is_loss_accepted)
 
 
-async def rollback(ports: Ports) -> None:
+async def rollback(ports: Ports, is_loss_accepted: bool = False) -> None:
     async with ports.pool.acquire() as connection:
         number = await rollback_target(connection)
     async with ports.open_log() as reader:
-        await flip(ports, reader, number, ROLLBACK, TESTER)
+        await flip(ports, reader, number, ROLLBACK, TESTER, is_loss_accepted)
 
 
 async def fold_as_control(stack: Stack, url: str, topic: str, offsets: int, folder: Path) -> dict[str, list[str]]:

@@ -30,7 +30,7 @@ from schemas.errors import InvalidSelection
         {"as_of": "1h ago", "apply": 2},
         {"as_of": "1h ago", "only": ["payments"]},
         {"name": "then"},
-        {"accept_loss": True, "rollback": True},
+        {"accept_loss": True, "drop": 1},
         {"drop": True},
         {"drop": 0},
         {"drop": 2**31},
@@ -47,6 +47,8 @@ def test_an_order_that_can_not_be_meant_is_refused(body: dict[str, Any]) -> None
 def test_an_order_is_what_was_sent() -> None:
     order = RebuildOrder.of({"reason": "a bug", "apply": 2, "accept_loss": True})
     assert (order.apply, order.accept_loss, order.rollback, order.only) == (2, True, False, [])
+    back = RebuildOrder.of({"rollback": True, "accept_loss": True})
+    assert (back.rollback, back.accept_loss) == (True, True)
 
 
 def test_a_state_is_named_after_its_moment_by_default() -> None:
