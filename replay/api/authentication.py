@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -25,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Throttled(Exception):
-    """Too many wrong keys from this address: not even a right one is looked at for a while."""
+    """Too many wrong keys from this address. A right one is taken all the same: several may share an address."""
 
 
 class CrossSite(Exception):
@@ -54,19 +55,18 @@ class Authentication:
         if not self._is_session(request.cookies.get(COOKIE, "")):
             return False
         # A cookie comes along whoever asks for it; SameSite alone lets a neighbour on the same site in.
-        origin = request.headers.get("Sec-Fetch-Site", "none")
-        if request.method not in _SAFE_METHODS and origin not in ("same-origin", "none"):
+        if request.method not in _SAFE_METHODS and not _is_same_origin(request):
             raise CrossSite
         return True
 
     def is_key(self, request: web.Request, presented: str) -> bool:
         """Raises `Throttled`."""
-        bucket, now = self._bucket(request.remote or ""), self._now()
-        if not bucket.has(1, now):
-            metrics.console_refused("throttled")
-            raise Throttled
         if self.is_open and _equal(presented, self._key):
             return True
+        bucket = self._bucket(request.remote or "")
+        if not bucket.has(1, self._now()):
+            metrics.console_refused("throttled")
+            raise Throttled
         bucket.take(1)
         metrics.console_refused("wrong_key")
         return False
@@ -102,3 +102,15 @@ class Authentication:
 
 def _equal(presented: str, expected: str) -> bool:
     return hmac.compare_digest(presented.encode("utf-8", "replace"), expected.encode())
+
+
+def _is_same_origin(request: web.Request) -> bool:
+    """As the browser says; over plain HTTP it says no more than `Origin`. Programs that keep cookies send neither."""
+    said = request.headers.get("Sec-Fetch-Site")
+    if said is not None:
+        return said in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    hosts = {request.headers.get("Host", ""), request.headers.get("X-Forwarded-Host", "")}
+    return urlsplit(origin).netloc.lower() in {host.lower() for host in hosts if host}
