@@ -1,6 +1,7 @@
 -- The read models over the facts in :gen, as views in :views. What depends on several facts is computed here, when read,
 -- so that no read model can drift from its facts. CREATE OR REPLACE keeps the grants when a flip points the views at
--- another generation.
+-- another generation. No row may make one of them raise, for it would raise for everybody: a sum that no bigint holds is
+-- the greatest or the least, and a duration of more than 31 years is unknown.
 
 -- An edit may come before its message: the text is the latest edit's wherever there is one, empty where it took the text
 -- away. So is a reaction that was taken back.
@@ -74,9 +75,8 @@ SELECT payment.source, payment.payment_intent_id, payment.customer_id, payment.c
        CASE WHEN payment.checkout_purpose = 'credit_purchase' THEN payment.checkout_purpose
             ELSE coalesce(payment.purpose, payment.checkout_purpose) END AS purpose,
        payment.status, payment.amount,
-       greatest(refund.standing,
-                coalesce(payment.charge_refunded, payment.amount_refunded) - coalesce(refund.undone, 0)
-       )::bigint AS amount_refunded,
+       CASE WHEN returned.amount > 9223372036854775807 THEN 9223372036854775807
+            WHEN returned.amount < -9223372036854775808 THEN -9223372036854775808 ELSE returned.amount END::bigint AS amount_refunded,
        payment.currency, payment.failure_code, payment.occurred_at, payment.amount_received, payment.succeeded_at,
        dispute.lost AS amount_lost
 FROM :gen.payments AS payment
@@ -93,9 +93,15 @@ LEFT JOIN (
     ) AS said GROUP BY source, payment_intent_id
 ) AS refund USING (source, payment_intent_id)
 LEFT JOIN (
-    SELECT source, payment_intent_id, sum(amount)::bigint AS lost
+    SELECT source, payment_intent_id,
+           CASE WHEN sum(amount) > 9223372036854775807 THEN 9223372036854775807
+                WHEN sum(amount) < -9223372036854775808 THEN -9223372036854775808 ELSE sum(amount) END::bigint AS lost
     FROM :gen.disputes WHERE status = 'lost' GROUP BY source, payment_intent_id
-) AS dispute USING (source, payment_intent_id);
+) AS dispute USING (source, payment_intent_id)
+CROSS JOIN LATERAL (
+    SELECT greatest(refund.standing,
+                    coalesce(payment.charge_refunded, payment.amount_refunded) - coalesce(refund.undone, 0)) AS amount
+) AS returned;
 
 -- A purchase gives back the share of its credits that was refunded, or lost in a dispute, rounded down. What was never
 -- captured is refunded as well, and nobody paid it. The second half are purchases that do not say themselves whose they
@@ -104,7 +110,8 @@ LEFT JOIN (
 CREATE OR REPLACE VIEW :views.credit_entries AS
 SELECT entry.source, entry.entry_id, entry.kind, entry.customer_id, entry.credits,
        CASE WHEN entry.kind = 'purchase'
-            THEN div(entry.credits::numeric * least(returned.amount, entry.amount), entry.amount)::bigint
+            THEN CASE WHEN share.credits > 9223372036854775807 THEN 9223372036854775807
+                      WHEN share.credits < -9223372036854775808 THEN -9223372036854775808 ELSE share.credits END::bigint
             ELSE 0 END AS credits_refunded,
        entry.occurred_at, entry.reason
 FROM :gen.credit_entries AS entry
@@ -114,11 +121,14 @@ CROSS JOIN LATERAL (
                     - greatest(payment.amount::numeric - nullif(payment.amount_received, 0), 0), 0)
            + coalesce(payment.amount_lost, 0) AS amount
 ) AS returned
+CROSS JOIN LATERAL (
+    SELECT div(entry.credits::numeric * least(returned.amount, entry.amount), nullif(entry.amount, 0)) AS credits
+) AS share
 WHERE entry.customer_id IS NOT NULL
 UNION ALL
 SELECT entry.source, entry.entry_id, 'purchase', payment.customer_id, coalesce(entry.credits, entry.checkout_credits),
-       div(coalesce(entry.credits, entry.checkout_credits)::numeric * least(returned.amount, cost.paid),
-           nullif(cost.paid, 0))::bigint,
+       CASE WHEN share.credits > 9223372036854775807 THEN 9223372036854775807
+            WHEN share.credits < -9223372036854775808 THEN -9223372036854775808 ELSE share.credits END::bigint,
        coalesce(entry.occurred_at, payment.succeeded_at), entry.reason
 FROM :gen.credit_entries AS entry
 JOIN :views.payments AS payment ON payment.source = entry.source AND payment.payment_intent_id = entry.entry_id
@@ -130,6 +140,10 @@ CROSS JOIN LATERAL (
                     - greatest(payment.amount::numeric - nullif(payment.amount_received, 0), 0), 0)
            + coalesce(payment.amount_lost, 0) AS amount
 ) AS returned
+CROSS JOIN LATERAL (
+    SELECT div(coalesce(entry.credits, entry.checkout_credits)::numeric * least(returned.amount, cost.paid),
+               nullif(cost.paid, 0)) AS credits
+) AS share
 WHERE entry.customer_id IS NULL
   AND (entry.kind IS NOT NULL
        OR payment.purpose = 'credit_purchase' AND payment.succeeded_at IS NOT NULL AND cost.paid > 0);
@@ -153,13 +167,20 @@ WHERE payment.purpose = 'credit_purchase' AND (payment.succeeded_at IS NOT NULL 
 
 CREATE OR REPLACE VIEW :views.credits AS
 SELECT source, customer_id,
-       sum(credits - credits_refunded)::bigint AS balance,
-       coalesce(-sum(credits) FILTER (WHERE kind = 'usage' AND occurred_at > now() - interval '30 days'), 0)::bigint
-           AS used_30d,
-       max(occurred_at) AS updated_at
-FROM :views.credit_entries
-WHERE customer_id IS NOT NULL
-GROUP BY source, customer_id;
+       CASE WHEN balance > 9223372036854775807 THEN 9223372036854775807
+            WHEN balance < -9223372036854775808 THEN -9223372036854775808 ELSE balance END::bigint AS balance,
+       CASE WHEN used_30d > 9223372036854775807 THEN 9223372036854775807
+            WHEN used_30d < -9223372036854775808 THEN -9223372036854775808 ELSE used_30d END::bigint AS used_30d,
+       updated_at
+FROM (
+    SELECT source, customer_id,
+           sum(credits::numeric - credits_refunded) AS balance,
+           coalesce(-sum(credits) FILTER (WHERE kind = 'usage' AND occurred_at > now() - interval '30 days'), 0) AS used_30d,
+           max(occurred_at) AS updated_at
+    FROM :views.credit_entries
+    WHERE customer_id IS NOT NULL
+    GROUP BY source, customer_id
+) AS summed;
 
 CREATE OR REPLACE VIEW :views.accounts AS
 WITH customer AS (
@@ -238,11 +259,15 @@ SELECT source, call_id, provider, direction, caller, callee,
             ELSE status END AS status,
        started_at, answered_at, ended_at,
        CASE WHEN provider = 'telnyx' AND ended_at IS NOT NULL
-            THEN coalesce(greatest(floor(extract(epoch FROM ended_at - answered_at)), 0), 0)::numeric(12,3)
-            ELSE duration_seconds END AS duration_seconds,
-       extract(epoch FROM ended_at - answered_at)::numeric(12,3) AS talk_seconds,
+            THEN CASE WHEN answered_at IS NULL OR talk.seconds < 0 THEN 0 ELSE floor(talk.seconds) END
+            ELSE duration_seconds END::numeric(12,3) AS duration_seconds,
+       talk.seconds::numeric(12,3) AS talk_seconds,
        end_reason, recording_url, summary, sentiment
-FROM :gen.calls;
+FROM :gen.calls
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN abs(between_them.seconds) < 1000000000 - 1 THEN between_them.seconds END AS seconds
+    FROM (SELECT extract(epoch FROM ended_at) - extract(epoch FROM answered_at) AS seconds) AS between_them
+) AS talk;
 
 -- An object is there until it is said to be gone: a property may change before the creation has come.
 CREATE OR REPLACE VIEW :views.crm_objects AS
