@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, LiteralString, Protocol, TypeAlias
+from typing import ClassVar, Final, LiteralString, Protocol, TypeAlias
 
 import asyncpg
 
@@ -21,6 +21,11 @@ ADVANCE: Final[LiteralString] = "SELECT live, stored, is_advanced FROM redrive.a
 
 GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
 """Who waits for a row that somebody holds occupies a connection that other partitions need."""
+
+END_IF_IDLE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
+"""Whoever writes holds the writers' lock: a process that freezes there must not stop the others. Postgres ends its
+session, and its batch is folded again.
+"""
 
 INDEX_COLUMNS: Final = {
     "source": "text[]",
@@ -122,7 +127,11 @@ class DeadLetters(Protocol):
 
 
 class FactStore:
-    """The fact tables in one schema. Only a live generation's also keeps the index of the log."""
+    """The fact tables in one schema. Only a live generation's also keeps the index of the log. `bounds` begin each of
+    its transactions.
+    """
+
+    bounds: ClassVar[LiteralString] = END_IF_IDLE
 
     def __init__(self, schema: str, dead_letters: DeadLetters, is_indexing: bool = False) -> None:
         self._dead_letters = dead_letters
@@ -142,6 +151,7 @@ class FactStore:
         """
         try:
             async with connection.transaction():
+                await connection.execute(self.bounds)
                 await first()
                 changed = await self._write(connection, combine(folded))
                 return await self._complete(folded, (), changed, last)
@@ -149,6 +159,7 @@ class FactStore:
             if verdict_of(error) == "retry":
                 raise
         async with connection.transaction():
+            await connection.execute(self.bounds)
             await first()
             refusal = Refusal()
             changed = await self._write_bisecting(connection, folded, refusal)
@@ -216,6 +227,8 @@ class FactStore:
 class Store(FactStore):
     """The fact tables of the generation that live workers fold into, and the index of the log."""
 
+    bounds = f"{GIVE_UP_WAITING}; {END_IF_IDLE}"
+
     def __init__(self, generation: int, dead_letters: DeadLetters) -> None:
         super().__init__(f"gen_{generation}", dead_letters, is_indexing=True)
         self.generation = generation
@@ -227,7 +240,6 @@ class Store(FactStore):
         """
 
         async def advance() -> None:
-            await connection.execute(GIVE_UP_WAITING)
             row = await connection.fetchrow(ADVANCE, self.generation, span.topic, span.partition, span.start, span.end)
             if row is None or row["live"] != self.generation:
                 raise GenerationMoved

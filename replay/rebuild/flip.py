@@ -35,7 +35,9 @@ APPLY: Final = "rebuild.apply"
 ROLLBACK: Final = "rebuild.rollback"
 """Actions of the audit."""
 
-_GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '1s'"
+_GIVE_UP_WAITING: Final[LiteralString] = """
+    SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s'
+"""
 _LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.generation'))"
 _STATE: Final[LiteralString] = """
     SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept

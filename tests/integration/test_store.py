@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Dead, Folded
 from processors.store import GenerationMoved, PositionGap, Span, Store
@@ -219,3 +220,26 @@ async def test_two_writers_of_the_same_keys_do_not_deadlock(connection: Any, dat
 
     await asyncio.gather(*(write(partition) for partition in range(4)))
     assert await connection.fetchval("SELECT sum(next_offset) FROM redrive.positions") == 800
+
+
+async def test_a_process_that_freezes_while_it_writes_stops_nobody_else(
+    connection: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the writers' lock, which a flip and a stop of all writing wait for."""
+    frozen, thaw = asyncio.Event(), asyncio.Event()
+
+    class Freezing:
+        async def put(self, letters: Sequence[Dead]) -> None:
+            frozen.set()
+            await thaw.wait()
+
+    monkeypatch.setattr(Store, "bounds", Store.bounds.replace("10s", "1s"))
+    other = await asyncpg.connect(database_url)
+    writing = asyncio.create_task(commit(other, Store(1, Freezing()), [record(TOPIC, "stripe", payment(1), 0)], 0, 1))
+    await frozen.wait()
+    await connection.execute("SELECT pg_advisory_lock(hashtext('redrive.generation'))")
+    thaw.set()
+    with pytest.raises(RETRYABLE):
+        await writing
+    assert await connection.fetchval("SELECT count(*) FROM payments") == 0
+    other.terminate()
