@@ -169,8 +169,12 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
     Raises `InvalidTransition` where it no longer holds all.
     """
     rows = await connection.fetch(_LIVE_POSITIONS)
-    held = await reader.extents({(row["topic"], row["partition"]) for row in rows})
+    folded = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    held = await reader.extents(set(folded))
     lost = [(*place, 0, start) for place, (start, _) in sorted(held.items()) if start > 0]
+    # What was folded once and is not there: the topic is gone, or the end of the log.
+    ends = {place: held[place][1] if place in held else 0 for place in folded}
+    lost += [(*place, ends[place], stored) for place, stored in sorted(folded.items()) if stored > ends[place]]
     if lost and not moment.is_loss_accepted:
         raise InvalidTransition(
             f"the log no longer holds {name_ranges(lost)}: the state would lack what these records said"

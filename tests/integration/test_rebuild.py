@@ -390,3 +390,22 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
     await connection.execute("CREATE SCHEMA scratch_then; CREATE SCHEMA scratch_then_facts")
     await scratch.sweep(connection)
     assert await connection.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'scratch%'") == 0
+
+
+async def test_no_state_of_the_past_is_made_of_a_log_that_is_gone(
+    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
+    await admin.start()
+    await admin.delete_topics([folded_topic])
+    await admin.close()
+
+    async def is_gone() -> bool:
+        async with ports.open_log() as reader:
+            return not await reader.extents({(folded_topic, 0)})
+
+    await until(is_gone, "the topic is gone")
+    moment = Moment("then", 4_000_000_000_000)
+    with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-"):
+        await scratch.make(ports, moment, TESTER, lambda *_: None)
+    assert await scratch.describe_all(connection) == []
