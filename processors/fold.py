@@ -200,7 +200,6 @@ def combine(folded: Iterable[Folded]) -> Changes:
 
 def _keep_higher(events: dict[IndexKey, Indexed], event: Indexed) -> None:
     """A record may name an event twice; its row shows the better outcome."""
-    key = event.key
-    known = events.get(key)
-    if known is None or STATUS_RANKS[event.status] > STATUS_RANKS[known.status]:
-        events[key] = event
+    known = events.setdefault(event.key, event)
+    if known is not event and STATUS_RANKS[event.status] > STATUS_RANKS[known.status]:
+        events[event.key] = event

@@ -90,11 +90,12 @@ class Folded(NamedTuple):
         """Where dead letters of another reading of the record may stand in the index; those of this one replace them.
         Nowhere, if the one event has the record's own id: it can't have stood under another.
         """
+        if self.ordinals is None:
+            first = self.events[0] if self.events else self.letters[0].event
+            if first.record_id == first.event_id:
+                return []
         at = (self.raw.topic, self.raw.partition, self.raw.offset)
-        if self.ordinals is not None:
-            return [(*at, ordinal) for ordinal in self.ordinals]
-        first = self.events[0] if self.events else self.letters[0].event
-        return [] if first.record_id == first.event_id else [(*at, None)]
+        return [(*at, ordinal) for ordinal in ((None,) if self.ordinals is None else self.ordinals)]
 
     def split(self) -> "list[Folded]":
         """Each event by itself, without the dead ones."""

@@ -12,7 +12,8 @@ from schemas.providers.base import WRONG_SHAPE, Payload
 from schemas.providers.poison import poison_of
 
 
-@dataclass(frozen=True, slots=True)
+# Freezing would double what it costs to make one, and one is made for every event.
+@dataclass(slots=True)
 class Event:
     """One event of a record: its row in the event index, and the facts it adds.
 

@@ -118,8 +118,9 @@ def _facts(source: str, name: str, data: dict[str, Any]) -> Iterator[Fact]:
     elif verb == "propertyChange":
         change = PropertyChange.model_validate(data)
         objects = _Objects(source, _object_type(kind, data), change)
-        yield objects.fact(change.objectId)
-        yield _property(objects, change)
+        changed = objects.fact(change.objectId)
+        yield changed
+        yield _property(changed, change)
     else:
         merge = Merge.model_validate(data)
         yield from _merge(_Objects(source, _object_type(kind, data), merge), merge)
@@ -133,13 +134,13 @@ def _object_type(kind: str, data: dict[str, Any]) -> str:
     return name if name in _CLASSIC else _OBJECT_TYPES.get(type_id, type_id)
 
 
-def _property(objects: _Objects, change: PropertyChange) -> CrmProperty:
+def _property(changed: CrmObject, change: PropertyChange) -> CrmProperty:
     return CrmProperty(
-        version=objects.version(),
-        source=objects.source,
-        portal_id=change.portalId,
-        object_type=objects.object_type,
-        object_id=change.objectId,
+        version=changed.version,
+        source=changed.source,
+        portal_id=changed.portal_id,
+        object_type=changed.object_type,
+        object_id=changed.object_id,
         name=change.propertyName,
         value=change.propertyValue,
     )

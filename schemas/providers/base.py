@@ -217,10 +217,8 @@ MAX_ID_CHARACTERS: Final = 512
 
 def event_id(*parts: str) -> str:
     """Join the parts of an event id, percent-encoded, so that no part can imitate a separator."""
-    if len(parts) == 1:
-        name = parts[0] if _UNRESERVED.match(parts[0]) else quote(parts[0], safe="")
-    else:
-        name = ":".join([part if _UNRESERVED.match(part) else quote(part, safe="") for part in parts])
+    is_plain = _UNRESERVED.match("".join(parts))
+    name = ":".join(parts if is_plain else [quote(part, safe="") for part in parts])
     return name if len(name) <= MAX_ID_CHARACTERS else bounded_id(name)
 
 

@@ -142,10 +142,11 @@ def _object(event: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     """Ids and times are whole numbers, and might be text; nothing else can be compared as one."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, int) and not isinstance(value, bool):
+    kind = type(value)
+    if kind is int or kind is str:
         return str(value)
+    if value is None:
+        return ""
     raise Unparsable("an id or a time is neither a whole number nor text")
 
 
@@ -189,7 +190,7 @@ def _value(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
-Id = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Id = Annotated[str, Field(min_length=1), BeforeValidator(_text)]
 
 
 class HubSpotEvent(Model):

@@ -35,10 +35,10 @@ def _time_of_seconds(value: int | str) -> datetime | None:
 
 def time_of_milliseconds(value: Any) -> datetime | None:
     """Unix milliseconds, as a number or its text, exactly: a division by a thousand would round."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_CHARACTERS:
+    if type(value) is not int:
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_CHARACTERS):
+            return None
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
     try:
         return _EPOCH + timedelta(milliseconds=value)
     except OverflowError:
