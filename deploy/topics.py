@@ -1,8 +1,10 @@
 """Topics: create those that are missing, and compare those that are there with what the log needs."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -13,6 +15,9 @@ from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.settings import Source
 from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WINDOW
+
+KNOWN_SECONDS: Final = 30.0
+ASK_AGAIN_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,18 @@ class Topics:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise Unavailable(f"Kafka did not create {name}: {rest[0] if rest else error.__name__}")
+        await self._until_known(set(missing))
         return list(missing)
+
+    async def _until_known(self, created: set[str]) -> None:
+        """The controller has them when it answers; the broker that is asked next hears of it a moment later."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + KNOWN_SECONDS
+        while unknown := created - await self.names():
+            if clock() > deadline:
+                named = ", ".join(sorted(unknown))
+                raise Unavailable(f"Kafka created {named}, and its brokers do not know it yet; try again")
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def states(self, topics: dict[str, dict[str, str]]) -> list[TopicState]:
         """Every wanted topic as it is."""
