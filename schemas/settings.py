@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.cluster import SaslMechanism, SecurityProtocol
 from schemas.errors import Misconfigured
 from schemas.limits import LimitsConfig, Network
-from schemas.providers import PROVIDERS, check_secrets
+from schemas.providers import PROVIDERS, check_secrets, check_signing_secret
 from schemas.providers.base import Provider, Secrets
 from schemas.providers.keys import MIN_CHARACTERS
 from schemas.quarantine import QuarantineConfig
@@ -248,6 +248,7 @@ def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
     for source in found.values():
         _check_secrets(source)
     _require_whole_pairs(settings, found)
+    _check_replay_secrets(file, found)
     return found
 
 
@@ -271,6 +272,19 @@ def _check_secrets(source: Source) -> None:
         )
     if len(source.secrets.digest_key.strip()) < MIN_CHARACTERS:
         raise Misconfigured(f"TOKEN_DIGEST_KEY: expected at least {MIN_CHARACTERS} characters (`openssl rand -hex 32`)")
+
+
+def _check_replay_secrets(file: FileConfig, found: Mapping[str, Source]) -> None:
+    """Raises `Misconfigured`. The name of a source that is no longer there is looked up among the providers."""
+    for target, secrets in file.replay.secrets.items():
+        for name, secret in secrets.items():
+            provider = found[name].provider if name in found else PROVIDERS.get(name)
+            if provider is None:
+                continue
+            try:
+                check_signing_secret(provider, secret.get_secret_value())
+            except Misconfigured as error:
+                raise Misconfigured(f'[replay.secrets."{target}"], {name}: {error}') from error
 
 
 def _require_whole_pairs(settings: Settings, found: Mapping[str, Source]) -> None:

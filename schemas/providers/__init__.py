@@ -87,6 +87,15 @@ def check_secrets(provider: Provider, secrets: Secrets) -> None:
             raise Misconfigured(f"{what}: {error}") from error
 
 
+def check_signing_secret(provider: Provider, secret: str) -> None:
+    """Raises `Misconfigured` where nothing can be signed with it: what is expected. Never quotes it."""
+    if provider.signing_variable is None:
+        check_secrets(provider, Secrets((secret,)))
+    else:
+        # A key pair's private half has no shape of its own to check: whether it signs is the check.
+        provider.sign(secret, "https://localhost/", b"{}", "application/json", 0)
+
+
 def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Delivery:
     """The delivery as a topic may keep it: a shared token masked, with a digest in its place (invariant 2)."""
     if provider.mask_token is None or delivery.token_digest:

@@ -122,7 +122,7 @@ def _private_key(secret: str) -> EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-        raise Misconfigured("SENDGRID_PUBLIC_KEY holds only the public key: signing takes the pair's private one")
+        raise Misconfigured("expected the P-256 private key of the pair, PEM or base64: a public key can not sign")
     return key
 
 

@@ -87,7 +87,7 @@ def _private_key(secret: str) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise Misconfigured("TELNYX_PUBLIC_KEY holds only the public key: signing takes the pair's private one")
+        raise Misconfigured("expected the Ed25519 private key of the pair, PEM or base64: a public key can not sign")
     return key
 
 

@@ -1,11 +1,13 @@
 """Configuration that can't work is refused in one sentence, when a service starts and when it reads it again."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy import service
+from deploy.development import development_secrets
 from deploy.wiring import load
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS
@@ -99,6 +101,26 @@ def test_a_file_that_is_being_written_does_not_drop_the_sources_that_it_gave(fol
 def test_a_reload_that_leaves_no_source_is_refused(folder: Path) -> None:
     (folder / "redrive.toml").write_text('[price_tiers]\nprice_1 = "pro"\n')
     assert_refused("no source at all")
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_what_can_not_sign_for_a_target_is_refused_and_not_quoted(folder: Path, name: str) -> None:
+    provider = PROVIDERS[name]
+    keys = development_secrets({}, {})
+    target = f'{GOOD}[replay.secrets."localhost:3000"]\n{name} = '
+    (folder / "redrive.toml").write_text(
+        target + json.dumps(keys[provider.signing_variable or provider.secret_variable])
+    )
+    load()
+    wrong = ["short", "with white space", "é"]
+    # The public half of a pair signs nothing.
+    wrong += [keys[provider.secret_variable]] if provider.signing_variable else []
+    for secret in wrong:
+        (folder / "redrive.toml").write_text(target + json.dumps(secret, ensure_ascii=False))
+        with pytest.raises(Misconfigured, match=rf'replay\.secrets\."localhost:3000"\], {name}: ') as refused:
+            load()
+        assert secret not in str(refused.value)
+        assert_refused()
 
 
 def test_blank_secrets_are_none() -> None:
