@@ -6,11 +6,13 @@ Must not parse or change bodies: the bytes that the provider signed are the byte
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from schemas.errors import PoisonRecord
+from schemas.topics import source_of
 
 Provenance = Literal["signed", "token", "released", "fetched"]
+_PROVENANCES: Final = (*get_args(Provenance), "operator")
 KafkaHeaders = Sequence[tuple[str, bytes | None]]
 """Kafka knows headers without a value; the ingress writes none."""
 
@@ -226,19 +228,26 @@ class Record(NamedTuple):
     ) -> "Record":
         """Read a record back from Kafka.
 
-        Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic.
+        Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic. Whoever
+        may write to one source's topic says nothing for another source.
         """
         # One of these that has no value has no `decode` either.
         found: dict[str, Any] = dict(headers)
         try:
             kind = found["ce_type"].decode()
+            source = found["ce_source"].decode().removeprefix("/webhooks/")
+            provenance = found["redrive_provenance"].decode()
+            if source != source_of(topic):
+                raise PoisonRecord("bad_envelope", "ce_source is another source than the topic's")
+            if provenance not in _PROVENANCES:
+                raise PoisonRecord("bad_envelope", f"redrive_provenance is none of {', '.join(_PROVENANCES)}")
             return cls(
                 location=Location(topic, partition, offset),
                 record_id=found["ce_id"].decode(),
-                source=found["ce_source"].decode().removeprefix("/webhooks/"),
+                source=source,
                 type=kind,
                 provider=kind.partition(".")[0],
-                provenance=found["redrive_provenance"].decode(),
+                provenance=provenance,
                 method=found.get("http_method", b"POST").decode(),
                 query=found.get("http_query", b"").decode("utf-8", "surrogateescape"),
                 content_type=found.get("content-type", b"").decode("utf-8", "surrogateescape"),

@@ -68,8 +68,9 @@ FORGED: dict[str, tuple[FakeRecord, str]] = {
     "another type than its headers say": (changed(GOOD, change=account(True)), "bad_envelope"),
     "a provider's delivery": (
         replace(record("webhooks.stripe", "stripe", payment(1)), topic=OPERATOR),
-        "invalid_payload",
+        "bad_envelope",
     ),
+    "a provider's delivery that calls itself ours": (record(OPERATOR, "stripe", payment(1)), "invalid_payload"),
 }
 
 
@@ -82,8 +83,9 @@ def test_what_is_no_correction_is_a_dead_letter(name: str) -> None:
 
 def test_no_delivery_passes_for_an_operators_word() -> None:
     """Not even one whose headers say so: only the topic counts, and only operators may write to it."""
-    dead = letter_of(replace(GOOD, topic="webhooks.stripe"))
-    assert dead.reason == "unknown_provider"
+    assert letter_of(replace(GOOD, topic="webhooks.stripe")).reason == "bad_envelope"
+    said = [(name, b"/webhooks/stripe" if name == "ce_source" else value) for name, value in GOOD.headers]
+    assert letter_of(replace(GOOD, topic="webhooks.stripe", headers=said)).reason == "unknown_provider"
 
 
 def test_a_time_is_the_same_in_every_zone() -> None:

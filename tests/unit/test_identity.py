@@ -152,3 +152,19 @@ def test_every_fixture_has_an_id_far_below_the_limit() -> None:
         read_payload(one)
         ids = [one.record_id, *(event.event_id for event in folded(of_fixture(name)).events)]
         assert max(len(found) for found in ids) * 3 < MAX_ID_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "said"),
+    [
+        ("ce_source", b"/webhooks/other", "another source than the topic's"),
+        ("ce_source", b"/webhooks/", "another source than the topic's"),
+        ("redrive_provenance", b"trusted", "redrive_provenance is none of signed"),
+        ("redrive_provenance", b"quarantined", "redrive_provenance is none of signed"),
+    ],
+)
+def test_whoever_may_write_to_one_topic_says_nothing_for_another_source(header: str, value: bytes, said: str) -> None:
+    sound = record("webhooks.shop", "stripe", stripe("evt_1"))
+    forged = replace(sound, headers=[(name, value if name == header else was) for name, was in sound.headers])
+    letter = letter_of(forged)
+    assert (letter.reason, said in str(letter)) == ("bad_envelope", True)
