@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -27,7 +26,7 @@ from tests.conftest import Stack
 from tests.support.corrections import account, correction, correction_record, credits, subscription
 from tests.support.folding import fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, check, connected
-from tests.support.records import batch, produce, record, refused, story_record
+from tests.support.records import batch, on_topic, produce, record, refused, story_record
 from tests.support.story import Author, write
 from tests.support.tables import FACTS
 from tests.support.waiting import until
@@ -301,7 +300,7 @@ async def test_a_story_of_every_provider_is_proved_and_a_change_in_any_table_is_
     world = write(Author(7, start=NOW - 200_000), 4)
     told = [story_record(webhook, NOW) for webhook in world.webhooks]
     corrections = (credits(5), account(True), subscription("active"))
-    records = [replace(one, topic=topic, partition=n % 3) for n, one in enumerate(told)]
+    records = [on_topic(one, topic, n % 3) for n, one in enumerate(told)]
     records += [correction_record(correction(f"{topic}{n}", change)) for n, change in enumerate(corrections)]
     await produce(stack.servers, [*records, *records[::7]])
     await fold_live(stack, connection, topic, OPERATOR)

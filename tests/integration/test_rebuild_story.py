@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from processors import projections
+from schemas.topics import source_of
 from tests.conftest import Stack, fresh_database
 from tests.support.amounts import amount
 from tests.support.proving import proved
@@ -28,7 +29,7 @@ from tests.support.rebuilds import (
     rebuilding,
     with_a_bug,
 )
-from tests.support.records import PARTITIONS, FakeRecord, produce, story_record
+from tests.support.records import PARTITIONS, FakeRecord, on_topic, produce, story_record
 from tests.support.replays import everything, rerun
 from tests.support.story import Author, World, write
 from tests.support.tables import story_differences
@@ -41,15 +42,22 @@ NOW = 1_760_000_000
 
 
 def tell(topic: str) -> tuple[World, list[FakeRecord]]:
-    """Shuffled, a quarter of them repeated, all on one topic."""
-    author = Author(SEED, start=NOW - 200_000)
+    """Shuffled, a quarter of them repeated, all on one topic: every row is of that topic's source."""
+    source = source_of(topic)
+    author = Author(SEED, NOW - 200_000, source)
     while len(author.world.webhooks) < DELIVERIES * 3 // 4:
         write(author, 5)
     webhooks = author.world.webhooks
     webhooks = webhooks + author.random.choices(webhooks, k=max(DELIVERIES - len(webhooks), len(webhooks) // 3))
     author.random.shuffle(webhooks)
     told = [story_record(webhook, NOW) for webhook in webhooks]
-    return author.world, [replace(one, topic=topic, partition=n % PARTITIONS) for n, one in enumerate(told)]
+    world = replace(
+        author.world,
+        tables={
+            table: {(source, *key[1:]): row for key, row in rows.items()} for table, rows in author.world.tables.items()
+        },
+    )
+    return world, [on_topic(one, topic, n % PARTITIONS) for n, one in enumerate(told)]
 
 
 def raising() -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support.fixtures import of_fixture
 from tests.support.folding import fold_live
-from tests.support.records import FakeRecord, payment, produce, record, stripe_event
+from tests.support.records import FakeRecord, on_topic, payment, produce, record, stripe_event
 
 NOW_MS = 1_760_000_000_000
 
@@ -131,8 +131,7 @@ async def test_a_view_over_several_tables_is_told_by_the_facts_beneath(
 
 
 async def test_what_is_personal_is_shown_only_where_it_is_revealed(stack: Stack, topic: str, connection: Any) -> None:
-    found = of_fixture("whatsapp/message.text.json")
-    found.topic, found.partition = topic, 0
+    found = on_topic(of_fixture("whatsapp/message.text.json"), topic, 0)
     await produce(stack.servers, [found])
     await fold_live(stack, connection, topic)
     row = await connection.fetchrow(

@@ -216,7 +216,9 @@ class World:
         """Invariant 5: the tables are the merge of the set of records, each taken once, in any order."""
         parcels = [parcel for content, parcel in self.by_content.items() if content not in self.broker.refuses]
         expected: dict[tuple[Table[Any], Row], Row] = {}
-        for table, rows in combine(fold_all(("", 0), 0, [parcel.record() for parcel in parcels])).tables.items():
+        records = [parcel.record() for parcel in parcels]
+        found = [one for record in records for one in fold_all((record.topic, 0), 0, [record])]
+        for table, rows in combine(found).tables.items():
             expected |= {(table, row[: table._key_count]): row for row in rows}
         actual = {
             (table, key): row for table, rows in self.processors.database.tables.items() for key, row in rows.items()

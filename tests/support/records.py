@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.envelope import Delivery, KafkaHeaders, VerifiedDelivery, record_headers
 from schemas.providers import PROVIDERS, conceal, identify, verify
 from schemas.providers.base import Secrets
+from schemas.topics import source_of
 from tests.support import signing
 from tests.support.story import Webhook
 
@@ -61,6 +62,15 @@ def verified(
 def record(topic: str, provider: str, body: bytes, offset: int = 0, partition: int = 0, **parts: Any) -> FakeRecord:
     delivery = verified(topic.removeprefix("webhooks."), provider, body, **parts)
     return _logged(topic, provider, delivery, offset, partition)
+
+
+def on_topic(record: FakeRecord, topic: str, partition: int) -> FakeRecord:
+    """The same delivery to the source of another topic."""
+    headers = [
+        (name, f"/webhooks/{source_of(topic)}".encode() if name == "ce_source" else value)
+        for name, value in record.headers
+    ]
+    return replace(record, topic=topic, partition=partition, headers=headers)
 
 
 def story_record(webhook: Webhook, now: int) -> FakeRecord:

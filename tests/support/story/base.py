@@ -40,11 +40,12 @@ def at(seconds: int) -> datetime:
 
 
 class Author:
-    """Writes the world from one seed."""
+    """Writes the world from one seed. `stripe`: the source whose customers' credits other deliveries speak of."""
 
-    def __init__(self, seed: int, start: int) -> None:
+    def __init__(self, seed: int, start: int, stripe: str = "stripe") -> None:
         self.random = random.Random(seed)
         self.start = start
+        self.stripe = stripe
         self.world = World()
         self._numbers = 0
 

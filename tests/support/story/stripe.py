@@ -171,7 +171,7 @@ def _invoice(author: Author, customer: str, now: int) -> bool:
 def _usage(author: Author, customer: str, now: int) -> int:
     entry, used = author.name("use_"), author.random.randrange(1, 40)
     when = at(now).isoformat().replace("+00:00", "Z")
-    data = {"id": entry, "customer": customer, "credits": used, "source": "stripe"}
+    data = {"id": entry, "customer": customer, "credits": used, "source": author.stripe}
     body = json.dumps({"type": "credits.used", "timestamp": when, "data": data}).encode()
     # The entry's id counts, not the message's: what is told in two messages is used once.
     for message_id in [author.name("msg_") for _ in range(author.random.choice([1, 1, 1, 2]))]:
