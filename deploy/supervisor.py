@@ -14,6 +14,9 @@ from typing import IO, Any, Final
 _PR_SET_PDEATHSIG: Final = 1
 RESTART_SECONDS: Final = 1.0
 MISCONFIGURED: Final = 78
+LOOK_SECONDS: Final = 0.5
+TELL_SECONDS: Final = 60.0
+"""How often those are named that gave up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,14 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
+    async def reload(self) -> None:
+        """Have it read its configuration again; one that gave up is started again, and may find a better one."""
+        if self.gave_up.is_set():
+            self.gave_up.clear()
+            await self.start()
+        else:
+            self.signal(signal.SIGHUP)
+
     async def stop(self) -> None:
         """Ask, wait, then kill the whole session."""
         self._is_stopping = True
@@ -124,6 +135,25 @@ class Child:
                 await process.wait()
         if self._watch is not None:
             self._watch.cancel()
+
+
+async def wait_until_all_give_up(children: Sequence[Child], announce: Callable[[str], None]) -> None:
+    """What is healthy goes on while others have given up, and is not to be forgotten over them: they are named at once,
+    and then every minute. Returns when nothing is left that would go on.
+    """
+    clock = asyncio.get_running_loop().time
+    told: set[str] = set()
+    told_at = clock()
+    while True:
+        gone = {child.command.name for child in children if child.gave_up.is_set()}
+        if len(gone) == len(children):
+            return
+        if gone - told or (gone and clock() - told_at >= TELL_SECONDS):
+            told_at = clock()
+            names = ", ".join(sorted(gone))
+            announce(f"{names} gave up; the others go on. Mend what its log says, then SIGHUP starts it again")
+        told = gone
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def as_user(name: str | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +22,7 @@ from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, po
 from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
-from deploy.supervisor import Child, Command
+from deploy.supervisor import Child, Command, wait_until_all_give_up
 from deploy.terminal.output import err, out
 from deploy.topics import Topics, wanted
 from deploy.wiring import Runtime, connected, export_line, generated_env, generated_secrets, given_environment, load
@@ -43,7 +42,8 @@ SERVICES: Final = ("ingest", "processors", "console")
 def up(sample: bool | None) -> None:
     """Start Kafka, Postgres and all services here; Ctrl-C stops them and keeps the data.
 
-    With KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL set, nothing is embedded.
+    With KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL set, nothing is embedded. A service that can't work as configured
+    stops none of the others; the exit code is then 78.
     """
     settings = load(making_secrets=True).settings
     # The standard loop: uvloop starts no children as another user.
@@ -52,26 +52,25 @@ def up(sample: bool | None) -> None:
 
 async def _up(settings: Settings, sample: bool) -> None:
     stop, reload = stop_event(), reload_event()
+    children = [Child(_service_command(name, settings.data), _announce) for name in SERVICES]
     async with AsyncExitStack() as stack:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(Lock(data / "up.lock"))
         require_ports(settings)
         try:
-            children = await _start(stack, settings, sample, stop)
-            for child in children:
-                stack.callback(asyncio.create_task(_stop_when_hopeless(child, stop)).cancel)
+            await _start(stack, children, settings, sample, stop)
+            watching = asyncio.create_task(wait_until_all_give_up(children, _announce))
+            watching.add_done_callback(lambda _: stop.set())
+            stack.callback(watching.cancel)
             out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
             while await wait_for_signal(stop, reload):
                 await _reload(children)
         except Stopped:
             pass
         out.print("stopping …")
-
-
-async def _stop_when_hopeless(child: Child, stop: asyncio.Event) -> None:
-    await child.gave_up.wait()
-    stop.set()
+    if gone := [child.command.name for child in children if child.gave_up.is_set()]:
+        raise Misconfigured(f"{', '.join(gone)} can't work as configured; the log in {settings.data / 'logs'} says why")
 
 
 async def _reload(children: Sequence[Child]) -> None:
@@ -83,7 +82,7 @@ async def _reload(children: Sequence[Child]) -> None:
         _announce(f"redrive.toml was not read again, and the old configuration stays: {error}")
         return
     for child in children:
-        child.signal(signal.SIGHUP)
+        await child.reload()
     _step(f"configuration read again: {', '.join(runtime.sources)}")
 
 
@@ -93,8 +92,10 @@ async def _create_topics(runtime: Runtime) -> None:
         await topics.create(wanted(runtime.sources.values()), settings.partitions, settings.replication_factor)
 
 
-async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: asyncio.Event) -> Sequence[Child]:
-    """Everything, ready; returns the services."""
+async def _start(
+    stack: AsyncExitStack, children: Sequence[Child], settings: Settings, sample: bool, stop: asyncio.Event
+) -> None:
+    """Everything, and every service ready that did not give up."""
     data = settings.data
     addresses = await stack.enter_async_context(_backends(data, stop))
     _write_env(data, settings, addresses)
@@ -107,7 +108,6 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
         await migrate.store_price_tiers(connection, runtime.file.price_tiers)
     await _create_topics(runtime)
     _step("schema and topics are there")
-    children = [Child(_service_command(name, data), _announce) for name in SERVICES]
     for child in reversed(children):
         # The stack unwinds backwards, so ingest stops first.
         stack.push_async_callback(child.stop)
@@ -117,12 +117,12 @@ async def _start(stack: AsyncExitStack, settings: Settings, sample: bool, stop: 
         "processors": f"http://{runtime.settings.processors_host}:{runtime.settings.processors_port}",
         "console": f"http://{runtime.settings.console_host}:{runtime.settings.console_port}",
     }
-    for name, url in urls.items():
-        await _until_ready(name, url, children, stop)
-    if sample and await _log_is_empty(runtime):
+    for child in children:
+        await _until_ready(child, urls[child.command.name], stop)
+    is_whole = not any(child.gave_up.is_set() for child in children)
+    if sample and is_whole and await _log_is_empty(runtime):
         await _send_samples(runtime, urls["ingest"])
     _print_urls(runtime, urls)
-    return children
 
 
 @asynccontextmanager
@@ -213,13 +213,14 @@ def _name_lone_halves() -> None:
             _announce(f"{named}: the handshake of {one.name} holds, and its deliveries are refused")
 
 
-async def _until_ready(name: str, url: str, children: Sequence[Child], stop: asyncio.Event) -> None:
+async def _until_ready(child: Child, url: str, stop: asyncio.Event) -> None:
+    """Or until it gave up: the others are no worse for it. Raises `Unavailable`."""
+    name = child.command.name
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
-    child = next(child for child in children if child.command.name == name)
     last = "no answer"
     with err.status(f"waiting for {name} …"):
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            while True:
+            while not child.gave_up.is_set():
                 if stop.is_set():
                     raise Stopped
                 try:

@@ -5,7 +5,6 @@ memory of record ids that they share. Must not do any of their work.
 import asyncio
 import fcntl
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from deploy.service import reload_event, stop_event, wait_for_signal
-from deploy.supervisor import Child, Command
+from deploy.supervisor import Child, Command, wait_until_all_give_up
 from deploy.terminal.output import err
 from deploy.wiring import Runtime
 from ingest.id_table import IdTable
@@ -92,19 +91,16 @@ async def _run_workers(workers: _Workers, data: Path) -> None:
         shutil.rmtree(counters, ignore_errors=True)
         counters.mkdir(parents=True)
         environment = workers.environment(held.getsockname()[1], counters)
-        children = [
-            Child(workers.command(number, running, environment), lambda text: err.print(f"[yellow]![/] {text}"))
-            for number in range(workers.count)
-        ]
+        children = [Child(workers.command(number, running, environment), _announce) for number in range(workers.count)]
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
-        givers = [asyncio.create_task(_stop_when_hopeless(child, stop)) for child in children]
+        watching = asyncio.create_task(wait_until_all_give_up(children, _announce))
+        watching.add_done_callback(lambda _: stop.set())
         while await wait_for_signal(stop, reload):
             for child in children:
-                child.signal(signal.SIGHUP)
-        for task in givers:
-            task.cancel()
+                await child.reload()
+        watching.cancel()
         if any(child.gave_up.is_set() for child in children):
             raise Misconfigured(f"a process of {workers.service} can't work as it is configured; its log says why")
 
@@ -128,9 +124,8 @@ async def _after_orphans(service: str, data: Path, stop: asyncio.Event) -> Binar
     return lock
 
 
-async def _stop_when_hopeless(child: Child, stop: asyncio.Event) -> None:
-    await child.gave_up.wait()
-    stop.set()
+def _announce(text: str) -> None:
+    err.print(f"[yellow]![/] {text}")
 
 
 async def _stop_all(children: list[Child]) -> None:
