@@ -37,6 +37,7 @@ ROLES: Final = (
         facts=_MERGE,
         tables={
             "generation": _READ,
+            "installation": _READ,
             "migration_checksum": _READ,
             "positions": _MERGE,
             "lost_ranges": _MERGE,
@@ -52,6 +53,7 @@ ROLES: Final = (
         facts=_MERGE,
         tables={
             "generation": _READ,
+            "installation": _READ,
             "migration_checksum": _READ,
             # Those belong to the live workers; of generations that are not live, redrive.follow moves them.
             "positions": _READ,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
@@ -18,16 +18,25 @@ from schemas.cluster import Cluster
 from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.processors")
-GROUP: Final = "redrive-processors"
 WATCH_SECONDS: Final = 5.0
 FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of a partition at a time: a batch. Kafka hands out a larger record all the same."""
 
 
-def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, folder: Path, group: str = GROUP) -> BatchApp:
+class Subscription(NamedTuple):
+    """What a worker reads, and for whom: members of a `group` share the partitions. `member` names the place where it
+    runs, to whoever asks Kafka who is in the group.
+    """
+
+    topics: Sequence[str]
+    group: str
+    member: str
+
+
+def create_app(cluster: Cluster, subscription: Subscription, worker: Worker, folder: Path) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
-        group,
+        subscription.group,
         # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
         env_prefix="REDRIVE_FAUST_",
         positions=worker,
@@ -41,13 +50,14 @@ def create_app(cluster: Cluster, topics: Sequence[str], worker: Worker, folder: 
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
+        broker_client_id=subscription.member,
         # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
         stream_wait_empty=False,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         broker_commit_interval=5.0,
     )
-    topic = app.topic(*topics, schema=BatchSchema())
+    topic = app.topic(*subscription.topics, schema=BatchSchema())
 
     async def fold(stream: Any) -> None:
         # Faust acknowledges what an agent raises on; without automatic acknowledgements it can't.

@@ -2,6 +2,7 @@
 
 import re
 from typing import Final
+from uuid import UUID
 
 SOURCE_NAME: Final = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
 RESERVED_NAMES: Final = frozenset({"quarantine", "dead-letter", "operator", "control"})
@@ -13,6 +14,9 @@ OPERATOR: Final = "webhooks.operator"
 CONTROL: Final = "webhooks.control"
 WINDOW: Final = "redrive.window"
 """What the hosts of one log tell each other of the dedupe window; no webhooks, and nothing that can't be lost."""
+
+FOLD_GROUP: Final = "redrive-processors"
+"""The consumer group of the processors of earlier versions, and what the names of all groups of ours begin with."""
 
 DEFAULT_PARTITIONS: Final = 12
 MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
@@ -58,6 +62,11 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
 def is_folded(topic: str) -> bool:
     """Whether a topic is part of the log that the tables are made of: those of sources, and the corrections."""
     return topic.startswith(PREFIX) and (topic == OPERATOR or topic not in SIDE_CONFIG)
+
+
+def fold_group(installation: UUID) -> str:
+    """The consumer group of the processors that fold into a database: `redrive.installation` has its id."""
+    return f"{FOLD_GROUP}-{installation.hex[:12]}"
 
 
 def topic_of(source: str) -> str:

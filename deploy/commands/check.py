@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, Final, LiteralString
+from uuid import UUID
 
 import asyncpg
 import click
@@ -11,7 +12,7 @@ import orjson
 from rich.markup import escape
 from rich.text import Text
 
-from deploy import generation_check, roles
+from deploy import fold_groups, generation_check, roles
 from deploy import migrate as migrations
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.recording import record, record_anew
@@ -21,8 +22,9 @@ from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment
 from replay.window import LogReader
 from schemas.cluster import Cluster
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Unavailable
 from schemas.settings import VARIABLES, Source
+from schemas.topics import fold_group, is_folded
 
 _SAMPLE_RECORDS: Final = 200
 """How far back each partition is read for test-mode events."""
@@ -71,16 +73,21 @@ class Facts:
     """What was found beside the topics."""
 
     connections: Connections
+    group: str | None
+    """Of the processors; None while the schema is behind."""
     workers: int
     spool: SpoolState
 
     def as_document(self) -> dict[str, Any]:
         ingest = {"workers": self.workers, "spool": asdict(self.spool)}
-        return {"kafka": self.connections.kafka, "database": self.connections.database, "ingest": ingest}
+        servers = {"kafka": self.connections.kafka, "database": self.connections.database}
+        return {**servers, "fold": {"group": self.group}, "ingest": ingest}
 
     def __str__(self) -> str:
         ingest = f"{self.workers} process{'es' if self.workers > 1 else ''}; spool {self.spool}"
-        return f"kafka     {self.connections.kafka}\ndatabase  {self.connections.database}\ningest    {ingest}"
+        servers = f"kafka     {self.connections.kafka}\ndatabase  {self.connections.database}"
+        fold = f"\nfold      group {self.group}" if self.group else ""
+        return f"{servers}{fold}\ningest    {ingest}"
 
 
 @click.command()
@@ -104,11 +111,13 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         if source.provider.signs_url and runtime.settings.public_url is None:
             warnings.append(f"source {source.name}: PUBLIC_URL is not set, so the signed URL is taken from Host")
     cluster = runtime.cluster()
+    installation: UUID | None = None
     async with connected(runtime.settings) as connection:
         try:
             connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
             pending = await migrations.plan(connection)
             if not pending:
+                installation = await connection.fetchval(fold_groups.INSTALLATION)
                 warnings += await generation_check.older_code(connection)
                 said, found = await generation_check.declared_by_users(connection, runtime.declared())
                 warnings += said
@@ -121,17 +130,27 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     async with Topics(cluster) as topics:
         states = await topics.states(wanted(runtime.sources.values()))
     faults += [f"topic {s.name} is missing; run `redrive topics --apply`" for s in states if not s.exists]
+    if installation is not None:
+        warnings += await _others_who_fold(cluster, installation, [s.name for s in states if is_folded(s.name)])
     if runtime.settings.app_env == "production":
         warnings += connections.clear
         warnings += await _production_warnings(cluster, runtime, states)
     spool = spool_state(runtime.settings)
     warnings += spool.warnings
-    _report(as_json, warnings, faults, states, Facts(connections, runtime.settings.ingest_workers, spool))
+    group = fold_group(installation) if installation else None
+    _report(as_json, warnings, faults, states, Facts(connections, group, runtime.settings.ingest_workers, spool))
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         out.print("[green]ok[/] settings, database and topics are sound")
     if is_faulty:
         raise Reported(EXIT_MISCONFIGURED)
+
+
+async def _others_who_fold(cluster: Cluster, installation: UUID, topics: Sequence[str]) -> list[str]:
+    try:
+        return fold_groups.warn_of_others(await fold_groups.find_groups(cluster), installation, topics)
+    except Unavailable as error:
+        return [f"{error}: whether somebody else folds is not known"]
 
 
 async def _production_warnings(cluster: Cluster, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:

@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
+from uuid import UUID
 
+import asyncpg
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from deploy.control import Control, in_state
+from deploy.fold_groups import INSTALLATION, find_groups, place_of, warn_of_others
+from deploy.migrate import Pool
 from deploy.service import (
     read_again,
     reload_event,
@@ -23,17 +28,20 @@ from deploy.service import (
 from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
-from processors.app import create_app
+from processors.app import Subscription, create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
+from processors.failures import RETRYABLE
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
-from schemas.topics import MAX_RECORD_BYTES, OPERATOR, is_folded, topic_of
+from schemas.topics import MAX_RECORD_BYTES, OPERATOR, fold_group, is_folded, topic_of
 
+log: Final = logging.getLogger("redrive.processors")
 DEPENDENCY_SECONDS: Final = 30.0
+ASK_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 20.0
 CRASH_CHECK_SECONDS: Final = 1.0
 EXIT_UNDRAINED: Final = 1
@@ -70,6 +78,7 @@ class _ProcessorsService:
         self._worker: Worker | None = None
         self._app: BatchApp | None = None
         self._control = Control(cluster)
+        self._installation: UUID | None = None
         self._topics: list[str] = []
 
     async def readiness(self) -> dict[str, bool]:
@@ -93,8 +102,11 @@ class _ProcessorsService:
 
         following: asyncio.Task[None] | None = None
         try:
+            # Without its database it would not know whose partitions it folds.
+            await wait_for(lambda: self._learn_installation(pool), float("inf"), self._stop)
             for step in (dead_letters.start, self._hear_operators, self._look_for_topics):
                 await wait_for(step, DEPENDENCY_SECONDS, self._stop)
+            await self._warn_of_others()
             following = asyncio.create_task(self._control.follow(self._obey))
             while not self._stop.is_set():
                 await self._fold_until_told()
@@ -110,6 +122,28 @@ class _ProcessorsService:
         await self._control.start()
         await self._control.catch_up()
 
+    async def _learn_installation(self, pool: Pool) -> None:
+        """Raises `Unavailable`, also while the schema is older than this version."""
+        try:
+            async with pool.acquire(timeout=ASK_SECONDS) as connection:
+                self._installation = await connection.fetchval(INSTALLATION, timeout=ASK_SECONDS)
+        except asyncpg.UndefinedTableError as error:
+            raise Unavailable("the schema is behind: run `redrive migrate --apply`") from error
+        except RETRYABLE as error:
+            raise Unavailable(f"Postgres does not answer: {describe(error)}") from error
+
+    async def _warn_of_others(self) -> None:
+        """It is allowed, and may not be meant; nothing waits for it to be known."""
+        if self._installation is None:
+            return
+        try:
+            groups = await find_groups(self._cluster)
+        except Unavailable as error:
+            log.warning("%s", error, extra={"action": "start", "outcome": "unknown"})
+            return
+        for text in warn_of_others(groups, self._installation, self._topics, place_of(self._runtime.settings.data)):
+            log.warning("%s", text, extra={"action": "start", "outcome": "shared", "code": "others_fold"})
+
     async def _look_for_topics(self) -> None:
         self._topics = await _topics_to_fold(self._cluster, self._runtime)
 
@@ -119,9 +153,11 @@ class _ProcessorsService:
 
     async def _fold_until_told(self) -> None:
         """One app, until it is time to stop or to look for the topics again."""
-        if self._worker is None:
-            raise RuntimeError("run makes the worker first")
-        app = self._app = create_app(self._cluster, self._topics, self._worker, self._folder)
+        if self._worker is None or self._installation is None:
+            raise RuntimeError("run makes the worker, and learns whose it is, first")
+        place = place_of(self._runtime.settings.data)
+        subscription = Subscription(self._topics, fold_group(self._installation), place)
+        app = self._app = create_app(self._cluster, subscription, self._worker, self._folder)
         self._obey(self._control.states)
         try:
             await app.start()

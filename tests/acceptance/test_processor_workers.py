@@ -11,7 +11,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
-from processors.app import GROUP
+from schemas.topics import fold_group
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
@@ -38,10 +38,13 @@ async def installation(tmp_path: Path, servers: dict[str, str]) -> AsyncIterator
 
 async def held_by_members(installation: Installation) -> list[set[tuple[str, int]]]:
     """The partitions of each member of the group that has any."""
+    connection = await asyncpg.connect(installation.address("DATABASE_URL"))
+    group = fold_group(await connection.fetchval("SELECT id FROM redrive.installation"))
+    await connection.close()
     admin = AIOKafkaAdminClient(bootstrap_servers=installation.address("KAFKA_BOOTSTRAP_SERVERS"))
     await admin.start()
     try:
-        [response] = await admin.describe_consumer_groups([GROUP])
+        [response] = await admin.describe_consumer_groups([group])
         members = response.to_object()["groups"][0]["members"]
     finally:
         await admin.close()

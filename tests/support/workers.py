@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from processors.app import create_app
+from processors.app import Subscription, create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
 from processors.worker import Worker
@@ -35,7 +35,7 @@ async def run_worker(
     worker = Worker(pool, dead_letters)
     data = folder / secrets.token_hex(4)
     data.mkdir()
-    app = create_app(stack.cluster, [topic], worker, data, group)
+    app = create_app(stack.cluster, Subscription([topic], group, "redrive-tests"), worker, data)
     await app.start()
     try:
         yield worker, app
