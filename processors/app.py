@@ -12,9 +12,10 @@ from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
 from processors.lanes import Lanes
-from processors.reading import Batch
+from processors.reading import Batch, TopicIds
 from processors.worker import Worker
 from schemas.cluster import Cluster
+from schemas.errors import Unavailable
 from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.processors")
@@ -33,13 +34,16 @@ class Subscription(NamedTuple):
     member: str
 
 
-def create_app(cluster: Cluster, subscription: Subscription, worker: Worker, folder: Path) -> BatchApp:
+def create_app(
+    cluster: Cluster, subscription: Subscription, worker: Worker, topic_ids: TopicIds, folder: Path
+) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     app = BatchApp(
         subscription.group,
         # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
         env_prefix="REDRIVE_FAUST_",
         positions=worker,
+        topic_ids=topic_ids,
         broker=[f"kafka://{server.strip()}" for server in cluster.servers.split(",")],
         broker_credentials=_credentials(cluster),
         # Faust makes it at start; nothing is kept in it.
@@ -50,6 +54,8 @@ def create_app(cluster: Cluster, subscription: Subscription, worker: Worker, fol
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
+        # How soon a partition that is added, and a topic that is gone or back, is dealt out anew.
+        consumer_metadata_max_age_ms=int(WATCH_SECONDS * 1000),
         broker_client_id=subscription.member,
         # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
         stream_wait_empty=False,
@@ -74,18 +80,17 @@ def create_app(cluster: Cluster, subscription: Subscription, worker: Worker, fol
         app.seek_in_background(set(app.batches.assignment()))
 
     async def watch() -> None:
-        """Note the lag, and read again from the stored positions what has got lost on the way.
+        """Note the lag, and read again from the stored positions what has got lost on the way, or was made anew.
 
         Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
         try:
-            assigned = set(app.batches.assignment())
-            bounds = await app.batches.bounds(assigned) if assigned else {}
-            log_ends = {tp: log_end for tp, (_, log_end) in bounds.items()}
-            worker.note_lag(log_ends)
-            reading = {tp: log_end for tp, log_end in log_ends.items() if tp.topic not in app.resting}
-            if worker.has_stalled(reading) or await worker.has_fallen_back():
+            extents = await app.extents(app.batches.partitions(subscription.topics))
+            assigned = app.batches.assignment()
+            reading = {tp: one.end for tp, one in extents.items() if tp in assigned and tp.topic not in app.resting}
+            is_misplaced = await worker.look(extents)
+            if worker.has_stalled(reading) or is_misplaced:
                 reseek()
-        except (KafkaError, *RETRYABLE) as error:
+        except (KafkaError, Unavailable, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.
             log.warning(
                 "the lag could not be read: %s", describe(error), extra={"action": "note_lag", "outcome": "retry"}

@@ -8,8 +8,8 @@ fetched from only while there is room for what it brings.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, cast
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, cast
 
 import faust
 from aiokafka.errors import KafkaError
@@ -17,23 +17,14 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from processors.reading import Batch, Readings
+from processors.reading import Batch, Extent, Positions, Readings, Start, TopicIds
+from schemas.errors import Unavailable
 from schemas.masking import describe
-
-
-class Positions(Protocol):
-    """Where to read from. Waits for the database as long as it takes."""
-
-    def forget(self) -> None: ...
-
-    async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
-        """{partition: (log start, log end)} -> {partition: offset}; without those that need the bounds asked again."""
-        ...
-
 
 log: Final = logging.getLogger("redrive.processors")
 IDLE_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 1.0
+BOUNDS_SECONDS: Final = 10.0
 
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
@@ -53,25 +44,39 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
         """{partition: (log start, log end)}; without those that have no leader, which must not hold up the rest."""
-        consumer = self._ensure_consumer()
-        cluster = consumer._client.cluster
+        cluster = self._ensure_consumer()._client.cluster
         partitions = {tp for tp in partitions if cluster.leader_for_partition(tp) not in (None, -1)}
         if not partitions:
             return {}
-        starts = await self.call_thread(consumer.beginning_offsets, partitions)
-        ends = await self.call_thread(consumer.end_offsets, partitions)
+        found: dict[TP, tuple[int, int]] = await self.call_thread(self._bounds, partitions)
+        return found
+
+    async def _bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        try:
+            # The client would ask for a partition that is gone for as long as a request may take: 90 s.
+            async with asyncio.timeout(BOUNDS_SECONDS):
+                starts = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+        except TimeoutError as error:
+            raise Unavailable(f"the log did not say within {BOUNDS_SECONDS:.0f} s what it holds") from error
         return {tp: (starts[tp], ends[tp]) for tp in partitions}
 
-    async def read_from(self, positions: Mapping[TP, int]) -> None:
-        await self.call_thread(self._read_from, positions)
+    def partitions(self, topics: Collection[str]) -> set[TP]:
+        """All of these topics, whoever has them, as far as the client knows them."""
+        cluster = self._ensure_consumer()._client.cluster
+        return {TP(topic, number) for topic in topics for number in cluster.partitions_for_topic(topic) or ()}
 
-    async def _read_from(self, positions: Mapping[TP, int]) -> None:
+    async def read_from(self, starts: Mapping[TP, Start]) -> None:
+        await self.call_thread(self._read_from, starts)
+
+    async def _read_from(self, starts: Mapping[TP, Start]) -> None:
         consumer = self._ensure_consumer()
         assigned = self.assignment()
-        for tp, offset in positions.items():
+        for tp, start in starts.items():
             if tp in assigned:
-                consumer.seek(tp, offset)
-                self._readings.begin(tp, offset)
+                consumer.seek(tp, start.offset)
+                self._readings.begin(tp, start)
 
     async def _fetch_records(
         self,
@@ -180,12 +185,15 @@ class BatchConsumer(Consumer):
         cast(BatchApp, self.app).seek_in_background(assigned)
         return {}
 
-    async def rewind(self, positions: Mapping[TP, int]) -> None:
+    async def rewind(self, starts: Mapping[TP, Start]) -> None:
         """Read these partitions again from there."""
-        await self._thread.read_from(positions)
+        await self._thread.read_from(starts)
 
     async def bounds(self, partitions: set[TP]) -> dict[TP, tuple[int, int]]:
         return await self._thread.bounds(partitions)
+
+    def partitions(self, topics: Collection[str]) -> set[TP]:
+        return self._thread.partitions(topics)
 
     def ack(self, message: Any) -> bool:
         """Whatever became of a batch: there is room for the next one."""
@@ -226,8 +234,9 @@ class BatchSchema(faust.Schema[Any, Any]):
 class BatchApp(faust.App):
     """A Faust app over `BatchTransport`, reading from the positions that it is given."""
 
-    def __init__(self, *args: Any, positions: Positions, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, positions: Positions, topic_ids: TopicIds, **kwargs: Any) -> None:
         self._positions = positions
+        self._topic_ids = topic_ids
         self._seek: asyncio.Task[None] | None = None
         self.resting: frozenset[str] = frozenset()
         super().__init__(*args, **kwargs)
@@ -251,17 +260,27 @@ class BatchApp(faust.App):
         remaining, is_confirmed = set(partitions), False
         while remaining:
             try:
-                bounds = await self.batches.bounds(remaining)
-                found = await self._positions.positions(bounds, is_confirmed)
+                extents = await self.extents(remaining)
+                found = await self._positions.positions(extents, is_confirmed)
                 await self.batches.rewind(found)
-            except KafkaError as error:
+            except (KafkaError, Unavailable) as error:
                 log.warning("the broker gave no bounds; asking again: %s", describe(error), extra={"action": "seek"})
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             remaining -= found.keys()
-            if remaining and is_confirmed:
+            if remaining:
                 await asyncio.sleep(RETRY_SECONDS)
             is_confirmed = True
+
+    async def extents(self, partitions: set[TP]) -> dict[TP, Extent]:
+        """What the log holds of each; without those that are gone or have no leader. Raises what Kafka raises.
+
+        The id is asked first: of a topic that is made anew in between, the id is then the old one, and the next look
+        tells. The other way round, offsets of the old log would pass for the new one's.
+        """
+        ids = await self._topic_ids({tp.topic for tp in partitions}) if partitions else {}
+        bounds = await self.batches.bounds({tp for tp in partitions if tp.topic in ids})
+        return {tp: Extent(start, end, ids[tp.topic]) for tp, (start, end) in bounds.items()}
 
     @property
     def is_reading(self) -> bool:

@@ -2,7 +2,7 @@
 
 import collections
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from faust.types import TP
@@ -19,7 +19,7 @@ LAG: Final = Gauge(
     "redrive_processors_lag_records",
     "Records in the log past the position.",
     ["topic", "partition"],
-    # Of several processes, the one that has the partition now.
+    # Each process tells of every partition; of several, who looked last.
     multiprocess_mode="mostrecent",
 )
 BATCH_SECONDS: Final = Histogram(
@@ -36,6 +36,13 @@ LOST_RECORDS: Final = Gauge(
     ["topic", "partition"],
     multiprocess_mode="mostrecent",
 )
+TOPICS_REPLACED: Final = Counter(
+    "redrive_processors_topics_replaced",
+    "Partitions whose topic was made anew: folded again from the start.",
+    ["topic"],
+)
+_lagging: Final[set[TP]] = set()
+"""Whose lag was told last."""
 
 
 def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: float) -> None:
@@ -115,6 +122,32 @@ def range_lost(topic: str, partition: int, first: int, end: int) -> None:
             "code": "range_lost",
             "location": f"{topic}/{partition}/{first}",
             "end": end,
+        },
+    )
+
+
+def note_lag(lag: Mapping[TP, int]) -> None:
+    """Of these partitions and no others; a process can't take back what it told its siblings, and so tells them 0."""
+    for tp in _lagging - lag.keys():
+        LAG.labels(*tp).set(0)
+    LAG.clear()
+    for tp, records in lag.items():
+        LAG.labels(*tp).set(records)
+    _lagging.clear()
+    _lagging.update(lag)
+
+
+def topic_replaced(topic: str, partition: int, position: int) -> None:
+    TOPICS_REPLACED.labels(topic).inc()
+    log.error(
+        "the topic was made anew: it is folded from its start, and what was folded of the old one is in"
+        " redrive.lost_ranges",
+        extra={
+            "action": "seek",
+            "outcome": "replaced",
+            "code": "topic_replaced",
+            "location": f"{topic}/{partition}/0",
+            "end": position,
         },
     )
 

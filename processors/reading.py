@@ -1,8 +1,9 @@
 """How far each partition was read, and how much of it waits to be folded. Must not know Kafka clients or databases."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
 
 from faust.types import TP
 
@@ -15,6 +16,37 @@ MAX_WAITING_BYTES: Final = 16 * 2**20
 """Over all partitions. What is fetched at once is bounded by the client: one answer of the broker, 50 MiB."""
 
 
+class Extent(NamedTuple):
+    """What the log holds of a partition: offsets [start, end). `topic_id` says which log that is: Kafka's id of the
+    topic, another one once the topic is made anew; None where this Kafka gives none.
+    """
+
+    start: int
+    end: int
+    topic_id: UUID | None = None
+
+
+class Start(NamedTuple):
+    """Where to read a partition from, and of which log."""
+
+    offset: int
+    topic_id: UUID | None = None
+
+
+class Positions(Protocol):
+    """Where to read from. Waits for the database as long as it takes."""
+
+    def forget(self) -> None: ...
+
+    async def positions(self, extents: Mapping[TP, Extent], is_confirmed: bool) -> Mapping[TP, Start]:
+        """Where to read each from; without those of which the extent is to be asked again."""
+        ...
+
+
+TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, UUID | None]]]
+"""Kafka's ids of those of these topics that are there; None where this Kafka gives none. Raises `Unavailable`."""
+
+
 @dataclass(slots=True, eq=False)
 class Reading:
     """One partition, read without a break from a seek on.
@@ -24,6 +56,9 @@ class Reading:
 
     at: int
     """The first offset that was not read."""
+
+    topic_id: UUID | None = None
+    """Kafka's id of the topic that is read: of one that is made anew, another."""
 
     handed: int = 0
     handed_bytes: int = 0
@@ -68,9 +103,9 @@ class Readings:
     def get(self, tp: TP) -> Reading | None:
         return self._current.get(tp)
 
-    def begin(self, tp: TP, offset: int) -> None:
+    def begin(self, tp: TP, start: Start) -> None:
         self.end(tp)
-        self._current[tp] = Reading(offset)
+        self._current[tp] = Reading(start.offset, start.topic_id)
 
     def end(self, tp: TP) -> None:
         ended = self._current.pop(tp, None)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, LiteralString, Protocol, TypeAlias
+from uuid import UUID
 
 import asyncpg
 
@@ -17,7 +18,9 @@ from schemas.masking import describe
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-ADVANCE: Final[LiteralString] = "SELECT live, stored, is_advanced FROM redrive.advance($1, $2, $3, $4, $5)"
+ADVANCE: Final[LiteralString] = """
+    SELECT live, stored, is_other_log, is_advanced FROM redrive.advance($1, $2, $3, $4, $5, $6)
+"""
 
 GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
 """Who waits for a row that somebody holds occupies a connection that other partitions need."""
@@ -70,6 +73,10 @@ class GenerationMoved(RedriveError):
     """Another generation is live: forget what was read, and seek to its positions."""
 
 
+class TopicReplaced(RedriveError):
+    """The batch was read of a topic that was made anew since: forget it, and seek to the new one's positions."""
+
+
 class PositionGap(RedriveError):
     """The batch starts past the stored position: roll back, and seek to `stored`."""
 
@@ -80,12 +87,15 @@ class PositionGap(RedriveError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """[start, end) of a partition: where the reading stood before the batch, and where it stands after."""
+    """[start, end) of a partition: where the reading stood before the batch, and where it stands after. `topic_id` says
+    of which log; None: that is not known.
+    """
 
     topic: str
     partition: int
     start: int
     end: int
+    topic_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +246,16 @@ class Store(FactStore):
     async def commit_batch(self, connection: Connection, span: Span, folded: Sequence[Folded]) -> list[Dead]:
         """Write a live batch with its position. Returns every dead letter, those that Postgres refused included.
 
-        Raises `PositionGap`, `GenerationMoved`, or what the driver raises where a retry helps.
+        Raises `PositionGap`, `GenerationMoved`, `TopicReplaced`, or what the driver raises where a retry helps.
         """
 
         async def advance() -> None:
-            row = await connection.fetchrow(ADVANCE, self.generation, span.topic, span.partition, span.start, span.end)
+            part = (span.topic, span.partition, span.start, span.end, span.topic_id)
+            row = await connection.fetchrow(ADVANCE, self.generation, *part)
             if row is None or row["live"] != self.generation:
                 raise GenerationMoved
+            if row["is_other_log"]:
+                raise TopicReplaced
             if not row["is_advanced"]:
                 raise PositionGap(row["stored"])
 

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, LiteralString
+from uuid import UUID
 
 import asyncpg
 from faust.types import TP
@@ -17,51 +18,22 @@ from processors import metrics
 from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
+from processors.positions import NOTHING, Stored, find_starts, read_stored
 from processors.projections import versions
-from processors.reading import Batch
-from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store
+from processors.reading import Batch, Extent, Start
+from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store, TopicReplaced
 from schemas.errors import Unavailable
 
 LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
 NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
-POSITIONS: Final[LiteralString] = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"
-# A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
-LOST: Final[LiteralString] = """
-    SELECT topic, partition, sum(end_offset - first_offset)::bigint AS records FROM redrive.lost_ranges
-    WHERE generation = $1 GROUP BY topic, partition
-"""
-LOSE_RANGE: Final[LiteralString] = """
-    WITH lost AS (
-        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
-    )
-    INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5)
-    ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
-"""
 
 FAILURE_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 5.0
 PORTION_RECORDS: Final = 64
 HOLDS_UP_ONE: Final = (Unavailable, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 """Failures of one batch: the database itself answers."""
 
-# The log ends before the position: it lost its tail, or the topic was made anew. Which offsets are new can't be told,
-# so all of it is folded again: merges make that harmless, and nothing is skipped.
-RESET: Final[LiteralString] = """
-    WITH moved AS (
-        UPDATE redrive.positions SET next_offset = $6
-        WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
-        RETURNING generation, topic, partition
-    )
-    INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-    SELECT generation, topic, partition, $4, $5 FROM moved
-    ON CONFLICT (generation, topic, partition, first_offset)
-    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
-    RETURNING end_offset
-"""
-
-Rewind = Callable[[Mapping[TP, int]], Awaitable[None]]
+Rewind = Callable[[Mapping[TP, Start]], Awaitable[None]]
 PATIENCE: Final = 6
 """Looks at a partition that stands still while others move."""
 
@@ -74,6 +46,10 @@ class Worker:
         self._dead_letters = dead_letters
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
+        self._read_of: dict[TP, UUID | None] = {}
+        """Kafka's id of the topic that each partition is read of."""
+        self._stored: dict[TP, Stored] | None = None
+        """Of all partitions, as they were last looked at."""
         self._folding: set[TP] = set()
         self._seen: dict[TP, tuple[int, int]] = {}
         self._still: dict[TP, int] = {}
@@ -85,25 +61,26 @@ class Worker:
         self._decoding = asyncio.Lock()
         self.is_database_up = True
 
-    async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
+    async def positions(self, extents: Mapping[TP, Extent], is_confirmed: bool) -> Mapping[TP, Start]:
         """Where to read each partition from; waits for the database as long as it takes.
 
-        A partition whose stored position is past the log's end is left out until the caller has asked for the end
-        again (`is_confirmed`).
+        A partition of which the stored position can't be of that log is left out until the caller has asked for the
+        extent again (`is_confirmed`).
         """
         async for attempt in self._attempts():
             with attempt:
-                positions = await self._read_positions(bounds, is_confirmed)
+                starts = await self._find_starts(extents, is_confirmed)
         self.is_database_up = True
-        self._expected.update(positions)
-        self.note_lag({tp: log_end for tp, (_, log_end) in bounds.items()})
-        return positions
+        self._expected.update({tp: start.offset for tp, start in starts.items()})
+        self._read_of.update({tp: start.topic_id for tp, start in starts.items()})
+        return starts
 
     def forget(self) -> None:
         """On a new assignment: what was read under the old one says nothing any more."""
         self._expected = {}
+        self._read_of = {}
 
-    async def _read_positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> dict[TP, int]:
+    async def _find_starts(self, extents: Mapping[TP, Extent], is_confirmed: bool) -> dict[TP, Start]:
         async with self._pool.acquire() as connection:
             generation = await connection.fetchval(LIVE_GENERATION)
             if self._store is None or self._store.generation != generation:
@@ -112,36 +89,31 @@ class Worker:
                 await connection.execute(NOTE_VERSIONS, generation, list(said), list(said.values()))
                 self._store = Store(generation, self._dead_letters)
                 metrics.generation_moved(generation)
-            rows = await connection.fetch(POSITIONS, generation)
-            stored = {TP(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-            positions = {}
-            for tp, (log_start, log_end) in bounds.items():
-                position = stored.get(tp, 0)
-                if position < log_start:
-                    await connection.execute(LOSE_RANGE, generation, tp.topic, tp.partition, position, log_start)
-                    metrics.range_lost(tp.topic, tp.partition, position, log_start)
-                    position = log_start
-                elif position > log_end:
-                    if not is_confirmed:
-                        # Another worker may have moved on since the log's end was asked.
-                        continue
-                    lost = (generation, tp.topic, tp.partition, log_end, position)
-                    if await connection.fetchval(RESET, *lost, log_start) is None:
-                        # Somebody else moved it meanwhile: what it is now is to be asked again.
-                        continue
-                    metrics.range_lost(tp.topic, tp.partition, log_end, position)
-                    position = log_start
-                positions[tp] = position
-            for row in await connection.fetch(LOST, generation):
-                metrics.LOST_RECORDS.labels(row["topic"], row["partition"]).set(row["records"])
-        return positions
+            return await find_starts(connection, generation, extents, is_confirmed)
 
-    def note_lag(self, log_ends: Mapping[TP, int]) -> None:
-        """How far the rows are behind the log, for the partitions that this worker holds and for no others."""
-        metrics.LAG.clear()
-        for tp, log_end in log_ends.items():
-            if tp in self._expected:
-                metrics.LAG.labels(tp.topic, tp.partition).set(max(log_end - self._expected[tp], 0))
+    async def look(self, extents: Mapping[TP, Extent]) -> bool:
+        """Note how far the rows are behind the log in each partition, whoever folds it. Returns whether what is read
+        here has to be sought again: the topic was made anew, or a stored position is behind what was committed (the
+        database was restored to an older backup).
+
+        While the database is away, the positions are those that were read last; raises what it raises.
+        """
+        committed, read_of = dict(self._expected), dict(self._read_of)
+        try:
+            await self._read_stored()
+        finally:
+            if self._stored is not None:
+                lag = {tp: self._stored.get(tp, NOTHING).lag(extent) for tp, extent in extents.items()}
+                metrics.note_lag(lag)
+        stored = self._stored or {}
+        return any(stored.get(tp, NOTHING).next_offset < position for tp, position in committed.items()) or any(
+            extents[tp].topic_id not in (None, topic_id) for tp, topic_id in read_of.items() if tp in extents
+        )
+
+    async def _read_stored(self) -> None:
+        async with self._pool.acquire(timeout=LOOK_SECONDS) as connection:
+            generation = await connection.fetchval(LIVE_GENERATION, timeout=LOOK_SECONDS)
+            self._stored = await read_stored(connection, generation, LOOK_SECONDS)
 
     def has_stalled(self, log_ends: Mapping[TP, int]) -> bool:
         """Whether a partition had records to fold when this was last asked, and got none since, with nothing under way.
@@ -163,16 +135,6 @@ class Worker:
         self._still = {} if has_stalled else still
         return has_stalled
 
-    async def has_fallen_back(self) -> bool:
-        """Whether a stored position is behind what we committed: the database was restored to an older backup."""
-        committed = dict(self._expected)
-        if self._store is None or not committed:
-            return False
-        async with self._pool.acquire(timeout=5) as connection:
-            rows = await connection.fetch(POSITIONS, self._store.generation, timeout=5)
-        stored = {TP(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-        return any(stored.get(tp, 0) < position for tp, position in committed.items())
-
     async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
         """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
         expected = self._expected.get(batch.tp)
@@ -187,7 +149,7 @@ class Worker:
             await self._fold(batch)
         except PositionGap as gap:
             await self._rewind_to(batch, gap.stored, rewind)
-        except GenerationMoved:
+        except (GenerationMoved, TopicReplaced):
             self.forget()
             reseek()
         except Exception as error:  # noqa: BLE001 - the outermost loop: a bug of ours must not skip a batch
@@ -213,7 +175,7 @@ class Worker:
             raise GenerationMoved
         started = time.perf_counter()
         folded = await self._decode(batch.records)
-        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end)
+        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end, batch.reading.topic_id)
         letters = await self._store.commit_batch(connection, span, folded)
         self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
@@ -233,7 +195,7 @@ class Worker:
         """Read a partition again from where its rows stand; what was fetched before is of a reading that is over."""
         self._expected[batch.tp] = stored
         metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
-        await rewind({batch.tp: stored})
+        await rewind({batch.tp: Start(stored, batch.reading.topic_id)})
 
     def _attempts(self, batch: Batch | None = None) -> AsyncRetrying:
         def note_failure(state: RetryCallState) -> None:

@@ -3,14 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+from uuid import UUID
 
 import uvloop
 from faust.types import TP
 
 from bench.subjects.keyed_table import KeyedTable
 from processors.batches import BatchApp, BatchSchema
+from processors.reading import Extent, Start
 from processors.store import Span
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -21,8 +23,12 @@ class FromTheStart:
     def forget(self) -> None:
         return None
 
-    async def positions(self, bounds: Mapping[TP, tuple[int, int]], is_confirmed: bool) -> Mapping[TP, int]:
-        return {tp: start for tp, (start, _) in bounds.items()}
+    async def positions(self, extents: Mapping[TP, Extent], is_confirmed: bool) -> Mapping[TP, Start]:
+        return {tp: Start(extent.start, extent.topic_id) for tp, extent in extents.items()}
+
+
+async def no_ids(topics: Collection[str]) -> dict[str, UUID | None]:
+    return dict.fromkeys(topics)
 
 
 async def main(name: str, group: str) -> None:
@@ -30,6 +36,7 @@ async def main(name: str, group: str) -> None:
     app = BatchApp(
         group,
         positions=FromTheStart(),
+        topic_ids=no_ids,
         env_prefix="REDRIVE_FAUST_",
         broker=f"kafka://{os.environ['KAFKA_BOOTSTRAP_SERVERS']}",
         datadir=os.path.join(os.environ["REDRIVE_DATA"], "faust"),

@@ -79,7 +79,9 @@ async def _empty_copy(stack: Stack) -> None:
     folded = await asyncpg.connect(stack.url(_FOLDED_DATABASE))
     empty = await asyncpg.connect(await stack.fresh_database(_EMPTY_DATABASE))
     try:
-        rows = await folded.fetch("SELECT * FROM redrive.positions WHERE topic = $1", TOPIC)
+        rows = await folded.fetch(
+            "SELECT generation, topic, partition, next_offset FROM redrive.positions WHERE topic = $1", TOPIC
+        )
         await empty.executemany("INSERT INTO redrive.positions VALUES ($1, $2, $3, $4)", [tuple(row) for row in rows])
     finally:
         await folded.close()

@@ -26,6 +26,7 @@ from deploy.service import (
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
+from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
 from processors.app import Subscription, create_app
@@ -78,6 +79,7 @@ class _ProcessorsService:
         self._worker: Worker | None = None
         self._app: BatchApp | None = None
         self._control = Control(cluster)
+        self._topic_ids = TopicIds(cluster)
         self._installation: UUID | None = None
         self._topics: list[str] = []
 
@@ -116,6 +118,7 @@ class _ProcessorsService:
                     following.cancel()
                 await dead_letters.stop()
                 await self._control.stop()
+                await self._topic_ids.stop()
                 pool.terminate()
 
     async def _hear_operators(self) -> None:
@@ -157,7 +160,7 @@ class _ProcessorsService:
             raise RuntimeError("run makes the worker, and learns whose it is, first")
         place = place_of(self._runtime.settings.data)
         subscription = Subscription(self._topics, fold_group(self._installation), place)
-        app = self._app = create_app(self._cluster, subscription, self._worker, self._folder)
+        app = self._app = create_app(self._cluster, subscription, self._worker, self._topic_ids, self._folder)
         self._obey(self._control.states)
         try:
             await app.start()

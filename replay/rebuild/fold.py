@@ -28,7 +28,8 @@ _BEHIND: Final[LiteralString] = """
     FROM redrive.positions AS live
     LEFT JOIN redrive.positions AS own
       ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
-    WHERE live.generation = (SELECT live FROM redrive.generation) AND own.next_offset IS DISTINCT FROM live.next_offset
+    WHERE live.generation = (SELECT live FROM redrive.generation)
+      AND (own.next_offset, own.topic_id) IS DISTINCT FROM (live.next_offset, live.topic_id)
     ORDER BY 1, 2
 """
 _WAY: Final[LiteralString] = """

@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from processors import fold as folding
 from processors import worker as fold_worker
-from processors.reading import BATCHES_PER_PARTITION
-from processors.worker import RESET
+from processors.positions import RESET
+from processors.reading import BATCHES_PER_PARTITION, Extent, Start
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce, record, refused
 from tests.support.waiting import until
@@ -136,14 +136,14 @@ async def test_a_position_that_somebody_else_moved_meanwhile_is_no_loss(connecti
     assert await positions(connection) == {0: 50}
 
 
-async def test_a_topic_made_anew_is_written_down_and_folded_from_its_start(
+async def test_a_log_that_lost_its_tail_is_written_down_and_folded_from_its_start(
     stack: Stack, connection: Any, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 50)")
     worker = fold_worker.Worker(pool, dead_letters_of(stack))
     tp = TP("webhooks.x", 0)
-    assert await worker.positions({tp: (3, 10)}, is_confirmed=False) == {}
-    assert await worker.positions({tp: (3, 10)}, is_confirmed=True) == {tp: 3}
+    assert await worker.positions({tp: Extent(3, 10)}, is_confirmed=False) == {}
+    assert await worker.positions({tp: Extent(3, 10)}, is_confirmed=True) == {tp: Start(3)}
     lost = await connection.fetch("SELECT first_offset, end_offset FROM redrive.lost_ranges")
     assert [tuple(row) for row in lost] == [(10, 50)]
     assert await positions(connection) == {0: 3}

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from processors.reading import Start
 from schemas.topics import DEAD_LETTER
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce, record
@@ -123,7 +124,7 @@ async def test_records_that_leave_the_log_while_the_fold_waits_are_written_down_
         await until(folded(connection, 30), "the first records")
         # The reader is sent back to where the log will no longer be. That Faust then drops what it had fetched for the
         # paused partitions is part of the test: nothing comes after it that would show the gap.
-        await app.batches.rewind(dict.fromkeys(app.batches.assignment(), 0))
+        await app.batches.rewind(dict.fromkeys(app.batches.assignment(), Start(0)))
         app.batches.pause_partitions(app.batches.assignment())
         admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
         await admin.start()

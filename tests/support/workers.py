@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from deploy.topic_ids import TopicIds
 from processors.app import Subscription, create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
@@ -35,13 +36,15 @@ async def run_worker(
     worker = Worker(pool, dead_letters)
     data = folder / secrets.token_hex(4)
     data.mkdir()
-    app = create_app(stack.cluster, Subscription([topic], group, "redrive-tests"), worker, data)
+    ids = TopicIds(stack.cluster)
+    app = create_app(stack.cluster, Subscription([topic], group, "redrive-tests"), worker, ids, data)
     await app.start()
     try:
         yield worker, app
     finally:
         await app.stop()
         await dead_letters.stop()
+        await ids.stop()
         pool.terminate()
 
 

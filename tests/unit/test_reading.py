@@ -3,7 +3,7 @@
 from faust.types import TP
 
 from processors import reading
-from processors.reading import Batch, Readings
+from processors.reading import Batch, Readings, Start
 from tests.support.records import FakeRecord
 
 ONE, TWO, UNSOUGHT = TP("webhooks.a", 0), TP("webhooks.a", 1), TP("webhooks.a", 2)
@@ -11,8 +11,8 @@ ONE, TWO, UNSOUGHT = TP("webhooks.a", 0), TP("webhooks.a", 1), TP("webhooks.a", 
 
 def readings() -> Readings:
     made = Readings()
-    made.begin(ONE, 5)
-    made.begin(TWO, 0)
+    made.begin(ONE, Start(5))
+    made.begin(TWO, Start(0))
     return made
 
 
@@ -60,7 +60,7 @@ def test_a_partition_that_is_held_up_does_not_count_against_the_others() -> None
 def test_a_seek_ends_the_reading_before_and_so_does_a_new_assignment() -> None:
     made = readings()
     before, other = fetch(made, ONE, 5), fetch(made, TWO, 0)
-    made.begin(ONE, 5)
+    made.begin(ONE, Start(5))
     assert before.reading.is_over
     assert not other.reading.is_over
     made.end_all()

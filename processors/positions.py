@@ -1,0 +1,136 @@
+"""Where the rows of a generation stand in the log, and where to read on from. Must not fold, or ask Kafka."""
+
+from collections.abc import Mapping
+from typing import Final, LiteralString, NamedTuple
+from uuid import UUID
+
+from faust.types import TP
+
+from processors import metrics
+from processors.reading import Extent, Start
+from processors.store import Connection
+
+_POSITIONS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset, topic_id FROM redrive.positions WHERE generation = $1
+"""
+# What is known of a log is never replaced by what is not: only `NEW_LOG` changes an id.
+_ADOPT: Final[LiteralString] = """
+    UPDATE redrive.positions SET topic_id = $4
+    WHERE generation = $1 AND topic = $2 AND partition = $3 AND topic_id IS NULL
+"""
+# A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
+LOST: Final[LiteralString] = """
+    SELECT topic, partition, sum(end_offset - first_offset)::bigint AS records FROM redrive.lost_ranges
+    WHERE generation = $1 GROUP BY topic, partition
+"""
+LOSE_RANGE: Final[LiteralString] = """
+    WITH lost AS (
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (generation, topic, partition, first_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    )
+    INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
+    ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
+"""
+# The log ends before the position: it lost its tail. Which offsets are new can't be told, so all of it is folded again:
+# merges make that harmless, and nothing is skipped.
+RESET: Final[LiteralString] = """
+    WITH moved AS (
+        UPDATE redrive.positions SET next_offset = $6
+        WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
+        RETURNING generation, topic, partition
+    )
+    INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+    SELECT generation, topic, partition, $4, $5 FROM moved
+    ON CONFLICT (generation, topic, partition, first_offset)
+    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    RETURNING end_offset
+"""
+# The topic was made anew: all that the position speaks of is gone. Nothing happens where somebody else did this first.
+NEW_LOG: Final[LiteralString] = """
+    WITH moved AS (
+        UPDATE redrive.positions SET next_offset = 0, topic_id = $6
+        WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 AND topic_id = $5
+        RETURNING generation, topic, partition
+    ), lost AS (
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
+        SELECT generation, topic, partition, 0, $4 FROM moved WHERE $4 > 0
+        ON CONFLICT (generation, topic, partition, first_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    )
+    SELECT count(*) FROM moved
+"""
+
+
+class Stored(NamedTuple):
+    """Up to where a partition is folded, and of which log; None as the id: not known."""
+
+    next_offset: int
+    topic_id: UUID | None = None
+
+    def is_of(self, extent: Extent) -> bool:
+        """Whether it may speak of that log."""
+        return self.topic_id is None or extent.topic_id is None or self.topic_id == extent.topic_id
+
+    def lag(self, extent: Extent) -> int:
+        """How many offsets of that log are not folded."""
+        return max(extent.end - max(self.next_offset if self.is_of(extent) else 0, extent.start), 0)
+
+
+NOTHING: Final = Stored(0)
+"""Of a partition that was never folded."""
+
+
+async def read_stored(connection: Connection, generation: int, seconds: float | None = None) -> dict[TP, Stored]:
+    """The positions of a generation; gives up after `seconds`."""
+    rows = await connection.fetch(_POSITIONS, generation, timeout=seconds)
+    return {TP(row["topic"], row["partition"]): Stored(row["next_offset"], row["topic_id"]) for row in rows}
+
+
+async def find_starts(
+    connection: Connection, generation: int, extents: Mapping[TP, Extent], is_confirmed: bool
+) -> dict[TP, Start]:
+    """Where to read each partition from. Writes down what the log no longer holds, and which log it is.
+
+    Without those of which the log's extent is to be asked again: where it is not the log that the position speaks of,
+    and the extent was asked once (`is_confirmed` is false), or somebody else moved the position meanwhile.
+    """
+    stored = await read_stored(connection, generation)
+    starts = {}
+    for tp, extent in extents.items():
+        offset = await _start(connection, generation, tp, stored.get(tp, NOTHING), extent, is_confirmed)
+        if offset is not None:
+            starts[tp] = Start(offset, extent.topic_id)
+            if tp in stored and stored[tp].topic_id is None and extent.topic_id is not None:
+                await connection.execute(_ADOPT, generation, *tp, extent.topic_id)
+    for row in await connection.fetch(LOST, generation):
+        metrics.LOST_RECORDS.labels(row["topic"], row["partition"]).set(row["records"])
+    return starts
+
+
+async def _start(
+    connection: Connection, generation: int, tp: TP, stored: Stored, extent: Extent, is_confirmed: bool
+) -> int | None:
+    position = stored.next_offset
+    if not stored.is_of(extent):
+        # One broker of several may not have heard of the new topic yet.
+        if not is_confirmed:
+            return None
+        if not await connection.fetchval(NEW_LOG, generation, *tp, position, stored.topic_id, extent.topic_id):
+            return None
+        metrics.topic_replaced(*tp, position)
+        position = 0
+    if position < extent.start:
+        await connection.execute(LOSE_RANGE, generation, *tp, position, extent.start, extent.topic_id)
+        metrics.range_lost(*tp, position, extent.start)
+        return extent.start
+    if position > extent.end:
+        # Another worker may have moved on since the log's end was asked.
+        if not is_confirmed:
+            return None
+        if await connection.fetchval(RESET, generation, *tp, extent.end, position, extent.start) is None:
+            return None
+        metrics.range_lost(*tp, extent.end, position)
+        return extent.start
+    return position
