@@ -36,10 +36,12 @@ class Content(NamedTuple):
 
 class Claim(NamedTuple):
     """The right to append a content. `since_ms`: when it was taken, by the host's steady clock. `is_conflict`: its id
-    is known with another content.
+    is known with another content. `name`: the topic's number at that time, so that a location on a topic that was made
+    anew since passes for none on the new one.
     """
 
     content: Content
+    name: int
     place: int
     arrived_ms: int
     since_ms: int
@@ -83,10 +85,10 @@ class DedupeWindow:
             place: int | None = None
             for at, entry in table.find(key):
                 if entry.fingerprint != fingerprint:
-                    is_conflict = is_conflict or entry.value != VOID
+                    is_conflict = is_conflict or (entry.value != VOID and not is_gone(entry, name))
                     continue
                 if entry.value > VOID:
-                    if now_ms - entry.arrived_ms <= self.window_ms:
+                    if now_ms - entry.arrived_ms <= self.window_ms and not is_gone(entry, name):
                         return _location(topic, entry.value)
                 elif entry.value == SPOOLED:
                     return IN_SPOOL
@@ -98,21 +100,26 @@ class DedupeWindow:
             mine = (key, fingerprint, since_ms, CLAIMED, self._pid, name)
             if place is None or not table.replace(place, mine):
                 place = table.put(mine)
-            return Claim(content, place, now_ms, since_ms, is_conflict)
+            return Claim(content, name, place, now_ms, since_ms, is_conflict)
         finally:
             table.unlock()
 
     def find(self, content: Content) -> Location | None:
         """Where it is on the log, as far as is known here. Raises `Unavailable`."""
         topic, key, fingerprint = content
+        name = self._table.number_of(topic)
         self._table.lock()
         try:
             for _, entry in self._table.find(key):
-                if entry.fingerprint == fingerprint and entry.value > VOID:
+                if entry.fingerprint == fingerprint and entry.value > VOID and not is_gone(entry, name):
                     return _location(topic, entry.value)
             return None
         finally:
             self._table.unlock()
+
+    def forget(self, topic: str) -> None:
+        """The topic was made anew: what was on the old one is nowhere, for all processes at once."""
+        self._table.renew(topic)
 
     def _is_lost(self, entry: Entry) -> bool:
         """Whether nobody will bring this claim to an end."""
@@ -151,8 +158,8 @@ class DedupeWindow:
 
     def _end(self, claim: Claim, value: int) -> None:
         table = self._table
-        topic, key, fingerprint = claim.content
-        entry = (key, fingerprint, claim.arrived_ms, value, self._pid, table.number_of(topic))
+        _, key, fingerprint = claim.content
+        entry = (key, fingerprint, claim.arrived_ms, value, self._pid, claim.name)
         table.lock()
         try:
             if not table.replace(claim.place, entry):
@@ -177,7 +184,7 @@ class DedupeWindow:
         try:
             for place, entry in table.find(key):
                 if entry.fingerprint == fingerprint:
-                    if entry.value > VOID:
+                    if entry.value > VOID and not is_gone(entry, name):
                         return False
                     if value == SPOOLED and entry.value == SPOOLED:
                         return True
@@ -197,6 +204,11 @@ def _steady_ms() -> int:
 def is_overdue(entry: Entry) -> bool:
     """Whether this claim has stood for longer than its append can be in doubt."""
     return _steady_ms() - entry.arrived_ms > CLAIM_MS
+
+
+def is_gone(entry: Entry, name: int) -> bool:
+    """Whether its location is on a topic that was made anew since; `name` is the topic's number now."""
+    return entry.value > VOID and entry.name != name
 
 
 def is_location(partition: int, offset: int) -> bool:

@@ -5,7 +5,7 @@ another host a second later is known there; what is not heard costs a record mor
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -28,17 +28,17 @@ MAX_WAITING: Final = 60
 class Gossip:
     """One per host. Hosts are told apart by a number that each draws for itself."""
 
-    def __init__(self, cluster: Cluster, heard: Callable[[Mapping[str, bytes]], None]) -> None:
+    def __init__(self, cluster: Cluster, heard: Callable[[Chunk], None]) -> None:
         self._cluster = cluster
         self._heard = heard
         self._host = os.urandom(8)
-        self._news: asyncio.Queue[dict[str, bytes]] = asyncio.Queue(MAX_WAITING)
+        self._news: asyncio.Queue[Chunk] = asyncio.Queue(MAX_WAITING)
 
-    def tell(self, blobs: dict[str, bytes]) -> None:
-        """Entries by topic, as `window_keeper` packs them."""
+    def tell(self, chunk: Chunk) -> None:
+        """Entries, as `window_keeper` packs them."""
         if self._news.full():
             self._news.get_nowait()
-        self._news.put_nowait(blobs)
+        self._news.put_nowait(chunk)
 
     async def run(self) -> None:
         """For ever; a broker that is away is asked again."""
@@ -80,11 +80,11 @@ class Gossip:
                     if record.key != self._host and record.value is not None:
                         chunk = Chunk.decode(record.value)
                         if chunk is not None:
-                            self._heard(chunk.entries)
+                            self._heard(chunk)
                         else:
                             metrics.WINDOW_SHARE_FAILURES.inc()
 
     async def _speak(self, producer: AIOKafkaProducer) -> None:
         while True:
-            blobs = await self._news.get()
-            await producer.send_and_wait(WINDOW, Chunk(blobs, {}, 0).encode(), key=self._host, partition=0)
+            chunk = await self._news.get()
+            await producer.send_and_wait(WINDOW, chunk.encode(), key=self._host, partition=0)

@@ -43,14 +43,19 @@ _COLLECTED: Final = _COUNT.size
 _FLAG: Final = 2 * _COUNT.size
 _NAMES: Final = 64
 _METERS: Final = _NAMES + MAX_NAMES * _NAME_BYTES
-_INDEX: Final = _METERS + MAX_NAMES * _TOKENS.size
+_EPOCHS: Final = _METERS + MAX_NAMES * _TOKENS.size
+_INDEX: Final = _EPOCHS + MAX_NAMES
+
+_NUMBER_BITS: Final = 10
+_EPOCH_COUNT: Final = 2 ** (16 - _NUMBER_BITS)
+"""An entry has 16 bits for its name: which one, and in which of its epochs."""
 
 LOCK_SECONDS: Final = 0.1
 """Its holder works for microseconds; one that was stopped in the middle must not stop all others."""
 
 
 class Entry(NamedTuple):
-    """`value` and `owner` mean what `dedupe` makes of them; `name` is the number of a name."""
+    """`value` and `owner` mean what `dedupe` makes of them; `name` is the number of a name, as it was then."""
 
     key: bytes
     fingerprint: bytes
@@ -186,20 +191,35 @@ class IdTable:
             yield each, Entry(*_ENTRY.unpack_from(self._memory, self._ring + each % self.max_ids * _ENTRY_BYTES))
 
     def number_of(self, name: str) -> int:
-        """A small number for a name, the same in every process. Raises `Misconfigured` when there are too many."""
-        number = self._names.get(name)
-        if number is None:
-            with self._locked():
-                self._read_names()
-                number = self._names.get(name)
-                if number is None:
-                    number = self._add_name(name)
-        return number
+        """A small number for a name, the same in every process, and another one once the name is renewed. Raises
+        `Misconfigured` when there are too many.
+        """
+        place = self._place_of(name)
+        return place | self._memory[_EPOCHS + place] << _NUMBER_BITS
+
+    def renew(self, name: str) -> None:
+        """Give a name another number, for all processes at once: entries with the one before are told from new ones.
+
+        One number in 64 comes again.
+        """
+        at = _EPOCHS + self._place_of(name)
+        self._memory[at] = (self._memory[at] + 1) % _EPOCH_COUNT
 
     def name_of(self, number: int) -> str:
-        if number >= len(self._by_number):
+        place = number % MAX_NAMES
+        if place >= len(self._by_number):
             self._read_names()
-        return self._by_number[number]
+        return self._by_number[place]
+
+    def _place_of(self, name: str) -> int:
+        place = self._names.get(name)
+        if place is None:
+            with self._locked():
+                self._read_names()
+                place = self._names.get(name)
+                if place is None:
+                    place = self._add_name(name)
+        return place
 
     def _read_names(self) -> None:
         for number in range(len(self._names), MAX_NAMES):
@@ -226,7 +246,7 @@ class IdTable:
 
         `now` is seconds of a clock that all processes share.
         """
-        at = _METERS + number * _TOKENS.size
+        at = _METERS + number % MAX_NAMES * _TOKENS.size
         self.lock()
         try:
             used, filled_at = _TOKENS.unpack_from(self._memory, at)

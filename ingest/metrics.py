@@ -116,6 +116,7 @@ CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", mu
 CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
 )
+TOPICS_REPLACED: Final = Counter("redrive_ingest_topics_replaced", "Topics that were made anew.", ["topic"])
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
@@ -222,6 +223,15 @@ def window_not_saved(error: BaseException) -> None:
         "the dedupe window could not be written; it goes on in memory: %s",
         describe(error),
         extra={"action": "save_window", "outcome": "retry", "code": "window_not_saved"},
+    )
+
+
+def window_forgotten(topic: str) -> None:
+    TOPICS_REPLACED.labels(topic).inc()
+    log.error(
+        "the topic %s was made anew: its dedupe window begins again",
+        topic,
+        extra={"action": "watch_topics", "outcome": "replaced", "code": "topic_replaced"},
     )
 
 

@@ -9,12 +9,14 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import orjson
+
+from ingest.dedupe import is_location
 
 Partition = tuple[str, int]
 """(topic, partition)."""
@@ -23,16 +25,22 @@ _HEAD: Final = struct.Struct(">4sIII")
 """Magic, bytes of the directory, bytes of the entries, CRC-32 of both."""
 
 _MAGIC: Final = b"RDW1"
+ENTRY: Final = struct.Struct(">16s16sIqq")
+"""Key, fingerprint, partition, offset, arrival in ms: as it is saved, and as other hosts hear of it."""
+
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Entries by topic, concatenated; the offsets below which every record is known; when it was written."""
+    """Entries by topic, concatenated; the offsets below which every record is known; when it was written. `logs` says
+    of which log, by topic: Kafka's id of it. Not of all topics: earlier versions kept none.
+    """
 
     entries: dict[str, bytes]
     positions: dict[Partition, int]
     written_ms: int
+    logs: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         directory = orjson.dumps(
@@ -40,6 +48,7 @@ class Chunk:
                 "entries": [[topic, len(blob)] for topic, blob in self.entries.items()],
                 "positions": [[topic, partition, offset] for (topic, partition), offset in self.positions.items()],
                 "written_ms": self.written_ms,
+                "logs": self.logs,
             }
         )
         blob = b"".join(self.entries.values())
@@ -75,14 +84,14 @@ class WindowStore:
                     return
                 self._newest_ms[path] = chunk.written_ms
                 # An old chunk's entries have left the window; its positions may still be the last.
-                yield chunk if chunk.written_ms >= since_ms else Chunk({}, chunk.positions, chunk.written_ms)
+                yield chunk if chunk.written_ms >= since_ms else replace(chunk, entries={})
                 at = end
 
-    def positions(self) -> dict[Partition, int]:
-        """Those of the last chunk."""
-        found: dict[Partition, int] = {}
+    def last(self) -> Chunk:
+        """The last chunk; an empty one where there is none."""
+        found = Chunk({}, {}, 0)
         for chunk in self.load(0):
-            found = chunk.positions
+            found = chunk
         return found
 
     def append(self, chunk: Chunk, since_ms: int) -> None:
@@ -131,6 +140,34 @@ class WindowStore:
             self._file = None
 
 
+def is_readable(blob: bytes) -> bool:
+    """Whether these are entries."""
+    return len(blob) % ENTRY.size == 0 and all(
+        is_location(partition, offset) for _, _, partition, offset, _ in ENTRY.iter_unpack(blob)
+    )
+
+
+def current_of(
+    chunks: Sequence[Chunk], logs: Mapping[str, str]
+) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
+    """What chunks hold of these logs, the ids of topics that are there: the last positions, and entries by topic.
+
+    What was saved without an id is of the topic that is there, unless another id was saved since.
+    """
+    known: dict[str, set[str]] = {}
+    for chunk in chunks:
+        for topic, log in chunk.logs.items():
+            known.setdefault(topic, set()).add(log)
+
+    def is_current(chunk: Chunk, topic: str) -> bool:
+        log, own = logs.get(topic), chunk.logs.get(topic)
+        return log is None or (own == log if own else known.get(topic, set()) <= {log})
+
+    last = chunks[-1].positions if chunks else {}
+    positions = {at: offset for at, offset in last.items() if is_current(chunks[-1], at[0])}
+    return positions, [(at, blob) for chunk in chunks for at, blob in chunk.entries.items() if is_current(chunk, at)]
+
+
 def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
     """The chunk at an offset and where the next begins; None where it is not whole."""
     if at + _HEAD.size > len(data):
@@ -148,7 +185,8 @@ def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
             entries[topic] = data[start : start + length]
             start += length
         positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
-        return Chunk(entries, positions, int(directory["written_ms"])), end
+        logs = {str(topic): str(log) for topic, log in dict(directory.get("logs", {})).items()}
+        return Chunk(entries, positions, int(directory["written_ms"]), logs), end
     except (ValueError, KeyError, TypeError):
         # Whole, but none of ours: a checksum is no signature.
         return None, at

@@ -6,11 +6,12 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
+from uuid import UUID
 
 import orjson
 import psutil
@@ -112,9 +113,12 @@ async def load(count: int, folder: Path) -> dict[str, Any]:
     async def open_tail(_: Sequence[str]) -> AsyncIterator[LogTail]:
         yield _Tail(count)
 
+    async def topic_ids(topics: Collection[str]) -> dict[str, UUID | None]:
+        return dict.fromkeys(topics)
+
     table = IdTable(count)
     window = DedupeWindow(table, WINDOW_MS)
-    keeper = WindowKeeper(table, window, folder, open_tail)
+    keeper = WindowKeeper(table, window, folder, open_tail, topic_ids)
     for number, content in enumerate(content for lot in _contents(range(count)) for content in lot):
         window.remember(content, Location(TOPIC, number % PARTITIONS, number // PARTITIONS), now_ms)
         if number % SAVED_PER_SECOND == SAVED_PER_SECOND - 1:
@@ -124,7 +128,7 @@ async def load(count: int, folder: Path) -> dict[str, Any]:
     await keeper.save(now_ms)
     again = IdTable(count)
     wall, cpu = time.perf_counter(), time.process_time()
-    await WindowKeeper(again, DedupeWindow(again, WINDOW_MS), folder, open_tail).open([TOPIC], now_ms)
+    await WindowKeeper(again, DedupeWindow(again, WINDOW_MS), folder, open_tail, topic_ids).open([TOPIC], now_ms)
     clock = _Clock()
     clock.add("load", time.perf_counter() - wall, time.process_time() - cpu)
     saved = sum(path.stat().st_size for path in folder.iterdir())

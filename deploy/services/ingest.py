@@ -23,6 +23,7 @@ from deploy.service import (
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck
+from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
 from deploy.wiring import Runtime
 from ingest import metrics
@@ -98,6 +99,7 @@ class _IngestService:
         limits = Limits(given.model_copy(update={"connections": connections_within(given.connections)}), table)
         self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
         self._control = Control(cluster)
+        self._topic_ids = TopicIds(cluster)
         self._last_heard = LastHeard(settings.data)
         self._broker = BrokerCheck(cluster)
         self._stop, self._reload, self._is_drained = stop_event(), reload_event(), asyncio.Event()
@@ -106,7 +108,9 @@ class _IngestService:
         self._keeper: WindowKeeper | None = None
         if number == 0:
             folder = settings.data / "dedupe"
-            self._keeper = WindowKeeper(table, self._window, folder, lambda topics: KafkaLogTail(cluster, topics))
+            self._keeper = WindowKeeper(
+                table, self._window, folder, lambda topics: KafkaLogTail(cluster, topics), self._topic_ids
+            )
         self._endless: list[asyncio.Task[None]] = []
         self._saving: list[asyncio.Task[None]] = []
 
@@ -185,6 +189,7 @@ class _IngestService:
             if self._keeper is not None:
                 gossip = Gossip(self._cluster, self._keeper.heard)
                 self._endless.append(asyncio.create_task(gossip.run()))
+                self._endless.append(asyncio.create_task(self._keeper.watch(_now_ms)))
                 self._saving.append(asyncio.create_task(self._keeper.keep(_now_ms, gossip.tell, self._is_drained)))
         for task in (*self._endless, *self._saving):
             task.add_done_callback(self._stop_if_failed)
@@ -235,4 +240,5 @@ class _IngestService:
         self._is_drained.set()
         await asyncio.gather(*self._saving)
         await self._control.stop()
+        await self._topic_ids.stop()
         metrics.REQUESTS.publish()

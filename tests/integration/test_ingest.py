@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.support import (
     signing,
 )
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
+from tests.support.topics import make_anew
+from tests.support.waiting import until
 
 
 def stripe_event(event_id: str, **changes: Any) -> bytes:
@@ -110,6 +113,35 @@ async def test_a_restart_knows_what_was_appended_before_it(
         status, answer, location = await post_stripe(running, source_name, stripe_event("evt_before"))
         assert (status, answer["status"], location) == (200, "duplicate", first)
         assert len(await read_topic(topic)) == 1
+
+
+async def test_what_was_on_a_topic_that_is_made_anew_is_taken_again(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
+) -> None:
+    """A copy that is answered with a location on the old one would be lost."""
+    sources = {source_name: source(source_name, "stripe")}
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        assert await taken(running, source_name, "evt_1")
+        await make_anew(stack.servers, topic)
+        await running.keeper.look(now_ms())
+        await until(lambda: taken(running, source_name, "evt_1"), "it is taken again")
+        assert {one.key for one in await read_topic(topic)} == {b"evt_1"}
+        await running.keeper.save(now_ms())
+    await make_anew(stack.servers, topic)
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        # As many as there were: every location of the old one is on the new one, too.
+        for number in range(2, 8):
+            await until(partial(taken, running, source_name, f"evt_{number}"), "others are taken")
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        assert (await post_stripe(running, source_name, stripe_event("evt_2")))[1]["status"] == "duplicate"
+        assert await taken(running, source_name, "evt_1")
+        assert {one.key for one in await read_topic(topic)} == {b"evt_%d" % number for number in range(1, 8)}
+
+
+async def taken(running: RunningIngress, name: str, event_id: str) -> bool:
+    """Whether it is on the log, which refuses while its client learns of a new topic, and may take it late all the same."""
+    status, _, _ = await post_stripe(running, name, stripe_event(event_id))
+    return status == 200
 
 
 async def test_after_the_window_an_id_is_new_again(

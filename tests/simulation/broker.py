@@ -4,8 +4,9 @@ Must not lose what it has taken: that is Kafka's to promise.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from ingest.dedupe import Content, content_of
 from ingest.event_log import Refused
@@ -55,6 +56,10 @@ class Broker:
 
     def chance(self, share: float) -> bool:
         return not self.is_calm and self.scheduler.random.random() < share
+
+    async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
+        """As a Kafka that gives none."""
+        return dict.fromkeys(topics)
 
     @asynccontextmanager
     async def open_tail(self, topics: Sequence[str]) -> "AsyncIterator[_Tail]":

@@ -53,8 +53,10 @@ class Process:
         self.storing.is_caught_up = lambda: table.is_complete
         self._keeper = None
         if self.number == 0:
-            open_tail = cast(Any, self._host.broker.open_tail)
-            self._keeper = WindowKeeper(table, self.window, self._host.folder / "dedupe", open_tail)
+            broker = self._host.broker
+            open_tail = cast(Any, broker.open_tail)
+            folder = self._host.folder / "dedupe"
+            self._keeper = WindowKeeper(table, self.window, folder, open_tail, broker.topic_ids)
         self._drain = Drain(self.spool, log, self.window)
         self.node.spawn(self._start)
 

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from deploy.topic_ids import TopicIds
 from ingest.app import create_server
 from ingest.dedupe import DedupeWindow
 from ingest.drain import Drain
@@ -84,7 +85,9 @@ async def run_ingress(
         await log.start()
         table = IdTable(100_000)
         window = DedupeWindow(table, 7 * DAY_MS)
-        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted))
+        ids = TopicIds(stack.cluster)
+        closing.push_async_callback(ids.stop)
+        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted), ids)
         spool = Spool(folder / "spool", spool_max_bytes)
         for found in spool.open():
             window.remember_spooled(found.content, found.record.timestamp_ms)

@@ -5,9 +5,10 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -15,12 +16,13 @@ from ingest import dedupe
 from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
 from ingest.id_table import IdTable
 from ingest.window_keeper import Seen, WindowKeeper
-from ingest.window_store import Partition
+from ingest.window_store import Chunk, Partition
 from schemas.envelope import Location
 from schemas.errors import Misconfigured
 
 TOPIC = "webhooks.stripe"
 WINDOW_MS = 10_000
+OLD, NEW = UUID(int=1), UUID(int=2)
 
 
 def content(number: int, fingerprint: bytes = b"f" * 32) -> Content:
@@ -168,17 +170,22 @@ def test_whoever_sets_the_time_of_day_ends_no_claim(window: DedupeWindow, jump_m
 class Tail:
     """A log of one partition, as far as the keeper reads it."""
 
-    def __init__(self, start: int, seen: Sequence[Seen]) -> None:
+    def __init__(self, start: int, seen: Sequence[Seen], topic_id: UUID | None = OLD) -> None:
         self._start = start
         self.seen = list(seen)
+        self.topic_id = topic_id
+        self.is_missing = False
 
     async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         first = positions.get((TOPIC, 3), 0)
         self.read_from = first
         yield [one for one in self.seen if one.location.offset >= first]
 
+    async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
+        return {} if self.is_missing else dict.fromkeys(topics, self.topic_id)
+
     async def bounds(self) -> dict[Partition, tuple[int, int]]:
-        return {(TOPIC, 3): (self._start, self._start + len(self.seen))}
+        return {} if self.is_missing else {(TOPIC, 3): (self._start, self._start + len(self.seen))}
 
 
 def seen(number: int) -> Seen:
@@ -193,7 +200,7 @@ def keeper(folder: Path, tail: Tail) -> tuple[WindowKeeper, DedupeWindow, IdTabl
     async def open_tail(_: Sequence[str]) -> AsyncIterator[Tail]:
         yield tail
 
-    return WindowKeeper(table, window, folder, open_tail), window, table
+    return WindowKeeper(table, window, folder, open_tail, tail.topic_ids), window, table
 
 
 def test_a_claim_that_was_taken_over_is_not_its_first_owners_to_release(
@@ -271,10 +278,9 @@ async def test_hosts_hear_of_what_others_appended_and_of_nothing_twice(tmp_path:
     await ours.open([TOPIC], 1000)
     await theirs.open([TOPIC], 1000)
     window.settle(claimed(window, 1), location(0))
-    blobs = await ours.collect()
-    theirs.heard(blobs)
+    theirs.heard(await ours.collect())
     assert other.find(content(1)) == location(0)
-    assert await theirs.collect() == {}
+    assert (await theirs.collect()).entries == {}
 
 
 @pytest.mark.parametrize(
@@ -289,8 +295,86 @@ async def test_hosts_hear_of_what_others_appended_and_of_nothing_twice(tmp_path:
 async def test_what_no_host_can_have_appended_is_passed_over(tmp_path: Path, blobs: dict[str, bytes]) -> None:
     kept, window, table = keeper(tmp_path, Tail(0, []))
     await kept.open([TOPIC], 1000)
-    kept.heard(blobs)
+    kept.heard(Chunk(blobs, {}, 0))
     assert table.count == 0
     entry = content(1)
-    kept.heard({TOPIC: struct.pack(">16s16sIqq", entry.key, entry.fingerprint, 3, 7, 1000)})
+    kept.heard(Chunk({TOPIC: struct.pack(">16s16sIqq", entry.key, entry.fingerprint, 3, 7, 1000)}, {}, 0))
     assert window.find(entry) == location(7)
+
+
+def test_a_name_that_is_renewed_has_another_number_in_every_process() -> None:
+    table = IdTable(1000, is_shared=True)
+    other = IdTable(1000, descriptor=table.descriptor)
+    before = table.number_of(TOPIC)
+    assert other.number_of(TOPIC) == before
+    other.renew(TOPIC)
+    assert table.number_of(TOPIC) == other.number_of(TOPIC) != before
+    assert table.name_of(before) == other.name_of(table.number_of(TOPIC)) == TOPIC
+
+
+def test_what_was_on_a_topic_that_was_made_anew_is_nowhere(window: DedupeWindow) -> None:
+    window.settle(claimed(window, 1), location(7))
+    under_way = claimed(window, 2)
+    window.spooled(claimed(window, 3))
+    window.forget(TOPIC)
+    assert window.find(content(1)) is None
+    again = claimed(window, 1)
+    assert not again.is_conflict
+    window.settle(again, location(0))
+    assert window.claim(content(1), 1002) == location(0)
+    # It may have been appended to the old one.
+    window.settle(under_way, location(8))
+    assert isinstance(window.claim(content(2), 1002), Claim)
+    # That is not on any topic yet.
+    assert window.claim(content(3), 1002) is IN_SPOOL
+
+
+async def test_a_running_window_forgets_a_topic_that_is_made_anew(tmp_path: Path) -> None:
+    tail = Tail(0, [seen(0), seen(1)])
+    kept, window, _ = keeper(tmp_path, tail)
+    await kept.open([TOPIC], 2000)
+    await kept.look(2000)
+    assert window.find(content(1)) == location(1)
+    # As long as the old one was, and other records.
+    tail.seen, tail.topic_id = [seen(10)._replace(location=location(0)), seen(11)._replace(location=location(1))], NEW
+    await kept.look(2000)
+    assert [window.find(content(number)) for number in (0, 1, 10, 11)] == [None, None, location(0), location(1)]
+    window.settle(claimed(window, 1), location(2))
+    await kept.collect()
+    await kept.save(2000)
+    again, window, _ = keeper(tmp_path, tail)
+    tail.seen.append(seen(1)._replace(location=location(2)))
+    await again.open([TOPIC], 2000)
+    assert tail.read_from == 3
+    assert [window.find(content(number)) for number in (0, 1, 10)] == [None, location(2), location(0)]
+
+
+async def test_a_topic_that_was_made_anew_meanwhile_is_read_from_its_start(tmp_path: Path) -> None:
+    """It has as many records as the old one, so that all of the old locations are on it."""
+    first, _, _ = keeper(tmp_path, Tail(0, [seen(0), seen(1)]))
+    await first.open([TOPIC], 2000)
+    tail = Tail(0, [seen(10)._replace(location=location(0)), seen(11)._replace(location=location(1))], NEW)
+    again, window, _ = keeper(tmp_path, tail)
+    await again.open([TOPIC], 2000)
+    assert tail.read_from == 0
+    assert [window.find(content(number)) for number in (0, 1, 10)] == [None, None, location(0)]
+
+
+async def test_a_topic_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> None:
+    tail = Tail(0, [], None)
+    kept, window, _ = keeper(tmp_path, tail)
+    tail.is_missing = True
+    await kept.open([TOPIC], 2000)
+    tail.is_missing = False
+    tail.seen, tail.topic_id = [seen(0)], NEW
+    await kept.look(2000)
+    assert window.find(content(0)) == location(0)
+
+
+@pytest.mark.parametrize(("theirs", "is_heard"), [({TOPIC: str(OLD)}, True), ({TOPIC: str(NEW)}, False), ({}, True)])
+async def test_only_what_is_on_the_same_log_is_heard(tmp_path: Path, theirs: dict[str, str], is_heard: bool) -> None:
+    kept, window, _ = keeper(tmp_path, Tail(0, []))
+    await kept.open([TOPIC], 1000)
+    entry = content(1)
+    kept.heard(Chunk({TOPIC: struct.pack(">16s16sIqq", entry.key, entry.fingerprint, 3, 7, 1000)}, {}, 0, theirs))
+    assert window.find(entry) == (location(7) if is_heard else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.window_store import Chunk, WindowStore
+from ingest.window_store import Chunk, WindowStore, current_of
 
 TOPIC = "webhooks.stripe"
 
@@ -81,3 +81,35 @@ def test_a_failed_write_leaves_the_next_one_whole(tmp_path: Path, monkeypatch: p
 def test_a_checksum_is_no_signature(directory: bytes) -> None:
     head = struct.pack(">4sIII", b"RDW1", len(directory), 0, zlib.crc32(directory))
     assert Chunk.decode(head + directory) is None
+
+
+def test_the_logs_are_read_back_and_earlier_versions_kept_none(tmp_path: Path) -> None:
+    store = WindowStore(tmp_path)
+    store.append(Chunk({}, {}, 1000, {TOPIC: "old"}), 0)
+    store.close()
+    assert load(tmp_path)[0].logs == {TOPIC: "old"}
+    directory = b'{"entries":[],"positions":[],"written_ms":1000}'
+    found = Chunk.decode(struct.pack(">4sIII", b"RDW1", len(directory), 0, zlib.crc32(directory)) + directory)
+    assert found == Chunk({}, {}, 1000, {})
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "current"),
+    [
+        (["", ""], "new", [0, 1]),
+        (["", "new"], "new", [0, 1]),
+        (["", "old"], "new", []),
+        (["old", "new"], "new", [1]),
+        (["", "old", "new"], "new", [2]),
+        (["old", "old"], "", [0, 1]),
+    ],
+)
+def test_only_what_is_of_the_topic_that_is_there_is_current(saved: list[str], now: str, current: list[int]) -> None:
+    """ "" is a log that nobody knew: an earlier version saved it, or the topic is missing."""
+    chunks = [
+        Chunk({TOPIC: bytes([number])}, {(TOPIC, 0): number}, 1000, {TOPIC: log} if log else {})
+        for number, log in enumerate(saved)
+    ]
+    positions, entries = current_of(chunks, {TOPIC: now} if now else {})
+    assert [blob[0] for _, blob in entries] == current
+    assert positions == ({(TOPIC, 0): len(saved) - 1} if len(saved) - 1 in current else {})
