@@ -28,6 +28,8 @@ class Control:
         self._cluster = cluster
         self._consumer: AIOKafkaConsumer | None = None
         self.states: dict[str, SourceState] = {}
+        self.is_missing = False
+        """Whether the topic was not there when it was to be read: nobody knows what was said."""
 
     async def start(self) -> None:
         """Can be tried again. Raises `Unavailable` while no broker answers."""
@@ -65,8 +67,16 @@ class Control:
         return self._consumer
 
     async def catch_up(self) -> Mapping[str, SourceState]:
-        """Everything said until now. Raises `Unavailable`."""
+        """Everything said until now; nothing where the topic is missing. Raises `Unavailable`."""
         try:
+            self.is_missing = CONTROL not in await self._started.topics()
+            if self.is_missing:
+                log.error(
+                    "the topic %s is missing, and with it what operators said of sources: `redrive topics --apply`",
+                    CONTROL,
+                    extra={"action": "follow_control", "outcome": "missing", "code": "topic_missing"},
+                )
+                return self.states
             end = (await self._started.end_offsets([_PARTITION]))[_PARTITION]
             while await self._started.position(_PARTITION) < end:
                 await self._read()

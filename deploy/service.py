@@ -21,7 +21,17 @@ RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a change
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
-def health_routes(readiness: Readiness, registry: CollectorRegistry = REGISTRY) -> list[web.RouteDef]:
+Details = Callable[[], dict[str, Any]]
+"""What `/readyz` says beside its checks."""
+
+
+def no_details() -> dict[str, Any]:
+    return {}
+
+
+def health_routes(
+    readiness: Readiness, registry: CollectorRegistry = REGISTRY, details: Details = no_details
+) -> list[web.RouteDef]:
     """`/healthz` (the process lives), `/readyz` (what it needs is there), `/metrics`."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -30,7 +40,7 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry = REGISTRY) 
     async def readyz(_: web.Request) -> web.Response:
         checks = await readiness()
         is_ready = all(checks.values())
-        return _json({"ready": is_ready, "checks": checks}, 200 if is_ready else 503)
+        return _json({"ready": is_ready, "checks": checks, **details()}, 200 if is_ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

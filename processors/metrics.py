@@ -2,7 +2,7 @@
 
 import collections
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from faust.types import TP
@@ -40,6 +40,12 @@ TOPICS_REPLACED: Final = Counter(
     "redrive_processors_topics_replaced",
     "Partitions whose topic was made anew: folded again from the start.",
     ["topic"],
+)
+MISSING_TOPICS: Final = Gauge(
+    "redrive_processors_missing_topics",
+    "1 for a topic of a configured source that is not there.",
+    ["topic"],
+    multiprocess_mode="mostrecent",
 )
 _lagging: Final[set[TP]] = set()
 """Whose lag was told last."""
@@ -135,6 +141,29 @@ def note_lag(lag: Mapping[TP, int]) -> None:
         LAG.labels(*tp).set(records)
     _lagging.clear()
     _lagging.update(lag)
+
+
+def topics_missing(names: Collection[str], before: Collection[str]) -> None:
+    """Which topics of configured sources are not there, and which were not the last time that somebody looked."""
+    for name in {*names, *before}:
+        MISSING_TOPICS.labels(name).set(int(name in names))
+    for name in sorted({*names} - {*before}):
+        log.error(
+            "the topic %s is missing, and not folded; the others are: `redrive topics --apply` creates it",
+            name,
+            extra={
+                "action": "look_for_topics",
+                "outcome": "missing",
+                "code": "topic_missing",
+                "source": source_of(name),
+            },
+        )
+    for name in sorted({*before} - {*names}):
+        log.info(
+            "the topic %s is there again",
+            name,
+            extra={"action": "look_for_topics", "outcome": "found", "source": source_of(name)},
+        )
 
 
 def topic_replaced(topic: str, partition: int, position: int) -> None:

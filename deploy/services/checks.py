@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from deploy import migrate
-from deploy.service import Readiness, health_routes, listen
+from deploy.service import Details, Readiness, health_routes, listen, no_details
 from processors.failures import RETRYABLE
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured
@@ -67,11 +67,16 @@ class DatabaseCheck:
 
 
 async def serve_health(
-    readiness: Readiness, host: str, port: int, variable: str, shared: CollectorRegistry | None = None
+    readiness: Readiness,
+    host: str,
+    port: int,
+    variable: str,
+    shared: CollectorRegistry | None = None,
+    details: Details = no_details,
 ) -> web.AppRunner:
     """The health pages of a service that serves nothing else; with `shared`, of one of the processes on that port."""
     app = web.Application()
-    app.add_routes(health_routes(readiness, shared or REGISTRY))
+    app.add_routes(health_routes(readiness, shared or REGISTRY, details))
     runner = web.AppRunner(app, access_log=None)
     await listen(runner, host, port, variable, has_siblings=shared is not None)
     return runner

@@ -159,7 +159,9 @@ class _IngestService:
 
     async def _hear_operators(self) -> None:
         await self._control.start()
-        self._obey(await self._control.catch_up())
+        states = await self._control.catch_up()
+        if not self._control.is_missing:
+            self._obey(states)
 
     def _obey(self, states: Mapping[str, SourceState]) -> None:
         disabled = in_state(states, "disabled")

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -33,6 +33,7 @@ from processors.app import Subscription, create_app
 from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
 from processors.failures import RETRYABLE
+from processors.metrics import topics_missing
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.control import SourceState
@@ -43,6 +44,9 @@ from schemas.topics import MAX_RECORD_BYTES, OPERATOR, fold_group, is_folded, to
 log: Final = logging.getLogger("redrive.processors")
 DEPENDENCY_SECONDS: Final = 30.0
 ASK_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 5.0
+"""Between two looks for topics that are missing, or new."""
+
 DRAIN_SECONDS: Final = 20.0
 CRASH_CHECK_SECONDS: Final = 1.0
 EXIT_UNDRAINED: Final = 1
@@ -58,7 +62,12 @@ async def run_processors_process(runtime: Runtime, number: int, shared: Collecto
     settings = runtime.settings
     service = _ProcessorsService(runtime, runtime.cluster(), number)
     runner = await serve_health(
-        service.readiness, settings.processors_host, settings.processors_port, "PROCESSORS_PORT", shared
+        service.readiness,
+        settings.processors_host,
+        settings.processors_port,
+        "PROCESSORS_PORT",
+        shared,
+        service.details,
     )
     try:
         await service.run()
@@ -82,6 +91,11 @@ class _ProcessorsService:
         self._topic_ids = TopicIds(cluster)
         self._installation: UUID | None = None
         self._topics: list[str] = []
+        self._missing: list[str] = []
+
+    def details(self) -> dict[str, Any]:
+        """What readiness does not hang on: the sources that are there are folded."""
+        return {"missing_topics": self._missing}
 
     async def readiness(self) -> dict[str, bool]:
         database, schema = await self._database.ask() if self._database else (False, False)
@@ -148,14 +162,36 @@ class _ProcessorsService:
             log.warning("%s", text, extra={"action": "start", "outcome": "shared", "code": "others_fold"})
 
     async def _look_for_topics(self) -> None:
-        self._topics = await _topics_to_fold(self._cluster, self._runtime)
+        """Those of the configured sources, those that a source no longer configured left behind, and the corrections.
+
+        Raises `Unavailable`, also while there is none.
+        """
+        async with Topics(self._cluster) as topics:
+            self._note_topics({name for name in await topics.names() if is_folded(name)})
+
+    async def _look_for_missing(self) -> None:
+        """The same of topics that are known, over a connection that is open. Raises `Unavailable`."""
+        self._note_topics(set(await self._topic_ids(self._wanted | {*self._topics})))
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {OPERATOR, *(source.topic for source in self._runtime.sources.values())}
+
+    def _note_topics(self, there: set[str]) -> None:
+        missing = sorted(self._wanted - there)
+        topics_missing(missing, self._missing)
+        self._missing = missing
+        if not there:
+            raise Unavailable(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
+        # One that was deleted stays subscribed: it is dealt out again once it is back.
+        self._topics = sorted(there | {*self._topics})
 
     def _obey(self, states: Mapping[str, SourceState]) -> None:
         if self._app is not None:
             self._app.rest(frozenset(topic_of(name) for name in in_state(states, "paused")))
 
     async def _fold_until_told(self) -> None:
-        """One app, until it is time to stop or to look for the topics again."""
+        """One app, until it is time to stop or there are other topics."""
         if self._worker is None or self._installation is None:
             raise RuntimeError("run makes the worker, and learns whose it is, first")
         place = place_of(self._runtime.settings.data)
@@ -172,30 +208,38 @@ class _ProcessorsService:
 
     async def _until_told(self, app: BatchApp) -> None:
         """Faust stops itself when a part of it crashes; the supervisor then starts a new process."""
-        told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
-        while not told.done():
+        clock = asyncio.get_running_loop().time
+        told, look_at = asyncio.create_task(wait_for_signal(self._stop, self._reload)), clock() + LOOK_SECONDS
+        before = self._topics
+        while self._topics == before:
             await asyncio.wait({told}, timeout=CRASH_CHECK_SECONDS)
             if app.crashed or app.should_stop:
                 told.cancel()
                 reason = app.crash_reason
                 raise Unavailable(f"the worker crashed: {describe(reason) if reason else 'nobody said why'}")
-            if told.done() and told.result() and not await self._use_new_configuration():
+            if told.done():
+                if not told.result():
+                    return
+                await self._use_new_configuration()
                 told = asyncio.create_task(wait_for_signal(self._stop, self._reload))
+            elif clock() >= look_at:
+                # While Kafka does not say, it stays as it is.
+                with contextlib.suppress(Unavailable):
+                    await self._look_for_missing()
+                look_at = clock() + LOOK_SECONDS
+        told.cancel()
 
-    async def _use_new_configuration(self) -> bool:
-        """Whether there are other topics to fold. What can't work is refused, and the fold goes on."""
+    async def _use_new_configuration(self) -> None:
+        """What can't work is refused, and the fold goes on."""
         runtime = read_again()
         if runtime is None:
-            return False
+            return
+        before, self._runtime = self._runtime, runtime
         try:
-            topics = await _topics_to_fold(self._cluster, runtime)
+            await self._look_for_topics()
         except (Misconfigured, Unavailable) as error:
+            self._runtime = before
             reload_refused(error)
-            return False
-        self._runtime = runtime
-        has_changed = topics != self._topics
-        self._topics = topics
-        return has_changed
 
 
 @contextlib.contextmanager
@@ -210,13 +254,3 @@ def _last_resort() -> Iterator[None]:
         yield
     finally:
         watchdog.cancel()
-
-
-async def _topics_to_fold(cluster: Cluster, runtime: Runtime) -> list[str]:
-    """Those of the configured sources, those that a source no longer configured left behind, and the corrections."""
-    async with Topics(cluster) as topics:
-        names = {name for name in await topics.names() if is_folded(name)}
-    wanted = {OPERATOR, *(source.topic for source in runtime.sources.values())}
-    if missing := sorted(wanted - names):
-        raise Misconfigured(f"topics are missing: {', '.join(missing)}; `redrive topics --apply` creates them")
-    return sorted(names | wanted)
