@@ -95,6 +95,7 @@ async def test_positions_of_before_ids_were_kept_adopt_the_one_that_is_there(
     await connection.execute("UPDATE redrive.positions SET topic_id = NULL")
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         found = await id_of(stack, topic)
+        assert found is not None
 
         async def are_adopted() -> bool:
             return await stored_ids(connection) == {found}
