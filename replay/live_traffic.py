@@ -150,6 +150,7 @@ class LiveFirst:
         self._live = live
         self._reader = reader
         self.extents = reader.extents
+        self.folded_extents = reader.folded_extents
 
     async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
         async for part, records in self._reader.read(ranges):

@@ -24,12 +24,12 @@ PROOF_SECONDS: Final = Gauge("redrive_proof_last_seconds", "How long the last pr
 _VERDICTS: Final = ("equal", "different", "incomplete", "failed")
 
 
-def proof_done(verdict: str, seconds: float) -> None:
+def proof_done(verdict: str, conclusion: str, seconds: float) -> None:
     for one in _VERDICTS:
         PROOF_VERDICT.labels(one).set(one == verdict)
     PROOF_SECONDS.set(seconds)
     level = logging.INFO if verdict == "equal" else logging.ERROR
-    log.log(level, "the tables were proved: %s", verdict, extra={"action": "prove", "outcome": verdict})
+    log.log(level, "the tables were proved: %s", conclusion, extra={"action": "prove", "outcome": verdict})
 
 
 def proof_failed() -> None:

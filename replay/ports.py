@@ -45,6 +45,10 @@ class Log(Reading, Protocol):
         """{partition: (log start, log end)}; without those that are gone."""
         ...
 
+    async def folded_extents(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """The same of every topic that is folded; without partitions that have no leader."""
+        ...
+
 
 class FoldedRecord(Protocol):
     """What one record means. `types` are its CloudEvents type and the types of its events; `rows` what it says of which

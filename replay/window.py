@@ -12,6 +12,7 @@ from replay.ranges import Place
 from replay.selection import Range
 from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, Unavailable
+from schemas.topics import is_folded
 
 _POLL_MS: Final = 1000
 _FETCH_BYTES: Final = 2 * 2**20
@@ -107,6 +108,22 @@ class LogReader:
         except KafkaError as error:
             raise Unavailable(f"the log did not say what it holds: {error}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in known}
+
+    async def folded_extents(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """{partition: (log start, log end)} of every topic that is folded; without partitions that have no leader.
+
+        Raises `Unavailable`.
+        """
+        try:
+            there = sorted(filter(is_folded, await self._consumer.topics()))
+            known = await self._partitions(there)
+            cluster = self._consumer._client.cluster
+            led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
+            starts = await self._consumer.beginning_offsets(led) if led else {}
+            ends = await self._consumer.end_offsets(led) if led else {}
+        except KafkaError as error:
+            raise Unavailable(f"the log did not say what it holds: {error}") from error
+        return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in led}
 
     async def record(self, at: Range) -> Any | None:
         """The record at one offset; None where the log does not hold it, or never did. Raises `Unavailable`."""

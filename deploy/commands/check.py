@@ -15,6 +15,7 @@ from rich.text import Text
 from deploy import fold_groups, generation_check, roles
 from deploy import migrate as migrations
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
+from deploy.lag_check import FoldState, fold_state
 from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.output import out, print_json, print_table
@@ -77,24 +78,33 @@ class Facts:
     """Of the processors; None while the schema is behind."""
     workers: int
     spool: SpoolState
+    fold: FoldState | None
+    """None where the schema is behind."""
 
     def as_document(self) -> dict[str, Any]:
-        ingest = {"workers": self.workers, "spool": asdict(self.spool)}
-        servers = {"kafka": self.connections.kafka, "database": self.connections.database}
-        return {**servers, "fold": {"group": self.group}, "ingest": ingest}
+        fold = {"group": self.group, **(self.fold.as_document() if self.fold else {})}
+        return {
+            "kafka": self.connections.kafka,
+            "database": self.connections.database,
+            "fold": fold,
+            "ingest": {"workers": self.workers, "spool": asdict(self.spool)},
+        }
 
     def __str__(self) -> str:
         ingest = f"{self.workers} process{'es' if self.workers > 1 else ''}; spool {self.spool}"
-        servers = f"kafka     {self.connections.kafka}\ndatabase  {self.connections.database}"
-        fold = f"\nfold      group {self.group}" if self.group else ""
-        return f"{servers}{fold}\ningest    {ingest}"
+        lines = [f"kafka     {self.connections.kafka}", f"database  {self.connections.database}"]
+        if self.group and self.fold:
+            lines.append(f"fold      group {self.group}; {self.fold}")
+        return "\n".join([*lines, f"ingest    {ingest}"])
 
 
 @click.command()
 @json_option
 @with_runtime
 def check(runtime: Runtime, as_json: bool) -> None:
-    """Check settings, database, topics, spool, and recent events; exit 78 for what cannot work."""
+    """Check settings, database, topics, spool, how far the fold is, and recent events; exit 78 for what cannot
+    work.
+    """
     run(_check(runtime, as_json))
 
 
@@ -129,6 +139,8 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         faults.append(f"the schema is behind: {', '.join(pending)}; run `redrive migrate --apply`")
     async with Topics(cluster) as topics:
         states = await topics.states(wanted(runtime.sources.values()))
+    fold = await fold_state(runtime.settings, cluster) if installation is not None else None
+    warnings += fold.warnings if fold is not None else []
     faults += [f"topic {s.name} is missing; run `redrive topics --apply`" for s in states if not s.exists]
     if installation is not None:
         warnings += await _others_who_fold(cluster, installation, [s.name for s in states if is_folded(s.name)])
@@ -138,10 +150,11 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     spool = spool_state(runtime.settings)
     warnings += spool.warnings
     group = fold_group(installation) if installation else None
-    _report(as_json, warnings, faults, states, Facts(connections, group, runtime.settings.ingest_workers, spool))
+    _report(as_json, warnings, faults, states, Facts(connections, group, runtime.settings.ingest_workers, spool, fold))
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
-        out.print("[green]ok[/] settings, database and topics are sound")
+        conclusion = f"; {fold.conclusion}" if fold is not None else ""
+        out.print(f"[green]ok[/] settings, database and topics are sound{conclusion}")
     if is_faulty:
         raise Reported(EXIT_MISCONFIGURED)
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from deploy import proving
 from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress, text_of
 from deploy.wiring import Runtime
 from replay.prove.certificate import Certificate, read_certificate
 from replay.prove.recheck import Recheck
@@ -37,6 +37,7 @@ def prove(runtime: Runtime, to: Path | None, certificate: Path | None, as_json: 
     """Fold the whole log anew, and compare with the live tables, row by row; changes nothing.
 
     Exit 0: equal. 1: different, and the rows that differ are named; or incomplete, and it says why it can't be known.
+    Records on the log that are not folded yet are counted.
     """
     if certificate is not None:
         if to is not None:
@@ -87,13 +88,22 @@ def _print(found: Certificate | Recheck) -> None:
     out.print()
     if isinstance(found, Certificate):
         _print_differences(found)
-        print_fields({**found.counts.model_dump(), "generation": found.generation, "digest": found.digest})
+        print_fields(_fields(found))
     else:
         for text in found.findings:
             out.print(f"[red]not so:[/] {escape(text)}")
     for text in found.reasons:
         out.print(f"[yellow]not known:[/] {escape(text)}")
-    out.print(f"\n[bold {_COLOURS[found.verdict]}]{found.verdict}[/]")
+    said = found.conclusion if isinstance(found, Certificate) else found.verdict
+    out.print(f"\n[bold {_COLOURS[found.verdict]}]{said}[/]")
+
+
+def _fields(made: Certificate) -> dict[str, object]:
+    fields: dict[str, object] = made.counts.model_dump()
+    if made.behind is not None:
+        waiting = [f"{topic} {records:,}" for topic, records in made.behind.topics.items()]
+        fields["not folded"] = f"{', '.join(waiting) or 0}, as of {text_of(made.behind.as_of)}"
+    return {**fields, "generation": made.generation, "digest": made.digest}
 
 
 def _print_differences(made: Certificate) -> None:

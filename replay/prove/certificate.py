@@ -54,6 +54,14 @@ class Difference(Document):
     kind: Kind
 
 
+class Behind(Document):
+    """Records on the log, as of a moment after the cut, beyond its positions. `topics` are those in which any wait."""
+
+    records: Number
+    topics: dict[str, Number]
+    as_of: datetime
+
+
 class Counts(Document):
     """`records` and `dead_letters` are the log's; `events` and `duplicates` are those of the event index."""
 
@@ -61,6 +69,9 @@ class Counts(Document):
     events: Number
     duplicates: Number
     dead_letters: Number
+
+
+_LATER: Final = ("behind",)
 
 
 class Certificate(Document):
@@ -72,6 +83,7 @@ class Certificate(Document):
     tables: dict[str, TableProof]
     differences: list[Difference]
     differences_total: Number
+    behind: Behind | None = None
     counts: Counts
     positions: list[PartitionProof]
     generation: Number
@@ -84,8 +96,19 @@ class Certificate(Document):
         return self.model_copy(update={"digest": self.computed_digest()})
 
     def computed_digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"digest"})
+        # Certificates of before have no such fields, and stay valid.
+        absent = {name for name in _LATER if getattr(self, name) is None}
+        content = self.model_dump(mode="json", exclude={"digest", *absent})
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict, and what it does not say: what is not folded yet."""
+        behind = self.behind.records if self.behind else 0
+        if not behind:
+            return self.verdict
+        verdict = "equal for what is folded" if self.verdict == "equal" else self.verdict
+        return f"{verdict}; {behind:,} {'record is' if behind == 1 else 'records are'} on the log and not folded yet"
 
     def contradictions(self) -> list[str]:
         """Where it does not hold together: it was changed after it was made."""

@@ -95,7 +95,7 @@ class Proofs:
             state, error = "failed", "interrupted: the console stopped"
             try:
                 made = await self._prove(advance)
-                metrics.proof_done(made.verdict, time.monotonic() - began)
+                metrics.proof_done(made.verdict, made.conclusion, time.monotonic() - began)
                 certificate, state, error = made.model_dump_json(), "done", ""
             except Exception as failed:  # noqa: BLE001 - the outermost of the task: the row says what came of it
                 metrics.proof_failed()

@@ -10,9 +10,18 @@ from typing import Final, LiteralString
 
 import asyncpg
 
+from replay.fold_lag import by_topic, fold_lag
 from replay.generations import versions_of
 from replay.ports import Connection, Folding, Log
-from replay.prove.certificate import Certificate, Counts, Difference, PartitionProof, TableProof, verdict_of
+from replay.prove.certificate import (
+    Behind,
+    Certificate,
+    Counts,
+    Difference,
+    PartitionProof,
+    TableProof,
+    verdict_of,
+)
 from replay.prove.merkle import canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
@@ -113,6 +122,7 @@ class Prover:
 
     async def _prove(self, reader: Log, advance: Advance) -> Certificate:
         cut = await self._cut()
+        behind = await self._behind(reader, cut)
         schema = f"gen_{cut.generation}"
         hashes = {table: await hash_table(self._live, schema, table) for table in TABLES}
         ranges, gone = await ranges_of(reader, cut.positions)
@@ -139,6 +149,7 @@ class Prover:
             tables=tables,
             differences=sorted(found.listed, key=lambda one: (one.table, [*one.key.values()])),
             differences_total=found.total,
+            behind=behind,
             counts=Counts(
                 records=self._shadow.records,
                 events=cut.events,
@@ -151,6 +162,11 @@ class Prover:
             made_at=datetime.now(UTC),
             redrive=self._versions.redrive,
         ).sealed()
+
+    async def _behind(self, reader: Log, cut: Cut) -> Behind:
+        """What has arrived, and is beyond the cut."""
+        topics = by_topic(await fold_lag(reader, cut.positions))
+        return Behind(records=sum(topics.values()), topics=topics, as_of=datetime.now(UTC))
 
     async def _cut(self) -> Cut:
         generation = await self._live.fetchval(_LIVE)

@@ -70,7 +70,8 @@ async def test_a_terminal_shows_tables_differences_reasons_and_the_verdict(
     redrive: Redrive, folded: str, connection: Any, tmp_path: Path
 ) -> None:
     code, lines, last = await redrive("prove", "--out", "certificate.json")
-    assert (code, last) == (0, "\x1b[1;32mequal\x1b[0m")
+    # Other tests' topics may be on the log, too: then it says how many of their records are not folded.
+    assert (code, last.startswith("\x1b[1;32mequal")) == (0, True)
     certificate = json.loads((tmp_path / "certificate.json").read_text())
     root = certificate["tables"]["payments"]["root"][:16]
     assert cells(lines, "table") == [["table", "rows", "root", "rows of the log", "root of the log"]]
@@ -81,7 +82,7 @@ async def test_a_terminal_shows_tables_differences_reasons_and_the_verdict(
 
     await connection.execute("UPDATE gen_1.payments SET status = 'failed', amount = 1 WHERE payment_intent_id = 'pi_7'")
     code, lines, last = await redrive("prove")
-    assert (code, last) == (1, "\x1b[1;31mdifferent\x1b[0m")
+    assert (code, last.startswith("\x1b[1;31mdifferent")) == (1, True)
     (name, rows, other_root, log_rows, log_root), (_, key, kind, columns) = cells(lines, "payments")
     assert (name, rows, log_rows, log_root) == ("payments", f"{RECORDS}", f"{RECORDS}", root)
     assert other_root != root
@@ -94,7 +95,7 @@ async def test_a_terminal_shows_tables_differences_reasons_and_the_verdict(
     await connection.execute("TRUNCATE gen_1.payments")
     await connection.execute("INSERT INTO redrive.lost_ranges VALUES (1, $1, 0, 5, 9)", folded)
     code, lines, last = await redrive("prove")
-    assert (code, last) == (1, "\x1b[1;33mincomplete\x1b[0m")
+    assert (code, last.startswith("\x1b[1;33mincomplete")) == (1, True)
     assert f"not known: {folded}/0: offsets 5 to 8 were lost before they were folded" in lines
 
 

@@ -1,0 +1,77 @@
+"""What a proof and `redrive check` say, by the real processes: of records that nobody folds."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.conftest import Stack
+from tests.support.processes import Installation
+from tests.support.records import PARTITIONS, batch, produce
+from tests.support.signing import SECRETS
+from tests.support.waiting import until
+
+TOPIC = "webhooks.stripe"
+
+
+@pytest.fixture
+async def bare(tmp_path: Path, servers: dict[str, str]) -> Installation:
+    """Topics and tables, and no service that runs."""
+    found = Installation(tmp_path, **servers, **SECRETS, REDRIVE_OPERATOR="ada")
+    await found.redrive("topics", "--apply")
+    return found
+
+
+@pytest.fixture
+async def database(servers: dict[str, str]) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(servers["DATABASE_URL"])
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def until_folded(database: Any, records: int) -> None:
+    async def is_folded() -> bool:
+        sql = "SELECT coalesce(sum(next_offset), 0) FROM redrive.positions WHERE topic = $1"
+        return bool(await database.fetchval(sql, TOPIC) == records)
+
+    await until(is_folded, f"{records} records are folded")
+
+
+async def proved(installation: Installation, expect: int, *more: str) -> Any:
+    _, out = await installation.redrive("prove", "--json", *more, expect=expect)
+    return json.loads(out)
+
+
+async def checked(installation: Installation, expect: int = 0) -> Any:
+    _, out = await installation.redrive("check", "--json", expect=expect)
+    return json.loads(out)
+
+
+async def test_records_that_nobody_folds_are_said(stack: Stack, bare: Installation, database: Any) -> None:
+    await produce(stack.servers, batch(TOPIC, range(30)))
+    async with bare.serving("processors"):
+        await until_folded(database, 30)
+        found = await proved(bare, 0)
+        assert (found["verdict"], found["behind"]["records"]) == ("equal", 0)
+        _, out = await bare.redrive("check")
+        assert "sound; every record on the log is folded" in out
+
+    await produce(stack.servers, batch(TOPIC, range(30, 42)))
+    found = await proved(bare, 0)
+    assert (found["verdict"], found["counts"]["records"]) == ("equal", 30)
+    assert (found["behind"]["records"], found["behind"]["topics"]) == (12, {TOPIC: 12})
+    assert found["behind"]["as_of"]
+    _, out = await bare.redrive("check")
+    assert "sound; 12 records are on the log and not folded yet" in out
+    found = await checked(bare)
+    (warning,) = [one for one in found["warnings"] if "no position moves" in one]
+    assert warning.startswith("12 records wait, and no position moves in webhooks.stripe/0 (4)")
+    lag = [one for one in found["fold"]["partitions"] if one["topic"] == TOPIC]
+    assert [(one["next_offset"], one["log_end"], one["records"], one["still"]) for one in lag] == [
+        (10, 14, 4, True)
+    ] * PARTITIONS
