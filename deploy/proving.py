@@ -14,6 +14,7 @@ from replay.prove.certificate import Certificate
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA, Advance
+from replay.prove.views import Configured
 from replay.window import LogReader
 
 
@@ -22,8 +23,10 @@ def our_versions() -> Versions:
 
 
 async def prove(runtime: Runtime, advance: Advance) -> Certificate:
+    configured = Configured(runtime.declared(), runtime.file.price_tiers)
     async with _session(runtime) as live, _session(runtime) as shadow, _live_first(runtime) as reader:
-        return await Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions()).prove(reader, advance)
+        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions(), configured)
+        return await prover.prove(reader, advance)
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:

@@ -17,8 +17,11 @@ SESSION: Final = "pg_temp"
 """What is there is seen by one connection, and gone with it. Postgres lets every role make tables and views there."""
 
 _VIEW: Final = "CREATE OR REPLACE VIEW :views."
+_EVENT_VIEW: Final = "CREATE OR REPLACE VIEW public."
+_DECLARED_VIEW: Final = re.compile(r"\bVIEW\s+:views\.(\w+)(?=\s*(?:\(|AS\b|WITH\b))", re.IGNORECASE)
+_COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _GONE: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL"
-_REFUSALS: Final = (
+REFUSALS: Final = (
     asyncpg.SyntaxOrAccessError,
     asyncpg.DataError,
     asyncpg.FeatureNotSupportedError,
@@ -50,11 +53,37 @@ async def create_facts(connection: Connection, schema: str, is_kept: bool = True
 async def create_views(connection: Connection, facts: str, views: str = PUBLIC) -> None:
     """The read models over the facts in one schema, as views in another; grants on those that are there stay.
 
-    Where one schema holds several sets, each has a prefix to its names: `pg_temp._before_`.
+    Where one schema holds several sets, each has a prefix to its names: `pg_temp._before_`. Raises `Misconfigured`
+    where something of that name is in the way.
     """
-    await connection.execute(_placed(_sql("views.sql"), facts, views))
+    try:
+        await connection.execute(_placed(_sql("views.sql"), facts, views))
+    except asyncpg.InsufficientPrivilegeError:
+        raise
+    except asyncpg.SyntaxOrAccessError as error:
+        # A view that somebody replaced by another one with more columns, or by a table.
+        raise Misconfigured(f"Postgres refuses the views of this version: {error}; drop what it names") from error
     for table in PLUGGED_IN:
         await _declare(connection, table_sql.view(table, _place(facts), _place(views)))
+
+
+def views_beside(facts: str, prefix: str) -> dict[str, str]:
+    """View of `public` -> SQL that makes it a second time, over the same facts and the same views of `public`.
+
+    The second one has the prefix to its name, which may hold a schema: `pg_temp._expected_`.
+    """
+    found = {}
+    for head, text in ((_VIEW, _sql("views.sql")), (_EVENT_VIEW, _sql("event_view.sql"))):
+        for statement in text.split(head)[1:]:
+            found[statement.split(maxsplit=1)[0]] = f"CREATE VIEW {prefix}{_placed(statement, facts, PUBLIC)}"
+    return found | {table.name: table_sql.view(table, _place(facts), prefix) for table in PLUGGED_IN}
+
+
+def declared_beside(declared: Declared, facts: str, prefix: str) -> tuple[list[str], str]:
+    """(the views that users added, SQL that makes them a second time), as `views_beside` does for ours."""
+    names = [name.lower() for name in _DECLARED_VIEW.findall(_COMMENT.sub("", declared.views))]
+    # Nothing but comments is no statement, and the driver has no answer to that.
+    return names, _placed(_DECLARED_VIEW.sub(rf"VIEW {prefix}\1", declared.views), facts, PUBLIC) + "\n; SELECT 1"
 
 
 def tables_behind() -> dict[str, frozenset[str]]:
@@ -92,7 +121,7 @@ async def _run_declared(connection: Connection, entry: str, sql: str, facts: str
             if gone:
                 named = ", ".join(row["name"] for row in gone)
                 raise Misconfigured(f"read_models.{entry} of redrive.toml: it takes {named} away")
-    except _REFUSALS as error:
+    except REFUSALS as error:
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise
         raise Misconfigured(f"read_models.{entry} of redrive.toml: Postgres refuses it: {error}") from error

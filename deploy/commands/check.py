@@ -12,7 +12,7 @@ import orjson
 from rich.markup import escape
 from rich.text import Text
 
-from deploy import fold_groups, generation_check, roles
+from deploy import fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
 from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
 from deploy.lag_check import FoldState, fold_state
@@ -21,6 +21,7 @@ from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.output import out, print_json, print_table
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment
+from replay.prove.views import Configured
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
@@ -102,7 +103,7 @@ class Facts:
 @json_option
 @with_runtime
 def check(runtime: Runtime, as_json: bool) -> None:
-    """Check settings, database, topics, spool, how far the fold is, and recent events; exit 78 for what cannot
+    """Check settings, database, views, topics, spool, how far the fold is, and recent events; exit 78 for what cannot
     work.
     """
     run(_check(runtime, as_json))
@@ -130,6 +131,10 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
                 installation = await connection.fetchval(fold_groups.INSTALLATION)
                 warnings += await generation_check.older_code(connection)
                 said, found = await generation_check.declared_by_users(connection, runtime.declared())
+                warnings += said
+                faults += found
+                configured = Configured(runtime.declared(), runtime.file.price_tiers)
+                said, found = await view_check.other_views(connection, configured)
                 warnings += said
                 faults += found
         except Misconfigured as error:

@@ -17,8 +17,10 @@ from schemas.openapi import Document
 
 FORMAT: Final = "redrive-certificate/1"
 Verdict = Literal["equal", "different", "incomplete"]
-Kind = Literal["changed", "missing", "unexpected", "dead"]
-"""Of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply."""
+Kind = Literal["changed", "missing", "unexpected", "dead", "definition"]
+"""Of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply. `definition`: of a
+view, which is not the one that redrive makes.
+"""
 
 
 Number = Annotated[int, Field(ge=0, lt=2**63)]
@@ -71,7 +73,7 @@ class Counts(Document):
     dead_letters: Number
 
 
-_LATER: Final = ("behind",)
+_LATER: Final = ("views", "behind")
 
 
 class Certificate(Document):
@@ -83,6 +85,7 @@ class Certificate(Document):
     tables: dict[str, TableProof]
     differences: list[Difference]
     differences_total: Number
+    views: list[str] | None = Field(default=None, description="Those whose definitions were compared.")
     behind: Behind | None = None
     counts: Counts
     positions: list[PartitionProof]

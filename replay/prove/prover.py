@@ -25,6 +25,7 @@ from replay.prove.certificate import (
 from replay.prove.merkle import canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
+from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
 from replay.selection import Range
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
@@ -105,10 +106,18 @@ async def ranges_of(reader: Log, positions: Mapping[tuple[str, int], int]) -> tu
 class Prover:
     """One proof. `live` and `shadow` are connections that nothing else uses; `folding` folds into `shadow.SCHEMA`."""
 
-    def __init__(self, live: Connection, shadow: Connection, folding: Folding, versions: Versions) -> None:
+    def __init__(
+        self,
+        live: Connection,
+        shadow: Connection,
+        folding: Folding,
+        versions: Versions,
+        configured: Configured = NOTHING_CONFIGURED,
+    ) -> None:
         self._live = live
         self._shadow = Shadow(shadow, folding)
         self._versions = versions
+        self._configured = configured
 
     async def prove(self, reader: Log, advance: Advance) -> Certificate:
         """Of the live generation as it is now. Raises what reading, or the database, raises, or `Misconfigured`."""
@@ -125,10 +134,11 @@ class Prover:
         behind = await self._behind(reader, cut)
         schema = f"gen_{cut.generation}"
         hashes = {table: await hash_table(self._live, schema, table) for table in TABLES}
+        found, tables = Differences(), {}
+        views = await self._compare_views(found)
         ranges, gone = await ranges_of(reader, cut.positions)
         reasons = [*cut.reasons, *gone]
         await self._shadow.fold(reader, ranges, advance)
-        found, tables = Differences(), {}
         async with self._shadow.connection.transaction():
             live, log = Side(self._live, schema), Side(self._shadow.connection, SCHEMA)
             for table in TABLES:
@@ -149,6 +159,7 @@ class Prover:
             tables=tables,
             differences=sorted(found.listed, key=lambda one: (one.table, [*one.key.values()])),
             differences_total=found.total,
+            views=views,
             behind=behind,
             counts=Counts(
                 records=self._shadow.records,
@@ -167,6 +178,18 @@ class Prover:
         """What has arrived, and is beyond the cut."""
         topics = by_topic(await fold_lag(reader, cut.positions))
         return Behind(records=sum(topics.values()), topics=topics, as_of=datetime.now(UTC))
+
+    async def _compare_views(self, found: Differences) -> list[str]:
+        """Before the shadow has tables: SQL of users may name one without its schema, and means that of `public`."""
+        try:
+            compared, others = await compare_views(self._shadow.connection, self._configured.declared)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Misconfigured(f"a proof needs temporary views, GRANT TEMPORARY ON DATABASE …: {error}") from error
+        for one in others:
+            found.add(one.as_difference())
+        for tier in await compare_price_tiers(self._live, self._configured.price_tiers):
+            found.add(tier)
+        return compared
 
     async def _cut(self) -> Cut:
         generation = await self._live.fetchval(_LIVE)

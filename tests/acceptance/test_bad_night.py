@@ -1,4 +1,6 @@
-"""What a proof and `redrive check` say, by the real processes: of records that nobody folds."""
+"""What a proof and `redrive check` say, by the real processes: of records that nobody folds, and of a view that somebody
+replaced.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -15,6 +17,13 @@ from tests.support.signing import SECRETS
 from tests.support.waiting import until
 
 TOPIC = "webhooks.stripe"
+POOR = """
+    CREATE OR REPLACE VIEW public.accounts AS
+    SELECT source, customer_id, is_frozen, frozen_reason, frozen_at, subscription_id, subscription_status,
+           subscription_tier, current_period_end, 0::bigint AS credit_balance
+    FROM ({}) AS told
+"""
+"""Balance 0 for everyone."""
 
 
 @pytest.fixture
@@ -52,7 +61,9 @@ async def checked(installation: Installation, expect: int = 0) -> Any:
     return json.loads(out)
 
 
-async def test_records_that_nobody_folds_are_said(stack: Stack, bare: Installation, database: Any) -> None:
+async def test_records_that_nobody_folds_and_a_view_that_shows_other_rows_are_said(
+    stack: Stack, bare: Installation, database: Any
+) -> None:
     await produce(stack.servers, batch(TOPIC, range(30)))
     async with bare.serving("processors"):
         await until_folded(database, 30)
@@ -75,3 +86,14 @@ async def test_records_that_nobody_folds_are_said(stack: Stack, bare: Installati
     assert [(one["next_offset"], one["log_end"], one["records"], one["still"]) for one in lag] == [
         (10, 14, 4, True)
     ] * PARTITIONS
+
+    await database.execute(POOR.format((await database.fetchval("SELECT pg_get_viewdef('accounts'::regclass)"))[:-1]))
+    found = await proved(bare, 1)
+    assert found["verdict"] == "different"
+    assert found["differences"] == [{"table": "accounts", "key": {}, "columns": [], "kind": "definition"}]
+    (fault,) = (await checked(bare, expect=78))["faults"]
+    assert "public.accounts" in fault
+    assert "`redrive migrate --apply`" in fault
+    await bare.redrive("migrate", "--apply")
+    await checked(bare)
+    assert (await proved(bare, 0))["verdict"] == "equal"

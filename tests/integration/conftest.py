@@ -23,8 +23,8 @@ from tests.support.waiting import until
 def prove(stack: Stack, database_url: str) -> Prove:
     """As the command does it."""
 
-    async def run(advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
-        return await proved(stack, database_url, advance, ours)
+    async def run(advance: Any = NOTHING, ours: Versions | None = None, **more: Any) -> Certificate:
+        return await proved(stack, database_url, advance, ours, **more)
 
     return run
 

@@ -12,6 +12,7 @@ from replay.prove.certificate import Certificate
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA
+from replay.prove.views import NOTHING_CONFIGURED, Configured
 from replay.window import LogReader
 from tests.conftest import Stack
 
@@ -29,9 +30,15 @@ async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Recor
         await found.close()
 
 
-async def proved(stack: Stack, url: str, advance: Any = NOTHING, ours: Versions | None = None) -> Certificate:
+async def proved(
+    stack: Stack,
+    url: str,
+    advance: Any = NOTHING,
+    ours: Versions | None = None,
+    configured: Configured = NOTHING_CONFIGURED,
+) -> Certificate:
     async with connected(url) as live, connected(url) as shadow:
-        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions())
+        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions(), configured)
         async with LogReader(stack.cluster) as reader:
             return await prover.prove(reader, advance)
 

@@ -16,6 +16,7 @@ def certificate(verdict: Verdict, behind: int) -> Certificate:
         tables={},
         differences=[],
         differences_total=0,
+        views=[],
         behind=Behind(records=behind, topics={"t": behind} if behind else {}, as_of=NOW),
         counts=Counts(records=0, events=0, duplicates=0, dead_letters=0),
         positions=[],
