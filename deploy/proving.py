@@ -9,8 +9,10 @@ import asyncpg
 from deploy.folding import SchemaFolding
 from deploy.wiring import Runtime, connected
 from processors.projections import versions
+from replay.audit import Author
 from replay.live_traffic import LiveFirst, live_first
 from replay.prove.certificate import Certificate
+from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA, Advance
@@ -22,11 +24,14 @@ def our_versions() -> Versions:
     return Versions(version("redrive"), dict(sorted(versions().items())))
 
 
-async def prove(runtime: Runtime, advance: Advance) -> Certificate:
+async def prove(runtime: Runtime, advance: Advance, accepting: Author | None = None) -> Certificate:
+    """`accepting`: who does without what the log lost, and why; it is on record before this returns."""
     configured = Configured(runtime.declared(), runtime.file.price_tiers)
     async with _session(runtime) as live, _session(runtime) as shadow, _live_first(runtime) as reader:
         prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions(), configured)
-        return await prover.prove(reader, advance)
+        made = await prover.prove(reader, advance, accepting)
+        await record_ends(live, made.losses or (), accepting)
+        return made
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:

@@ -41,6 +41,7 @@ ROLES: Final = (
             "migration_checksum": _READ,
             "positions": _MERGE,
             "lost_ranges": _MERGE,
+            "ended_losses": _READ,
             # An event that was dead is indexed under another name once it can be read.
             "event_index": _REPLACE,
             # Which code folded a generation.
@@ -61,6 +62,8 @@ ROLES: Final = (
             "generation_versions": _MERGE,
             "scratches": _READ,
             "lost_ranges": _READ,
+            # A proof finds that what was lost is there again, or is not any more.
+            "ended_losses": _REPLACE,
             "price_tiers": _READ,
             "event_index": _REPLACE,
             "replays": _MERGE,

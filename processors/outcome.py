@@ -86,6 +86,12 @@ class Folded(NamedTuple):
         return tuple([event.type for event in (*self.events, *(letter.event for letter in self.letters))])
 
     @property
+    def names(self) -> list[tuple[str, str]]:
+        """(source, event id) of each event, the dead ones too."""
+        events = (*self.events, *(letter.event for letter in self.letters))
+        return [(event.source, event.event_id) for event in events]
+
+    @property
     def revives(self) -> list[Place]:
         """Where dead letters of another reading of the record may stand in the index; those of this one replace them.
         Nowhere, if the one event has the record's own id: it can't have stood under another.

@@ -20,7 +20,9 @@ _ADOPT: Final[LiteralString] = """
 """
 # A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
 LOST: Final[LiteralString] = """
-    SELECT topic, partition, sum(end_offset - first_offset)::bigint AS records FROM redrive.lost_ranges
+    SELECT topic, partition,
+           coalesce(sum(end_offset - first_offset) FILTER (WHERE e.ended_as IS NULL), 0)::bigint AS records
+    FROM redrive.lost_ranges LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     WHERE generation = $1 GROUP BY topic, partition
 """
 LOSE_RANGE: Final[LiteralString] = """

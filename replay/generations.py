@@ -44,7 +44,14 @@ _LIST: Final[LiteralString] = """
     WHERE g.state <> 'dropped' ORDER BY g.generation
 """
 _LOST: Final[LiteralString] = """
-    SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1 ORDER BY 1, 2, 3
+    SELECT l.topic, l.partition, l.first_offset, l.end_offset FROM redrive.lost_ranges AS l
+    LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
+    WHERE l.generation = $1 AND e.ended_as IS DISTINCT FROM 'recovered' ORDER BY 1, 2, 3
+"""
+_ACCEPT_LOST: Final[LiteralString] = """
+    INSERT INTO redrive.ended_losses (topic, partition, first_offset, end_offset, ended_as, operator, reason)
+    SELECT topic, partition, first_offset, end_offset, 'accepted', $2, $3
+    FROM redrive.lost_ranges WHERE generation = $1 ON CONFLICT DO NOTHING
 """
 _VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
 _READY: Final[LiteralString] = """
@@ -134,8 +141,15 @@ async def describe_all(connection: Connection) -> list[dict[str, Any]]:
 
 
 async def lost_ranges(connection: Connection, number: int) -> list[tuple[str, int, int, int]]:
-    """(topic, partition, first, end) of what a generation could not fold: the log no longer held it."""
+    """(topic, partition, first, end) of what a generation could not fold: the log no longer held it, and does not yet
+    hold it again.
+    """
     return [tuple(row) for row in await connection.fetch(_LOST, number)]
+
+
+async def accept_lost(connection: Connection, number: int, author: Author) -> None:
+    """Proofs take for accepted what a generation lacks that went live although it does. The flip is on record."""
+    await connection.execute(_ACCEPT_LOST, number, author.operator, author.reason)
 
 
 def name_ranges(lost: Sequence[tuple[str, int, int, int]]) -> str:

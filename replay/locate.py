@@ -53,8 +53,10 @@ _BELOW: Final[LiteralString] = """
 _LOST: Final[LiteralString] = """
     SELECT l.topic, l.partition, l.first_offset, least(l.end_offset, s.start) AS end_offset
     FROM redrive.lost_ranges AS l
+    LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, start) USING (topic, partition)
     WHERE l.generation = (SELECT live FROM redrive.generation) AND l.first_offset < s.start
+      AND e.ended_as IS DISTINCT FROM 'recovered'
       AND ($4::timestamptz IS NULL OR l.noticed_at >= $4)
     ORDER BY l.topic, l.partition, l.first_offset
 """

@@ -65,6 +65,15 @@ class FoldedRecord(Protocol):
     def rows(self) -> tuple[tuple[Table[Any], Row], ...]: ...
 
 
+class NamedRecord(FoldedRecord, Protocol):
+    """A record whose events are named."""
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        """(source, event id) of each, the dead ones too, as the index has them."""
+        ...
+
+
 class PartialRecord(FoldedRecord, Protocol):
     """A record of which some events can be written alone."""
 

@@ -13,6 +13,7 @@ from deploy import proving
 from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, text_of
 from deploy.wiring import Runtime
+from replay.audit import Author
 from replay.prove.certificate import Certificate, read_certificate
 from replay.prove.recheck import Recheck
 from replay.prove.shadow import Advance
@@ -31,27 +32,42 @@ _COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Verify a certificate against the log, up to its positions.",
 )
+@click.option("--accept-loss", is_flag=True, help="Do without what the log lost and nobody has; needs --reason.")
+@click.option("--reason", help="Why the loss is accepted; goes into the audit and the certificate.")
 @json_option
 @with_runtime
-def prove(runtime: Runtime, to: Path | None, certificate: Path | None, as_json: bool) -> None:
+def prove(
+    runtime: Runtime, to: Path | None, certificate: Path | None, accept_loss: bool, reason: str | None, as_json: bool
+) -> None:
     """Fold the whole log anew, and compare with the live tables, row by row, and the views; changes neither.
 
     Exit 0: equal. 1: different, and the rows that differ are named; or incomplete, and it says why it can't be known.
     Records on the log that are not folded yet are counted.
     """
+    accepting = _accepting(runtime, accept_loss, reason)
     if certificate is not None:
-        if to is not None:
-            raise click.UsageError("--out goes without --check")
+        if to is not None or accept_loss:
+            raise click.UsageError("--out and --accept-loss go without --check")
         with _advancing() as advance:
             _report(run(proving.check(runtime, read_certificate(certificate), advance)), as_json)
     if to is not None and not to.absolute().parent.is_dir():
         # Before it takes long.
         raise click.UsageError(f"there is no folder {to.parent}")
     with _advancing() as advance:
-        made = run(proving.prove(runtime, advance))
+        made = run(proving.prove(runtime, advance, accepting))
     if to is not None:
         _write(made, to)
     _report(made, as_json)
+
+
+def _accepting(runtime: Runtime, accept_loss: bool, reason: str | None) -> Author | None:
+    """Who accepts the loss, and why."""
+    given = (reason or "").strip()
+    if accept_loss and not given:
+        raise click.UsageError("--accept-loss needs --reason: what was lost, and why you do without it")
+    if reason is not None and not accept_loss:
+        raise click.UsageError("--reason goes with --accept-loss")
+    return Author(runtime.operator, given) if accept_loss else None
 
 
 @contextmanager
@@ -103,6 +119,11 @@ def _fields(made: Certificate) -> dict[str, object]:
     if made.behind is not None:
         waiting = [f"{topic} {records:,}" for topic, records in made.behind.topics.items()]
         fields["not folded"] = f"{', '.join(waiting) or 0}, as of {text_of(made.behind.as_of)}"
+    for loss in made.losses or ():
+        if loss.state != "open":
+            why = f", {loss.operator}: {loss.reason}" if loss.state == "accepted" else ""
+            place = f"{loss.topic}:{loss.partition}:{loss.first_offset}-{loss.end_offset - 1}"
+            fields[f"lost {place}"] = f"{loss.state}{why}"
     return {**fields, "generation": made.generation, "digest": made.digest}
 
 

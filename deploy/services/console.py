@@ -83,7 +83,7 @@ async def run_console(runtime: Runtime) -> None:
             folding = await LiveFolding.open(connection)
             return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
 
-    proofs = Proofs(lambda: connect(settings), lambda advance: prove(current[0], advance))
+    proofs = Proofs(lambda: connect(settings), lambda advance, accepting: prove(current[0], advance, accepting))
     scratches = Scratches(ports_of(runtime, scratch_pool))
     operations = Operations(
         pool=pool,

@@ -20,7 +20,7 @@ from replay.api.documents import (
     ShownEvent,
     Sources,
 )
-from replay.api.proofs import ProofList, ShownProof
+from replay.api.proofs import ProofList, ProofOrder, ShownProof
 from replay.api.rebuilds import RebuildDone, RebuildOrder, Rebuilds, Scratch
 from replay.api.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
 from replay.ledger import VERBS as REPLAY_VERBS
@@ -216,7 +216,7 @@ OPERATIONS: Final = (
         "Prove that the live tables are what the log says",
         {201: [Answer("It is under way.", ShownProof)]},
         (*_ALWAYS, "invalid_selection", "invalid_transition", "request_entity_too_large"),
-        body=Reason,
+        body=ProofOrder,
         is_open=False,
     ),
     _asked("get", "/api/proofs", "Proofs, newest first", ProofList, "invalid_selection", parameters=(_LIMIT,)),

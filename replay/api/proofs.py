@@ -6,12 +6,20 @@ from typing import Any, Literal
 
 import asyncpg
 from aiohttp import web
+from pydantic import BaseModel
 
-from replay.api.requests import answer, author_of, document_of, parameters
+from replay.api.requests import answer, author_of, document_of, flag_of, parameters
 from replay.prove.certificate import Certificate, Verdict
 from replay.prove.proofs import Proofs, list_proofs, show_proof
 from replay.selection import page_limit
 from schemas.openapi import Document
+
+
+class ProofOrder(BaseModel):
+    """`accept_loss`: do without what the log lost, for a `reason`. May be left out, the whole body too."""
+
+    reason: str | None = None
+    accept_loss: bool = False
 
 
 class ProofEntry(Document):
@@ -44,8 +52,9 @@ def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs, operator:
     """
 
     async def start(request: web.Request) -> web.Response:
-        author = author_of(request, await document_of(request), operator)
-        begun = answer(await _show(await proofs.start(author)))
+        body = await document_of(request)
+        author = author_of(request, body, operator)
+        begun = answer(await _show(await proofs.start(author, flag_of(body, "accept_loss"))))
         begun.set_status(201)
         return begun
 

@@ -22,6 +22,7 @@ Kind = Literal["changed", "missing", "unexpected", "dead", "definition"]
 view, which is not the one that redrive makes.
 """
 
+LossState = Literal["open", "recovered", "accepted"]
 
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 """What Kafka and Postgres count with, and JSON of any reader can say."""
@@ -56,6 +57,20 @@ class Difference(Document):
     kind: Kind
 
 
+class Loss(Document):
+    """Offsets [first_offset, end_offset) below the live position that the log lost. `recovered`: every event that was
+    there is on the log again; `accepted`: an operator does without them, and `reason` says why; `open`: neither.
+    """
+
+    topic: str
+    partition: Number
+    first_offset: Number
+    end_offset: Number
+    state: LossState
+    operator: str | None
+    reason: str | None
+
+
 class Behind(Document):
     """Records on the log, as of a moment after the cut, beyond its positions. `topics` are those in which any wait."""
 
@@ -73,7 +88,7 @@ class Counts(Document):
     dead_letters: Number
 
 
-_LATER: Final = ("views", "behind")
+_LATER: Final = ("views", "losses", "behind")
 
 
 class Certificate(Document):
@@ -86,6 +101,7 @@ class Certificate(Document):
     differences: list[Difference]
     differences_total: Number
     views: list[str] | None = Field(default=None, description="Those whose definitions were compared.")
+    losses: list[Loss] | None = None
     behind: Behind | None = None
     counts: Counts
     positions: list[PartitionProof]
@@ -105,13 +121,22 @@ class Certificate(Document):
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @property
+    def accepted_offsets(self) -> int:
+        """How many offsets the log lost and an operator does without."""
+        return sum(loss.end_offset - loss.first_offset for loss in self.losses or () if loss.state == "accepted")
+
+    @property
     def conclusion(self) -> str:
-        """The verdict, and what it does not say: what is not folded yet."""
+        """The verdict, and what it does not say: what is not folded yet, and what is lost."""
         behind = self.behind.records if self.behind else 0
-        if not behind:
+        if not behind and not self.accepted_offsets:
             return self.verdict
-        verdict = "equal for what is folded" if self.verdict == "equal" else self.verdict
-        return f"{verdict}; {behind:,} {'record is' if behind == 1 else 'records are'} on the log and not folded yet"
+        parts: list[str] = ["equal for what is folded" if behind and self.verdict == "equal" else self.verdict]
+        if behind:
+            parts.append(f"{behind:,} {'record is' if behind == 1 else 'records are'} on the log and not folded yet")
+        if self.accepted_offsets:
+            parts.append(f"the log lost {self.accepted_offsets:,} offsets, which was accepted")
+        return "; ".join(parts)
 
     def contradictions(self) -> list[str]:
         """Where it does not hold together: it was changed after it was made."""

@@ -14,7 +14,7 @@ from replay import audit, metrics
 from replay.audit import Author
 from replay.prove.certificate import Certificate
 from replay.prove.shadow import Advance
-from schemas.errors import InvalidTransition
+from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.masking import describe
 
 ACTION: Final = "proof.start"
@@ -47,15 +47,21 @@ Connect = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
 
 
 class Proofs:
-    """`prove` makes one proof, telling how far it is; `connect` opens a connection that nothing else uses."""
+    """`prove` makes one proof, telling how far it is, for an author who accepts what the log lost, or for none;
+    `connect` opens a connection that nothing else uses.
+    """
 
-    def __init__(self, connect: Connect, prove: Callable[[Advance], Awaitable[Certificate]]) -> None:
+    def __init__(self, connect: Connect, prove: Callable[[Advance, Author | None], Awaitable[Certificate]]) -> None:
         self._connect = connect
         self._prove = prove
         self._running: asyncio.Task[None] | None = None
 
-    async def start(self, author: Author) -> uuid.UUID:
-        """On record before it begins. Raises `InvalidTransition` while another one runs, in whatever process."""
+    async def start(self, author: Author, is_loss_accepted: bool = False) -> uuid.UUID:
+        """On record before it begins. Raises `InvalidTransition` while another one runs, in whatever process, and
+        `InvalidSelection` for a loss that is accepted without a reason.
+        """
+        if is_loss_accepted and author.reason is None:
+            raise InvalidSelection("accept_loss needs a reason: what was lost, and why you do without it")
         connection = await self._connect()
         try:
             if not await connection.fetchval(_HOLD):
@@ -68,7 +74,7 @@ class Proofs:
         except BaseException:
             await connection.close()
             raise
-        self._running = asyncio.create_task(self._run(connection, proof))
+        self._running = asyncio.create_task(self._run(connection, proof, author if is_loss_accepted else None))
         return proof
 
     async def stop(self) -> None:
@@ -77,7 +83,9 @@ class Proofs:
             self._running.cancel()
             await asyncio.wait([self._running])
 
-    async def _run(self, connection: "asyncpg.Connection[asyncpg.Record]", proof: uuid.UUID) -> None:
+    async def _run(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", proof: uuid.UUID, accepting: Author | None
+    ) -> None:
         began, ratio = time.monotonic(), 0.0
 
         def advance(done: int, of: int) -> None:
@@ -94,7 +102,7 @@ class Proofs:
             certificate: str | None = None
             state, error = "failed", "interrupted: the console stopped"
             try:
-                made = await self._prove(advance)
+                made = await self._prove(advance, accepting)
                 metrics.proof_done(made.verdict, made.conclusion, time.monotonic() - began)
                 certificate, state, error = made.model_dump_json(), "done", ""
             except Exception as failed:  # noqa: BLE001 - the outermost of the task: the row says what came of it

@@ -6,10 +6,11 @@ Reads the live tables and writes to none: the log is folded into temporary ones.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from replay.audit import Author
 from replay.fold_lag import by_topic, fold_lag
 from replay.generations import versions_of
 from replay.ports import Connection, Folding, Log
@@ -18,27 +19,28 @@ from replay.prove.certificate import (
     Certificate,
     Counts,
     Difference,
+    Loss,
     PartitionProof,
     TableProof,
     verdict_of,
 )
-from replay.prove.merkle import canonical_columns, hash_table
+from replay.prove.held import held_below
+from replay.prove.losses import ended_losses, judge, lost_ranges
+from replay.prove.merkle import TableHash, canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
 from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
 from replay.selection import Range
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
+from schemas.lattice import Table
 
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = $1 AND next_offset > 0 ORDER BY topic, partition
 """
-_LOST: Final[LiteralString] = """
-    SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges
-    WHERE generation = $1 ORDER BY topic, partition, first_offset
-"""
+_SNAPSHOT: Final[LiteralString] = "SELECT pg_export_snapshot()"
 _COUNTS: Final[LiteralString] = """
     SELECT count(*) AS events, coalesce(sum(locations), 0)::bigint - count(*) AS duplicates
     FROM (SELECT count(*) AS locations FROM redrive.event_index GROUP BY source, event_id) AS events
@@ -70,6 +72,9 @@ class Cut:
 
     generation: int
     positions: dict[tuple[str, int], int]
+    lost: dict[Range, str]
+    """What whoever folded it found to be lost."""
+    ended: dict[Range, Loss]
     reasons: list[str]
     """Why it can't be known whether its tables are right."""
     events: int
@@ -83,24 +88,6 @@ def other_code(folded_by: Mapping[str, int], now: Mapping[str, int]) -> list[str
         for name, version in sorted(folded_by.items())
         if now.get(name) != version
     ]
-
-
-async def ranges_of(reader: Log, positions: Mapping[tuple[str, int], int]) -> tuple[list[Range], list[str]]:
-    """What the log holds of [0, position) of each partition, and why that is not all."""
-    held = await reader.extents(set(positions))
-    ranges, reasons = [], []
-    for (topic, partition), position in sorted(positions.items()):
-        place = f"{topic}/{partition}"
-        if (topic, partition) not in held:
-            reasons.append(f"{place} is not in the log any more, and was folded up to offset {position}")
-            continue
-        start, end = held[topic, partition]
-        if start > 0:
-            reasons.append(f"{place}: the log starts at offset {start}; what was before is gone")
-        if end < position:
-            reasons.append(f"{place} was folded up to offset {position}, and the log ends at {end}")
-        ranges.append(Range(topic, partition, start, min(position, end)))
-    return [part for part in ranges if len(part)], reasons
 
 
 class Prover:
@@ -119,40 +106,35 @@ class Prover:
         self._versions = versions
         self._configured = configured
 
-    async def prove(self, reader: Log, advance: Advance) -> Certificate:
-        """Of the live generation as it is now. Raises what reading, or the database, raises, or `Misconfigured`."""
+    async def prove(self, reader: Log, advance: Advance, accepting: Author | None = None) -> Certificate:
+        """Of the live generation as it is now. `accepting`: who does without what the log lost, and why; to be written
+        down with `record_ends`. Raises what reading, or the database, raises, or `Misconfigured`.
+        """
         async with self._live.transaction(isolation="repeatable_read", readonly=True):
             await self._live.execute(_NO_LIMITS)
             try:
-                return await self._prove(reader, advance)
+                return await self._prove(reader, advance, accepting)
             except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
                 text = f"the live tables are not this version's: {error}; run `redrive migrate --apply`"
                 raise Misconfigured(text) from error
 
-    async def _prove(self, reader: Log, advance: Advance) -> Certificate:
+    async def _prove(self, reader: Log, advance: Advance, accepting: Author | None) -> Certificate:
         cut = await self._cut()
         behind = await self._behind(reader, cut)
         schema = f"gen_{cut.generation}"
         hashes = {table: await hash_table(self._live, schema, table) for table in TABLES}
-        found, tables = Differences(), {}
+        found = Differences()
         views = await self._compare_views(found)
-        ranges, gone = await ranges_of(reader, cut.positions)
-        reasons = [*cut.reasons, *gone]
-        await self._shadow.fold(reader, ranges, advance)
-        async with self._shadow.connection.transaction():
-            live, log = Side(self._live, schema), Side(self._shadow.connection, SCHEMA)
-            for table in TABLES:
-                folded = await hash_table(log.connection, SCHEMA, table)
-                tables[table.name] = TableProof(
-                    columns=[column.name for column in canonical_columns(table)],
-                    rows=hashes[table].rows,
-                    root=hashes[table].root,
-                    log_rows=folded.rows,
-                    log_root=folded.root,
-                )
-                if buckets := hashes[table].differing(folded):
-                    await compare(live, log, table, buckets, found)
-        await self._compare_dead(ranges, found)
+        held = await held_below(reader, cut.positions)
+        lost = {**held.lost, **cut.lost}
+        await self._shadow.open()
+        if lost:
+            await self._shadow.seek([*lost], await self._live.fetchval(_SNAPSHOT))
+        await self._shadow.fold(reader, held.ranges, advance)
+        tables = await self._compare_tables(schema, hashes, found)
+        await self._compare_dead(held.ranges, found)
+        losses, unknown = judge(lost, cut.ended, await self._shadow.seen(), accepting)
+        reasons = [*unknown, *cut.reasons, *held.reasons]
         return Certificate(
             verdict=verdict_of(reasons, tables, found.total),
             reasons=reasons,
@@ -160,6 +142,7 @@ class Prover:
             differences=sorted(found.listed, key=lambda one: (one.table, [*one.key.values()])),
             differences_total=found.total,
             views=views,
+            losses=losses,
             behind=behind,
             counts=Counts(
                 records=self._shadow.records,
@@ -191,21 +174,36 @@ class Prover:
             found.add(tier)
         return compared
 
+    async def _compare_tables(
+        self, schema: str, hashes: Mapping[Table[Any], TableHash], found: Differences
+    ) -> dict[str, TableProof]:
+        tables = {}
+        async with self._shadow.connection.transaction():
+            live, log = Side(self._live, schema), Side(self._shadow.connection, SCHEMA)
+            for table in TABLES:
+                folded = await hash_table(log.connection, SCHEMA, table)
+                tables[table.name] = TableProof(
+                    columns=[column.name for column in canonical_columns(table)],
+                    rows=hashes[table].rows,
+                    root=hashes[table].root,
+                    log_rows=folded.rows,
+                    log_root=folded.root,
+                )
+                if buckets := hashes[table].differing(folded):
+                    await compare(live, log, table, buckets, found)
+        return tables
+
     async def _cut(self) -> Cut:
         generation = await self._live.fetchval(_LIVE)
         positions = {(row[0], row[1]): row[2] for row in await self._live.fetch(_POSITIONS, generation)}
-        reasons = [
-            f"{row['topic']}/{row['partition']}: offsets {row['first_offset']} to {row['end_offset'] - 1} were lost"
-            " before they were folded"
-            for row in await self._live.fetch(_LOST, generation)
-        ]
         folded_by = await versions_of(self._live, generation)
-        reasons += [
+        reasons = [
             f"generation {generation} was {text}: `redrive rebuild`"
             for text in other_code(folded_by, self._versions.projections)
         ]
         (counts,) = await self._live.fetch(_COUNTS)
-        return Cut(generation, positions, reasons, counts["events"], counts["duplicates"])
+        lost, ended = await lost_ranges(self._live, generation), await ended_losses(self._live)
+        return Cut(generation, positions, lost, ended, reasons, counts["events"], counts["duplicates"])
 
     def _partitions(self, positions: Mapping[tuple[str, int], int]) -> list[PartitionProof]:
         found = []

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from replay.ports import Connection, Folding, Log
 from replay.prove.certificate import Certificate, PartitionProof, TableProof, Verdict
+from replay.prove.held import held_below
+from replay.prove.losses import part_of
 from replay.prove.merkle import canonical_columns, hash_table
-from replay.prove.prover import Versions, other_code, ranges_of
+from replay.prove.prover import Versions, other_code
 from replay.prove.shadow import SCHEMA, Advance, Shadow
 from schemas.facts import TABLES
 from schemas.openapi import Document
@@ -27,13 +29,14 @@ async def recheck(
     certificate: Certificate, shadow: Connection, folding: Folding, versions: Versions, reader: Log, advance: Advance
 ) -> Recheck:
     """Folds up to the certificate's positions. `shadow` is a connection that nothing else uses."""
-    ranges, gone = await ranges_of(
-        reader, {(one.topic, one.partition): one.next_offset for one in certificate.positions}
-    )
-    reasons = [*_said(certificate), *gone, *_other_declarations(certificate, versions.projections)]
+    held = await held_below(reader, {(one.topic, one.partition): one.next_offset for one in certificate.positions})
+    known = {part_of(loss) for loss in certificate.losses or () if loss.state != "open"}
+    gone = [text for part, text in held.lost.items() if part not in known]
+    reasons = [*_said(certificate), *gone, *held.reasons, *_other_declarations(certificate, versions.projections)]
     findings = certificate.contradictions()
     folded = Shadow(shadow, folding)
-    await folded.fold(reader, ranges, advance)
+    await folded.open()
+    await folded.fold(reader, held.ranges, advance)
     tables = {}
     for table in TABLES:
         if (was := certificate.tables.get(table.name)) is not None:

@@ -8,12 +8,13 @@ import hashlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 import asyncpg
 
 from replay.fold_log import LogFold
-from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
+from replay.ports import Connection, Folding, NamedRecord, Outcome, RawRecord, Reading
 from replay.read_models import SESSION, create_facts
 from replay.selection import Range
 from schemas.errors import Misconfigured
@@ -37,6 +38,32 @@ _NOT_DEAD: Final[LiteralString] = """
         AS asked (topic, partition, record_offset, ordinal)
     EXCEPT SELECT * FROM pg_temp._dead
 """
+# Events of which the index says that they were where the log lost something, until the fold has seen them.
+_SOUGHT_TABLE: Final[LiteralString] = """
+    CREATE TEMPORARY TABLE _sought (
+        range integer, record_offset bigint, source text COLLATE "C", event_id text COLLATE "C"
+    )
+"""
+_SEEK: Final[LiteralString] = """
+    INSERT INTO pg_temp._sought
+    SELECT lost.range, i.record_offset, i.source, i.event_id
+    FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
+         WITH ORDINALITY AS lost (topic, partition, first_offset, end_offset, range)
+    JOIN redrive.event_index AS i
+      ON i.topic = lost.topic AND i.partition = lost.partition
+     AND i.record_offset >= lost.first_offset AND i.record_offset < lost.end_offset
+"""
+_SOUGHT_INDEX: Final[LiteralString] = "CREATE INDEX ON pg_temp._sought (event_id, source)"
+_KNOWN: Final[LiteralString] = """
+    SELECT range, count(DISTINCT record_offset) AS found FROM pg_temp._sought GROUP BY range
+"""
+_FOUND: Final[LiteralString] = """
+    DELETE FROM pg_temp._sought AS s USING unnest($1::text[], $2::text[]) AS seen (source, event_id)
+    WHERE s.source = seen.source AND s.event_id = seen.event_id
+"""
+_MISSING: Final[LiteralString] = """
+    SELECT range, count(DISTINCT (source, event_id)) AS found FROM pg_temp._sought GROUP BY range
+"""
 _PLACE: Final = struct.Struct(">qq")
 _LENGTH: Final = struct.Struct(">i")
 
@@ -46,6 +73,14 @@ Advance = Callable[[int, int], None]
 Partition = tuple[str, int]
 Location = tuple[str, int, int, int]
 """Of an event: topic, partition, offset and ordinal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Of a lost range: how many offsets the index knows, and how many of their events the fold did not see."""
+
+    offsets: int = 0
+    missing: int = 0
 
 
 class RecordDigest:
@@ -81,19 +116,47 @@ class Shadow:
         self._folding = folding
         self.digests: dict[Partition, RecordDigest] = {}
         self.dead = 0
+        self._sought: list[Range] = []
+        self._known: dict[int, int] = {}
 
     @property
     def records(self) -> int:
         return sum(digest.records for digest in self.digests.values())
 
-    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Advance) -> None:
-        """Once. Raises what reading, or the database, raises."""
+    async def open(self) -> None:
+        """The tables. Raises `Misconfigured` for a login that may make none."""
         try:
             await self.connection.execute(_BUFFERS)
             await create_facts(self.connection, SCHEMA)
             await self.connection.execute(_DEAD_TABLE)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(f"a proof needs temporary tables, GRANT TEMPORARY ON DATABASE …: {error}") from error
+
+    async def seek(self, ranges: Sequence[Range], snapshot: str) -> None:
+        """Look out, while the log is folded, for every event that the index knows of these ranges, as of a snapshot."""
+        if not ranges:
+            return
+        self._sought = list(ranges)
+        parts = [(part.topic, part.partition, part.start, part.end) for part in ranges]
+        await self.connection.execute(_SOUGHT_TABLE)
+        async with self.connection.transaction(isolation="repeatable_read"):
+            await self.connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            await self.connection.execute(_SEEK, *zip(*parts, strict=True))
+        await self.connection.execute(_SOUGHT_INDEX)
+        self._known = {row["range"]: row["found"] for row in await self.connection.fetch(_KNOWN)}
+
+    async def seen(self) -> dict[Range, Sought]:
+        """Of each of these ranges, once the log is folded."""
+        if not self._sought:
+            return {}
+        missing = {row["range"]: row["found"] for row in await self.connection.fetch(_MISSING)}
+        return {
+            part: Sought(self._known.get(number, 0), missing.get(number, 0))
+            for number, part in enumerate(self._sought, start=1)
+        }
+
+    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Advance) -> None:
+        """Once. Raises what reading, or the database, raises."""
         self.digests = {(part.topic, part.partition): RecordDigest() for part in ranges}
         total, done = sum(map(len, ranges)), 0
 
@@ -114,11 +177,14 @@ class Shadow:
         return None
 
     async def after(
-        self, connection: Connection, part: Range, records: Sequence[FoldedRecord], outcome: Outcome
+        self, connection: Connection, part: Range, records: Sequence[NamedRecord], outcome: Outcome
     ) -> None:
         digest = self.digests[part.topic, part.partition]
         for record in records:
             digest.add(record.raw)
+        if self._sought and records:
+            names = [name for record in records for name in record.names]
+            await connection.execute(_FOUND, *zip(*names, strict=True))
         if outcome.letters:
             self.dead += outcome.dead
             found = [(one.raw.topic, one.raw.partition, one.raw.offset, one.ordinal) for one in outcome.letters]

@@ -13,6 +13,7 @@ from replay.audit import Author
 from replay.generations import (
     Generation,
     Ports,
+    accept_lost,
     author_of,
     find,
     is_beyond,
@@ -76,7 +77,8 @@ async def flip(
 ) -> dict[str, Any]:
     """Catch up, flip, and settle. Returns `{"live", "previous", "dead_letters"}`. A rollback is held to the same rules.
 
-    To flip to the live one ends what a flip that was cut short left to do, and changes nothing else.
+    To flip to the live one ends what a flip that was cut short left to do, and changes nothing else. A loss that is
+    accepted here is so for proofs, too.
 
     Raises `InvalidTransition` while a replay of the live generation is under way, for a generation that newer code
     folded, and for one that lacks what the log no longer holds or what a replay has repaired since; `Unavailable` where
@@ -117,6 +119,8 @@ async def flip(
             "this login may not point the views: that is for their owner (`redrive migrate`'s)"
         ) from error
     async with ports.pool.acquire() as connection:
+        if is_loss_accepted:
+            await accept_lost(connection, number, author)
         after = await connection.fetchrow(_LIVE)
     live = {} if after is None else {"live": after["live"], "previous": after["previous"]}
     return {**live, "dead_letters": await settle(ports, reader)}

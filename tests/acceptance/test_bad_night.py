@@ -1,5 +1,5 @@
-"""What a proof and `redrive check` say, by the real processes: of records that nobody folds, and of a view that somebody
-replaced.
+"""What a proof and `redrive check` say, by the real processes: of records that nobody folds, of a view that somebody
+replaced, and of a log that lost its end and got it back.
 """
 
 import json
@@ -14,6 +14,7 @@ from tests.conftest import Stack
 from tests.support.processes import Installation
 from tests.support.records import PARTITIONS, batch, produce
 from tests.support.signing import SECRETS
+from tests.support.topics import make_anew
 from tests.support.waiting import until
 
 TOPIC = "webhooks.stripe"
@@ -68,7 +69,7 @@ async def test_records_that_nobody_folds_and_a_view_that_shows_other_rows_are_sa
     async with bare.serving("processors"):
         await until_folded(database, 30)
         found = await proved(bare, 0)
-        assert (found["verdict"], found["behind"]["records"]) == ("equal", 0)
+        assert (found["verdict"], found["behind"]["records"], found["losses"]) == ("equal", 0, [])
         _, out = await bare.redrive("check")
         assert "sound; every record on the log is folded" in out
 
@@ -97,3 +98,47 @@ async def test_records_that_nobody_folds_and_a_view_that_shows_other_rows_are_sa
     await bare.redrive("migrate", "--apply")
     await checked(bare)
     assert (await proved(bare, 0))["verdict"] == "equal"
+
+
+async def test_a_log_that_lost_its_end_is_proved_again_once_every_record_is_back(
+    stack: Stack, bare: Installation, database: Any
+) -> None:
+    await produce(stack.servers, batch(TOPIC, range(30)))
+    async with bare.serving("processors"):
+        await until_folded(database, 30)
+    await make_anew(stack.servers, TOPIC)
+    await produce(stack.servers, batch(TOPIC, range(6)))
+    async with bare.serving("processors"):
+        await until_folded(database, 6)
+        found = await proved(bare, 1)
+        assert (found["verdict"], {one["state"] for one in found["losses"]}) == ("incomplete", {"open"})
+        await bare.redrive("prove", "--accept-loss", expect=2)
+
+        # All but one are delivered again; then that one, too.
+        await produce(stack.servers, batch(TOPIC, range(29)))
+        await until_folded(database, 35)
+        found = await proved(bare, 1)
+        assert found["verdict"] == "incomplete"
+        assert [reason for reason in found["reasons"] if "1 of the events that were there" in reason]
+        await produce(stack.servers, batch(TOPIC, range(29, 30)))
+        await until_folded(database, 36)
+        found = await proved(bare, 0)
+        assert (found["verdict"], {one["state"] for one in found["losses"]}) == ("equal", {"recovered"})
+
+
+async def test_a_loss_that_nobody_can_mend_is_accepted_on_record(
+    stack: Stack, bare: Installation, database: Any
+) -> None:
+    await produce(stack.servers, batch(TOPIC, range(30)))
+    await database.execute("INSERT INTO redrive.lost_ranges VALUES (1, $1, 1, 40, 44)", TOPIC)
+    async with bare.serving("processors"):
+        await until_folded(database, 30)
+    assert (await proved(bare, 1))["verdict"] == "incomplete"
+    found = await proved(bare, 0, "--accept-loss", "--reason", "retention was set by mistake")
+    (loss,) = found["losses"]
+    assert (found["verdict"], loss["state"], loss["operator"]) == ("equal", "accepted", "ada")
+    assert loss["reason"] == "retention was set by mistake"
+    (noted,) = (await bare.redrive_json("audit", "list", "--action", "loss.accept"))["audit"]
+    assert noted["details"] == {"lost": f"{TOPIC}:1:40-43"}
+    found = await proved(bare, 0)
+    assert (found["verdict"], found["losses"]) == ("equal", [loss])

@@ -40,6 +40,7 @@ LINES: tuple[str, ...] = (
     "why accounts stripe cus_1 --source stripe --from 2026-01-01 --to 2026-01-02 --reveal --reason why",
     "audit --operator ines --action source.* --from 2026-01-01 --to 2026-01-02 --limit 5",
     "prove --out x.json --json",
+    "prove --accept-loss --reason why",
 )
 
 

@@ -74,6 +74,8 @@ CERTIFICATE: dict[str, Any] = {
     "differences_total": 1, "counts": {"records": 3, "events": 2, "duplicates": 1, "dead_letters": 0},
     "positions": [{"topic": "webhooks.twilio", "partition": 0, "next_offset": 3, "records": 3, "sha256": "00"}],
     "views": ["messages"], "behind": {"records": 2, "topics": {"webhooks.twilio": 2}, "as_of": "2026-11-21T00:00:00Z"},
+    "losses": [{"topic": "webhooks.twilio", "partition": 0, "first_offset": 3, "end_offset": 5, "state": "accepted",
+                "operator": "ada", "reason": "why"}],
     "generation": 1, "versions": {"twilio": 1}, "made_at": "2026-11-21T00:00:00Z", "redrive": "0.1", "digest": "00",
 }  # fmt: skip
 

@@ -92,15 +92,6 @@ async def test_the_log_that_a_certificate_was_made_of_is_known_by_what_its_recor
     assert other.hex() != again.hex(), "they arrived at other times"
 
 
-async def test_a_certificate_of_before_stays_valid(folded: str, prove: Prove) -> None:
-    """It has neither views nor lag, and its digest was made without them."""
-    old = (await prove()).model_copy(update={"views": None, "behind": None}).sealed()
-    document = {name: value for name, value in old.model_dump(mode="json").items() if value is not None}
-    assert {"views", "behind"} & set(document) == set()
-    read = Certificate.model_validate(document)
-    assert (read.contradictions(), read.conclusion) == ([], "equal")
-
-
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "redrive-certificate/2"}'])
 def test_what_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "certificate.json"

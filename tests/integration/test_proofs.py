@@ -66,8 +66,34 @@ async def test_a_proof_is_asked_for_and_its_certificate_read(
     for path in (f"/api/proofs/{uuid.uuid4()}", "/api/proofs/x"):
         status, problem = await call("GET", path)
         assert (status, problem["code"]) == (404, "not_found")
-    status, problem = await call("POST", "/api/proofs", {"reason": 7})
-    assert (status, problem["code"]) == (400, "invalid_selection")
+    for body in ({"reason": 7}, {"accept_loss": "yes", "reason": "why"}, {"accept_loss": True}):
+        status, problem = await call("POST", "/api/proofs", body)
+        assert (status, problem["code"]) == (400, "invalid_selection")
+
+
+async def test_a_loss_is_accepted_by_a_proof_that_is_asked_to(
+    stack: Stack, call: Call, topic: str, connection: Any
+) -> None:
+    await produce(stack.servers, batch(topic, range(30)))
+    await fold_live(stack, connection, topic)
+    await connection.execute("INSERT INTO redrive.lost_ranges VALUES (1, $1, 0, 40, 44)", topic)
+    for body, verdict, state in (
+        ({}, "incomplete", "open"),
+        ({"accept_loss": True, "reason": "the disk of broker 2"}, "equal", "accepted"),
+        ({}, "equal", "accepted"),
+    ):
+        _, begun = await call("POST", "/api/proofs", body)
+
+        async def ended(proof: str = begun["id"]) -> bool:
+            _, found = await call("GET", f"/api/proofs/{proof}")
+            return bool(found["state"] != "running")
+
+        await until(ended, "the proof")
+        _, found = await call("GET", f"/api/proofs/{begun['id']}")
+        (loss,) = found["certificate"]["losses"]
+        assert (found["verdict"], loss["state"]) == (verdict, state)
+    accepted = [(reason, details) for action, reason, details in await audited(connection) if action == "loss.accept"]
+    assert accepted == [("the disk of broker 2", {"lost": f"{topic}:0:40-43"})]
 
 
 def proofs(url: str, prove: Any) -> Proofs:
@@ -77,7 +103,7 @@ def proofs(url: str, prove: Any) -> Proofs:
 async def test_one_runs_at_a_time_and_one_that_is_stopped_says_so(database_url: str, connection: Any) -> None:
     begun = asyncio.Event()
 
-    async def for_ever(advance: Advance) -> Certificate:
+    async def for_ever(advance: Advance, _: Author | None) -> Certificate:
         advance(1, 4)
         begun.set()
         await asyncio.Event().wait()
@@ -109,7 +135,7 @@ async def test_one_runs_at_a_time_and_one_that_is_stopped_says_so(database_url: 
 
 
 async def test_a_proof_that_fails_says_why(database_url: str, connection: Any) -> None:
-    async def fail(_: Advance) -> Certificate:
+    async def fail(*_: Any) -> Certificate:
         raise Unavailable("Kafka is away")
 
     running = proofs(database_url, fail)

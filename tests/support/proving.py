@@ -8,7 +8,9 @@ import asyncpg
 
 from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
+from replay.audit import Author
 from replay.prove.certificate import Certificate
+from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA
@@ -35,12 +37,15 @@ async def proved(
     url: str,
     advance: Any = NOTHING,
     ours: Versions | None = None,
+    accepting: Author | None = None,
     configured: Configured = NOTHING_CONFIGURED,
 ) -> Certificate:
     async with connected(url) as live, connected(url) as shadow:
         prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions(), configured)
         async with LogReader(stack.cluster) as reader:
-            return await prover.prove(reader, advance)
+            made = await prover.prove(reader, advance, accepting)
+        await record_ends(live, made.losses or (), accepting)
+        return made
 
 
 async def check(stack: Stack, url: str, certificate: Certificate, ours: Versions | None = None) -> Recheck:

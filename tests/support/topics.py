@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
 from deploy.topics import Topics
 from schemas.cluster import Cluster
@@ -55,3 +56,9 @@ async def add_partitions(servers: str, name: str, count: int) -> None:
     """So that there are `count`."""
     async with admin(servers) as client:
         await client.create_partitions({name: NewPartitions(count)})
+
+
+async def delete_records(servers: str, name: str, partition: int, before: int) -> None:
+    """As retention does it."""
+    async with admin(servers) as client:
+        await client.delete_records({TopicPartition(name, partition): RecordsToDelete(before_offset=before)})

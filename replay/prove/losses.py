@@ -1,0 +1,115 @@
+"""How a loss of the log ends: its events are seen on the log again, or an operator does without them.
+
+A range that the log lost is *recovered* where the index knows an event of every offset, and all of these events are on
+the log below the cut, wherever they lie now. What they say is compared as all else is: with the rows. Nobody can say so
+of what was never folded, or is not in the index any more: that ends by being *accepted*, with a reason, on record.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, LiteralString
+
+from replay import audit
+from replay.audit import Author
+from replay.generations import name_ranges
+from replay.ports import Connection
+from replay.prove.certificate import Loss, LossState
+from replay.prove.shadow import Sought
+from replay.selection import Range
+
+ACCEPT: Final = "loss.accept"
+"""Of the audit."""
+
+_LOST: Final[LiteralString] = """
+    SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1
+"""
+_ENDED: Final[LiteralString] = """
+    SELECT topic, partition, first_offset, end_offset, ended_as, operator, reason FROM redrive.ended_losses
+"""
+_END: Final[LiteralString] = """
+    INSERT INTO redrive.ended_losses (topic, partition, first_offset, end_offset, ended_as, operator, reason)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (topic, partition, first_offset, end_offset) DO UPDATE
+    SET ended_as = EXCLUDED.ended_as, operator = EXCLUDED.operator, reason = EXCLUDED.reason, ended_at = now()
+"""
+_REOPEN: Final[LiteralString] = """
+    DELETE FROM redrive.ended_losses WHERE (topic, partition, first_offset, end_offset) = ($1, $2, $3, $4)
+"""
+
+
+async def lost_ranges(connection: Connection, generation: int) -> dict[Range, str]:
+    """What the live workers, or whoever folded the generation, found to be lost."""
+    parts = [Range(*row) for row in await connection.fetch(_LOST, generation)]
+    return {part: f"{_name(part)} were lost" for part in parts}
+
+
+async def ended_losses(connection: Connection) -> dict[Range, Loss]:
+    return {Range(*row[:4]): _loss(Range(*row[:4]), *row[4:]) for row in await connection.fetch(_ENDED)}
+
+
+def judge(
+    lost: Mapping[Range, str], ended: Mapping[Range, Loss], seen: Mapping[Range, Sought], accepting: Author | None
+) -> tuple[list[Loss], list[str]]:
+    """(every loss and how it ended, why the open ones can't be known). Pure."""
+    losses, reasons = [], []
+    for part, text in sorted(lost.items(), key=lambda one: (one[0].topic, one[0].partition, one[0].start)):
+        was, found = ended.get(part), seen.get(part, Sought())
+        # The index may have been pruned since it was seen; never is an event passed over that it knows.
+        is_known = found.offsets == len(part) or (was is not None and was.state == "recovered")
+        if is_known and not found.missing:
+            losses.append(_loss(part, "recovered"))
+        elif was is not None and was.state == "accepted":
+            losses.append(was)
+        elif accepting is not None:
+            losses.append(_loss(part, "accepted", *accepting))
+        else:
+            losses.append(_loss(part, "open"))
+            reasons.append(f"{text}; {_unknown(part, found)}")
+    return losses, reasons
+
+
+def _unknown(part: Range, seen: Sought) -> str:
+    if seen.offsets < len(part):
+        return "nobody knows all that was there"
+    return f"{seen.missing} of the events that were there are not on the log"
+
+
+async def record_ends(connection: Connection, losses: Sequence[Loss], accepting: Author | None) -> None:
+    """Write down what a proof found. What is accepted is in the audit before it counts."""
+    if not losses:
+        return
+    async with connection.transaction():
+        ended = await ended_losses(connection)
+        changed = [loss for loss in losses if loss.state != "open" and loss != ended.get(part_of(loss))]
+        accepted = [loss for loss in changed if loss.state == "accepted"]
+        if accepted and accepting is not None:
+            named = name_ranges([_key(loss) for loss in accepted])
+            await audit.note(connection, accepting.operator, ACCEPT, accepting.reason, lost=named)
+        for loss in changed:
+            await connection.execute(_END, *_key(loss), loss.state, loss.operator, loss.reason)
+        for loss in losses:
+            if loss.state == "open" and part_of(loss) in ended:
+                await connection.execute(_REOPEN, *_key(loss))
+
+
+def _loss(part: Range, state: LossState, operator: str | None = None, reason: str | None = None) -> Loss:
+    return Loss(
+        topic=part.topic,
+        partition=part.partition,
+        first_offset=part.start,
+        end_offset=part.end,
+        state=state,
+        operator=operator,
+        reason=reason,
+    )
+
+
+def _key(loss: Loss) -> tuple[str, int, int, int]:
+    return loss.topic, loss.partition, loss.first_offset, loss.end_offset
+
+
+def part_of(loss: Loss) -> Range:
+    return Range(*_key(loss))
+
+
+def _name(part: Range) -> str:
+    return f"{part.topic}/{part.partition}: offsets {part.start} to {part.end - 1}"
