@@ -9,12 +9,15 @@ import orjson
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 400
 """Wide enough that nothing is cut where nobody looks: ids must survive a pipe."""
+
+_ANY_WIDTH: Final = 100_000
 
 out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -38,13 +41,19 @@ def text_of(value: Any) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A column of text wraps between its words. One of single words (ids, locations) is as wide as the longest, however
+    narrow the terminal: half an id is another id.
+    """
+    # Colour is the caller's business; a value with brackets in it is text.
+    cells = [[cell if isinstance(cell, Text) else Text(text_of(cell)) for cell in row] for row in rows]
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
-    for column in columns:
-        # Fold rather than cut: half an id is no id.
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        # Colour is the caller's business; a value with brackets in it is text.
-        table.add_row(*(cell if isinstance(cell, Text) else Text(text_of(cell)) for cell in row))
+    for place, column in enumerate(columns):
+        table.add_column(column, no_wrap=not any(" " in row[place].plain for row in cells), overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    least = Measurement.get(out, out.options.update(width=_ANY_WIDTH), table).minimum
+    if least > out.width:
+        table.width = least
     out.print(table)
 
 

@@ -4,7 +4,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from deploy.terminal import output
 from deploy.terminal.output import text_of
 
 
@@ -23,3 +25,17 @@ from deploy.terminal.output import text_of
 )
 def test_values_are_shown_as_people_read_them(value: Any, text: str) -> None:
     assert text_of(value) == text
+
+
+@pytest.mark.parametrize("width", [20, 80, 400])
+def test_no_id_is_folded_however_narrow_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`webhooks.stripe/1/65` and a 4 on the next line name another record."""
+    monkeypatch.setattr(output, "out", Console(highlight=False, soft_wrap=True, width=width))
+    location, name = "webhooks.stripe/1/6542345", "evt_" + "x" * 60
+    output.print_table(("record", "event", "error"), [(location, name, "a field is missing " * 12)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(location in line for line in lines)
+    assert any(name in line for line in lines)
+    assert " ".join(" ".join(lines).split()).count("missing") == 12
