@@ -14,13 +14,12 @@ import click
 import psycopg
 import uvloop
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from rich.markup import escape
 from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 
 from deploy.kafka import require_kafka
 from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.supervisor import MISCONFIGURED
-from deploy.terminal.output import err, print_json
+from deploy.terminal.output import print_json, warn
 from deploy.wiring import load
 from schemas.errors import InvalidSelection, Misconfigured, NothingSelected, RedriveError, Unavailable
 from schemas.masking import describe
@@ -195,7 +194,7 @@ def _fail(error: RedriveError) -> NoReturn:
     if _is_json():
         print_json({"error": error.code, "message": str(error)})
     else:
-        err.print(f"[bold red]redrive:[/] {escape(str(error))}")
+        warn(str(error), "redrive:", "bold red")
     sys.exit(code)
 
 

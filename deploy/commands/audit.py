@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from deploy.cli import json_option, run, with_runtime
-from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.audit import AuditSearch
@@ -51,7 +51,7 @@ def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> No
         ],
     )
     if not found:
-        out.print("the audit has nothing like that")
+        say("the audit has nothing like that")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (audit,)

@@ -9,7 +9,6 @@ from uuid import UUID
 import asyncpg
 import click
 import orjson
-from rich.markup import escape
 from rich.text import Text
 
 from deploy import fold_groups, generation_check, roles, view_check
@@ -18,7 +17,7 @@ from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, r
 from deploy.lag_check import FoldState, fold_state
 from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
-from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.output import out, print_json, print_table, say
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment
 from replay.prove.views import Configured
@@ -159,7 +158,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         conclusion = f"; {fold.conclusion}" if fold is not None else ""
-        out.print(f"[green]ok[/] settings, database and topics are sound{conclusion}")
+        say(f"settings, database and topics are sound{conclusion}", "ok", "green")
     if is_faulty:
         raise Reported(EXIT_MISCONFIGURED)
 
@@ -216,7 +215,7 @@ def _report(
         print_json({"faults": faults, "warnings": warnings, **found, "topics": [_state(state) for state in states]})
         return
     if facts is not None:
-        out.print(f"{escape(str(facts))}\n")
+        out.print(f"{facts}\n")
     print_table(
         ("topic", "partitions", "replication", "min.insync.replicas", ""),
         [
@@ -235,12 +234,12 @@ def _report(
 
 def _print_findings(warnings: list[str], faults: list[str], states: Sequence[TopicState]) -> None:
     for text in warnings:
-        out.print(f"[yellow]warning[/] {text}")
+        say(text, "warning", "yellow")
     for text in faults:
-        out.print(f"[red]fault[/] {text}")
+        say(text, "fault", "red")
     for state in states:
         for setting, value in state.faults.items():
-            out.print(f"[red]fault[/] topic {state.name}: {setting} is {value!r}; it could lose records")
+            say(f"topic {state.name}: {setting} is {value!r}; it could lose records", "fault", "red")
 
 
 def _state(state: TopicState) -> dict[str, Any]:
@@ -268,9 +267,9 @@ def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> N
     if as_json:
         print_json({"pending": [] if is_applied else names, "applied": names if is_applied else []})
     elif is_applied:
-        out.print(f"applied: {', '.join(names) or 'nothing was pending'}; tables and views are this version's")
+        say(f"applied: {', '.join(names) or 'nothing was pending'}; tables and views are this version's")
     else:
-        out.print(f"pending: {', '.join(names)}; `redrive migrate --apply` applies them" if names else "up to date")
+        say(f"pending: {', '.join(names)}; `redrive migrate --apply` applies them" if names else "up to date")
 
 
 async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_roles: bool) -> None:

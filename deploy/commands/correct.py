@@ -9,7 +9,7 @@ import click
 from deploy.cli import json_option, run, with_runtime
 from deploy.commands.send import wait_until_folded
 from deploy.correcting import correction_desk
-from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.operations.corrections import Corrected, Order, parse_order
@@ -114,11 +114,11 @@ def _print(done: Corrected) -> None:
     if changed:
         print_table((done.table, "before", "after"), changed)
     if done.status == "planned":
-        out.print("nothing was changed: this was a dry run" if changed else "it would change nothing")
+        say("nothing was changed: this was a dry run" if changed else "it would change nothing")
     elif done.status == "duplicate":
-        out.print(f"{done.event_id} was said before, at {done.location}: nothing was appended")
+        say(f"{done.event_id} was said before, at {done.location}: nothing was appended")
     else:
-        out.print(f"{done.event_id} is on the log, at {done.location}")
+        say(f"{done.event_id} is on the log, at {done.location}")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (correct,)

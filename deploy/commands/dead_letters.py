@@ -9,7 +9,7 @@ import click
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.folding import LiveFolding
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.output import print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
@@ -91,7 +91,7 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
         ],
     )
     if not found:
-        out.print("no dead letter matches")
+        say("no dead letter matches")
 
 
 @dead_letters.command("show")
@@ -138,11 +138,11 @@ def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, a
         print_json({**asdict(done), "dry_run": dry_run})
     else:
         would = "would be revived" if dry_run else "revived"
-        out.print(f"{done.revived} {would}; {done.dead} are dead still")
+        say(f"{done.revived} {would}; {done.dead} are dead still")
         if done.gone:
-            out.print(f"[yellow]{done.gone} are gone from the log[/]: nothing can be folded again")
+            say("nothing can be folded again", f"{done.gone} are gone from the log:", "yellow")
         if done.left_to_live:
-            out.print(f"{done.left_to_live} are left to the live workers, which will fold them")
+            say(f"{done.left_to_live} are left to the live workers, which will fold them")
     if done.dead or done.gone:
         raise Reported(EXIT_FAILED)
 

@@ -7,7 +7,7 @@ import click
 import orjson
 
 from deploy.cli import Failed, json_option, run, with_runtime
-from deploy.terminal.output import out, print_fields, print_json, print_table
+from deploy.terminal.output import out, print_fields, print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
@@ -15,7 +15,7 @@ from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event
 from replay.window import LogReader
 
-_HINT: Final = "[dim]redacted; --reveal shows the whole, and is written into the audit[/]"
+_HINT: Final = "redacted; --reveal shows the whole, and is written into the audit"
 
 
 @click.group()
@@ -74,7 +74,7 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
         ],
     )
     if not found:
-        out.print("no event matches")
+        say("no event matches")
 
 
 @events.command("show")
@@ -105,37 +105,37 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
         return
     is_redacted, body, headers, locations = (event.pop(name) for name in ("redacted", "body", "headers", "locations"))
     print_fields(event)
-    out.print("\n[bold]locations[/]")
+    say("\nlocations", style="bold")
     print_fields({f"{at['topic']}/{at['partition']}/{at['record_offset']}": at["status"] for at in locations})
     print_record(headers, body, is_redacted)
 
 
 def print_record(headers: dict[str, Any] | None, body: dict[str, Any] | None, is_redacted: bool) -> None:
     """Headers and body, as `shown_record` gives them."""
-    out.print("\n[bold]headers[/]")
+    say("\nheaders", style="bold")
     print_fields(headers or {})
-    out.print("\n[bold]body[/]")
+    say("\nbody", style="bold")
     _print_body(body)
     if is_redacted:
-        out.print(f"\n{_HINT}")
+        say(f"\n{_HINT}", style="dim")
 
 
 def _print_body(body: dict[str, Any] | None) -> None:
     if body is None:
-        out.print("the log no longer holds the record")
+        say("the log no longer holds the record")
     elif "text" in body:
-        out.print(body["text"], markup=False)
+        out.print(body["text"])
     elif body.get("format") == "form":
         _print_form(body["shape"])
     elif "shape" in body:
-        out.print(orjson.dumps(body["shape"], option=orjson.OPT_INDENT_2).decode(), markup=False)
+        out.print(orjson.dumps(body["shape"], option=orjson.OPT_INDENT_2).decode())
     else:
         print_fields(body)
 
 
 def _print_form(pairs: Sequence[tuple[str, Any]]) -> None:
     for name, value in pairs:
-        out.print(f"{name}={value}", markup=False)
+        out.print(f"{name}={value}")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (events,)

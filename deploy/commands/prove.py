@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.markup import escape
 
 from deploy import proving
 from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress, text_of
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say, text_of
 from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.prove.certificate import Certificate, read_certificate
@@ -107,11 +106,12 @@ def _print(found: Certificate | Recheck) -> None:
         print_fields(_fields(found))
     else:
         for text in found.findings:
-            out.print(f"[red]not so:[/] {escape(text)}")
+            say(text, "not so:", "red")
     for text in found.reasons:
-        out.print(f"[yellow]not known:[/] {escape(text)}")
+        say(text, "not known:", "yellow")
+    out.print()
     said = found.conclusion if isinstance(found, Certificate) else found.verdict
-    out.print(f"\n[bold {_COLOURS[found.verdict]}]{said}[/]")
+    say(said, style=f"bold {_COLOURS[found.verdict]}")
 
 
 def _fields(made: Certificate) -> dict[str, object]:

@@ -9,7 +9,7 @@ import click
 
 from deploy.appending import appending
 from deploy.cli import json_option, run, with_runtime
-from deploy.terminal.output import out, print_json, print_table, progress
+from deploy.terminal.output import out, print_json, print_table, progress, say
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.quarantine import Holdings, Order, Quarantine, Release
@@ -87,8 +87,8 @@ def release(runtime: Runtime, sources: tuple[str, ...], dry_run: bool, reason: s
         print_json({**asdict(done), "dry_run": dry_run})
         return
     verb = "would be released" if dry_run else "released"
-    out.print(f"{done.released} {verb}, {done.duplicates} further copies of them")
-    out.print(f"{done.still_failing} still fail and stay out; {done.released_before} had been released before")
+    say(f"{done.released} {verb}, {done.duplicates} further copies of them")
+    say(f"{done.still_failing} still fail and stay out; {done.released_before} had been released before")
 
 
 async def _release(runtime: Runtime, sources: Sequence[str], dry_run: bool, reason: str | None) -> Release:

@@ -10,7 +10,7 @@ import click
 from deploy.cli import json_option, run, with_runtime
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.terminal.diff_output import print_diff
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect, connected, open_pool
 from replay import generations
@@ -160,13 +160,13 @@ def _print(found: dict[str, Any], differs: Diff | None) -> None:
     lost = found.pop("lost", None)
     print_fields(found)
     for topic, partition, first, end in lost or ():
-        out.print(f"[yellow]lost[/]  {topic}:{partition}:{first}-{end - 1}")
+        say(f" {topic}:{partition}:{first}-{end - 1}", "lost", "yellow")
     if differs is not None:
         out.print()
         print_diff(differs)
     number = found.get("generation")
     if number not in (None, found.get("live")):
-        out.print(
+        say(
             f"\nlive with `redrive rebuild --apply --generation {number}`, gone with `redrive rebuild drop {number}`;"
             " until then the console folds into it what arrives"
         )
@@ -220,7 +220,7 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
     if as_json:
         print_json({"dropped": which})
     else:
-        out.print(f"dropped {which}")
+        say(f"dropped {which}")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (rebuild,)

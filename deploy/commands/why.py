@@ -7,7 +7,7 @@ import click
 
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.folding import SchemaFolding
-from deploy.terminal.output import out, print_json, print_table, progress
+from deploy.terminal.output import out, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay import audit
@@ -86,9 +86,9 @@ def _print(document: dict[str, Any]) -> None:
         )
         out.print()
     if document["more"]:
-        out.print(f"… and {document['more']} rows more beneath it")
+        say(f"… and {document['more']} rows more beneath it")
     if document["redacted"]:
-        out.print("[dim]redacted; --reveal shows the whole, and is written into the audit[/]")
+        say("redacted; --reveal shows the whole, and is written into the audit", style="dim")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (why,)

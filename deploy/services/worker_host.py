@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
-from deploy.terminal.output import err
+from deploy.terminal.output import warn
 from deploy.wiring import Runtime
 from ingest.id_table import IdTable
 from schemas.errors import Misconfigured
@@ -125,7 +125,7 @@ async def _after_orphans(service: str, data: Path, stop: asyncio.Event) -> Binar
 
 
 def _announce(text: str) -> None:
-    err.print(f"[yellow]![/] {text}")
+    warn(text, "!")
 
 
 async def _stop_all(children: list[Child]) -> None:

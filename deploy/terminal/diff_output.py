@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from deploy.terminal.output import out, print_table
+from deploy.terminal.output import out, print_table, say
 from replay.diff import Diff, ViewDiff
 
 _NO_ROW: Final = "(none)"
@@ -14,7 +14,7 @@ def print_diff(diff: Diff) -> None:
     """The read models that differ, what that amounts to, and some of their rows."""
     views = {name: view for name, view in diff.views.items() if view.rows}
     if not views:
-        out.print("no read model differs")
+        say("no read model differs")
         return
     print_table(
         ("read model", "added", "changed", "removed", "changed columns"),

@@ -1,11 +1,10 @@
 """`replay plan --diff`: the dry run wired to the projections, and printed. Must not write a table that stays."""
 
 import asyncpg
-from rich.markup import escape
 
 from deploy.folding import SchemaFolding
 from deploy.terminal.diff_output import print_diff
-from deploy.terminal.output import out, print_table, progress
+from deploy.terminal.output import out, print_table, progress, say
 from processors.projections import versions
 from replay.dry_run import DryRun, SessionFolding, dry_run
 from replay.plan import Plan
@@ -26,14 +25,16 @@ def session_folding() -> SessionFolding:
 def print_foreseen(found: DryRun) -> None:
     out.print()
     if found.older_code:
-        out.print(
-            f"[yellow]older code[/] of {escape(', '.join(found.older_code))} folded generation {found.generation}: a"
-            " replay adds what is missing, and only `redrive rebuild` repairs what is wrong"
+        say(
+            f"of {', '.join(found.older_code)} folded generation {found.generation}: a replay adds what is missing, and"
+            " only `redrive rebuild` repairs what is wrong",
+            "older code",
+            "yellow",
         )
     if found.dead:
-        out.print(f"{found.dead} events would be dead letters again")
+        say(f"{found.dead} events would be dead letters again")
     if not found.tables:
-        out.print("a run would change nothing")
+        say("a run would change nothing")
         return
     print_table(
         ("table", "rows added", "rows changed"),

@@ -1,14 +1,17 @@
-"""What commands print: tables and progress for people, one JSON document for machines."""
+"""What commands print: lines, tables and progress for people, one JSON document for machines.
+
+Nothing that is printed is markup: a name in brackets stays as it is. Colour is given beside the text.
+"""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import fill
 from typing import Any, Final
 
 import orjson
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,8 +22,35 @@ _PIPE_WIDTH: Final = 400
 
 _ANY_WIDTH: Final = 100_000
 
-out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+out: Final = Console(
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH
+)
+err: Final = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def say(text: str, mark: str = "", style: str = "", indent: str = "") -> None:
+    """A line for whoever asked. `mark` stands before it in `style`; without a mark, the whole line has that style.
+
+    At a terminal it wraps between words, `indent` before each further line. No word is cut: half an id is another id.
+    """
+    out.print(_line(out, text, mark, style, indent))
+
+
+def warn(text: str, mark: str, style: str = "yellow") -> None:
+    """The same on stderr."""
+    err.print(_line(err, text, mark, style, ""))
+
+
+def _line(console: Console, text: str, mark: str, style: str, indent: str) -> Text:
+    width = console.width if console.is_terminal else _ANY_WIDTH
+    whole = f"{mark} {text}" if mark else text
+    lines = [
+        fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for line in whole.split("\n")
+    ]
+    found = Text("\n".join(lines))
+    found.stylize(style, 0, len(mark) if mark else None)
+    return found
 
 
 def print_json(value: Any) -> None:
@@ -41,8 +71,8 @@ def text_of(value: Any) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """A column of text wraps between its words. One of single words (ids, locations) is as wide as the longest, however
-    narrow the terminal: half an id is another id.
+    """At a terminal a column of text wraps between its words. One of single words (ids, locations) is as wide as the
+    longest, however narrow the terminal: half an id is another id. Elsewhere nothing wraps.
     """
     # Colour is the caller's business; a value with brackets in it is text.
     cells = [[cell if isinstance(cell, Text) else Text(text_of(cell)) for cell in row] for row in rows]
@@ -51,22 +81,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         table.add_column(column, no_wrap=not any(" " in row[place].plain for row in cells), overflow="fold")
     for row in cells:
         table.add_row(*row)
-    least = Measurement.get(out, out.options.update(width=_ANY_WIDTH), table).minimum
+    measured = Measurement.get(out, out.options.update(width=_ANY_WIDTH), table)
+    least = measured.minimum if out.is_terminal else measured.maximum
     if least > out.width:
         table.width = least
     out.print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
+    """A line of each: its name and, wrapped between words beside it, its value."""
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
-        out.print(f"[bold]{name:<{width}}[/]  {escape(text_of(value))}")
+        say(f" {text_of(value)}", f"{name:<{width}}", "bold", " " * (width + 2))
 
 
 def progress() -> Progress:
     """A bar on a terminal, nothing elsewhere."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

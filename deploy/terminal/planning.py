@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
-
-from deploy.terminal.output import err, out, print_fields, print_table
+from deploy.terminal.output import out, print_fields, print_table, warn
 from replay.plan import Plan
 from replay.targets.document import TargetDocument
 
@@ -39,8 +37,8 @@ def print_plan(made: Plan, target: TargetDocument | None) -> None:
 def warn_of_unknown(made: Plan) -> None:
     if found := made.unknown_events:
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-        named = escape(", ".join(found[:10]))
-        err.print(f"[yellow]not in the index[/], so not found: {named}{more}; name the offsets, or a window")
+        named = ", ".join(found[:10])
+        warn(f"so not found: {named}{more}; name the offsets, or a window", "not in the index,")
 
 
 def print_gone(gone: Sequence[dict[str, Any]]) -> None:

@@ -1,13 +1,75 @@
 """What commands print for people says the same everywhere."""
 
+import re
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import TextColumn
 
 from deploy.terminal import output
 from deploy.terminal.output import text_of
+
+ROOT = Path(__file__).parents[2]
+BRACKETS = "not declared in [read_models]: [red]x[/] \\[y] [/] :smile: [Errno 111]"
+"""Each of these means something to the library that prints."""
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """What is printed next goes to a terminal of that width, without colours."""
+    found = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(output, "out", found)
+
+
+def test_a_pipe_gets_each_row_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    row = ("2026-11-21 07:57:44Z", "a field is missing " * 12, "x" * 600, "trying it")
+    output.print_table(("at", "error", "details", "reason"), [row])
+    assert capsys.readouterr().out.splitlines()[-1].split() == " ".join(row).split()
+
+
+def test_text_is_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(BRACKETS)
+    output.say(BRACKETS, "warning", "yellow")
+    output.warn(BRACKETS, "redrive:", "bold red")
+    output.out.print(BRACKETS)
+    output.print_fields({BRACKETS: BRACKETS})
+    output.print_table((BRACKETS,), [(BRACKETS,)], BRACKETS)
+    out, err = capsys.readouterr()
+    # A title, a header and a cell; a name and its value; three lines.
+    assert out.count(BRACKETS) == 8
+    assert err == f"redrive: {BRACKETS}\n"
+
+
+def test_what_a_progress_bar_says_is_never_markup() -> None:
+    with output.progress() as bar:
+        bar.add_task(BRACKETS)
+        column = bar.columns[0]
+        assert isinstance(column, TextColumn)
+        assert BRACKETS in str(column.render(bar.tasks[0]))
+
+
+def test_everything_is_printed_through_the_two_consoles_that_know_no_markup() -> None:
+    sources = [*ROOT.glob("deploy/**/*.py"), *ROOT.glob("replay/**/*.py")]
+    makers = [path.name for path in sources if re.search(r"\bConsole\(|rich\.markup|from_markup", path.read_text())]
+    assert makers == ["output.py"]
+    assert [
+        path.name for path in sources if re.search(r"\[/\]|\[/?(bold|dim|red|yellow|green)\b", path.read_text())
+    ] == []
+
+
+def test_a_line_wraps_between_words_and_cuts_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_a_terminal(monkeypatch, 40)
+    location = "webhooks.a-source-with-a-long-name/1/6542345678901"
+    output.say(f"the first of them is {location}, and it is dead", "warning", "yellow", indent="  ")
+    output.print_fields({"record": location, "reason": "a field is missing " * 4})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["warning the first of them is", f"  {location},", "  and it is dead"]
+    assert f"        {location}" in lines
+    assert all(len(line) <= 40 for line in lines if location not in line)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +94,7 @@ def test_no_id_is_folded_however_narrow_the_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`webhooks.stripe/1/65` and a 4 on the next line name another record."""
-    monkeypatch.setattr(output, "out", Console(highlight=False, soft_wrap=True, width=width))
+    at_a_terminal(monkeypatch, width)
     location, name = "webhooks.stripe/1/6542345", "evt_" + "x" * 60
     output.print_table(("record", "event", "error"), [(location, name, "a field is missing " * 12)])
     lines = capsys.readouterr().out.splitlines()
