@@ -130,10 +130,13 @@ def _fields(made: Certificate) -> dict[str, object]:
 def _print_differences(made: Certificate) -> None:
     if not made.differences:
         return
-    rows = [(one.table, " ".join(one.key.values()), one.kind, ", ".join(one.columns)) for one in made.differences]
-    print_table(("table", "key", "in the live tables", "columns"), rows)
-    if made.differences_total > len(rows):
-        out.print(f"… {made.differences_total} in all")
+    # Line by line: a key may be as long as a whole row of a table.
+    say("in the live tables", style="bold")
+    for one in made.differences:
+        columns = f": {', '.join(one.columns)}" if one.columns else ""
+        say(f"{one.table} {' '.join(one.key.values())}{columns}", one.kind, "red", indent="    ")
+    if made.differences_total > len(made.differences):
+        say(f"… {made.differences_total} in all")
     out.print()
 
 

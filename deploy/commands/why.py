@@ -7,7 +7,7 @@ import click
 
 from deploy.cli import Failed, json_option, run, with_runtime
 from deploy.folding import SchemaFolding
-from deploy.terminal.output import out, print_json, print_table, progress, say
+from deploy.terminal.output import out, print_json, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay import audit
@@ -69,21 +69,12 @@ async def _explain(runtime: Runtime, question: Question, reason: str | None, is_
 
 def _print(document: dict[str, Any]) -> None:
     for row in document["rows"]:
-        print_table(
-            ("arrived", "record", "event", "type", "says", "stands"),
-            [
-                (
-                    one["arrived_at"],
-                    one["location"],
-                    one["event_id"],
-                    one["type"],
-                    ", ".join(f"{name}={value}" for name, value in one["values"].items()),
-                    ", ".join(one["won"]),
-                )
-                for one in row["records"]
-            ],
-            title=f"{row['table']} {' '.join(str(part) for part in row['key'].values())}",
-        )
+        say(f"{row['table']} {' '.join(str(part) for part in row['key'].values())}", style="bold", indent="    ")
+        for one in row["records"]:
+            say(f" {one['arrived_at']}  {one['type']}", one["location"], "cyan", indent="    ")
+            said = ", ".join(f"{name}={value}" for name, value in one["values"].items())
+            for name, text in (("event", one["event_id"]), ("says", said), ("stands", ", ".join(one["won"]))):
+                say(text, f"  {name:<6} ", "dim", indent=" " * 10)
         out.print()
     if document["more"]:
         say(f"… and {document['more']} rows more beneath it")

@@ -1,4 +1,4 @@
-"""What `redrive prove` shows to people: at a terminal tables, differences and reasons, with the verdict at the end."""
+"""What `redrive prove` and `why` show to people: at a terminal of 100 columns, with ids and locations whole."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from tests.conftest import Stack
 from tests.support.proving import RECORDS
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
+WIDTH = 100
 Redrive = Callable[..., Awaitable[tuple[int, list[str], str]]]
 
 
@@ -46,7 +47,7 @@ def redrive(stack: Stack, database_url: str, tmp_path: Path) -> Redrive:
             "REDRIVE_CONFIG": str(tmp_path / "none.toml"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "TERM": "xterm-256color",
-            "COLUMNS": "220",
+            "COLUMNS": str(WIDTH),
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "deploy", *arguments, stdout=other_end, env=environment, cwd=tmp_path
@@ -55,6 +56,7 @@ def redrive(stack: Stack, database_url: str, tmp_path: Path) -> Redrive:
         text = await asyncio.to_thread(read_all, terminal)
         os.close(terminal)
         lines = text.replace("\r", "").rstrip().split("\n")
+        assert [line for line in lines if len(_STYLE.sub("", line)) > WIDTH] == []
         return await process.wait(), [_STYLE.sub("", line).rstrip() for line in lines], lines[-1]
 
     return run
@@ -83,11 +85,11 @@ async def test_a_terminal_shows_tables_differences_reasons_and_the_verdict(
     await connection.execute("UPDATE gen_1.payments SET status = 'failed', amount = 1 WHERE payment_intent_id = 'pi_7'")
     code, lines, last = await redrive("prove")
     assert (code, last.startswith("\x1b[1;31mdifferent")) == (1, True)
-    (name, rows, other_root, log_rows, log_root), (_, key, kind, columns) = cells(lines, "payments")
+    ((name, rows, other_root, log_rows, log_root),) = cells(lines, "payments")
     assert (name, rows, log_rows, log_root) == ("payments", f"{RECORDS}", f"{RECORDS}", root)
     assert other_root != root
     source = folded.removeprefix("webhooks.")
-    assert (key, kind, columns) == (f"{source} pi_7", "changed", "status, amount")
+    assert f"changed payments {source} pi_7: status, amount" in lines
     await connection.execute("UPDATE gen_1.payments SET source = source || 'x'")
     _, lines, _ = await redrive("prove")
     assert f"… {2 * RECORDS} in all" in lines
@@ -109,3 +111,15 @@ async def test_a_terminal_shows_what_is_not_as_a_certificate_says(
     assert (code, last) == (1, "\x1b[1;31mdifferent\x1b[0m")
     assert "not so: the certificate was changed: its digest is not that of its content" in lines
     assert [row[-1] for row in cells(lines, "payments")] == ["the same"]
+
+
+async def test_a_terminal_shows_why_a_row_is_as_it_is_record_by_record(redrive: Redrive, folded: str) -> None:
+    code, lines, _ = await redrive("why", "payments", folded.removeprefix("webhooks."), "pi_7")
+    assert code == 0
+    (at,) = [place for place, line in enumerate(lines) if line.startswith(f"{folded}/1/2 ")]
+    assert lines[at].endswith("stripe.payment_intent.succeeded")
+    assert lines[at + 1] == "  event   evt_7"
+    assert lines[at + 2].startswith("  says    ")
+    assert any(line.startswith("  stands  ") for line in lines[at + 3 :])
+    said = " ".join(line.strip() for line in lines[at + 2 :])
+    assert "amount=100, " in said
