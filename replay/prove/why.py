@@ -45,10 +45,26 @@ Beneath = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]
 
 _PAYMENT: Final = ("source", "payment_intent_id")
 _PAYER: Final = ("source", "the customer of its payment")
-"""Rows that need not say themselves whose they are."""
+_SUBSCRIBER: Final = ("source", "the customer of its subscription")
+_CORRECTED: Final = ("source", "the customer of its correction")
+_WHOSE: Final = {
+    _PAYER: ("payments", "payment_intent_id"),
+    _SUBSCRIBER: ("subscriptions", "subscription_id"),
+    _CORRECTED: ("subscription_corrections", "subscription_id"),
+}
+"""Rows that need not say themselves whose they are: the table that does, and its key."""
 
-_PAYMENT_OF: Final = {"refunds": "payment_intent_id", "disputes": "payment_intent_id", "credit_entries": "entry_id"}
-_OF_PAYERS: Final = tuple((table, _PAYER) for table in _PAYMENT_OF)
+_NAMED_BY: Final = {
+    "refunds": "payment_intent_id",
+    "disputes": "payment_intent_id",
+    "credit_entries": "entry_id",
+    "subscriptions": "subscription_id",
+    "subscription_corrections": "subscription_id",
+}
+"""Their columns that hold that key."""
+
+_OF_PAYERS: Final = tuple((table, _PAYER) for table in ("refunds", "disputes", "credit_entries"))
+_OF_SUBSCRIBERS: Final = (("subscription_corrections", _SUBSCRIBER), ("subscriptions", _CORRECTED))
 _OF_A_PAYMENT: Final = tuple((table, _PAYMENT) for table in ("payments", "refunds", "disputes"))
 _OF_A_PURCHASE: Final = (("credit_entries", ("source", "entry_id")), *_OF_A_PAYMENT)
 
@@ -63,7 +79,7 @@ BENEATH: Final[dict[str, Beneath]] = {
     ),
     "payments": (_PAYMENT, _OF_A_PAYMENT),
     "credits": (_CUSTOMER, (("credit_entries", _CUSTOMER), ("payments", _CUSTOMER), *_OF_PAYERS)),
-    "accounts": (_CUSTOMER, (*((table, _CUSTOMER) for table in _OF_CUSTOMERS), *_OF_PAYERS)),
+    "accounts": (_CUSTOMER, (*((table, _CUSTOMER) for table in _OF_CUSTOMERS), *_OF_PAYERS, *_OF_SUBSCRIBERS)),
     "credit_entries": (("source", "entry_id"), _OF_A_PURCHASE),
     "unassigned_purchases": (_PAYMENT, _OF_A_PURCHASE),
     "crm_objects": (
@@ -205,15 +221,16 @@ async def _rows_beneath(connection: Connection, question: Question) -> Wanted:
     schema = f"gen_{await connection.fetchval(_LIVE)}"
     for name, held_in in facts:
         table = tables[name]
-        key = question.key if held_in == _PAYER else _typed(table, held_in, question.key)
+        key = question.key if held_in in _WHOSE else _typed(table, held_in, question.key)
         if table.keys == held_in:
             # Named whole: it is looked for in the log, even where the live tables do not have it.
             wanted.keys.setdefault(name, set()).add(key)
             continue
         where = " AND ".join(f"{column} = ${place}" for place, column in enumerate(held_in, start=1))
-        if held_in == _PAYER:
-            paid = f"SELECT payment_intent_id FROM {schema}.payments WHERE source = $1 AND customer_id = $2"  # noqa: S608
-            where = f"source = $1 AND {_PAYMENT_OF[name]} IN ({paid})"
+        if held_in in _WHOSE:
+            says, its_key = _WHOSE[held_in]
+            theirs = f"SELECT {its_key} FROM {schema}.{says} WHERE source = $1 AND customer_id = $2"  # noqa: S608
+            where = f"source = $1 AND {_NAMED_BY[name]} IN ({theirs})"
         order = ", ".join(table.keys)
         sql = f"SELECT {order}, count(*) OVER () FROM {schema}.{name} WHERE {where} ORDER BY {order} LIMIT {MAX_ROWS}"  # noqa: S608
         rows = [tuple(row) for row in await connection.fetch(sql, *key)]

@@ -11,7 +11,9 @@ from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
+from schemas.topics import OPERATOR
 from tests.conftest import Stack
+from tests.support import corrections
 from tests.support.fixtures import of_fixture
 from tests.support.folding import fold_live
 from tests.support.records import FakeRecord, on_topic, payment, produce, record, stripe_event
@@ -128,6 +130,38 @@ async def test_a_view_over_several_tables_is_told_by_the_facts_beneath(
     monkeypatch.setattr(why, "MAX_ROWS", 0)
     answer = await ask(stack, connection, "accounts", source, "cus_1")
     assert (answer.histories, answer.more) == ([], 0)
+
+
+async def test_what_an_operator_said_of_a_subscription_lies_beneath_its_account(
+    stack: Stack, story: str, connection: Any
+) -> None:
+    """The correction names no customer: its subscription does; or the other way round."""
+    source = story.removeprefix("webhooks.")
+    said = {
+        "c1": corrections.subscription("paused"),
+        "c2": corrections.subscription("active", "sub_unseen", customer="cus_1"),
+        "c3": corrections.subscription("active", "sub_of_another", customer="cus_2"),
+    }
+    records = [
+        corrections.correction_record(corrections.correction(name, one, source=source)) for name, one in said.items()
+    ]
+    await produce(stack.servers, records)
+    await fold_live(stack, connection, OPERATOR)
+    assert (
+        await connection.fetchval(
+            "SELECT customer_id FROM gen_1.subscription_corrections WHERE subscription_id = 'sub_1'"
+        )
+        is None
+    )
+    answer = await ask(stack, connection, "accounts", source, "cus_1")
+    assert [(one.table.name, one.key[1]) for one in answer.histories] == [
+        ("payments", "pi_1"),
+        ("subscription_corrections", "sub_1"),
+        ("subscription_corrections", "sub_unseen"),
+        ("subscriptions", "sub_1"),
+        ("subscriptions", "sub_unseen"),
+    ]
+    assert answer.histories[1].won["status"].record_id == "correction:c1"
 
 
 async def test_what_is_personal_is_shown_only_where_it_is_revealed(stack: Stack, topic: str, connection: Any) -> None:
