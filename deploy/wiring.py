@@ -3,7 +3,7 @@
 import os
 import ssl
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from getpass import getuser
@@ -161,13 +161,33 @@ def _expand(value: Any, where: str) -> Any:
         return {name: _expand(item, f"{where}: {name}") for name, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, where) for item in value]
-    if isinstance(value, str) and value.startswith("${") and value.endswith("}"):
-        name = value[2:-1]
+    if (name := _reference(value)) is not None:
         found = given_environment().get(name)
         if not found:
             raise Misconfigured(f"{where} refers to {value}, but {name} is not set")
         return found
     return value
+
+
+def _reference(value: Any) -> str | None:
+    """The variable that a value of the file stands for."""
+    is_one = isinstance(value, str) and value.startswith("${") and value.endswith("}")
+    return value[2:-1] if is_one else None
+
+
+def variables_named(path: Path) -> frozenset[str]:
+    """Environment variables to which a `redrive.toml` refers; none where there is no file that can be read."""
+    try:
+        return frozenset(_references(tomllib.loads(path.read_text())))
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+
+
+def _references(value: Any) -> Iterator[str]:
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _references(item)
+    if (name := _reference(value)) is not None:
+        yield name
 
 
 def _faults(error: ValidationError, where: str) -> str:

@@ -1,6 +1,6 @@
 """`redrive check | migrate | topics`: is the configuration sound, is the database ours, are topics and spool safe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, Final, LiteralString
@@ -19,7 +19,7 @@ from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.output import out, print_json, print_table, say
 from deploy.topics import Topics, TopicState, wanted
-from deploy.wiring import Runtime, connected, given_environment
+from deploy.wiring import Runtime, connected, given_environment, variables_named
 from replay.prove.views import Configured
 from replay.window import LogReader
 from schemas.cluster import Cluster
@@ -39,10 +39,13 @@ _FOREIGN: Final = frozenset({"STRIPE_SECRET_KEY", "STRIPE_API_KEY", "TWILIO_ACCO
 """Names of the providers' other tools that merely look like ours."""
 
 
-def near_misses(environment: Sequence[str]) -> list[str]:
-    """Variables that look like a misspelling of ours: silently ignored settings cost events."""
+def near_misses(environment: Iterable[str], named: frozenset[str] = frozenset()) -> list[str]:
+    """Variables that look like a misspelling of ours: silently ignored settings cost events.
+
+    `named`: those that redrive.toml reads.
+    """
     warnings = []
-    for name in sorted(set(environment) - set(VARIABLES) - _FOREIGN):
+    for name in sorted(set(environment) - set(VARIABLES) - _FOREIGN - named):
         close = get_close_matches(name.upper(), VARIABLES, n=1, cutoff=_NEAR)
         if close:
             warnings.append(f"{name} is not a variable of redrive; did you mean {close[0]}?")
@@ -109,7 +112,7 @@ def check(runtime: Runtime, as_json: bool) -> None:
 
 
 async def _check(runtime: Runtime, as_json: bool) -> None:
-    warnings = near_misses(list(given_environment()))
+    warnings = near_misses(given_environment(), variables_named(runtime.settings.config))
     faults: list[str] = []
     if not runtime.sources:
         faults.append("no source is configured: set a provider's secret, or [sources] in redrive.toml")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy import service
+from deploy.commands.check import near_misses
 from deploy.development import development_secrets
-from deploy.wiring import load
+from deploy.wiring import load, variables_named
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
@@ -125,3 +126,23 @@ def test_what_can_not_sign_for_a_target_is_refused_and_not_quoted(folder: Path, 
 
 def test_blank_secrets_are_none() -> None:
     assert Secrets(("", " ", "whsec_1", "\n")).values == ("whsec_1",)
+
+
+def test_a_variable_to_which_the_file_refers_is_no_misspelling(tmp_path: Path) -> None:
+    file = tmp_path / "redrive.toml"
+    file.write_text(
+        '[sources.shop]\nprovider = "stripe"\nsecrets = ["${STRIPE_WEBHOOK_SECRET_2}"]\n'
+        '[replay.secrets."localhost:3000"]\nstripe = "${STRIPE_WEBHOOK_SECRETS}"\n'
+    )
+    set_ones = ["STRIPE_WEBHOOK_SECRET_2", "STRIPE_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRT"]
+    assert len(near_misses(set_ones)) == 3
+    (warning,) = near_misses(set_ones, variables_named(file))
+    assert warning == "STRIPE_WEBHOOK_SECRT is not a variable of redrive; did you mean STRIPE_WEBHOOK_SECRET?"
+
+
+@pytest.mark.parametrize("text", [None, "no = toml = at all"])
+def test_a_file_that_can_not_be_read_refers_to_nothing(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "redrive.toml"
+    if text is not None:
+        file.write_text(text)
+    assert variables_named(file) == frozenset()
