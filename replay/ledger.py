@@ -3,6 +3,7 @@
 Must not run one. Progress is written in the transaction of the rows that it stands for.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from replay.plan import Plan
 from replay.ports import Connection
 from replay.ranges import Place, common, decode, place_of
 from replay.selection import Range
-from schemas.errors import InvalidTransition, OverlappingReplay, RedriveError
+from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, RedriveError
 
 State = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 OPEN: Final = ("planned", "running", "paused")
@@ -64,6 +65,11 @@ _ENTRY: Final[LiteralString] = """
 """
 _LIST: Final[LiteralString] = f"{_ENTRY} ORDER BY r.created_at DESC LIMIT $1"
 _SHOW: Final[LiteralString] = f"{_ENTRY} WHERE r.id = $1"
+_FIND: Final[LiteralString] = """
+    SELECT id::text FROM redrive.replays WHERE id BETWEEN $1 AND $2 ORDER BY created_at DESC LIMIT $3
+"""
+_BEGINNING: Final = re.compile(r"[0-9a-f]{1,32}")
+_SHOWN: Final = 5
 _GONE: Final[LiteralString] = "SELECT gone FROM redrive.replays WHERE id = $1"
 _PARTS: Final[LiteralString] = """
     SELECT topic, partition, next_offset, end_offset, offsets, done, records FROM redrive.replay_progress
@@ -168,6 +174,26 @@ async def change(connection: Connection, replay: uuid.UUID, verb: str, author: A
         if before != state:
             await connection.execute(_CHANGE, replay, state)
     return await show_replay(connection, replay)
+
+
+def is_beginning(name: str) -> bool:
+    """Whether a replay's id could be this, or begin with it."""
+    return _BEGINNING.fullmatch(name.replace("-", "").lower()) is not None
+
+
+async def find_replay(connection: Connection, name: str) -> uuid.UUID:
+    """The replay whose id this is, or begins with. Raises `UnknownReplay`, and `InvalidSelection` where several do."""
+    digits = name.replace("-", "").lower()
+    if not is_beginning(name):
+        raise UnknownReplay(f"the ledger has no replay {name[:40]!r}: ids are hexadecimal")
+    bounds = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
+    found = [row["id"] for row in await connection.fetch(_FIND, *bounds, _SHOWN + 1)]
+    if not found:
+        raise UnknownReplay(f"the ledger has no replay {name}")
+    if len(found) > 1:
+        more = " and others" if len(found) > _SHOWN else ""
+        raise InvalidSelection(f"several replays begin with {name}: {', '.join(found[:_SHOWN])}{more}; give more of it")
+    return uuid.UUID(found[0])
 
 
 async def list_replays(connection: Connection, limit: int) -> list[dict[str, Any]]:

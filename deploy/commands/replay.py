@@ -1,5 +1,6 @@
 """`redrive replay plan | run | list | show | pause | resume | cancel`."""
 
+import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -8,16 +9,16 @@ from typing import Any, Final
 import asyncpg
 import click
 
-from deploy.cli import Failed, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.targets import require_target
 from deploy.terminal.following import Follow
 from deploy.terminal.foreseeing import foresee, print_foreseen
-from deploy.terminal.output import print_fields, print_json, print_table, progress, say
+from deploy.terminal.output import print_fields, print_json, print_table, progress, say, warn
 from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
-from deploy.terminal.targeting import endpoint_options, print_outcomes, with_endpoint
+from deploy.terminal.targeting import endpoint_options, print_outcomes, warn_of_failures, with_endpoint
 from deploy.wiring import Runtime, connected, open_pool
 from replay import ledger
 from replay.audit import Author
@@ -40,6 +41,16 @@ def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
 _REASON: Final = click.option("--reason", required=True, callback=_said, help="Why; goes into the audit.")
 
 
+def _beginning(_: click.Context, __: click.Parameter, name: str) -> str:
+    if not ledger.is_beginning(name):
+        raise click.BadParameter(f"{name[:40]!r} is no id of a replay, nor the beginning of one: they are hexadecimal")
+    return name
+
+
+_ID: Final = click.argument("name", metavar="ID", callback=_beginning)
+"""Of a replay, or as much of it as no other begins with."""
+
+
 @click.group()
 def replay() -> None:
     """Re-drive a selection of the log: it adds what is missing, and changes nothing that was right."""
@@ -48,9 +59,10 @@ def replay() -> None:
 @replay.command()
 @selection_options
 @click.option("--diff", "with_diff", is_flag=True, help="Fold it apart, and say what a run would change in the tables.")
+@click.option("-v", "--verbose", "has_partitions", is_flag=True, help="Also what it reads of each partition.")
 @json_option
 @with_runtime
-def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> None:
+def plan(runtime: Runtime, with_diff: bool, has_partitions: bool, as_json: bool, **selection: Any) -> None:
     """Say what a run would re-drive; changes nothing.
 
     Several values of one flag widen the selection, several flags narrow one another, --any adds.
@@ -73,7 +85,7 @@ def plan(runtime: Runtime, with_diff: bool, as_json: bool, **selection: Any) -> 
         document = made.as_document() | {"target": target and target.as_document()}
         print_json(document | ({"diff": foreseen.as_document()} if foreseen else {}))
         return
-    print_plan(made, target)
+    print_plan(made, target, has_partitions)
     if foreseen:
         print_foreseen(foreseen)
 
@@ -115,7 +127,8 @@ def run_replay(
     """Re-drive the selection, next to live traffic, and wait for the end.
 
     Several values of one flag widen the selection, several flags narrow one another, --any adds. The console
-    service runs it; where none does within a few seconds, this command. Exit 1 if it failed or was cancelled.
+    service runs it; where none does within a few seconds, this command. Exit 1 if it failed or was cancelled, or if
+    records failed at its target.
     """
     if detach and foreground:
         raise click.UsageError("--detach and --foreground exclude each other")
@@ -126,8 +139,10 @@ def run_replay(
         print(entry["id"])
         return
     _print_entry(entry, as_json)
-    if entry["state"] in ("failed", "cancelled"):
-        raise Reported(1)
+    if entry.get("first_failed"):
+        warn_of_failures(entry)
+    if entry["state"] in ("failed", "cancelled") or entry["failed"]:
+        raise Reported(EXIT_FAILED)
 
 
 async def _run(
@@ -148,11 +163,28 @@ async def _run(
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
     pool = await open_pool(runtime.settings, 2)
+    follow = Follow(pool, jobs(lambda: runtime), author, is_here)
     try:
         with progress() as bar:
-            return await Follow(pool, jobs(lambda: runtime), author, is_here).to_the_end(replay_id, bar)
+            entry = await follow.to_the_end(replay_id, bar)
+        if entry["failed"]:
+            async with pool.acquire() as connection:
+                (entry["first_failed"],), _ = await list_outcomes(connection, replay_id, "failed", limit=1)
+        return entry
+    except asyncio.CancelledError:
+        _say_what_is_left(replay_id, follow.has_paused)
+        raise
     finally:
         pool.terminate()
+
+
+def _say_what_is_left(replay: uuid.UUID, is_paused: bool) -> None:
+    """To whoever stops waiting before the end."""
+    if is_paused:
+        text = "it is paused where it stood; `redrive replay resume {0} --reason …` goes on"
+    else:
+        text = "it goes on without this command; `redrive replay show {0}` says how far it is"
+    warn(f"{text.format(replay)}, `redrive replay cancel {replay} --reason …` ends it", f"replay {replay}:")
 
 
 def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
@@ -162,7 +194,7 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
     print_gone(entry["gone"])
     if "outcomes" in entry:
         print_outcomes(entry["outcomes"], entry["statuses"])
-    hidden = ("selection", "gone", "partitions", "outcomes", "statuses")
+    hidden = ("selection", "gone", "partitions", "outcomes", "statuses", "first_failed")
     shown = {name: value for name, value in entry.items() if name not in hidden}
     chosen = entry["selection"]
     print_fields({**shown, **{f"selection {name}": value for name, value in chosen.items() if value}})
@@ -206,46 +238,47 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
 
 
 @replay.command("show")
-@click.argument("replay_id", metavar="ID", type=click.UUID)
+@_ID
 @click.option("--outcomes", "has_outcomes", is_flag=True, help="What became of the records at its target.")
 @click.option("--failed", is_flag=True, help="Only those that failed.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Of the outcomes.")
 @json_option
 @with_runtime
-def show_run(
-    runtime: Runtime, replay_id: uuid.UUID, has_outcomes: bool, failed: bool, limit: int, as_json: bool
-) -> None:
+def show_run(runtime: Runtime, name: str, has_outcomes: bool, failed: bool, limit: int, as_json: bool) -> None:
     """One entry of the ledger."""
     if failed and not has_outcomes:
         raise click.UsageError("--failed is for --outcomes")
 
     async def read() -> dict[str, Any]:
         async with connected(runtime.settings) as connection:
-            try:
-                entry = await ledger.show_replay(connection, replay_id)
-                if has_outcomes:
-                    wanted = "failed" if failed else None
-                    entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
-                    entry["statuses"] = await count_outcomes(connection, replay_id)
-                return entry
-            except UnknownReplay as error:
-                raise Failed(str(error)) from error
+            replay_id = await _found(connection, name)
+            entry = await ledger.show_replay(connection, replay_id)
+            if has_outcomes:
+                wanted = "failed" if failed else None
+                entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
+                entry["statuses"] = await count_outcomes(connection, replay_id)
+            return entry
 
     _print_entry(run(read()), as_json)
 
 
-def _verb(name: str, meaning: str) -> click.Command:
-    @click.argument("replay_id", metavar="ID", type=click.UUID)
+async def _found(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> uuid.UUID:
+    try:
+        return await ledger.find_replay(connection, name)
+    except UnknownReplay as error:
+        raise Failed(str(error)) from error
+
+
+def _verb(verb: str, meaning: str) -> click.Command:
+    @_ID
     @_REASON
     @json_option
     @with_runtime
-    def change(runtime: Runtime, replay_id: uuid.UUID, reason: str, as_json: bool) -> None:
+    def change(runtime: Runtime, name: str, reason: str, as_json: bool) -> None:
         async def work() -> dict[str, Any]:
             async with connected(runtime.settings) as connection:
-                try:
-                    return await ledger.change(connection, replay_id, name, Author(runtime.operator, reason))
-                except UnknownReplay as error:
-                    raise Failed(str(error)) from error
+                replay_id = await _found(connection, name)
+                return await ledger.change(connection, replay_id, verb, Author(runtime.operator, reason))
 
         entry = run(work())
         if as_json:
@@ -253,7 +286,10 @@ def _verb(name: str, meaning: str) -> click.Command:
         else:
             say(f"{entry['id']} is {entry['state']}")
 
-    return click.command(name, help=meaning)(change)
+    return click.command(
+        verb,
+        help=meaning,
+    )(change)
 
 
 for _name, _meaning in (

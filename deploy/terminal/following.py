@@ -28,6 +28,8 @@ class Follow:
         self._grace_seconds = 0.0 if is_here else GRACE_SECONDS
         self._running: asyncio.Task[None] | None = None
         self._free_since: float | None = None
+        self.has_paused = False
+        """Whether it left the replay paused when it was interrupted; otherwise that goes on elsewhere."""
 
     async def to_the_end(self, replay: uuid.UUID, bar: Progress) -> dict[str, Any]:
         """The entry at its end. Outages are waited for; who is interrupted while it runs here leaves it paused."""
@@ -69,6 +71,7 @@ class Follow:
             async with self._pool.acquire() as connection:
                 why = Author(self._author.operator, "interrupted at the terminal")
                 await ledger.change(connection, replay, "pause", why)
+            self.has_paused = True
 
     async def _stop(self) -> None:
         if self._running is not None:

@@ -5,18 +5,18 @@ from typing import Any
 
 from deploy.terminal.output import out, print_fields, print_table, warn
 from replay.plan import Plan
+from replay.ranges import Place, place_of
+from replay.selection import Range
 from replay.targets.document import TargetDocument
 
 
-def print_plan(made: Plan, target: TargetDocument | None) -> None:
-    document = made.as_document()
-    ranges: dict[tuple[str, int], list[int]] = {}
-    for part in made.ranges:
-        ranges.setdefault((part.topic, part.partition), []).extend((part.start, part.end - 1))
-    print_table(
-        ("topic", "partition", "from offset", "to offset", "ranges", "records"),
-        [(*place, min(ends), max(ends), len(ends) // 2, made.per_partition[place]) for place, ends in ranges.items()],
-    )
+def print_plan(made: Plan, target: TargetDocument | None, has_partitions: bool) -> None:
+    """`has_partitions`: also what it reads of each partition."""
+    document, partitions = made.as_document(), _partitions(made)
+    if has_partitions:
+        print_table(("topic", "partition", "from offset", "to offset", "ranges", "records"), partitions)
+        out.print()
+    print_table(("topic", "partitions", "ranges", "records"), _by_topic(partitions))
     out.print()
     print_table(("type", "records"), sorted(document["types"].items()))
     out.print()
@@ -32,6 +32,32 @@ def print_plan(made: Plan, target: TargetDocument | None) -> None:
             "target": target or "the projections",
         }
     )
+
+
+def _partitions(made: Plan) -> list[tuple[str, int, int, int, int, int]]:
+    """(topic, partition, first offset, last offset, ranges, records)"""
+    ranges: dict[Place, list[Range]] = {}
+    for part in made.ranges:
+        ranges.setdefault(place_of(part), []).append(part)
+    return [
+        (
+            *place,
+            min(part.start for part in parts),
+            max(part.end for part in parts) - 1,
+            len(parts),
+            made.per_partition[place],
+        )
+        for place, parts in ranges.items()
+    ]
+
+
+def _by_topic(partitions: Sequence[tuple[str, int, int, int, int, int]]) -> list[tuple[str, int, int, int]]:
+    """(topic, partitions, ranges, records)"""
+    found: dict[str, tuple[int, int, int]] = {}
+    for topic, _, _, _, ranges, records in partitions:
+        sums = found.get(topic, (0, 0, 0))
+        found[topic] = (sums[0] + 1, sums[1] + ranges, sums[2] + records)
+    return [(topic, *sums) for topic, sums in found.items()]
 
 
 def warn_of_unknown(made: Plan) -> None:

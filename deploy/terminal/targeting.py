@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from deploy.terminal.output import out, print_table
+from deploy.terminal.output import out, print_table, warn
 from deploy.terminal.times import TIME
 from replay.targets.document import MAX_CONCURRENCY, HttpTarget, TargetDocument, TopicTarget, parse_target
 from schemas.errors import InvalidSelection
@@ -70,6 +70,22 @@ def with_endpoint(target: TargetDocument | None, resign: bool, concurrency: int 
     if not isinstance(target, HttpTarget):
         raise InvalidSelection("--resign and --concurrency are for --to http://… or https://…")
     return replace(target, resign=resign, concurrency=concurrency or target.concurrency)
+
+
+def warn_of_failures(entry: Mapping[str, Any]) -> None:
+    """What did not come through at a target, and how to go on. `first_failed` is the first of them."""
+    first = entry["first_failed"]
+    warn(
+        f"{entry['failed']} of {entry['records']} records failed at the target. The first,"
+        f" {first['topic']}/{first['partition']}/{first['record_offset']}: {first['error']}",
+        "not done:",
+        "red",
+    )
+    warn(
+        f"`redrive replay show {entry['id']} --outcomes --failed` lists them. Mend the target, then run the selection"
+        " again (what was delivered is sent again as well), or --offsets of those that failed",
+        "go on:",
+    )
 
 
 def print_outcomes(outcomes: Sequence[Mapping[str, Any]], statuses: Sequence[Mapping[str, Any]]) -> None:

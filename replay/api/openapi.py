@@ -42,7 +42,7 @@ _ALWAYS: Final = (
 )
 _PAGE: Final = Answer("A page for people.", media_type="text/html")
 _SOURCE: Final = Parameter("source", "The name of a source.", "path")
-_REPLAY: Final = Parameter("id", "Of the ledger.", "path", {"type": "string", "format": "uuid"})
+_REPLAY: Final = Parameter("id", "Of the ledger, or as much of it as no other begins with.", "path")
 _LIMIT: Final = Parameter("limit", "Rows of a page.", schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE})
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _REVEAL: Final = (
@@ -134,7 +134,15 @@ OPERATIONS: Final = (
         body=ReplayOrder,
     ),
     _asked("get", "/api/replays", "The ledger", ReplayList, "invalid_selection", parameters=(_LIMIT,)),
-    _asked("get", "/api/replays/{id}", "One replay", ShownReplay, "not_found", parameters=(_REPLAY,)),
+    _asked(
+        "get",
+        "/api/replays/{id}",
+        "One replay",
+        ShownReplay,
+        "invalid_selection",
+        "not_found",
+        parameters=(_REPLAY,),
+    ),
     _asked(
         "get",
         "/api/replays/{id}/outcomes",

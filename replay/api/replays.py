@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from aiohttp import web
@@ -25,6 +25,7 @@ from replay.window import LogReader
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.masking import describe
 
+F = TypeVar("F")
 MAX_PLANNING: Final = 2
 """Plans under way at once: each reads its window."""
 
@@ -111,23 +112,24 @@ class Replays:
 
     async def _show(self, request: web.Request) -> web.Response:
         async with self._pool.acquire() as connection:
-            return answer(await _found(ledger.show_replay(connection, _id(request))))
+            return answer(await _found(ledger.show_replay(connection, await _id(connection, request))))
 
     async def _outcomes(self, request: web.Request) -> web.Response:
         """What became of its records at the target."""
-        replay, query = _id(request), parameters(request.query, _OUTCOMES)
+        query = parameters(request.query, _OUTCOMES)
         limit = page_limit(query.get("limit"))
         async with self._pool.acquire() as connection:
-            await _found(ledger.brief(connection, replay))
+            replay = await _id(connection, request)
             found, cursor = await list_outcomes(connection, replay, query.get("outcome"), query.get("cursor"), limit)
         return answer({"outcomes": found, "cursor": cursor})
 
     async def _change(self, request: web.Request) -> web.Response:
-        verb, replay = request.match_info["verb"], _id(request)
+        verb = request.match_info["verb"]
         if verb not in ledger.VERBS:
             raise web.HTTPNotFound(reason="not found")
         author = author_of(request, await document_of(request), self.operations.operator)
         async with self._pool.acquire() as connection:
+            replay = await _id(connection, request)
             return answer(await _found(ledger.change(connection, replay, verb, author)))
 
 
@@ -139,14 +141,12 @@ def _rate(value: Any) -> float | None:
     return require_rate(float(value))
 
 
-def _id(request: web.Request) -> uuid.UUID:
-    try:
-        return uuid.UUID(request.match_info["id"])
-    except ValueError as error:
-        raise web.HTTPNotFound(reason="not found", text="The ledger has no replay of that id.") from error
+async def _id(connection: Connection, request: web.Request) -> uuid.UUID:
+    """Of the replay whose id is in the path, or begins so."""
+    return await _found(ledger.find_replay(connection, request.match_info["id"]))
 
 
-async def _found(asked: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+async def _found(asked: Awaitable[F]) -> F:
     try:
         return await asked
     except UnknownReplay as error:

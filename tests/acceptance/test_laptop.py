@@ -1,6 +1,7 @@
 """`docs/how-to/replay-to-your-laptop.md`, as the page has it: its receiver, its configuration, its commands in a row."""
 
 import asyncio
+import json
 import re
 import shlex
 import sys
@@ -56,8 +57,9 @@ async def test_the_page_does_what_it_says(installation: Installation) -> None:
     def here(text: str) -> str:
         return text.replace("localhost:3000", f"localhost:{port}")
 
-    async def command(number: int, replay: str = "") -> Any:
-        return await installation.redrive_json(*shlex.split(here(COMMANDS[number]).replace(" ID ", f" {replay} ")))
+    async def command(number: int, replay: str = "", expect: int = 0) -> Any:
+        words = shlex.split(here(COMMANDS[number]).replace(" ID ", f" {replay} "))
+        return json.loads((await installation.redrive(*words, "--json", expect=expect))[1].partition("\nnot done:")[0])
 
     (installation.folder / "receiver.py").write_text(FILES["receiver.py"])
     sent = await installation.redrive_json("send", "stripe", "--count", str(RECORDS), "--wait")
@@ -65,7 +67,8 @@ async def test_the_page_does_what_it_says(installation: Installation) -> None:
     async with receiving(installation, port) as receiver:
         plan = await command(0)
         assert (plan["records"], plan["target"]["url"]) == (RECORDS, f"http://localhost:{port}/hooks")
-        refused = await command(1)
+        refused = await command(1, expect=1)
+        assert refused["first_failed"]["error"] == "answered 401"
         assert (refused["state"], refused["records"], refused["failed"]) == ("done", RECORDS, RECORDS)
         lines = await received(receiver)
         assert sorted(lines) == [["/hooks", place, "False"] for place in places]

@@ -70,6 +70,7 @@ def _plan(given: dict[str, Any]) -> None:
     runtime: Any = SimpleNamespace(sources=SOURCES)
     taken = {one: given.pop(one, None) for one in ("reason", "rate", "resign", "concurrency", "detach", "foreground")}
     given.pop("with_diff", None)
+    given.pop("has_partitions", None)
     given.pop("as_json")
     found, target = selection_of(runtime, **given), given["to"].target
     require_whole(found)

@@ -1,6 +1,7 @@
 """Replays by HTTP and by command, on the real service: what is asked is planned, put on the ledger, and run."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,75 @@ async def test_what_is_asked_wrongly_puts_nothing_on_the_ledger(url: str, topic:
     status, problem = await call(url, "POST", f"{nobody}/dance")
     assert (status, problem["code"]) == (404, "not_found")
     assert await connection.fetchval("SELECT count(*) FROM redrive.replays") == 0
+
+
+async def test_the_beginning_of_an_id_is_enough_where_no_other_begins_so(
+    url: str, consoles: Consoles, connection: Any
+) -> None:
+    ids = [f"5f0c{number}000-0000-4000-8000-00000000000{number}" for number in range(7)]
+    await connection.executemany(
+        "INSERT INTO redrive.replays (id, state, selection, generation, operator, reason, total)"
+        " VALUES ($1, 'done', '{}', 1, 'ada', 'why', 0)",
+        [(one,) for one in ids],
+    )
+    for name in (ids[3], ids[3][:5], ids[3][:12], ids[3][:5].upper()):
+        status, found = await call(url, "GET", f"/api/replays/{name}")
+        assert (status, found["id"]) == (200, ids[3]), name
+        status, found = await call(url, "GET", f"/api/replays/{name}/outcomes")
+        assert (status, found["outcomes"]) == (200, [])
+    status, problem = await call(url, "POST", "/api/replays/5f0c3/resume")
+    assert (status, problem["code"]) == (409, "invalid_transition")
+    assert ids[3] in problem["detail"]
+    status, problem = await call(url, "POST", "/api/replays/5f0c/cancel")
+    assert (status, problem["code"]) == (400, "invalid_selection")
+    assert sum(one in problem["detail"] for one in ids) == 5
+    for name in ("5f0d", "x", "5f0c3000-0000-4000-8000-0000000000030", "•"):
+        assert (await call(url, "GET", f"/api/replays/{name}"))[0] == 404, name
+
+    show = await consoles.command("replay", "show", "5f0c2", "--json")
+    assert json.loads((await show.communicate())[0])["id"] == ids[2]
+    for arguments, code in ((("cancel", "5f0c", "--reason", "x"), 2), (("show", "5f0d"), 1), (("show", "zz"), 2)):
+        done = await consoles.command("replay", *arguments)
+        _, err = await done.communicate()
+        assert (done.returncode, b"replay" in err) == (code, True), arguments
+    assert await connection.fetchval("SELECT count(*) FROM redrive.audit") == 0
+
+
+async def test_who_stops_waiting_hears_what_becomes_of_the_replay(
+    consoles: Consoles, topic: str, connection: Any
+) -> None:
+    run = ("replay", "run", "--source", consoles.source, "--from", "2h ago", "--reason", "the outage", "--rate", "2")
+
+    consoles.folder.joinpath("redrive.toml").write_text(
+        f'[sources.{consoles.source}]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n'
+    )
+
+    async def interrupted(*arguments: str) -> tuple[int | None, str, str]:
+        waiting = await consoles.command(*run, *arguments)
+
+        async def has_begun() -> bool:
+            return bool(await connection.fetchval("SELECT sum(records) > 0 FROM redrive.replay_progress"))
+
+        await until(has_begun, "it runs")
+        waiting.send_signal(signal.SIGINT)
+        _, err = await waiting.communicate()
+        return waiting.returncode, err.decode(), await connection.fetchval("SELECT id::text FROM redrive.replays")
+
+    code, said, replay = await interrupted("--foreground")
+    assert code == 130
+    assert f"replay {replay}: it is paused" in said
+    assert f"redrive replay resume {replay}" in said
+    assert f"redrive replay cancel {replay}" in said
+    assert await connection.fetchval("SELECT state FROM redrive.replays") == "paused"
+    await connection.execute("DELETE FROM redrive.replays")
+
+    async with running_console(consoles):
+        code, said, replay = await interrupted()
+        assert code == 130
+        assert f"replay {replay}: it goes on" in said
+        assert f"redrive replay show {replay}" in said
+        assert f"redrive replay cancel {replay}" in said
+        assert await connection.fetchval("SELECT state FROM redrive.replays") == "running"
 
 
 async def test_the_command_runs_what_no_service_takes_waits_for_its_end_and_its_code_says_how_it_was(

@@ -11,6 +11,10 @@ from rich.progress import TextColumn
 
 from deploy.terminal import output
 from deploy.terminal.output import text_of
+from deploy.terminal.planning import print_plan
+from replay.chosen import Chosen
+from replay.plan import Plan
+from replay.selection import Range, Selection
 
 ROOT = Path(__file__).parents[2]
 BRACKETS = "not declared in [read_models]: [red]x[/] \\[y] [/] :smile: [Errno 111]"
@@ -70,6 +74,19 @@ def test_a_line_wraps_between_words_and_cuts_none(
     assert lines[:3] == ["warning the first of them is", f"  {location},", "  and it is dead"]
     assert f"        {location}" in lines
     assert all(len(line) <= 40 for line in lines if location not in line)
+
+
+@pytest.mark.parametrize("has_partitions", [False, True])
+def test_a_plan_sums_its_partitions_and_tells_them_where_it_is_asked_to(
+    has_partitions: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranges = [Range("webhooks.stripe", partition, start, start + 5) for partition in range(12) for start in (0, 10)]
+    plan = Plan(Selection(("stripe",), from_ms=0), ranges, Chosen([]))
+    plan.per_partition.update({("webhooks.stripe", partition): 7 for partition in range(12)})
+    print_plan(plan, None, has_partitions)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["webhooks.stripe", "12", "24", "84"] in rows
+    assert (["webhooks.stripe", "3", "0", "14", "2", "7"] in rows) == has_partitions
 
 
 @pytest.mark.parametrize(

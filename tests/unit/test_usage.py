@@ -39,7 +39,7 @@ async def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missi
         (("replay", "plan", "--from", "nonsense"), "'nonsense' is no time"),
         (("replay", "run", "--from", "1h ago"), "Missing option '--reason'"),
         (("replay", "run", "--from", "1h ago", "--reason", " "), "it is blank: say why"),
-        (("replay", "pause", "abc", "--reason", "why"), "'abc' is not a valid UUID"),
+        (("replay", "pause", "xyz", "--reason", "why"), "'xyz' is no id of a replay"),
         (("rebuild", "--rollback", "--apply"), "--rollback flips back"),
         (("rebuild", "--accept-loss"), "--accept-loss goes with"),
         (("prove", "--accept-loss"), "--accept-loss needs --reason"),
