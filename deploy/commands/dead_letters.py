@@ -21,6 +21,7 @@ from replay.operations.dead_letters import (
     show_dead_letter,
 )
 from replay.operations.requeue import Requeue, Requeued
+from replay.operations.sources import require_sources
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
@@ -69,6 +70,7 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
 
     async def read() -> list[dict[str, Any]]:
         async with connected(runtime.settings) as connection:
+            await require_sources(connection, wanted.sources or (), runtime.sources)
             return (await list_dead_letters(connection, wanted, is_all, limit))[0]
 
     found = run(read())
@@ -149,6 +151,7 @@ def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, a
 
 async def _requeue(runtime: Runtime, wanted: DeadLetters, author: Author | None) -> Requeued:
     async with connected(runtime.settings) as connection, LogReader(runtime.cluster()) as reader:
+        await require_sources(connection, wanted.sources or (), runtime.sources)
         folding = await LiveFolding.open(connection)
         with progress() as bar:
             task = bar.add_task("folding again", total=None)

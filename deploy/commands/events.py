@@ -13,6 +13,7 @@ from deploy.wiring import Runtime, connected
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
 from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event
+from replay.operations.sources import require_sources
 from replay.window import LogReader
 
 _HINT: Final = "redacted; --reveal shows the whole, and is written into the audit"
@@ -53,7 +54,10 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
 
     async def read() -> Page:
         async with connected(runtime.settings) as connection:
-            return await read_events(connection, Search(**search), limit, None, asked)
+            wanted = Search(**search)
+            if wanted.source is not None:
+                await require_sources(connection, [wanted.source], runtime.sources)
+            return await read_events(connection, wanted, limit, None, asked)
 
     found = run(read()).events
     if as_json:

@@ -12,7 +12,7 @@ from deploy.cli import json_option, run, with_runtime
 from deploy.terminal.output import out, print_json, print_table, progress, say
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
-from replay.operations.quarantine import Holdings, Order, Quarantine, Release
+from replay.operations.quarantine import Holdings, Order, Quarantine, Release, of_source
 from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
@@ -44,7 +44,9 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
                 task = bar.add_task("reading the quarantine", total=None)
                 return await opened.holdings(lambda offsets: bar.advance(task, offsets))
 
-    found = {name: one for name, one in sorted(run(read()).items()) if source in (None, name)}
+    found = dict(sorted(run(read()).items()))
+    if source is not None:
+        found = of_source(found, source, runtime.sources)
     if as_json:
         print_json({"sources": {name: one.as_document() for name, one in found.items()}})
         return

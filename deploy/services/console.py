@@ -144,7 +144,7 @@ def create_app(
     """Every route of the service."""
     operations = replays.operations
     app = create_console(pool, admin_api_key, operations)
-    app.add_routes(event_routes(pool, replays.open_reader, operations.who))
+    app.add_routes(event_routes(pool, replays.open_reader, operations.who, operations.sources))
     app.add_routes(replays.routes())
     rebuilds = RebuildRoutes(pool, operations.rebuilding, operations.scratches, operations.who)
     app.add_routes(rebuilds.routes())

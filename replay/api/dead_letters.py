@@ -1,6 +1,6 @@
 """`GET /api/dead-letters` and `POST /api/dead-letters/requeue`."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from replay.api.requests import BOOLEANS, answer, author_of, document_of, flag_o
 from replay.audit import Author
 from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location
 from replay.operations.requeue import Requeued
+from replay.operations.sources import require_sources
 from replay.ports import Connection
 from replay.selection import page_limit
 from schemas.errors import InvalidSelection
@@ -22,7 +23,12 @@ Requeueing = Callable[[Connection, DeadLetters, Author | None], Awaitable[Requeu
 """(connection, which, who and why; None: a dry run)."""
 
 
-def dead_letter_routes(pool: "asyncpg.Pool[asyncpg.Record]", requeue: Requeueing, operator: str) -> list[web.RouteDef]:
+def dead_letter_routes(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    requeue: Requeueing,
+    operator: str,
+    configured: Callable[[], Collection[str]],
+) -> list[web.RouteDef]:
     """Routes for an application that has authenticated the request; `operator`: where a request does not say."""
 
     async def list_route(request: web.Request) -> web.Response:
@@ -34,6 +40,7 @@ def dead_letter_routes(pool: "asyncpg.Pool[asyncpg.Record]", requeue: Requeueing
         wanted = DeadLetters(sources, query.get("reason"), time_of(query, "from"), time_of(query, "to"))
         limit, cursor = page_limit(query.get("limit")), query.get("cursor")
         async with pool.acquire() as connection:
+            await require_sources(connection, wanted.sources or (), configured())
             found, following = await list_dead_letters(connection, wanted, is_all, limit, cursor)
         return answer({"dead_letters": found, "cursor": following})
 
@@ -44,6 +51,7 @@ def dead_letter_routes(pool: "asyncpg.Pool[asyncpg.Record]", requeue: Requeueing
         wanted, is_dry = _wanted(body), flag_of(body, "dry_run")
         author = author_of(request, body, operator)
         async with pool.acquire() as connection:
+            await require_sources(connection, wanted.sources or (), configured())
             done = await requeue(connection, wanted, None if is_dry else author)
         return answer({**asdict(done), "dry_run": is_dry})
 

@@ -1,7 +1,7 @@
 """`GET /api/events` and `GET /api/events/{source}/{event_id}`. `replay.operations.events` decides what is shown."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import asyncpg
@@ -10,6 +10,7 @@ from multidict import MultiMapping
 
 from replay.api.requests import BOOLEANS, answer, parameters, time_of
 from replay.operations.events import Reveal, Search, UnknownEvent, list_events, show_event
+from replay.operations.sources import require_sources
 from replay.selection import page_limit, require_text
 from replay.window import LogReader
 from schemas.errors import InvalidSelection
@@ -22,15 +23,20 @@ _LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit"
 
 
 def event_routes(
-    pool: "asyncpg.Pool[asyncpg.Record]", open_log: Callable[[], LogReader], who: Callable[[web.Request], str]
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    open_log: Callable[[], LogReader],
+    who: Callable[[web.Request], str],
+    configured: Callable[[], Collection[str]],
 ) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `who` names the operator."""
+    """For an application that has authenticated the request; `who` names the operator, `configured` the sources."""
 
     async def list_route(request: web.Request) -> web.Response:
         with _Problems():
             search, limit, cursor = parse_search(request.query)
             reveal = _reveal(request, request.query, who)
             async with pool.acquire() as connection:
+                if search.source is not None:
+                    await require_sources(connection, [search.source], configured())
                 page = await list_events(connection, search, limit, cursor, reveal)
         return answer({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
 

@@ -102,6 +102,7 @@ OPERATIONS: Final = (
         "/api/quarantine",
         "What the quarantine holds",
         QuarantineList,
+        "invalid_selection",
         parameters=(Parameter("source", "Of one source only."),),
     ),
     _asked(

@@ -17,7 +17,7 @@ from replay.api.requests import answer, author_of, document_of, flag_of, number_
 from replay.audit import AuditSearch, Author, list_audit
 from replay.generations import Ports
 from replay.operations.corrections import Desk
-from replay.operations.quarantine import Holdings, Release
+from replay.operations.quarantine import Holdings, Release, of_source
 from replay.operations.sources import VERBS, Change, ControlTopic, UnknownSource, change, describe_all
 from replay.ports import Connection
 from replay.prove.proofs import Proofs
@@ -54,7 +54,7 @@ class Operations:
             web.post("/api/quarantine/release", self._release),
             web.get("/api/audit", self._list_audit),
             *correction_routes(self.pool, self.desk, self.who),
-            *dead_letter_routes(self.pool, self.requeue, self.operator),
+            *dead_letter_routes(self.pool, self.requeue, self.operator, self.sources),
             *proof_routes(self.pool, self.proofs, self.operator),
         ]
 
@@ -77,7 +77,9 @@ class Operations:
     async def _list_quarantine(self, request: web.Request) -> web.Response:
         found = await self.holdings()
         wanted = request.query.get("source")
-        return answer({"sources": {name: one.as_document() for name, one in found.items() if wanted in (None, name)}})
+        if wanted is not None:
+            found = of_source(found, wanted, self.sources())
+        return answer({"sources": {name: one.as_document() for name, one in found.items()}})
 
     async def _release(self, request: web.Request) -> web.Response:
         body = await document_of(request)

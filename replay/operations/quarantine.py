@@ -4,7 +4,7 @@ What passes is appended to its source's topic as it arrived, with its original a
 time of a signed timestamp is compared with the arrival: it was fresh then, or it never was.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, LiteralString
 
@@ -14,7 +14,7 @@ from replay.ports import Append, Connection
 from replay.selection import iso_of
 from replay.window import LogReader
 from schemas.envelope import LAST_MS, Delivery, Identity, VerifiedDelivery, delivery_of
-from schemas.errors import RejectedDelivery, Unavailable
+from schemas.errors import InvalidSelection, RejectedDelivery, Unavailable
 from schemas.providers import identify, verify
 from schemas.quarantine import DROPPED_TYPE, Dropped
 from schemas.settings import Source
@@ -86,6 +86,14 @@ class Release:
     duplicates: int = 0
     still_failing: int = 0
     released_before: int = 0
+
+
+def of_source(held: Mapping[str, Holdings], source: str, configured: Collection[str]) -> dict[str, Holdings]:
+    """What is held of one, which may be nothing. Raises `InvalidSelection` for a name that is no source's."""
+    if source not in held and source not in configured:
+        known = ", ".join(sorted({*held, *configured})) or "none"
+        raise InvalidSelection(f"no source is called {source[:60]!r}; there are: {known}")
+    return {name: one for name, one in held.items() if name == source}
 
 
 class Quarantine:

@@ -1,6 +1,9 @@
-"""What operators say of a source: pause, resume, disable, enable. On record before it is in force (invariant 10)."""
+"""What operators say of a source: pause, resume, disable, enable. On record before it is in force (invariant 10).
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+And which sources a question may name.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, NamedTuple
@@ -8,13 +11,19 @@ from typing import Any, Final, LiteralString, NamedTuple
 from replay import audit
 from replay.audit import Author
 from replay.ports import Connection
+from replay.selection_document import sources_of_log
 from schemas.control import SourceState, State
 from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.settings import Source
-from schemas.topics import topic_of
+from schemas.topics import source_of, topic_of
 
 _LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.control'))"
 _UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.control'))"
+_TOPICS: Final[LiteralString] = "SELECT DISTINCT topic FROM redrive.positions"
+_UNINDEXED: Final[LiteralString] = """
+    SELECT name FROM unnest($1::text[]) AS name
+    WHERE NOT EXISTS (SELECT FROM redrive.event_index WHERE source = name)
+"""
 
 
 class Verb(NamedTuple):
@@ -47,6 +56,20 @@ class ControlTopic:
 
 class UnknownSource(InvalidSelection):
     """No source of that name is configured."""
+
+
+async def require_sources(connection: Connection, names: Collection[str], configured: Collection[str]) -> None:
+    """Raises `InvalidSelection` for a name that is no source's: nothing found would look like nothing there.
+
+    Known are the configured ones, those that were folded, and those that the index still has.
+    """
+    if set(names) <= set(configured):
+        return
+    known = {*sources_of_log(configured), *(source_of(row["topic"]) for row in await connection.fetch(_TOPICS))}
+    if left := sorted(set(names) - known):
+        unknown = ", ".join(repr(row["name"][:60]) for row in await connection.fetch(_UNINDEXED, left))
+        if unknown:
+            raise InvalidSelection(f"no source is called {unknown}; there are: {', '.join(sorted(known))}")
 
 
 class Change(NamedTuple):

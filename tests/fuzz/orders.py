@@ -118,7 +118,10 @@ class _Asked(Exception):
 class _Pool:
     @contextlib.asynccontextmanager
     async def acquire(self) -> Any:
-        yield None
+        async def fetch(*_: object) -> list[Any]:
+            return []
+
+        yield SimpleNamespace(fetch=fetch)
 
 
 class _Turn:
@@ -207,7 +210,7 @@ def check_requeue(request: Request) -> None:
 
     pool: Any = _Pool()
     with contextlib.suppress(InvalidSelection):
-        answered = _ask(dead_letter_routes(pool, requeue, "ines")[1].handler, request.body)
+        answered = _ask(dead_letter_routes(pool, requeue, "ines", dict)[1].handler, request.body)
         assert answered.keys() == {*asdict(Requeued()), "dry_run"}
 
 

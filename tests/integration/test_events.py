@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import Stack
-from tests.support.consoles import KEY, event_pages
+from tests.support.consoles import KEY, Call, event_pages
 from tests.support.planting import EMAIL, PHONE, TOKEN, traces
 from tests.support.processes import Installation
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
@@ -169,7 +169,6 @@ async def test_each_filter_narrows(get: Get, source: str, connection: Any) -> No
         return sorted(entry["event_id"] for entry in page["events"] if entry["provider"] == "stripe")
 
     assert await ids() == await ids(source=source) == ["evt_1", "evt_2"]
-    assert await ids(source="nobody") == []
     assert await ids(status="dead") == ["evt_2"]
     assert await ids(status="applied", source=source) == ["evt_1"]
     assert await ids(type="stripe.payment_intent.*") == ["evt_1"]
@@ -196,6 +195,7 @@ async def test_each_filter_narrows(get: Get, source: str, connection: Any) -> No
         {"sauce": "stripe"},
         {"q": "a\0b"},
         {"source": "x" * 2000},
+        {"source": "nobody"},
     ],
 )
 async def test_a_search_that_makes_no_sense_is_refused(get: Get, query: dict[str, str]) -> None:
@@ -265,3 +265,36 @@ async def test_the_command_redacts_reveals_and_is_on_record(
     await refuse_audit(connection)
     code, out = await cli.redrive("events", "show", source, "evt_1", "--reveal", expect=None)
     assert (code, traces(out)) == (69, [])
+
+
+async def test_a_source_that_nobody_knows_is_refused_by_every_list_and_every_command_of_them(
+    stack: Stack, source: str, database_url: str, connection: Any, tmp_path: Path, call: Call
+) -> None:
+    """Nothing found would look like nothing there. `source` is not configured, and known from what was folded of it."""
+    for path in ("/api/events", "/api/dead-letters"):
+        assert (await call("GET", f"{path}?source={source}"))[0] == 200
+        assert (await call("GET", f"{path}?source=stripe"))[0] == 200
+    requeue = {"reason": "why", "dry_run": True}
+    for method, path, body in (
+        ("GET", "/api/events?source=strip", None),
+        ("GET", "/api/dead-letters?source=strip", None),
+        ("GET", "/api/quarantine?source=strip", None),
+        ("POST", "/api/dead-letters/requeue", {**requeue, "source": ["stripe", "strip"]}),
+    ):
+        status, problem = await call(method, path, body)
+        assert (status, problem["code"]) == (400, "invalid_selection"), path
+        assert "no source is called 'strip'" in problem["detail"]
+        assert "stripe" in problem["detail"].partition("there are:")[2].replace(",", "").split()
+    cli = Installation(tmp_path, KAFKA_BOOTSTRAP_SERVERS=stack.servers, DATABASE_URL=database_url)
+    for arguments in (
+        ("events", "list"),
+        ("dead-letters", "list"),
+        ("dead-letters", "requeue", "--reason", "why"),
+        ("quarantine", "list"),
+        ("quarantine", "release"),
+    ):
+        code, out = await cli.redrive(*arguments, "--source", "strip", expect=None)
+        assert (code, "no source is called" in out) == (2, True), (arguments, out)
+        assert source in out or arguments[0] == "quarantine"
+    await connection.execute("DELETE FROM redrive.positions")
+    assert (await call("GET", f"/api/events?source={source}"))[0] == 200, "the index still has it"

@@ -93,7 +93,9 @@ async def event_pages(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
     """The URL of an application in this process that serves events and nothing else."""
     operations: Any = SimpleNamespace(routes=list)
     app = create_console(pool, SecretStr("admin"), operations)
-    app.add_routes(event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host")))
+    app.add_routes(
+        event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host"), dict)
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
