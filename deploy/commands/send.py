@@ -11,6 +11,7 @@ import asyncpg
 import click
 
 from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
+from deploy.control import control_topic, in_state
 from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import print_json, progress, say
@@ -82,8 +83,25 @@ async def wait_until_folded(connection: "asyncpg.Connection[asyncpg.Record]", lo
         if all(positions.get(key, 0) >= end for key, end in ends.items()):
             return
         if time.monotonic() > deadline:
-            raise Failed(f"the rows were not seen within {WAIT_SECONDS:.0f} s: do the processors run?")
+            raise Failed(
+                f"the rows were not seen within {WAIT_SECONDS:.0f} s: do the processors run, and is no source paused"
+                " (`redrive sources list`)?"
+            )
         await asyncio.sleep(0.1)
+
+
+async def paused_sources(runtime: Runtime) -> frozenset[str]:
+    """Whose records are stored and not folded. Raises `Unavailable`."""
+    return in_state(await control_topic(runtime.cluster()).states(), "paused")
+
+
+async def _require_folding(runtime: Runtime, source: Source) -> None:
+    """Raises `Failed` where waiting for rows would be in vain."""
+    if source.name in await paused_sources(runtime):
+        raise Failed(
+            f"{source.name} is paused: what is sent is stored, and its rows come after `redrive sources resume"
+            f" {source.name}`; nothing was sent, without --wait it is"
+        )
 
 
 @click.command()
@@ -122,6 +140,8 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
     spooled: list[Sample] = []
     if runtime.settings.app_env == "production":
         await record_anew(runtime, "samples.send", source=source.name, count=count)
+    if wait:
+        await _require_folding(runtime, source)
     timeout = aiohttp.ClientTimeout(total=30)
     with progress() as bar:
         task = bar.add_task(f"sending to {source.name}", total=count)

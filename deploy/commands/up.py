@@ -16,7 +16,7 @@ import click
 
 from deploy import migrate
 from deploy.cli import option, with_settings
-from deploy.commands.send import post, until_on_the_log, wait_until_folded
+from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
 from deploy.preflight import Lock, require_ports
@@ -243,10 +243,10 @@ async def _log_is_empty(runtime: Runtime) -> bool:
 
 async def _send_samples(runtime: Runtime, url: str) -> None:
     locations: list[str] = []
-    customer = new_customer()
+    customer, paused = new_customer(), await paused_sources(runtime)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         for source in runtime.sources.values():
-            if source.provider.name in SAMPLES and source.secrets.values:
+            if source.provider.name in SAMPLES and source.secrets.values and source.name not in paused:
                 for sample in story(source, customer):
                     status, location = await post(session, runtime, source, url, sample)
                     if location:

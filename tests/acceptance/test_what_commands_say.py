@@ -1,0 +1,16 @@
+"""What commands say of an installation that is not as whoever types them takes it to be."""
+
+from tests.support.processes import Installation
+
+
+async def test_samples_to_a_paused_source_are_not_waited_for(installation: Installation) -> None:
+    await installation.redrive("sources", "pause", "stripe", "--reason", "the database is busy")
+    code, said = await installation.redrive("send", "stripe", "--wait", expect=None)
+    assert (code, "stripe is paused" in said, "redrive sources resume stripe" in said) == (1, True, True)
+    _, said = await installation.redrive("send", "stripe", "--count", "1")
+    assert "1 of 1 accepted by stripe" in said
+    _, said = await installation.redrive("send", "twilio", "--count", "1", "--wait")
+    assert "their rows are there" in said
+    await installation.redrive("sources", "resume", "stripe")
+    _, said = await installation.redrive("send", "stripe", "--count", "1", "--wait")
+    assert "their rows are there" in said
