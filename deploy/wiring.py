@@ -21,9 +21,19 @@ from deploy.kafka import cluster_of
 from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
-from schemas.settings import FileConfig, PluginConfig, Settings, Source, sources_of
+from schemas.settings import VARIABLES, FileConfig, PluginConfig, Settings, Source, sources_of
 
 ENV_FILE: Final = Path(".env")
+LISTENING: Final = (
+    "INGEST_HOST",
+    "INGEST_PORT",
+    "CONSOLE_HOST",
+    "CONSOLE_PORT",
+    "PROCESSORS_HOST",
+    "PROCESSORS_PORT",
+)
+"""Where services listen: `redrive up` writes it down for the commands in other terminals."""
+
 MIN_ADMIN_KEY_CHARACTERS: Final = 16
 """One secret alone guards corrections and replays, and a person may have thought it up: NIST SP 800-63B asks for 15."""
 
@@ -91,9 +101,11 @@ def generated_secrets(data: Path) -> dict[str, str]:
     return {name: value for name, value in _env_file(generated_env(data)).items() if value}
 
 
-def load(*, making_secrets: bool = False) -> Runtime:
-    """Read settings and `redrive.toml`; in development with `making_secrets` as if every secret that is not set were,
-    as `redrive up` is about to make it. Raises `Misconfigured` with every fault in one message.
+def load(*, is_for_up: bool = False) -> Runtime:
+    """Read settings and `redrive.toml`. Raises `Misconfigured` with every fault in one message.
+
+    `is_for_up`: as `redrive up` is about to write them into the generated file. It listens where this start says, and
+    not where an earlier one did; in development every secret that is not set is made.
     """
     # First: pydantic would not say which file it could not read.
     _env_file(ENV_FILE)
@@ -102,8 +114,11 @@ def load(*, making_secrets: bool = False) -> Runtime:
         data = Settings(_env_file=ENV_FILE).data
         _env_file(generated_env(data))
         settings = Settings(_env_file=(generated_env(data), ENV_FILE))
-        if making_secrets and settings.app_env == "development":
-            made: dict[str, Any] = development_secrets(given_environment(), generated_secrets(data))
+        if is_for_up:
+            given = given_environment()
+            made = {name: given.get(name, Settings.model_fields[VARIABLES[name]].default) for name in LISTENING}
+            if settings.app_env == "development":
+                made |= development_secrets(given, generated_secrets(data))
             settings = Settings(_env_file=(generated_env(data), ENV_FILE), **made)
     except ValidationError as error:
         raise Misconfigured(_faults(error, "a setting")) from error

@@ -25,11 +25,20 @@ from deploy.service import load_again, reload_event, remember, stop_event, wait_
 from deploy.supervisor import Child, Command, wait_until_all_give_up
 from deploy.terminal.output import err, out, say, warn
 from deploy.topics import Topics, wanted
-from deploy.wiring import Runtime, connected, export_line, generated_env, generated_secrets, given_environment, load
+from deploy.wiring import (
+    LISTENING,
+    Runtime,
+    connected,
+    export_line,
+    generated_env,
+    generated_secrets,
+    given_environment,
+    load,
+)
 from replay.window import LogReader
 from schemas.errors import Misconfigured, Unavailable
 from schemas.providers import PROVIDERS
-from schemas.settings import Settings
+from schemas.settings import VARIABLES, Settings
 
 READY_SECONDS: Final = 90.0
 SERVICES: Final = ("ingest", "processors", "console")
@@ -45,7 +54,7 @@ def up(sample: bool | None) -> None:
     With KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL set, nothing is embedded. A service that can't work as configured
     stops none of the others; the exit code is then 78.
     """
-    settings = load(making_secrets=True).settings
+    settings = load(is_for_up=True).settings
     # The standard loop: uvloop starts no children as another user.
     asyncio.run(_up(settings, settings.sample if sample is None else sample))
 
@@ -194,7 +203,7 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
     known = generated_secrets(data)
     # What a shell has that sourced the file is not the user's own: it would be dropped, and lost with that shell.
     given = {name: value for name, value in given_environment().items() if value != known.get(name)}
-    lines = dict(addresses)
+    lines = addresses | {name: str(getattr(settings, VARIABLES[name])) for name in LISTENING}
     lines["ADMIN_API_KEY"] = given.get("ADMIN_API_KEY") or known.get("ADMIN_API_KEY") or new_key()
     if settings.app_env == "development":
         lines |= development_secrets(given, known)

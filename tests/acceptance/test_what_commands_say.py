@@ -14,3 +14,13 @@ async def test_samples_to_a_paused_source_are_not_waited_for(installation: Insta
     await installation.redrive("sources", "resume", "stripe")
     _, said = await installation.redrive("send", "stripe", "--count", "1", "--wait")
     assert "their rows are there" in said
+
+
+async def test_a_command_in_another_terminal_talks_to_the_ports_that_up_was_given(installation: Installation) -> None:
+    """As `up` prints it: in this folder, with nothing of the first terminal's environment."""
+    for service in installation.ports:
+        assert installation.address(f"{service.upper()}_PORT") == str(installation.ports[service])
+        del installation.environment[f"{service.upper()}_PORT"]
+    del installation.environment["INGEST_HOST"]
+    _, said = await installation.redrive("send", "stripe", "--count", "2", "--wait")
+    assert "2 of 2 accepted by stripe" in said

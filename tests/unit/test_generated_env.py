@@ -8,7 +8,7 @@ from dotenv import dotenv_values
 
 from deploy.commands.up import _backends, _write_env
 from deploy.local import EmbeddedPostgres, embedded_addresses
-from deploy.wiring import generated_env
+from deploy.wiring import LISTENING, generated_env, load
 from schemas.settings import VARIABLES, Settings
 
 ADDRESSES = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql:///one"}
@@ -63,3 +63,17 @@ def test_a_shell_that_sourced_the_embedded_addresses_names_no_servers_of_its_own
     found = embedded_addresses(folder)
     assert found["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:20001"
     assert found["DATABASE_URL"] == EmbeddedPostgres(folder / "postgres", folder / "log", print).url()
+
+
+def test_commands_in_other_terminals_find_the_ports_that_a_start_was_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRIVE_DATA", str(folder))
+    with monkeypatch.context() as here:
+        here.setenv("INGEST_PORT", "9090")
+        _write_env(folder, load(is_for_up=True).settings, ADDRESSES)
+    assert dotenv_values(generated_env(folder))["INGEST_PORT"] == "9090"
+    assert (load().settings.ingest_port, load().settings.console_port) == (9090, 8081)
+    # The next start listens where it says, and not where this one did.
+    assert load(is_for_up=True).settings.ingest_port == 8080
+    assert set(LISTENING) <= dotenv_values(generated_env(folder)).keys()

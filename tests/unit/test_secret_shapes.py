@@ -200,13 +200,13 @@ def test_redrive_up_makes_the_halves_that_are_missing_in_development(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(monkeypatch, {"AIRCALL_WEBHOOK_TOKEN": "token-of-aircall", "WHATSAPP_VERIFY_TOKEN": "verify-token"})
-    found = load(making_secrets=True).sources
+    found = load(is_for_up=True).sources
     assert set(found) == set(PROVIDERS), "every provider has a secret"
     assert found["aircall"].secrets.values == ("token-of-aircall",)
     assert os.listdir(folder) == [], "it is written once the folder is locked"
     given(monkeypatch, {"APP_ENV": "production", "ADMIN_API_KEY": "sixteen letters!"})
     with pytest.raises(Misconfigured, match="TOKEN_DIGEST_KEY"):
-        load(making_secrets=True)
+        load(is_for_up=True)
 
 
 @pytest.mark.parametrize("key", [None, "k", "fifteen letters", "k" + " " * 20])
