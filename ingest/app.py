@@ -64,7 +64,9 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
         if request.method not in ("GET", "HEAD"):
             return responses.problem("method_not_allowed", allow=("GET", "HEAD")).response()
         if path == "/metrics":
-            return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+            return web.Response(
+                body=metrics.exposition(), headers={"Server": responses.SERVER, "Content-Type": CONTENT_TYPE_LATEST}
+            )
         if path == "/openapi.json":
             return responses.document(description()).response()
         if path == "/healthz":

@@ -14,7 +14,10 @@ from schemas.errors import REJECTIONS
 
 EMPTY_TWIML: Final = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 RETRY_AFTER_SECONDS: Final = "5"
-_SAFE: Final = "Server: redrive\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
+SERVER: Final = "redrive"
+"""Where no header does, aiohttp would name itself and its version."""
+
+_SAFE: Final = f"Server: {SERVER}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -33,8 +36,7 @@ class Answer(NamedTuple):
 
     def response(self) -> web.Response:
         """The same for aiohttp's own writer, which knows the rest of HTTP."""
-        # aiohttp would name itself and its version where no header does.
-        headers = {"Server": "redrive"} | dict(line.split(": ", 1) for line in self.headers.splitlines())
+        headers = {"Server": SERVER} | dict(line.split(": ", 1) for line in self.headers.splitlines())
         return web.Response(body=self.body, status=self.status, headers=headers)
 
 

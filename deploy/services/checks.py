@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from deploy import migrate
+from deploy.http_server import Runner
 from deploy.service import Details, Readiness, health_routes, listen, no_details
 from processors.failures import RETRYABLE
 from schemas.cluster import Cluster
@@ -73,10 +74,10 @@ async def serve_health(
     variable: str,
     shared: CollectorRegistry | None = None,
     details: Details = no_details,
-) -> web.AppRunner:
+) -> Runner:
     """The health pages of a service that serves nothing else; with `shared`, of one of the processes on that port."""
     app = web.Application()
     app.add_routes(health_routes(readiness, shared or REGISTRY, details))
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app, access_log=None)
     await listen(runner, host, port, variable, has_siblings=shared is not None)
     return runner

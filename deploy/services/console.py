@@ -12,6 +12,7 @@ from deploy.appending import appending
 from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
+from deploy.http_server import Runner
 from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
@@ -112,7 +113,7 @@ async def run_console(runtime: Runtime) -> None:
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)
     following = asyncio.create_task(Follower(ports_of(runtime, follow_pool)).run())
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    runner = Runner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     running = asyncio.create_task(jobs(lambda: current[0]).serve(pool))
     try:
         await listen(runner, settings.console_host, settings.console_port, "CONSOLE_PORT")

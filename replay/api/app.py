@@ -12,6 +12,7 @@ from replay.api.authentication import KEY_HEADER, SECONDS_PER_KEY, Authenticatio
 from replay.api.headers import page, protect
 from replay.api.openapi import description
 from replay.api.operations import Operations
+from replay.api.problems import problem, problem_of
 from replay.console.page import render_login, render_overview
 from replay.operations.sources import UnknownSource
 from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, Unavailable
@@ -45,30 +46,27 @@ def create_console(
         except Throttled:
             return _too_many_keys()
         except CrossSite:
-            return _problem(403, "cross_site", "Another site sent this request with the session of your browser.")
+            return problem(403, "cross_site", "Another site sent this request with the session of your browser.")
         if not is_known:
             if request.path == "/" and authentication.is_open:
                 return page(render_login(), 401)
-            return _problem(401, "unauthorized", f"Send the ADMIN_API_KEY in {KEY_HEADER}, or log in at /.")
+            return problem(401, "unauthorized", f"Send the ADMIN_API_KEY in {KEY_HEADER}, or log in at /.")
         try:
             return await handler(request)
-        except web.HTTPException as error:
-            code, generic = (error.reason or "error").lower().replace(" ", "_"), f"{error.status}: {error.reason}"
-            return _problem(error.status, code, (error.reason if error.text == generic else error.text) or "")
         except UnknownSource as error:
-            return _problem(404, "unknown_source", str(error))
+            return problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
-            return _problem(400, error.code, str(error))
+            return problem(400, error.code, str(error))
         except (InvalidTransition, OverlappingReplay) as error:
-            return _problem(409, error.code, str(error))
+            return problem(409, error.code, str(error))
         except Unavailable as error:
-            return _problem(503, error.code, str(error))
+            return problem(503, error.code, str(error))
         except asyncpg.DataError as error:
-            return _problem(400, "invalid_selection", describe(error))
+            return problem(400, "invalid_selection", describe(error))
         except asyncpg.ReadOnlySQLTransactionError:
-            return _problem(503, "database_unavailable", "Postgres takes no writes now: it is read-only.")
+            return problem(503, "database_unavailable", "Postgres takes no writes now: it is read-only.")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            return _problem(503, "database_unavailable", "Postgres does not answer.")
+            return problem(503, "database_unavailable", "Postgres does not answer.")
 
     async def login(request: web.Request) -> web.Response:
         """The key for a session."""
@@ -111,29 +109,18 @@ def create_console(
 
 
 def _too_many_keys(response: web.Response | None = None) -> web.Response:
-    response = response or _problem(429, "too_many_requests", "Too many wrong keys came from this address.")
+    response = response or problem(429, "too_many_requests", "Too many wrong keys came from this address.")
     response.headers["Retry-After"] = str(SECONDS_PER_KEY)
     return response
 
 
 @web.middleware
 async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost of a request: what nobody expected is counted, logged and answered."""
+    """The outermost of a request: a refusal is a problem; what nobody expected is counted, logged and answered."""
     try:
         return await handler(request)
-    except web.HTTPException:
-        raise
+    except web.HTTPException as error:
+        return problem_of(error)
     except Exception:  # noqa: BLE001 - the outermost of a request
         metrics.request_failed(request.method)
-        return _problem(500, "internal_error", "An error of ours; the console's log says more.")
-
-
-def _problem(status: int, code: str, detail: str) -> web.Response:
-    body = {
-        "type": "about:blank",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/problem+json")
+        return problem(500, "internal_error", "An error of ours; the console's log says more.")

@@ -189,6 +189,19 @@ async def test_wrong_keys_are_throttled_and_sessions_go_on(browser: aiohttp.Clie
         assert answer.status == 200, "an operator who is in stays in"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/api/sources", "GET"), ("GET", "/api/say", "POST"), ("PUT", "/readyz", "GET")],
+)
+async def test_a_method_that_is_not_allowed_hears_which_are(
+    browser: aiohttp.ClientSession, method: str, path: str, allowed: str
+) -> None:
+    async with browser.request(method, path, headers=RIGHT) as answer:
+        assert (answer.status, answer.content_type) == (405, "application/problem+json")
+        assert allowed in answer.headers["Allow"].replace(",", " ").split()
+        assert (await answer.json(content_type=None))["code"] == "method_not_allowed"
+
+
 async def test_a_body_that_is_no_login_is_not_read_whole(browser: aiohttp.ClientSession) -> None:
     async with browser.post("/login", data={"key": "x" * 100_000}) as answer:
         assert answer.status == 413
