@@ -10,6 +10,7 @@ import asyncpg
 import yoyo
 
 from deploy import roles
+from deploy.comments import give_comments
 from deploy.wiring import user_name
 from replay import read_models
 from replay.read_models import NOTHING_DECLARED, Declared
@@ -80,6 +81,8 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
             for row in await connection.fetch(_KEPT):
                 await create_generation(connection, row["generation"], declared)
             await point_views(connection, live, declared)
+            for schema in ("redrive", "public"):
+                await give_comments(connection, schema)
             await roles.grant(connection)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", LOCK)
@@ -113,6 +116,7 @@ async def create_generation(connection: Connection, generation: int, declared: D
                 f"ALTER TABLE {schema}.{table.name} ADD COLUMN IF NOT EXISTS {table_sql.column(table, column)}"
             )
     await read_models.create_declared_indexes(connection, declared, schema)
+    await give_comments(connection, schema)
     await roles.grant_facts(connection, schema)
 
 
