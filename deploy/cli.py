@@ -52,6 +52,24 @@ _EXITS: Final = {
 }
 
 
+_WHOLE: Final = 1000
+"""Longer than any first sentence."""
+
+
+class Commands(click.Group):
+    """A group that lists its commands with the whole first sentence of each."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name].get_short_help_str(_WHOLE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: what is typed, a line each."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def option(name: str, variable: str, help: str, **kwargs: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A flag that overrides an environment variable, and says which."""
     return click.option(name, help=f"{help}  [env: {variable}]", **kwargs)
@@ -107,7 +125,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(coroutine)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=examples(
+        "redrive up",
+        "redrive send stripe --wait",
+        "redrive events list --from '1h ago'",
+        "redrive replay plan --source stripe --from '2h ago' --to '1h ago'",
+        "redrive prove",
+    ),
+)
 @click.version_option(package_name="redrive")
 def redrive() -> None:
     """Every webhook on the log before it is answered; any window of it re-driven safely.

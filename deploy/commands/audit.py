@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import json_option, run, with_runtime
+from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -13,12 +13,15 @@ from replay.audit import AuditSearch
 from replay.audit import list_audit as read_audit
 
 
-@click.group()
+@click.group(cls=Commands)
 def audit() -> None:
     """What operators changed, and looked at."""
 
 
-@audit.command("list")
+@audit.command(
+    "list",
+    epilog=examples("redrive audit list --from '2 days ago'", "redrive audit list --operator ada --action 'replay.*'"),
+)
 @click.option("--operator", help="Who.")
 @click.option("--action", "action_glob", metavar="GLOB", help="What, with * for any text: 'source.*'.")
 @click.option("--from", "from_ms", type=TIME, help="At or after.")

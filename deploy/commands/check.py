@@ -13,7 +13,7 @@ from rich.text import Text
 
 from deploy import fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
-from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, examples, json_option, run, with_runtime
 from deploy.lag_check import FoldState, fold_state
 from deploy.recording import record, record_anew
 from deploy.spool_folder import SpoolState, spool_state
@@ -101,7 +101,7 @@ class Facts:
         return "\n".join([*lines, f"ingest    {ingest}"])
 
 
-@click.command()
+@click.command(epilog=examples("redrive check", "redrive check --json"))
 @json_option
 @with_runtime
 def check(runtime: Runtime, as_json: bool) -> None:
@@ -249,7 +249,7 @@ def _state(state: TopicState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in TopicState.__dataclass_fields__}
 
 
-@click.command()
+@click.command(epilog=examples("redrive migrate", "redrive migrate --apply --roles"))
 @click.option("--apply", is_flag=True, help="Apply what is pending; without it, say what would be applied.")
 @click.option("--roles", "with_roles", is_flag=True, help="Also the roles of least privilege, without logins.")
 @json_option
@@ -289,7 +289,7 @@ async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_r
         await record(connection, runtime, "schema.migrate", **what)
 
 
-@click.command()
+@click.command(epilog=examples("redrive topics", "redrive topics --apply"))
 @click.option("--apply", is_flag=True, help="Create what is missing; without it, say what would be created.")
 @json_option
 @with_runtime

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 import click
 
-from deploy.cli import json_option, run, with_runtime
+from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.commands.send import wait_until_folded
 from deploy.correcting import correction_desk
 from deploy.terminal.output import print_json, print_table, say
@@ -18,7 +18,7 @@ from replay.selection import iso_of
 from schemas.corrections import SubscriptionStatus
 
 
-@click.group()
+@click.group(cls=Commands)
 def correct() -> None:
     """Correct a balance, a frozen account or a subscription: never by UPDATE, always by an event of the log."""
 
@@ -40,7 +40,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_runtime(command)
 
 
-@correct.command()
+@correct.command(
+    epilog=examples("redrive correct credits cus_1 --credits 50 --source stripe --reason 'ticket 7' --dry-run")
+)
 @click.argument("customer")
 @click.option("--credits", type=int, required=True, help="To give, or with a minus to take back.")
 @_options
@@ -49,7 +51,7 @@ def credits(runtime: Runtime, customer: str, credits: int, **asked: Any) -> None
     _correct(runtime, {"type": "credits.adjusted", "customer": customer, "credits": credits}, **asked)
 
 
-@correct.command()
+@correct.command(epilog=examples("redrive correct account cus_1 --unfreeze --source stripe --reason 'ticket 7'"))
 @click.argument("customer")
 @click.option("--freeze", "is_to_freeze", is_flag=True, help="Holds until the provider says more.")
 @click.option("--unfreeze", "is_to_unfreeze", is_flag=True, help="Holds until the provider says more.")
@@ -63,7 +65,9 @@ def account(runtime: Runtime, customer: str, is_to_freeze: bool, is_to_unfreeze:
     _correct(runtime, {"type": kind, "customer": customer}, **asked)
 
 
-@correct.command()
+@correct.command(
+    epilog=examples("redrive correct subscription sub_1 --status active --source stripe --reason 'ticket 7'")
+)
 @click.argument("subscription")
 @click.option("--status", type=click.Choice(get_args(SubscriptionStatus)), required=True)
 @click.option("--period-end", type=TIME, help="The end of the current period.")

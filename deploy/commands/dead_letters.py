@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Commands, Failed, Reported, examples, json_option, run, with_runtime
 from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.folding import LiveFolding
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say
@@ -26,7 +26,7 @@ from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Commands)
 def dead_letters() -> None:
     """Events that no projection could apply. After a fix they are folded again, as often as it takes."""
 
@@ -58,7 +58,7 @@ def _wanted(
     return DeadLetters(sources or None, dead_reason, from_ms, to_ms, places or None)
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", epilog=examples("redrive dead-letters list --source stripe --reason invalid_payload"))
 @_filters("--reason")
 @click.option("--all", "is_all", is_flag=True, help="Also those that a requeue has revived.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
@@ -96,7 +96,7 @@ def list_letters(runtime: Runtime, is_all: bool, limit: int, as_json: bool, **fi
         say("no dead letter matches")
 
 
-@dead_letters.command("show")
+@dead_letters.command("show", epilog=examples("redrive dead-letters show webhooks.stripe/3/1042"))
 @click.argument("location", metavar="TOPIC/PARTITION/OFFSET[/EVENT]")
 @reveal_options
 @json_option
@@ -122,7 +122,12 @@ def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | Non
     print_record(headers, body, is_redacted)
 
 
-@dead_letters.command()
+@dead_letters.command(
+    epilog=examples(
+        "redrive dead-letters requeue --dead-reason invalid_payload --dry-run",
+        "redrive dead-letters requeue webhooks.stripe/3/1042 --reason 'the projection is fixed'",
+    )
+)
 @click.argument("locations", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET[/EVENT]]...")
 @_filters("--dead-reason")
 @click.option("--all", "is_all", is_flag=True, help="All that are open.")

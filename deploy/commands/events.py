@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 import orjson
 
-from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.cli import Commands, Failed, examples, json_option, run, with_runtime
 from deploy.terminal.output import out, print_fields, print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -19,7 +19,7 @@ from replay.window import LogReader
 _HINT: Final = "redacted; --reveal shows the whole, and is written into the audit"
 
 
-@click.group()
+@click.group(cls=Commands)
 def events() -> None:
     """Look events up in the index of the log. Bodies, phone numbers and e-mail addresses are redacted."""
 
@@ -37,7 +37,13 @@ def reveal_of(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | 
     return Reveal(runtime.operator, reason) if is_asked else None
 
 
-@events.command("list")
+@events.command(
+    "list",
+    epilog=examples(
+        "redrive events list --source stripe --type 'stripe.invoice.*' --from '2h ago'",
+        "redrive events list --status dead --json",
+    ),
+)
 @click.option("--source", help="Of one source.")
 @click.option("--type", "type_glob", metavar="GLOB", help="Type, with * for any text: 'stripe.invoice.*'.")
 @click.option("--status", type=click.Choice(STATUSES))
@@ -81,7 +87,12 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
         say("no event matches")
 
 
-@events.command("show")
+@events.command(
+    "show",
+    epilog=examples(
+        "redrive events show stripe evt_1", "redrive events show stripe evt_1 --reveal --reason 'ticket 7'"
+    ),
+)
 @click.argument("source")
 @click.argument("event_id")
 @reveal_options

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from deploy import proving
-from deploy.cli import EXIT_FAILED, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Reported, examples, json_option, run, with_runtime
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say, text_of
 from deploy.wiring import Runtime
 from replay.audit import Author
@@ -21,7 +21,7 @@ from schemas.errors import Misconfigured
 _COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}
 
 
-@click.command()
+@click.command(epilog=examples("redrive prove --out certificate.json", "redrive prove --check certificate.json"))
 @click.option(
     "--out", "to", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the certificate here."
 )

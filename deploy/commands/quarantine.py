@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from deploy.appending import appending
-from deploy.cli import json_option, run, with_runtime
+from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.terminal.output import out, print_json, print_table, progress, say
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
@@ -20,7 +20,7 @@ from schemas.errors import InvalidSelection
 _MINUTES_SHOWN: Final = 20
 
 
-@click.group()
+@click.group(cls=Commands)
 def quarantine() -> None:
     """Deliveries whose signature failed: after a wrong secret is fixed, none of them is lost."""
 
@@ -31,7 +31,7 @@ async def _opened(runtime: Runtime) -> AsyncIterator[Quarantine]:
         yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url)
 
 
-@quarantine.command("list")
+@quarantine.command("list", epilog=examples("redrive quarantine list --source stripe"))
 @click.option("--source", help="Of one source.")
 @json_option
 @with_runtime
@@ -74,7 +74,13 @@ def list_quarantine(runtime: Runtime, source: str | None, as_json: bool) -> None
         )
 
 
-@quarantine.command("release")
+@quarantine.command(
+    "release",
+    epilog=examples(
+        "redrive quarantine release --source stripe --dry-run",
+        "redrive quarantine release --source stripe --reason 'the secret was wrong'",
+    ),
+)
 @click.option("--source", "sources", multiple=True, required=True, help="Repeatable.")
 @click.option("--dry-run", is_flag=True, help="Say what would be released; change nothing.")
 @click.option("--reason", help="Why; goes into the audit.")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import json_option, run, with_runtime
+from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
@@ -54,7 +54,16 @@ class Order:
             raise click.UsageError("--as-of makes a state to look at, which can't be applied")
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    epilog=examples(
+        "redrive rebuild",
+        "redrive rebuild --only payments --apply --reason 'a fixed projection'",
+        "redrive rebuild --rollback --reason 'it was worse'",
+        "redrive rebuild --as-of 'yesterday 14:00' --name before",
+    ),
+)
 @click.option("--only", "only", multiple=True, metavar="TABLE", help="Fold these tables alone, and copy the others.")
 @click.option("--as-of", "as_of", type=TIME, help="Leave the state of that moment in schema scratch_<name>.")
 @click.option("--name", help="Of that state; default at_<time>.")
@@ -172,7 +181,7 @@ def _print(found: dict[str, Any], differs: Diff | None) -> None:
         )
 
 
-@rebuild.command("list")
+@rebuild.command("list", epilog=examples("redrive rebuild list"))
 @json_option
 @with_runtime
 def list_all(runtime: Runtime, as_json: bool) -> None:
@@ -200,7 +209,7 @@ def _print_list(entries: Sequence[dict[str, Any]], names: str) -> None:
     print_table(columns, [[one[name] for name in columns] for one in entries])
 
 
-@rebuild.command("drop")
+@rebuild.command("drop", epilog=examples("redrive rebuild drop 2", "redrive rebuild drop before"))
 @click.argument("which", metavar="N|NAME")
 @_REASON
 @json_option

@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 import click
 
-from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Commands, Failed, Reported, examples, json_option, run, with_runtime
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.targets import require_target
@@ -51,12 +51,17 @@ _ID: Final = click.argument("name", metavar="ID", callback=_beginning)
 """Of a replay, or as much of it as no other begins with."""
 
 
-@click.group()
+@click.group(cls=Commands)
 def replay() -> None:
     """Re-drive a selection of the log: it adds what is missing, and changes nothing that was right."""
 
 
-@replay.command()
+@replay.command(
+    epilog=examples(
+        "redrive replay plan --source stripe --from '2h ago' --to '1h ago' --diff",
+        "redrive replay plan --key accounts stripe cus_1",
+    )
+)
 @selection_options
 @click.option("--diff", "with_diff", is_flag=True, help="Fold it apart, and say what a run would change in the tables.")
 @click.option("-v", "--verbose", "has_partitions", is_flag=True, help="Also what it reads of each partition.")
@@ -104,7 +109,13 @@ async def _planned(
             return await make_plan(reader, connection, selection, folding.fold, advance), folding.generation
 
 
-@replay.command("run")
+@replay.command(
+    "run",
+    epilog=examples(
+        "redrive replay run --source stripe --from '2h ago' --reason 'rows deleted by mistake'",
+        "redrive replay run --from '1h ago' --to http://localhost:3000/hooks --reason 'a bug in my handler'",
+    ),
+)
 @selection_options
 @_REASON
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
@@ -200,7 +211,7 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
     print_fields({**shown, **{f"selection {name}": value for name, value in chosen.items() if value}})
 
 
-@replay.command("list")
+@replay.command("list", epilog=examples("redrive replay list --limit 5"))
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @json_option
 @with_runtime
@@ -237,7 +248,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
         say(f"\n{waiting} planned: the console service runs them")
 
 
-@replay.command("show")
+@replay.command("show", epilog=examples("redrive replay show 5f0c", "redrive replay show 5f0c --outcomes --failed"))
 @_ID
 @click.option("--outcomes", "has_outcomes", is_flag=True, help="What became of the records at its target.")
 @click.option("--failed", is_flag=True, help="Only those that failed.")
@@ -286,10 +297,7 @@ def _verb(verb: str, meaning: str) -> click.Command:
         else:
             say(f"{entry['id']} is {entry['state']}")
 
-    return click.command(
-        verb,
-        help=meaning,
-    )(change)
+    return click.command(verb, help=meaning, epilog=examples(f"redrive replay {verb} 5f0c --reason 'ticket 7'"))(change)
 
 
 for _name, _meaning in (

@@ -10,7 +10,7 @@ import aiohttp
 import asyncpg
 import click
 
-from deploy.cli import EXIT_FAILED, Failed, Reported, json_option, run, with_runtime
+from deploy.cli import EXIT_FAILED, Failed, Reported, examples, json_option, run, with_runtime
 from deploy.control import control_topic, in_state
 from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
@@ -104,7 +104,7 @@ async def _require_folding(runtime: Runtime, source: Source) -> None:
         )
 
 
-@click.command()
+@click.command(epilog=examples("redrive send stripe --count 20 --wait"))
 @click.argument("source")
 @click.option("--count", type=click.IntRange(min=1), help="How many; default one whole story of the provider.")
 @click.option("--url", help="Ingress to post to; default this machine's INGEST_PORT.")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from deploy import logs
-from deploy.cli import option, run, with_runtime
+from deploy.cli import examples, option, run, with_runtime
 from deploy.kafka import require_kafka
 from deploy.service import remember
 from deploy.wiring import Runtime, connect
@@ -43,7 +43,7 @@ async def _database(runtime: Runtime) -> None:
 
 
 # Each imports its service when it is called: a short command need not wait for Faust.
-@click.command()
+@click.command(epilog=examples("redrive ingest --port 8080 --workers 4"))
 @option("--host", "INGEST_HOST", "Address to bind.")
 @option("--port", "INGEST_PORT", "Port to bind; default 8080.", type=int)
 @option("--workers", "INGEST_WORKERS", "Processes on that port; default 1.", type=click.IntRange(1, 64))
@@ -57,7 +57,7 @@ def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | 
     run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
 
 
-@click.command()
+@click.command(epilog=examples("redrive processors --workers 2"))
 @option("--host", "PROCESSORS_HOST", "Address of its health and metrics pages; default 127.0.0.1.")
 @option("--port", "PROCESSORS_PORT", "Their port; default 8082.", type=int)
 @option("--workers", "PROCESSORS_WORKERS", "Processes, sharing the partitions; default 1.", type=click.IntRange(1, 64))
@@ -74,7 +74,7 @@ def processors(runtime: Runtime, host: str | None, port: int | None, workers: in
     run(_serve(service, configured, _kafka, _database))
 
 
-@click.command()
+@click.command(epilog=examples("redrive console --port 8081"))
 @option("--host", "CONSOLE_HOST", "Address to bind; default 127.0.0.1.")
 @option("--port", "CONSOLE_PORT", "Port to bind; default 8081.", type=int)
 @with_runtime

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import json_option, run, with_runtime
+from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.control import control_topic
 from deploy.terminal.output import print_json, print_table, say
 from deploy.wiring import Runtime, connected
@@ -13,12 +13,12 @@ from replay.audit import Author
 from replay.operations.sources import VERBS, Change, change, describe_all
 
 
-@click.group()
+@click.group(cls=Commands)
 def sources() -> None:
     """The configured sources, and whether they are paused or disabled."""
 
 
-@sources.command("list")
+@sources.command("list", epilog=examples("redrive sources list"))
 @json_option
 @with_runtime
 def list_sources(runtime: Runtime, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def list_sources(runtime: Runtime, as_json: bool) -> None:
 
 
 def _command(verb: str, text: str) -> click.Command:
-    @click.command(verb, help=text)
+    @click.command(verb, help=text, epilog=examples(f"redrive sources {verb} stripe --reason 'ticket 7'"))
     @click.argument("source")
     @click.option("--reason", help="Why; goes into the audit.")
     @json_option

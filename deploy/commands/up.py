@@ -15,7 +15,7 @@ import aiohttp
 import click
 
 from deploy import migrate
-from deploy.cli import option, with_settings
+from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
@@ -45,7 +45,7 @@ SERVICES: Final = ("ingest", "processors", "console")
 """In the order in which they stop: first nothing new comes in, then what came is folded."""
 
 
-@click.command()
+@click.command(epilog=examples("redrive up", "INGEST_PORT=8090 redrive up --no-sample"))
 @option("--sample/--no-sample", "SAMPLE", "Send signed samples into an empty log; default yes.", default=None)
 @with_settings
 def up(sample: bool | None) -> None:

@@ -12,7 +12,7 @@ import click
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from deploy.cli import json_option
+from deploy.cli import examples, json_option
 from deploy.terminal.output import say
 from deploy.wiring import load
 from schemas.envelope import LAST_MS, Delivery
@@ -49,7 +49,7 @@ class CapturedRequest(BaseModel):
         return next((one for one in (self.secret, self.auth_token, self.public_key) if one is not None), None)
 
 
-@click.command("verify")
+@click.command("verify", epilog=examples("redrive verify stripe --request request.json"))
 @click.argument("source")
 @click.option(
     "--request",

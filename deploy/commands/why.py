@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import Failed, json_option, run, with_runtime
+from deploy.cli import Failed, examples, json_option, run, with_runtime
 from deploy.folding import SchemaFolding
 from deploy.terminal.output import out, print_json, progress, say
 from deploy.terminal.times import TIME
@@ -19,7 +19,11 @@ from schemas.masking import mask_key
 ACTION: Final = "why.reveal"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "redrive why subscriptions stripe sub_1", "redrive why accounts stripe cus_1 --reveal --reason 'ticket 7'"
+    )
+)
 @click.argument("table")
 @click.argument("key", nargs=-1, required=True)
 @click.option("--source", "sources", multiple=True, help="Read records of these only; repeatable, default every one.")

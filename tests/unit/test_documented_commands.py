@@ -53,8 +53,13 @@ def root() -> click.Group:
 def test_it_is_a_command(
     root: click.Group, path: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = words_of(command)
     monkeypatch.chdir(tmp_path)
+    require_command(root, command)
+
+
+def require_command(root: click.Group, command: str) -> None:
+    """Fails where the command line does not take it; the files that it names are made here."""
+    words = words_of(command)
     for name in words:
         if re.fullmatch(r"[\w-]+\.json", name):
             Path(name).touch()
@@ -89,3 +94,39 @@ def test_every_command_and_flag_is_in_the_reference(root: click.Group) -> None:
         flags = {flag for one in command.params if isinstance(one, click.Option) for flag in one.opts}
         missing |= {f"{name} {flag}" for flag in flags - {"--help"} if not re.search(rf"{flag}\b", REFERENCE)}
     assert missing == set()
+
+
+EXAMPLES: Final = re.compile(r"^Examples:\n((?:  .*\n?)+)", re.MULTILINE)
+
+
+def help_of(command: click.Command, name: str) -> str:
+    return command.get_help(click.Context(command, info_name=name, max_content_width=110, terminal_width=110))
+
+
+def test_the_help_of_every_command_shows_examples_that_it_takes(
+    root: click.Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, command in (("redrive", root), *leaves(root, "redrive")):
+        found = EXAMPLES.search(re.sub(r"^  ", "", help_of(command, name), flags=re.MULTILINE))
+        assert found, f"{name} --help shows no example"
+        lines = [line.strip() for line in found[1].splitlines()]
+        assert all(name in line for line in lines), (name, lines)
+        for line in lines:
+            require_command(root, re.sub(r"^[A-Z_]+=\S+ ", "", line))
+
+
+def groups(command: click.Group, name: str) -> Iterator[tuple[str, click.Group]]:
+    yield name, command
+    for part, inner in command.commands.items():
+        if isinstance(inner, click.Group):
+            yield from groups(inner, f"{name} {part}")
+
+
+def test_a_group_says_the_whole_first_sentence_of_each_command(root: click.Group) -> None:
+    for name, group in groups(root, "redrive"):
+        shown = " ".join(help_of(group, name).split())
+        for part, command in group.commands.items():
+            first = command.get_short_help_str(10_000)
+            assert first, f"{name} {part}"
+            assert f" {part} {first}" in shown, f"{name} {part}"
