@@ -64,6 +64,17 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_table_is_whole(path: Path) -> None:
+    """A line of cells that no header stands above is shown as it is written."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for table in re.findall(r"\n\n((?:\|.*\n)+)", text):
+        rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.splitlines()]
+        assert len(rows) > 1, table
+        assert all(re.fullmatch(r" *:?-+:? *", cell) for cell in rows[1]), table
+        assert {len(row) for row in rows} == {len(rows[1])}, table
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     linked = set(_LINK.findall((ROOT / "docs" / "README.md").read_text()))
     pages = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/*/*.md")}
