@@ -11,8 +11,10 @@ from replay import generations, read_models
 from replay.ports import Connection
 from replay.read_models import Declared
 from schemas.errors import Misconfigured
+from schemas.facts import TABLES
 
-_INDEXES: Final[LiteralString] = "SELECT indexname FROM pg_indexes WHERE schemaname = $1"
+_INDEXES: Final[LiteralString] = "SELECT indexname FROM pg_indexes WHERE schemaname = $1 AND tablename = ANY($2)"
+_TABLES: Final[LiteralString] = "SELECT tablename FROM pg_tables WHERE schemaname = $1"
 _UNIQUE: Final[LiteralString] = """
     SELECT relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
     WHERE relnamespace = $1::text::regnamespace AND indisunique AND NOT indisprimary ORDER BY 1
@@ -52,7 +54,7 @@ async def declared_by_users(connection: Connection, declared: Declared) -> tuple
         for _ in range(2):
             await read_models.create_declared_indexes(connection, declared, facts)
             await read_models.create_declared_views(connection, declared, facts, views)
-        indexes = await _names(connection, _INDEXES, facts)
+        indexes = await _names(connection, _INDEXES, facts, [table.name for table in TABLES])
         theirs = await _names(connection, _VIEWS, views) - ours
         if unique := await _names(connection, _UNIQUE, facts):
             return [], [
@@ -71,8 +73,10 @@ async def declared_by_users(connection: Connection, declared: Declared) -> tuple
 
 async def _strangers(connection: Connection, indexes: set[str], views: set[str]) -> list[str]:
     warnings = []
+    names = [table.name for table in TABLES]
     for one in await generations.kept(connection):
-        there = await _names(connection, _INDEXES, one.schema)
+        there = await _names(connection, _INDEXES, one.schema, names)
+        left = await _names(connection, _TABLES, one.schema) - set(names)
         if missing := sorted(indexes - there):
             warnings.append(f"generation {one.number} lacks {', '.join(missing)}: run `redrive migrate --apply`")
         if one.is_live and (by_hand := sorted(there - indexes)):
@@ -80,8 +84,16 @@ async def _strangers(connection: Connection, indexes: set[str], views: set[str])
                 f"{', '.join(by_hand)} in {one.schema} is not declared in [read_models]: the next generation has"
                 " no such index"
             )
-        known = {*roles.public_views(), *views}
-        readers = {name.rpartition(".")[2]: name for name in await generations.readers(connection, one.schema)}
+        if one.is_live and left:
+            warnings.append(
+                f"{', '.join(sorted(left))} in {one.schema} is no table of redrive's, nor of a plug-in that"
+                " redrive.toml names: the next generation has no such table"
+            )
+        known = {*roles.public_views(), *views, *left}
+        # Postgres quotes a name that is a word of SQL.
+        readers = {
+            name.rpartition(".")[2].strip('"'): name for name in await generations.readers(connection, one.schema)
+        }
         if strange := sorted(name for bare, name in readers.items() if bare not in known):
             warnings.append(
                 f"{', '.join(strange)} reads {one.schema}, and is not declared in [read_models]: it will not see the"
@@ -90,6 +102,6 @@ async def _strangers(connection: Connection, indexes: set[str], views: set[str])
     return warnings
 
 
-async def _names(connection: Connection, sql: LiteralString, schema: str) -> set[str]:
-    rows: list[Any] = await connection.fetch(sql, schema)
+async def _names(connection: Connection, sql: LiteralString, *arguments: object) -> set[str]:
+    rows: list[Any] = await connection.fetch(sql, *arguments)
     return {row[0] for row in rows}

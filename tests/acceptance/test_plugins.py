@@ -98,6 +98,8 @@ async def test_the_plug_in_of_the_page_reads_what_was_ignored_and_a_provider_of_
             await installation.redrive(*command)
         await database.until_statuses({"msg_1": "applied"})
         assert await database.fetch("TABLE contacts") == [("standardwebhooks", "con_1", "Zoe", at(3))]
+        warnings = (await installation.redrive_json("check"))["warnings"]
+        assert [text for text in warnings if "contacts" in text or "orders" in text] == []
 
         # A later event, then one that comes late: the name is the latest, the creation the earliest.
         await post_contact(installation, "msg_2", 4, "Zoé")

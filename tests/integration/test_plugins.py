@@ -8,7 +8,8 @@ from typing import Annotated
 import asyncpg
 import pytest
 
-from deploy import migrate
+from deploy import generation_check, migrate
+from replay.read_models import NOTHING_DECLARED
 from schemas import facts
 from schemas.errors import Misconfigured
 from schemas.lattice import Fact, Key, Latest, Min, Table
@@ -80,3 +81,29 @@ async def test_a_table_that_can_not_be_is_the_users_to_mend(
         await migrate.migrate(connection, database_url)
     assert await columns(connection, "public", "contacts") == before
     assert await columns(connection, "gen_1", "contacts") == []
+
+
+@pytest.mark.parametrize("name", ["contacts", "user"])
+async def test_check_does_not_warn_of_a_plug_ins_table(
+    connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, name: str
+) -> None:
+    """Neither of its view nor of its key's index, in no generation; `user` is a word of SQL."""
+    facts.register(Table(name, Contact))
+    await migrate.migrate(connection, database_url)
+    assert await generation_check.declared_by_users(connection, NOTHING_DECLARED) == ([], [])
+    await connection.execute("INSERT INTO redrive.generations (generation, state) VALUES (2, 'ready')")
+    await migrate.create_generation(connection, 2)
+    await migrate.point_views(connection, 2)
+    await connection.execute("UPDATE redrive.generation SET live = 2, previous = 1")
+    assert await generation_check.declared_by_users(connection, NOTHING_DECLARED) == ([], [])
+
+
+async def test_check_says_once_that_a_plug_in_is_not_named_any_more(
+    connection: "asyncpg.Connection[asyncpg.Record]", database_url: str
+) -> None:
+    with put_back_afterwards():
+        facts.register(Table("contacts", Contact))
+        await migrate.migrate(connection, database_url)
+    (warning,), faults = await generation_check.declared_by_users(connection, NOTHING_DECLARED)
+    assert faults == []
+    assert "contacts in gen_1 is no table of redrive's, nor of a plug-in that redrive.toml names" in warning
