@@ -20,7 +20,7 @@ from deploy.kafka import require_kafka
 from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.supervisor import MISCONFIGURED
 from deploy.terminal.output import print_json, warn
-from deploy.wiring import load
+from deploy.wiring import adopt, load
 from schemas.errors import InvalidSelection, Misconfigured, NothingSelected, RedriveError, Unavailable
 from schemas.masking import describe
 
@@ -97,7 +97,9 @@ def with_runtime(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def wrapper(**kwargs: Any) -> T:
-        return command(load(), **kwargs)
+        runtime = load()
+        adopt(runtime)
+        return command(runtime, **kwargs)
 
     return with_settings(wrapper)
 

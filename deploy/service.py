@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 
-from deploy.wiring import Runtime, load
+from deploy.wiring import Runtime, adopt, load
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
 
@@ -126,6 +126,7 @@ def load_again() -> Runtime:
         lost = ", ".join(sorted(_sources_of_file))
         raise Misconfigured(f"{runtime.settings.config} is empty, or is not there; to do without {lost}, restart")
     remember(runtime)
+    adopt(runtime)
     return runtime
 
 

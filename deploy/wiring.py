@@ -21,7 +21,9 @@ from deploy.kafka import cluster_of
 from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
+from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, FileConfig, PluginConfig, Settings, Source, sources_of
+from schemas.topics import PROVIDER_OF
 
 ENV_FILE: Final = Path(".env")
 LISTENING: Final = (
@@ -127,6 +129,15 @@ def load(*, is_for_up: bool = False) -> Runtime:
     if settings.app_env == "production":
         _require_production(settings, sources)
     return Runtime(settings, file, sources)
+
+
+def adopt(runtime: Runtime) -> None:
+    """Make this configuration the one that records are read by: the provider of each source, which is that of its name
+    unless redrive.toml says another. The environment has no part in it, so all processes agree.
+    """
+    PROVIDER_OF.clear()
+    PROVIDER_OF.update({name: name for name in PROVIDERS})
+    PROVIDER_OF.update({name: source.provider for name, source in runtime.file.sources.items()})
 
 
 def load_file(path: Path) -> FileConfig:

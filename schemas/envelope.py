@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from schemas.errors import PoisonRecord
-from schemas.topics import source_of
+from schemas.topics import PROVIDER_OF, source_of
 
 Provenance = Literal["signed", "token", "released", "fetched"]
 _PROVENANCES: Final = (*get_args(Provenance), "operator")
@@ -229,7 +229,8 @@ class Record(NamedTuple):
         """Read a record back from Kafka.
 
         Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic. Whoever
-        may write to one source's topic says nothing for another source.
+        may write to one source's topic says nothing for another source, nor for another provider than the configured
+        one. Of a source that is not configured any more, the type says the provider.
         """
         # One of these that has no value has no `decode` either.
         found: dict[str, Any] = dict(headers)
@@ -239,6 +240,9 @@ class Record(NamedTuple):
             provenance = found["redrive_provenance"].decode()
             if source != source_of(topic):
                 raise PoisonRecord("bad_envelope", "ce_source is another source than the topic's")
+            provider = kind.partition(".")[0]
+            if provider != PROVIDER_OF.get(source, provider):
+                raise PoisonRecord("bad_envelope", "ce_type is of another provider than the source's")
             if provenance not in _PROVENANCES:
                 raise PoisonRecord("bad_envelope", f"redrive_provenance is none of {', '.join(_PROVENANCES)}")
             return cls(
@@ -246,7 +250,7 @@ class Record(NamedTuple):
                 record_id=found["ce_id"].decode(),
                 source=source,
                 type=kind,
-                provider=kind.partition(".")[0],
+                provider=provider,
                 provenance=provenance,
                 method=found.get("http_method", b"POST").decode(),
                 query=found.get("http_query", b"").decode("utf-8", "surrogateescape"),

@@ -18,6 +18,11 @@ WINDOW: Final = "redrive.window"
 FOLD_GROUP: Final = "redrive-processors"
 """The consumer group of the processors of earlier versions, and what the names of all groups of ours begin with."""
 
+PROVIDER_OF: Final[dict[str, str]] = {}
+"""Source -> the provider that the configuration gives it; a source that is not configured is not here. Like the
+registry of providers, it is filled when a process reads its configuration.
+"""
+
 DEFAULT_PARTITIONS: Final = 12
 MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
 """Meta sends bodies of up to 3 MB; the headers and the protocol come on top."""

@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
 from deploy import logs  # noqa: E402
 from deploy.cli import exit_codes, run  # noqa: E402
 from deploy.service import remember  # noqa: E402
-from deploy.wiring import Runtime, load  # noqa: E402
+from deploy.wiring import Runtime, adopt, load  # noqa: E402
 
 # A partition that went to another process keeps its last lag in the file of this one; the most recent counts.
 warnings.filterwarnings("ignore", message=".*has not been implemented in multi-process mode")
@@ -56,6 +56,7 @@ def main() -> None:
         settings = runtime.settings
         logs.configure(f"{_SERVICE}-{_NUMBER}", settings.data, settings.log_level, settings.log_stdout_level)
         remember(runtime)
+        adopt(runtime)
         # Scrapes reach one process, and speak for all that count in this folder.
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=os.environ["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]

@@ -6,12 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from processors import projections
-from schemas import facts, providers
+from schemas import facts, providers, topics
 
 
 @contextmanager
 def put_back_afterwards() -> Iterator[None]:
-    dicts: tuple[dict[Any, Any], ...] = (providers.PROVIDERS, projections.PROJECTIONS, facts.TABLE_OF)
+    dicts: tuple[dict[Any, Any], ...] = (
+        providers.PROVIDERS,
+        projections.PROJECTIONS,
+        facts.TABLE_OF,
+        topics.PROVIDER_OF,
+    )
     lists: tuple[list[Any], ...] = (facts.TABLES, facts.PLUGGED_IN, sys.path)
     before = [one.copy() for one in dicts], [one.copy() for one in lists]
     try:

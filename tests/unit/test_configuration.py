@@ -9,10 +9,14 @@ import pytest
 from deploy import service
 from deploy.commands.check import near_misses
 from deploy.development import development_secrets
-from deploy.wiring import load, variables_named
+from deploy.wiring import adopt, load, variables_named
+from processors.fold import fold_record
+from schemas.envelope import Record
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
+from tests.support.folding import letter_of
+from tests.support.records import FakeRecord, payment, record
 from tests.support.registries import put_back_afterwards
 
 GOOD = '[sources.shop]\nprovider = "stripe"\nsecrets = ["whsec_of_the_shop"]\n'
@@ -146,3 +150,28 @@ def test_a_file_that_can_not_be_read_refers_to_nothing(tmp_path: Path, text: str
     if text is not None:
         file.write_text(text)
     assert variables_named(file) == frozenset()
+
+
+def decoded(one: FakeRecord) -> Record:
+    return Record.decode(one.topic, one.partition, one.offset, one.timestamp, one.headers, one.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_theirs"),
+    [("shop", True), ("whatsapp", False), ("stripe", True), ("crm", False), ("former", True)],
+)
+def test_the_provider_of_a_record_is_that_of_its_topics_source(folder: Path, source: str, is_theirs: bool) -> None:
+    """The name of a provider is a source of that provider, whichever secrets a process has. A source that is not
+    configured any more is of whatever its records say.
+    """
+    crm = '[sources.crm]\nprovider = "hubspot"\nsecrets = ["secret-of-hubspot"]\n'
+    (folder / "redrive.toml").write_text(GOOD + crm)
+    adopt(load())
+    one = record(f"webhooks.{source}", "stripe", payment(1))
+    if is_theirs:
+        assert decoded(one).provider == "stripe"
+        assert fold_record(one).rows
+    else:
+        letter = letter_of(one)
+        assert (letter.reason, letter.event.provider) == ("bad_envelope", "unknown")
+        assert "another provider than the source's" in letter.message
