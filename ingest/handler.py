@@ -19,13 +19,16 @@ from ingest.storing import Exchange, Storing
 from ingest.whole_request import PREFIX
 from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
-from schemas.providers import identify, verify
+from schemas.providers import answer_handshake, identify, verify
 from schemas.settings import Source
 
 _NO_COMPRESSION: Final = re.compile(
     r"|identity|utf-?(?:8|16|32)(?:le|be)?|(?:us-)?ascii|iso-?8859-?\d{1,2}|latin-?\d|windows-\d{3,4}", re.IGNORECASE
 )
 """What leaves a body as it is: no coding, and a charset, which some senders put there."""
+
+_KEPT: Final = frozenset({"signature_mismatch", "verification_failed"})
+"""Refused, and kept in the quarantine: ours may be the secret that is wrong, or the provider's code."""
 
 
 class Ingress:
@@ -125,10 +128,11 @@ class Ingress:
             try:
                 verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
             except RejectedDelivery as rejection:
-                if rejection.rejection != "signature_mismatch":
+                if rejection.rejection not in _KEPT:
                     raise
-                # Ours may be the secret that is wrong.
-                self._keep_mismatch(source, delivery, exchange)
+                if rejection.rejection == "verification_failed":
+                    metrics.provider_failed(label, rejection.__cause__ or rejection)
+                self._keep_refused(source, delivery, rejection, exchange)
                 return
             metrics.REQUESTS.match(label, verified.secret_index)
             self._storing.store(source, verified, identify(source.provider, verified), exchange)
@@ -142,9 +146,9 @@ class Ingress:
             metrics.handler_failed(label)
             exchange.finish(responses.problem("internal_error"))
 
-    def _keep_mismatch(self, source: Source, delivery: Delivery, exchange: Exchange) -> None:
-        rejection = RejectedDelivery("signature_mismatch")
-
+    def _keep_refused(
+        self, source: Source, delivery: Delivery, rejection: RejectedDelivery, exchange: Exchange
+    ) -> None:
         def answer(is_kept: bool) -> None:
             if is_kept:
                 metrics.quarantined(source.name, rejection.rejection)
@@ -178,11 +182,11 @@ def _source_name(path: str) -> str:
 
 def _answer_other_method(source: Source, method: str, query: str) -> Answer:
     """A handshake, where the provider has one; else 405. Raises `RejectedDelivery`."""
-    handshake = source.provider.answer_handshake
-    if method == "GET" and handshake is not None:
-        return responses.challenge(handshake(query, source.secrets))
+    has_handshake = source.provider.answer_handshake is not None
+    if method == "GET" and has_handshake:
+        return responses.challenge(answer_handshake(source.provider, query, source.secrets))
     metrics.rejected(source.name, "method_not_allowed", 405)
-    others = {"GET"} if handshake else set[str]()
+    others = {"GET"} if has_handshake else set[str]()
     return responses.problem("method_not_allowed", allow=source.provider.methods | others)
 
 

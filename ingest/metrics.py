@@ -208,6 +208,12 @@ def handler_failed(source: str) -> None:
     log.exception("unexpected error", extra={"action": "answer", "source": source, "code": "internal_error"})
 
 
+def provider_failed(source: str, error: BaseException) -> None:
+    """The provider's code raised what it should not: a plug-in's, most likely."""
+    line = {"action": "verify", "source": source, "outcome": "failed", "code": "verification_failed"}
+    _log_seldom(logging.ERROR, f"the provider's code failed: {describe(error)}", line)
+
+
 def append_failed(topic: str, error: BaseException, records: int) -> None:
     APPEND_FAILURES.labels(type(error).__name__).inc()
     log.error(

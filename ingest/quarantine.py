@@ -73,7 +73,10 @@ class Quarantine:
         self._dropped: dict[tuple[str, int], int] = {}
 
     def keep(self, source: Source, delivery: Delivery, rejection: str, answer: Callable[[bool], None]) -> None:
-        """`answer` hears once whether the delivery is kept: now, or when the log has answered. Never raises."""
+        """`answer` hears once whether the delivery is kept: now, or when the log has answered.
+
+        Raises `RejectedDelivery` where the shared token of it can't be masked: then nothing may be kept.
+        """
         masked = conceal(source.provider, delivery, source.secrets)
         record_id = body_record_id(masked.body)
         headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)

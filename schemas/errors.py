@@ -33,6 +33,7 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
     "too_many_requests": (429, "This source gets more requests than its limit allows; send it again later."),
     "headers_too_large": (431, "The request has too many headers, or too large ones."),
     "overloaded": (503, "More is on its way at once than this host takes; send it again."),
+    "verification_failed": (503, "This source's provider failed while it verified; nothing is taken unverified."),
     "misconfigured": (503, "This source has no secret that could verify anything; it refuses rather than fall open."),
     "log_unavailable": (503, "The log cannot take the delivery now; send it again."),
     "internal_error": (500, "An error of ours; the delivery was not stored. Send it again."),
@@ -67,8 +68,19 @@ class RejectedDelivery(RedriveError):
         super().__init__(self.detail)
 
 
+DEAD_LETTER_REASONS: Final = (
+    "unparsable",
+    "invalid_payload",
+    "unknown_provider",
+    "bad_envelope",
+    "projection_failed",
+    "refused_by_database",
+)
+"""Why an event is dead; a label of a metric, so there are no others."""
+
+
 class PoisonRecord(RedriveError):
-    """No projection can apply this record; it goes to the dead letters, alone."""
+    """No projection can apply this record; it goes to the dead letters, alone. `reason`: of `DEAD_LETTER_REASONS`."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -85,6 +97,12 @@ class Misconfigured(RedriveError):
     """The configuration cannot work; refuse to start (exit 78)."""
 
     code = "misconfigured"
+
+
+class Exited(RedriveError):
+    """Code of a plug-in tried to end the process."""
+
+    code = "exited"
 
 
 class InvalidSelection(RedriveError):

@@ -130,6 +130,15 @@ def describe(error: BaseException) -> str:
     Ours say what they say. Postgres' lose their DETAIL lines, and where the data was refused what follows a colon. Of
     the others only their type and place hold no value for sure: `invalid literal for int(): '+336…'` does.
     """
+    try:
+        return _describe(error) or type(error).__name__
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a plug-in's exception runs a plug-in's code when it is asked what it says
+        return type(error).__name__
+
+
+def _describe(error: BaseException) -> str:
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(sqlstate, str):
         return _describe_postgres(error, sqlstate)

@@ -19,6 +19,7 @@ from schemas.limits import LimitsConfig, Network
 from schemas.providers import PROVIDERS, check_secrets, check_signing_secret
 from schemas.providers.base import Provider, Secrets
 from schemas.providers.keys import MIN_CHARACTERS
+from schemas.providers.sound import MAX_BODY_BYTES
 from schemas.quarantine import QuarantineConfig
 from schemas.targets import ReplayConfig, Secret
 from schemas.topics import is_source_name, topic_of
@@ -115,7 +116,7 @@ class SourceConfig(BaseModel):
     provider: str
     secrets: tuple[Secret, ...] = ()
     verify_token: Secret | None = None
-    max_body_bytes: int | None = Field(None, gt=0, le=5 * 1024 * 1024)
+    max_body_bytes: int | None = Field(None, gt=0, le=MAX_BODY_BYTES)
     answer: Literal["json", "twiml"] | None = None
     signature_versions: frozenset[str] = frozenset()
     channel_ids: frozenset[str] = frozenset()

@@ -17,7 +17,8 @@ from deploy.terminal.output import say
 from deploy.wiring import load
 from schemas.envelope import LAST_MS, Delivery
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
-from schemas.providers import PROVIDERS, verify
+from schemas.masking import describe
+from schemas.providers import PROVIDERS, answer_handshake, verify
 from schemas.providers.base import Provider, Secrets
 
 
@@ -71,7 +72,8 @@ def verify_request(source: str, file: Path, as_json: bool) -> None:
     elif verdict["verified"]:
         say("verified", style="green")
     else:
-        say(str(verdict["code"]), "not verified:", "red")
+        reason = f" ({verdict['error']})" if "error" in verdict else ""
+        say(f"{verdict['code']}{reason}", "not verified:", "red")
     sys.exit(0 if verdict["verified"] else 1)
 
 
@@ -101,7 +103,7 @@ def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provid
 
 
 def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dict[str, Any]:
-    """`{"verified": …, "code": …}`; the code is null when it verifies."""
+    """`{"verified": …, "code": …}`; the code is null when it verifies. `error` says what the provider's code raised."""
     parts = urlsplit(request.url)
     now = time.time() if request.now is None else request.now
     delivery = Delivery(
@@ -117,11 +119,14 @@ def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dic
     )
     try:
         if provider.answer_handshake is not None and delivery.method == "GET":
-            provider.answer_handshake(parts.query, secrets)
+            answer_handshake(provider, parts.query, secrets)
         else:
             verify(provider, delivery, secrets, now)
     except RejectedDelivery as rejection:
-        return {"verified": False, "code": rejection.rejection}
+        verdict = {"verified": False, "code": rejection.rejection}
+        if rejection.rejection == "verification_failed":
+            verdict["error"] = describe(rejection.__cause__ or rejection)
+        return verdict
     except Misconfigured as error:
         return {"verified": False, "code": error.code}
     return {"verified": True, "code": None}

@@ -8,8 +8,10 @@ from urllib.parse import quote_from_bytes, unquote
 from replay.ports import RawRecord
 from replay.targets.document import HttpTarget
 from schemas.envelope import Location, Record
-from schemas.errors import Misconfigured, PoisonRecord
+from schemas.errors import PoisonRecord
+from schemas.outside import call
 from schemas.providers import PROVIDERS
+from schemas.providers.base import Provider
 
 _NO_HEADER_OF_A_REQUEST: Final = frozenset({"method", "path", "query", "remote"})
 NOT_FORWARDED: Final = frozenset(
@@ -103,15 +105,22 @@ def _sign(
     if secret is None:
         raise Unsendable(f"redrive.toml has no secret of source {record.source} for this target")
     try:
-        body = provider.present_token(record.body, secret) if provider.present_token else record.body
-        if provider.sign_as is not None:
-            signed = provider.sign_as(secret, record.record_id, body, now)
-        else:
-            signed = provider.sign(secret, url, body, record.content_type, now)
-    except (ValueError, Misconfigured) as error:
-        # A form that is no UTF-8, a secret that is no key.
+        body, anew = call(_signed, provider, secret, url, record, now)
+    except Exception as error:
+        # A form that is no UTF-8, a secret that is no key; a plug-in's code may raise anything.
         raise Unsendable("it can't be signed with the target's secret") from error
     kept = {name: value for name, value in headers.items() if name not in provider.outdated_headers}
-    anew = {name.lower(): value for name, value in signed.items() if value}
     # The type that the body came with, not that of samples.
     return {**kept, **anew, **{name: kept[name] for name in ("content-type",) if name in kept}}, body
+
+
+def _signed(provider: Provider, secret: str, url: str, record: Record, now: int) -> tuple[bytes, dict[str, str]]:
+    body = provider.present_token(record.body, secret) if provider.present_token else record.body
+    if provider.sign_as is not None:
+        signed = provider.sign_as(secret, record.record_id, body, now)
+    else:
+        signed = provider.sign(secret, url, body, record.content_type, now)
+    anew = {name.lower(): value for name, value in signed.items() if value}
+    if not isinstance(body, bytes) or not all(isinstance(value, str) for value in anew.values()):
+        raise TypeError("what is signed is not bytes, or a header of it is no text")
+    return body, anew

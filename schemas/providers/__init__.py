@@ -3,10 +3,13 @@
 To add a provider: write its module beside these, and name it in `PROVIDERS`. A plug-in's comes in through `register`.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 from schemas.envelope import Delivery, Identity, Record, VerifiedDelivery
 from schemas.errors import Misconfigured, PoisonRecord, RejectedDelivery
+from schemas.masking import describe
+from schemas.outside import call
 from schemas.providers import (
     aircall,
     google_calendar,
@@ -20,21 +23,24 @@ from schemas.providers import (
     whatsapp,
 )
 from schemas.providers.base import (
-    MAX_ID_CHARACTERS,
     WRONG_SHAPE,
+    MaskToken,
     Payload,
     Provider,
     Secrets,
     Unparsable,
     body_record_id,
-    bounded_id,
     clean_type,
     digest_of,
     token_digest,
     wrong_shape,
 )
 from schemas.providers.keys import check_token
+from schemas.providers.sound import is_fingerprint, is_sound_signature, require_identity, require_provider
 from schemas.topics import is_source_name
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PROVIDERS: Final[dict[str, Provider]] = {
     module.PROVIDER.name: module.PROVIDER
@@ -52,23 +58,47 @@ PROVIDERS: Final[dict[str, Provider]] = {
     )
 }
 
+OURS: Final = frozenset(PROVIDERS)
+"""What every other one gives is looked at before it is believed."""
+
 UNPARSABLE: Final = "unparsable"
 """Type suffix of a verified body that cannot be parsed: `stripe.unparsable`."""
 
 
 def register(provider: Provider) -> None:
     """Add a plug-in's provider; the same one again changes nothing. Raises `Misconfigured`."""
-    if not is_source_name(provider.name):
+    if not isinstance(provider.name, str) or not is_source_name(provider.name):
         raise Misconfigured(f"{provider.name!r} can't name a provider: ^[a-z][a-z0-9_-]{{0,39}}$, and none of ours")
+    require_provider(provider)
     if PROVIDERS.setdefault(provider.name, provider) is not provider:
         raise Misconfigured(f"a provider called {provider.name!r} exists already")
 
 
+def _asked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a provider says of a delivery that is not verified yet. Raises `RejectedDelivery`: `verification_failed` for
+    whatever its code raises and should not. `Misconfigured` goes on: a secret that is no key.
+    """
+    try:
+        return function(*args, **kwargs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if type(error) in (RejectedDelivery, Misconfigured):
+            raise
+        raise RejectedDelivery("verification_failed") from error
+
+
 def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float) -> VerifiedDelivery:
-    """Check the signature of the raw bytes; `now` is seconds since the epoch. Raises `RejectedDelivery`."""
+    """Check the signature of the raw bytes; `now` is seconds since the epoch. Raises `RejectedDelivery`, also where the
+    provider's code fails or gives no `Signature`: it never falls open.
+    """
     if not secrets.values:
         raise RejectedDelivery("misconfigured")
-    held = provider.verify(delivery, secrets, now)
+    held = _asked(provider.verify, delivery, secrets, now)
+    if provider.name not in OURS and not is_sound_signature(held, secrets):
+        raise RejectedDelivery("verification_failed") from Misconfigured(
+            "verify gave no schemas.providers.base.Signature"
+        )
     return VerifiedDelivery(conceal(provider, delivery, secrets), held.provenance, held.secret_index, held.signed_id)
 
 
@@ -80,11 +110,23 @@ def check_secrets(provider: Provider, secrets: Secrets) -> None:
     for what, check, value in checks:
         try:
             value.encode()
-            check(value)
+            call(check, value)
         except UnicodeEncodeError as error:
             raise Misconfigured(f"{what} is not UTF-8") from error
         except Misconfigured as error:
             raise Misconfigured(f"{what}: {error}") from error
+        except Exception as error:
+            raise Misconfigured(f"{what} can't be checked: {describe(error)}") from error
+
+
+def answer_handshake(provider: Provider, query: str, secrets: Secrets) -> str:
+    """The text that the handshake asks for. Raises `RejectedDelivery`."""
+    if provider.answer_handshake is None:
+        raise RejectedDelivery("method_not_allowed")
+    text = _asked(provider.answer_handshake, query, secrets)
+    if not isinstance(text, str):
+        raise RejectedDelivery("verification_failed")
+    return text
 
 
 def check_signing_secret(provider: Provider, secret: str) -> None:
@@ -97,31 +139,47 @@ def check_signing_secret(provider: Provider, secret: str) -> None:
 
 
 def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Delivery:
-    """The delivery as a topic may keep it: a shared token masked, with a digest in its place (invariant 2)."""
+    """The delivery as a topic may keep it: a shared token masked, with a digest in its place (invariant 2). Raises
+    `RejectedDelivery` where the provider's code can't mask it: then nothing of it may be kept.
+    """
     if provider.mask_token is None or delivery.token_digest:
         return delivery
-    masked, token = provider.mask_token(delivery)
+    return _asked(_conceal, provider.mask_token, delivery, secrets)
+
+
+def _conceal(mask: MaskToken, delivery: Delivery, secrets: Secrets) -> Delivery:
+    masked, token = mask(delivery)
+    # Nothing else of it is the provider's to change.
+    masked = delivery._replace(body=masked.body, headers=masked.headers)
+    if not isinstance(masked.body, bytes):
+        raise TypeError("the masked body is not bytes")
     # Nothing presented leaves nothing to compare later: it stays missing.
     return masked._replace(token_digest=token_digest(secrets.digest_key, token)) if token else masked
 
 
 def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:
-    """Name the record. Never fails: the provider must not drop a body that we can't read, so its bytes name it."""
+    """Name the record. Never fails: the provider must not drop a body that we can't read, so its bytes name it, also
+    where a plug-in's code raises what it should not, or gives what names no record.
+    """
     delivery = verified.delivery
     payload: Payload = None
     try:
         payload = provider.parse(delivery)
-        identity = provider.identify(payload, verified.signed_id)
-    except WRONG_SHAPE:
-        record_id = body_record_id(delivery.body or delivery.query.encode("utf-8", "surrogateescape"))
-        try:
-            return Identity(record_id, type_of(provider, payload), None, provider.fingerprint(payload))
-        except WRONG_SHAPE:
-            return Identity(record_id, f"{provider.name}.{UNPARSABLE}", None, digest_of(record_id))
-    if len(identity.record_id) > MAX_ID_CHARACTERS:
-        # A plug-in's, which did not make it with `event_id`.
-        return identity._replace(record_id=bounded_id(identity.record_id))
-    return identity
+        found = provider.identify(payload, verified.signed_id)
+        return found if provider.name in OURS else require_identity(provider, found)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever it is, what is verified is kept
+        return _identity_of_bytes(provider, delivery, payload)
+
+
+def _identity_of_bytes(provider: Provider, delivery: Delivery, payload: Payload) -> Identity:
+    record_id = body_record_id(delivery.body or delivery.query.encode("utf-8", "surrogateescape"))
+    try:
+        kind, fingerprint = call(type_of, provider, payload), call(provider.fingerprint, payload)
+        return require_identity(provider, Identity(record_id, kind, None, fingerprint))
+    except Exception:  # noqa: BLE001 - as above
+        return Identity(record_id, f"{provider.name}.{UNPARSABLE}", None, digest_of(record_id))
 
 
 def type_of(provider: Provider, payload: Payload) -> str:
@@ -145,9 +203,18 @@ def read_payload(record: Record) -> tuple[Provider, Payload]:
 def fingerprint_of(record: Record) -> bytes:
     """The fingerprint that the ingress gave the record's delivery, from its bytes alone. Never fails."""
     try:
-        provider, payload = read_payload(record)
+        provider, payload = call(read_payload, record)
         if record.type.endswith("." + UNPARSABLE):
             raise PoisonRecord("unparsable", "identified by its bytes")
-        return provider.fingerprint(payload)
-    except (PoisonRecord, *WRONG_SHAPE):
+        return fingerprint_by(provider, payload, record.record_id)
+    except Exception:  # noqa: BLE001 - a plug-in's code may raise anything, and the window holds every source's records
         return digest_of(record.record_id)
+
+
+def fingerprint_by(provider: Provider, payload: Payload, record_id: str) -> bytes:
+    """The provider's fingerprint; that of the record's id for what can't be digested. It may be read all the same."""
+    try:
+        found = call(provider.fingerprint, payload)
+    except Exception:  # noqa: BLE001 - as above
+        return digest_of(record_id)
+    return found if is_fingerprint(found) else digest_of(record_id)

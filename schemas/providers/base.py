@@ -75,6 +75,9 @@ def wrong_shape(error: BaseException) -> str:
     return str(error) if isinstance(error, Unparsable) else "a field is missing, or not of its type"
 
 
+MaskToken = Callable[[Delivery], tuple[Delivery, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider, as pure functions over bytes."""
@@ -110,7 +113,7 @@ class Provider:
     """What `signature_versions` of a source may name."""
     signs_url: bool = False
     """Whether the URL that was called is part of what is signed."""
-    mask_token: Callable[[Delivery], tuple[Delivery, str]] | None = None
+    mask_token: MaskToken | None = None
     """For a shared token that is the credential itself: (the delivery without it, the token). Raises
     `RejectedDelivery`. None where the credential never travels.
     """

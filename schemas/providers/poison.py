@@ -5,15 +5,16 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.errors import PoisonRecord
+from schemas.errors import DEAD_LETTER_REASONS, PoisonRecord
 from schemas.masking import describe
 from schemas.providers.base import WRONG_SHAPE, wrong_shape
 
 
-def poison_of(error: Exception, reason: str = "invalid_payload") -> PoisonRecord:
+def poison_of(error: BaseException, reason: str = "invalid_payload") -> PoisonRecord:
     """Why an event can't be read; `reason` for one that does not hold what its type holds."""
     if isinstance(error, PoisonRecord):
-        return error
+        # A plug-in's may give a reason of its own; what it says stays.
+        return error if error.reason in DEAD_LETTER_REASONS else PoisonRecord(reason, describe(error))
     if isinstance(error, ValidationError):
         return PoisonRecord(reason, _fault(error))
     if isinstance(error, WRONG_SHAPE):

@@ -84,7 +84,7 @@ def test_whatever_a_plug_in_raises_a_reload_refuses_it(folder: Path) -> None:
         'PROJECTIONS = {"boom": lambda record, payload: ()}\n'
     )
     (folder / "redrive.toml").write_text('plugins = ["boom"]\n' + GOOD.replace('"stripe"', '"boom"'))
-    assert_refused("the configuration can't be read: RuntimeError at .*boom.py")
+    assert_refused(r"source shop \(BOOM_SECRET\), secret 1 can't be checked: RuntimeError at .*boom.py")
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing yet\n", None])

@@ -1,0 +1,24 @@
+"""Calls into code that is not ours: a plug-in's may raise anything. Pure."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from schemas.errors import Exited
+from schemas.masking import describe
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` returns. Whatever it raises is an `Exception`: `Exited` stands for a `sys.exit()` and the like,
+    which would end the process for every other source.
+
+    A KeyboardInterrupt goes on: somebody pressed Ctrl-C.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise Exited(describe(error)) from error

@@ -1,0 +1,71 @@
+"""What a plug-in's provider is made of and gives, before it is believed. Pure."""
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.envelope import Identity
+from schemas.errors import Misconfigured
+from schemas.providers.base import MAX_ID_CHARACTERS, Provider, Secrets, Signature, Unparsable, bounded_id
+
+MAX_BODY_BYTES: Final = 5 * 1024 * 1024
+"""With its headers, a body of this size is a record that the topics take."""
+
+_FINGERPRINT_BYTES: Final = 32
+_PROOFS: Final = ("signed", "token")
+
+
+def require_provider(provider: Provider) -> None:
+    """Raises `Misconfigured`, naming the first field that is not of its type."""
+    hints = get_type_hints(Provider)
+    for name in [field.name for field in fields(Provider)]:
+        # A set or a list does where a frozenset or a tuple is meant.
+        is_strict = get_origin(hints[name]) not in (tuple, frozenset)
+        try:
+            TypeAdapter(hints[name]).validate_python(getattr(provider, name), strict=is_strict)
+        except ValidationError as error:
+            said = error.errors(include_input=False, include_url=False)[0]["msg"]
+            raise Misconfigured(f"provider {provider.name!r}: {name}: {said}") from error
+    if not 0 < provider.max_body_bytes <= MAX_BODY_BYTES:
+        raise Misconfigured(f"provider {provider.name!r}: max_body_bytes must be 1 to {MAX_BODY_BYTES}")
+
+
+def is_sound_signature(held: Any, secrets: Secrets) -> bool:
+    """Whether it says which of the secrets matched. What is true, and no more than that, proves nothing."""
+    return (
+        type(held) is Signature
+        and type(held[0]) is int
+        and 0 <= held[0] < len(secrets.values)
+        and held[1] in _PROOFS
+        and (held[2] is None or isinstance(held[2], str))
+    )
+
+
+def require_identity(provider: Provider, found: Any) -> Identity:
+    """The identity, its id bounded. Raises `Unparsable` for one that headers and the index can't hold."""
+    record_id, kind, occurred_at, fingerprint = found
+    if not (
+        type(found) is Identity
+        and is_name(record_id)
+        and is_name(kind)
+        and kind.partition(".")[0] == provider.name
+        and len(kind) <= MAX_ID_CHARACTERS
+        and (occurred_at is None or isinstance(occurred_at, datetime))
+        and is_fingerprint(fingerprint)
+    ):
+        raise Unparsable(f"{provider.name} gives an identity that no record can have")
+    if len(record_id) > MAX_ID_CHARACTERS:
+        # A plug-in's, which did not make it with `event_id`.
+        return found._replace(record_id=bounded_id(record_id))
+    return found
+
+
+def is_name(value: Any) -> bool:
+    """Whether it can name a record, an event or a type: text that is printed as it is."""
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def is_fingerprint(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) == _FINGERPRINT_BYTES
