@@ -44,9 +44,11 @@ def fold_record(raw: RawRecord) -> Folded:
         events, fingerprint = project(record)
         if not events:
             raise PoisonRecord("unparsable", "the record announces no event")
-    except Exception as error:  # noqa: BLE001 - outermost per record: a projection's bug must not stop the rest
+        return _fold_events(raw, record, events, fingerprint)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - outermost per record: a plug-in's `sys.exit` must not stop the rest
         return _dead_whole(raw, poison_of(error), record)
-    return _fold_events(raw, record, events, fingerprint)
 
 
 def _dead_whole(raw: RawRecord, poison: PoisonRecord, record: Record | None) -> Folded:
@@ -91,7 +93,7 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
                 received_at,
                 event.status,
                 # A plug-in's may quote what it read.
-                event.error and mask_text(event.error),
+                event.error and storable(mask_text(event.error)),
             )
         )
     letters: tuple[Dead, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any, Final
 from schemas.errors import PoisonRecord
 from schemas.facts import TABLE_OF
 from schemas.lattice import Fact, Row, Table
+from schemas.masking import describe
 from schemas.text import storable
 
 TableRow = tuple[Table[Any], Row]
@@ -31,6 +32,9 @@ def row_of(fact: Fact) -> TableRow:
     except (TypeError, ValueError, OverflowError) as error:
         values = [(name, getattr(fact, name)) for name in fact.__dataclass_fields__]
         raise PoisonRecord("invalid_payload", _unfit(table, values) or f"{table.name}.{error}") from error
+    except Exception as error:
+        # A plug-in's version may be none: its event is dead, and the others of the record are not.
+        raise PoisonRecord("invalid_payload", f"{table.name}: {describe(error)}") from error
 
 
 def unfit(rows: Iterable[TableRow]) -> str | None:
@@ -46,6 +50,6 @@ def _unfit(table: Table[Any], values: Iterable[tuple[str, Any]]) -> str | None:
     for name, value in values:
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             return f"{table.name}.{name}: beyond 64 bits"
-        if isinstance(value, Decimal) and not abs(value) < _DURATION_END:
+        if isinstance(value, Decimal) and not (value.is_finite() and abs(value) < _DURATION_END):
             return f"{table.name}.{name}: not below {_DURATION_END}"
     return None

@@ -4,7 +4,7 @@ Ours stand under their provider; a plug-in's comes in through `register`, also f
 """
 
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -23,12 +23,13 @@ from processors.projections import (
     whatsapp,
 )
 from processors.projections.base import Event, Projection
+from processors.projections.sound import require_event
 from schemas.envelope import Record
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table
-from schemas.providers import PROVIDERS, UNPARSABLE, read_payload, type_of
-from schemas.providers.base import MAX_ID_CHARACTERS, WRONG_SHAPE, Payload, Provider, bounded_id, digest_of
+from schemas.providers import PROVIDERS, UNPARSABLE, fingerprint_by, read_payload, type_of
+from schemas.providers.base import WRONG_SHAPE, Payload, Provider
 from schemas.providers.poison import poison_of
 from schemas.topics import OPERATOR
 
@@ -44,6 +45,11 @@ PROJECTIONS: Final[dict[str, Projection]] = {
     "sendgrid": sendgrid.project,
     "google_calendar": google_calendar.project,
 }
+
+OURS: Final = frozenset(PROJECTIONS)
+"""What every other one yields is looked at before it is believed."""
+
+_LAST_VERSION: Final = 2**31 - 1
 
 READS: Final[dict[str, frozenset[str]]] = {
     "stripe": stripe.READS,
@@ -74,7 +80,18 @@ def register(key: str, projection: Projection) -> None:
         raise Misconfigured(f"{key!r} can't be projected alone: only single types of {', '.join(READS)} can")
     if kind and kind in {*READS[provider], UNPARSABLE}:
         raise Misconfigured(f"redrive reads {key!r} itself: a projection can only be added for a type that it ignores")
+    _require_versioned(key, projection)
     PROJECTIONS[key] = projection
+
+
+def _require_versioned(key: str, projection: Projection) -> None:
+    """`VERSION` and `WRITES` of its module must be what `versions` and `writes` read. Raises `Misconfigured`."""
+    module = _module_of(projection)
+    version, tables = getattr(module, "VERSION", 1), getattr(module, "WRITES", ())
+    if type(version) is not int or not 1 <= version <= _LAST_VERSION:
+        raise Misconfigured(f"VERSION of the projection of {key!r} must be a whole number from 1 to {_LAST_VERSION}")
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, Table) for table in tables):
+        raise Misconfigured(f"WRITES of the projection of {key!r} must be a list or tuple of schemas.lattice.Table")
 
 
 def versions() -> dict[str, int]:
@@ -82,22 +99,27 @@ def versions() -> dict[str, int]:
 
     1 for a plug-in that says none.
     """
-    return {key: int(getattr(module, "VERSION", 1)) for key, module in modules().items()}
+    return {key: getattr(module, "VERSION", 1) for key, module in modules().items()}
 
 
 def writes() -> dict[str, frozenset[str]]:
     """The fact tables that each projection's rows go to; all of them for a plug-in that has no `WRITES`."""
-    found: dict[str, frozenset[str]] = {}
-    for key, module in modules().items():
-        tables: tuple[Table[Any], ...] = getattr(module, "WRITES", tuple(TABLES))
-        found[key] = frozenset(table.name for table in tables)
-    return found
+    return {key: _tables_of(module) for key, module in modules().items()}
+
+
+def _tables_of(module: object) -> frozenset[str]:
+    tables: Iterable[Table[Any]] = getattr(module, "WRITES", TABLES)
+    return frozenset([table.name for table in tables])
 
 
 def modules() -> dict[str, object]:
     """Where each projection stands, the operators' included; None for one of a plug-in that is no function."""
-    found = {key: sys.modules.get(getattr(one, "__module__", "")) for key, one in PROJECTIONS.items()}
+    found: dict[str, object] = {key: _module_of(one) for key, one in PROJECTIONS.items()}
     return {**found, "operator": operator}
+
+
+def _module_of(projection: Projection) -> object:
+    return sys.modules.get(getattr(projection, "__module__", ""))
 
 
 def project(record: Record) -> tuple[list[Event], bytes]:
@@ -110,24 +132,21 @@ def project(record: Record) -> tuple[list[Event], bytes]:
     if record.location.topic == OPERATOR:
         return operator.project(record)
     provider, payload = read_payload(record)
-    projection = PROJECTIONS.get(record.type) or PROJECTIONS[provider.name]
+    # Before the projection: a plug-in's may change what it is handed.
+    fingerprint = fingerprint_by(provider, payload, record.record_id)
+    key = record.type if record.type in PROJECTIONS else provider.name
     try:
-        events = [_bounded(event) for event in projection(record, payload)]
+        events = list(PROJECTIONS[key](record, payload))
+        if key not in OURS:
+            tables = _tables_of(_module_of(PROJECTIONS[key]))
+            events = [require_event(record, event, tables) for event in events]
     except WRONG_SHAPE as error:
         unread = _unread_type(provider, payload)
         if unread is not None:
-            return [Event(record.record_id, unread, None)], _fingerprint(record, provider, payload)
+            return [Event(record.record_id, unread, None)], fingerprint
         is_unparsable = record.type.endswith("." + UNPARSABLE) and not isinstance(error, ValidationError)
         raise poison_of(error, "unparsable" if is_unparsable else "invalid_payload") from error
-    return events, _fingerprint(record, provider, payload)
-
-
-def _fingerprint(record: Record, provider: Provider, payload: Payload) -> bytes:
-    """What is nested too deep to be digested can be read all the same."""
-    try:
-        return provider.fingerprint(payload)
-    except WRONG_SHAPE:
-        return digest_of(record.record_id)
+    return events, fingerprint
 
 
 def _unread_type(provider: Provider, payload: Payload) -> str | None:
@@ -138,10 +157,3 @@ def _unread_type(provider: Provider, payload: Payload) -> str | None:
         return None
     is_read = kind in PROJECTIONS or kind.partition(".")[2] in READS.get(provider.name, ())
     return None if is_read or provider.name not in READS else kind
-
-
-def _bounded(event: Event) -> Event:
-    """A plug-in's id, where it was not made with `event_id`, as `identify` names its record."""
-    if len(event.event_id) <= MAX_ID_CHARACTERS:
-        return event
-    return replace(event, event_id=bounded_id(event.event_id))

@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 from schemas.envelope import Record
 from schemas.errors import PoisonRecord
 from schemas.lattice import Fact
-from schemas.providers.base import WRONG_SHAPE, Payload
+from schemas.outside import call
+from schemas.providers.base import Payload
 from schemas.providers.poison import poison_of
 
 
@@ -55,7 +56,7 @@ def project_each(
     """
     for ordinal, item in enumerate(items, start=1):
         try:
-            event = project(record, item)
+            event = call(project, record, item)
         except Exception as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
             kind = _unread(unread_type, item)
             if kind is not None:
@@ -67,8 +68,8 @@ def project_each(
 
 def _unread(unread_type: Callable[[Item], str | None], item: Item) -> str | None:
     try:
-        return unread_type(item)
-    except WRONG_SHAPE:
+        return call(unread_type, item)
+    except Exception:  # noqa: BLE001 - then it is read, and it can't be
         return None
 
 
@@ -76,7 +77,7 @@ def _dead_event(
     record: Record, ordinal: int, item: Item, identify: Callable[[Item], tuple[str, str]], poison: PoisonRecord
 ) -> Event:
     try:
-        event_id, kind = identify(item)
+        event_id, kind = call(identify, item)
     except Exception:  # noqa: BLE001 - it has no name of its own
         event_id, kind = unnamed(record.record_id, ordinal), f"{record.provider}.unknown"
     return Event(event_id, kind, None, poison=poison)
