@@ -5,19 +5,24 @@ Must not hold the rules of a registry: each refuses what it can't take.
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from processors import projections
 from schemas import facts, providers
-from schemas.errors import Misconfigured
+from schemas.errors import Exited, Misconfigured
 from schemas.lattice import Table
+from schemas.masking import describe
+from schemas.outside import call
 from schemas.providers.base import Provider
 
 T = TypeVar("T")
 _ENTRIES: Final = ("PROVIDERS", "PROJECTIONS", "TABLES")
+_imported: Final[list[str]] = []
+"""Modules that this process had not imported before it read them as plug-ins."""
 
 
 def load(names: Sequence[str], folder: Path) -> None:
@@ -32,21 +37,65 @@ def load(names: Sequence[str], folder: Path) -> None:
     for name in names:
         module = _import(name, folder)
         try:
-            _register(module)
+            call(_register, module)
         except Misconfigured as error:
             raise Misconfigured(f"plug-in {name}: {error}") from error
+        except Exception as error:
+            raise Misconfigured(f"plug-in {name} can't be registered: {_said(error)}") from error
+
+
+@contextmanager
+def put_back_if_refused() -> Iterator[None]:
+    """Where a configuration is refused, the registries are what they were, and what it imported is read again with the
+    next one. A plug-in that brings tables is refused: those who write have statements for the tables of their start.
+
+    Raises `Misconfigured`.
+    """
+    dicts: tuple[dict[Any, Any], ...] = (providers.PROVIDERS, projections.PROJECTIONS, facts.TABLE_OF)
+    lists: tuple[list[Any], ...] = (facts.TABLES, facts.PLUGGED_IN)
+    before = [one.copy() for one in dicts], [one.copy() for one in lists], len(_imported)
+    try:
+        yield
+        if new := [table.name for table in facts.PLUGGED_IN if table not in before[1][1]]:
+            raise Misconfigured(
+                f"plug-ins bring the tables {', '.join(new)}: run `redrive migrate --apply`, then restart the services"
+            )
+    except Misconfigured:
+        for registry, known in zip(dicts, before[0], strict=True):
+            registry.clear()
+            registry.update(known)
+        for entries, listed in zip(lists, before[1], strict=True):
+            entries[:] = listed
+        for name in _imported[before[2] :]:
+            sys.modules.pop(name, None)
+        del _imported[before[2] :]
+        raise
 
 
 def _import(name: str, folder: Path) -> ModuleType:
+    is_new = name not in sys.modules
+    # A module may have been written since its folder was last looked through.
+    importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        module = call(importlib.import_module, name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise Misconfigured(f"plug-in {name}: no module of that name is installed or in {folder}") from error
         raise Misconfigured(f"plug-in {name} can't be imported: {error}") from error
     except Exception as error:
         # Somebody else's code, which may raise anything while it is imported.
-        raise Misconfigured(f"plug-in {name} can't be imported: {type(error).__name__}: {error}") from error
+        raise Misconfigured(f"plug-in {name} can't be imported: {_said(error)}") from error
+    if is_new:
+        _imported.append(name)
+    return module
+
+
+def _said(error: Exception) -> str:
+    """In the plug-in's own words: whoever reads this can change it."""
+    try:
+        return str(error) if isinstance(error, Exited) else f"{type(error).__name__}: {call(str, error)}"
+    except Exception:  # noqa: BLE001 - what its exception says is its own code, too
+        return describe(error)
 
 
 def _register(module: ModuleType) -> None:

@@ -11,9 +11,11 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
 
+from deploy import plugins
 from deploy.wiring import Runtime, adopt, load
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
+from schemas.outside import call
 
 log: Final = logging.getLogger("redrive.service")
 RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a changed configuration could not be used.")
@@ -114,17 +116,18 @@ def load_again() -> Runtime:
 
     A file that is gone or empty is refused where sources came from it: that is how one looks while it is written.
     """
-    try:
-        runtime = load()
-    except Misconfigured:
-        raise
-    except Exception as error:
-        raise Misconfigured(f"the configuration can't be read: {describe(error)}") from error
-    if not runtime.sources:
-        raise Misconfigured("it would leave no source at all")
-    if _sources_of_file and not runtime.file.model_fields_set:
-        lost = ", ".join(sorted(_sources_of_file))
-        raise Misconfigured(f"{runtime.settings.config} is empty, or is not there; to do without {lost}, restart")
+    with plugins.put_back_if_refused():
+        try:
+            runtime = call(load)
+        except Misconfigured:
+            raise
+        except Exception as error:
+            raise Misconfigured(f"the configuration can't be read: {describe(error)}") from error
+        if not runtime.sources:
+            raise Misconfigured("it would leave no source at all")
+        if _sources_of_file and not runtime.file.model_fields_set:
+            lost = ", ".join(sorted(_sources_of_file))
+            raise Misconfigured(f"{runtime.settings.config} is empty, or is not there; to do without {lost}, restart")
     remember(runtime)
     adopt(runtime)
     return runtime

@@ -23,7 +23,7 @@ from schemas.billing import (
 )
 from schemas.contact_facts import ContactPreference, CrmObject, CrmProperty
 from schemas.errors import Misconfigured
-from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked, Table
+from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Policy, Ranked, Table
 
 MESSAGE_STATUSES: Final = (
     "accepted",
@@ -174,6 +174,11 @@ VIEWS_OVER_SEVERAL: Final[dict[str, tuple[str, ...]]] = {
 """Views of ours that no table of their name is behind, with their keys."""
 
 _TABLE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+_COLUMN_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
+"""Postgres writes others another way: then what is there never looks like what is declared."""
+
+_RANK: Final = re.compile(r"[^'\\\0]+\Z")
+"""It is written into a statement."""
 
 
 def register(table: Table[Any]) -> None:
@@ -188,6 +193,32 @@ def register(table: Table[Any]) -> None:
         raise Misconfigured(f"table {table.name!r} has no column with the policy Key")
     if table.fact in TABLE_OF:
         raise Misconfigured(f"{table.fact.__name__} is already the fact of table {TABLE_OF[table.fact].name!r}")
+    if not issubclass(table.fact, Fact):
+        raise Misconfigured(f"{table.fact.__name__} is no schemas.lattice.Fact")
+    _require_columns(table)
     TABLES.append(table)
     TABLE_OF[table.fact] = table
     PLUGGED_IN.append(table)
+
+
+def _require_columns(table: Table[Any]) -> None:
+    """Columns must be what Postgres takes as they are written, and merges. Raises `Misconfigured`."""
+    names = [column.name for column in table.columns]
+    for column in table.columns:
+        where = f"column {column.name!r} of table {table.name!r}"
+        if not _COLUMN_NAME.match(column.name):
+            raise Misconfigured(f"{where}: a name, and that of a group, must match ^[a-z_][a-z0-9_]{{0,62}}$")
+        if names.count(column.name) > 1:
+            raise Misconfigured(f"{where} is there twice")
+        if not isinstance(column.policy, Policy):
+            raise Misconfigured(f"{where} has no merge policy")
+        ranks = getattr(column.policy, "values", getattr(column.policy, "ranks", None))
+        if ranks is not None and not (column.type is str and _are_ranks(ranks)):
+            raise Misconfigured(f"{where}: ranks are for text: a tuple of different texts without quotes")
+    if table.keys != tuple(names[: len(table.keys)]):
+        raise Misconfigured(f"table {table.name!r}: the columns with the policy Key must come first")
+
+
+def _are_ranks(values: Any) -> bool:
+    is_text = isinstance(values, tuple | list) and all(isinstance(one, str) and _RANK.match(one) for one in values)
+    return is_text and 0 < len(values) == len(set(values))

@@ -130,6 +130,7 @@ async def test_the_plug_in_of_the_page_reads_what_was_ignored_and_a_provider_of_
     ("module", "text", "said"),
     [
         ("acme_redrive", "PROVIDERS = [", "plug-in acme_redrive can't be imported: SyntaxError"),
+        ("acme_redrive", "import sys; sys.exit(0)", "plug-in acme_redrive can't be imported: SystemExit at"),
         (
             "acme_redrive",
             FILES["acme_redrive.py"].replace('Table("orders"', 'Table("payments"'),
@@ -137,7 +138,7 @@ async def test_the_plug_in_of_the_page_reads_what_was_ignored_and_a_provider_of_
         ),
         ("acme_redrvie", FILES["acme_redrive.py"], "plug-in acme_redrvie: no module of that name"),
     ],
-    ids=["broken", "clashing", "missing"],
+    ids=["broken", "exiting", "clashing", "missing"],
 )
 async def test_a_plug_in_that_can_not_work_stops_a_command_with_78(
     tmp_path: Path, module: str, text: str, said: str

@@ -10,7 +10,9 @@ from deploy import service
 from deploy.commands.check import near_misses
 from deploy.development import development_secrets
 from deploy.wiring import adopt, load, variables_named
+from processors import projections
 from processors.fold import fold_record
+from schemas import facts, topics
 from schemas.envelope import Record
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS
@@ -85,6 +87,62 @@ def test_whatever_a_plug_in_raises_a_reload_refuses_it(folder: Path) -> None:
     )
     (folder / "redrive.toml").write_text('plugins = ["boom"]\n' + GOOD.replace('"stripe"', '"boom"'))
     assert_refused(r"source shop \(BOOM_SECRET\), secret 1 can't be checked: RuntimeError at .*boom.py")
+
+
+PLUG_IN = (
+    "from dataclasses import replace\n"
+    "from processors.projections.base import Event\n"
+    "from schemas.providers import PROVIDERS as OURS\n"
+    "def project(record, payload): yield Event(record.record_id, record.type, None)\n"
+    'PROVIDERS = (replace(OURS["stripe"], name="{name}", secret_variable="ACME_SECRET"),)\n'
+    'PROJECTIONS = {{"{name}": project, "stripe.{name}": project}}\n'
+)
+BROKEN_PLUG_INS = {
+    "exit": "import sys; sys.exit(0)\n",
+    "syntax": "def broken(:\n",
+    "missing": None,
+    "a module that it needs is missing": "import acme_client\n",
+    "interrupted half-way": PLUG_IN + "TABLES = 7\n",
+    "after it, another entry": PLUG_IN,
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_PLUG_INS)
+def test_a_reload_that_fails_leaves_what_runs_and_reads_a_mended_plug_in(folder: Path, fault: str) -> None:
+    before = (PROVIDERS.copy(), projections.PROJECTIONS.copy(), facts.TABLES.copy(), topics.PROVIDER_OF.copy())
+    name = f"broken_{list(BROKEN_PLUG_INS).index(fault)}"
+    text = BROKEN_PLUG_INS[fault]
+    if text is not None:
+        (folder / f"{name}.py").write_text(text.format(name=name))
+    mistake = "no_such_entry = 1\n" if fault == "after it, another entry" else ""
+    (folder / "redrive.toml").write_text(f'plugins = ["{name}"]\n{mistake}{GOOD}')
+    assert_refused()
+    assert before == (PROVIDERS, projections.PROJECTIONS, facts.TABLES, topics.PROVIDER_OF)
+
+    (folder / f"{name}.py").write_text("# mended\n" + PLUG_IN.format(name=name))
+    (folder / "redrive.toml").write_text(f'plugins = ["{name}"]\n{GOOD}')
+    assert service.read_again() is not None
+    assert projections.PROJECTIONS.keys() - before[1].keys() == {name, f"stripe.{name}"}
+    assert topics.PROVIDER_OF["shop"] == "stripe"
+
+
+def test_a_plug_in_that_brings_tables_waits_for_a_restart(folder: Path) -> None:
+    """The processors have statements for the tables of their start, and the database may not have these."""
+    (folder / "tables_1.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import Annotated\n"
+        "from schemas.lattice import Fact, Key, Table\n"
+        "@dataclass(frozen=True, slots=True, kw_only=True)\n"
+        "class Contact(Fact):\n"
+        "    contact_id: Annotated[str, Key()]\n"
+        'TABLES = [Table("contacts", Contact)]\n'
+    )
+    (folder / "redrive.toml").write_text(f'plugins = ["tables_1"]\n{GOOD}')
+    before = facts.TABLES.copy()
+    assert_refused("plug-ins bring the tables contacts: run `redrive migrate --apply`, then restart the services")
+    assert before == facts.TABLES
+    load()
+    assert service.read_again() is not None, "a process that started with them goes on"
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing yet\n", None])

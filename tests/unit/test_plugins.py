@@ -1,13 +1,10 @@
 """A plug-in adds to the registries, never takes from them, and what is wrong with it is refused in one sentence."""
 
 import sys
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from deploy import plugins
 from deploy.samples import story
 from deploy.wiring import load_file
 from processors import projections
@@ -18,57 +15,22 @@ from schemas.providers.base import Secrets
 from schemas.settings import Source
 from tests.support.fixtures import READABLE, of_fixture
 from tests.support.records import record
-from tests.support.registries import put_back_afterwards
+from tests.support.workshop import Workshop
 
-PREAMBLE = """
-from dataclasses import dataclass, replace
-from typing import Annotated
-from processors.projections.base import Event
-from schemas.envelope import Identity
-from schemas.facts import Message
-from schemas.lattice import Fact, Key, Min, Table
-from schemas.providers import PROVIDERS as OURS
-from schemas.providers.base import digest_of
+CONTACT = 'PROJECTIONS = {"standardwebhooks.contact.created": project}'
+
+
+def table(columns: str, base: str = "Fact") -> str:
+    """A plug-in with one table."""
+    return f"""
+from schemas.lattice import Latest, Ranked
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen(Fact):
-    name: Annotated[str, Key()]
+class Odd({base}):
+    {columns}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keyless(Fact):
-    age: Annotated[int | None, Min()] = None
-
-def project(record, payload):
-    yield Event(record.record_id, record.type, None, (Seen(version=(None, 0, ""), name=payload["name"]),))
-
-def identify(payload, signed_id):
-    return Identity(signed_id, "acme." + payload["type"], None, digest_of(payload))
-
-acme = replace(OURS["standardwebhooks"], name="acme", secret_variable="ACME_SECRET", identify=identify)
+TABLES = [Table("odd", Odd)]
 """
-_numbers = count()
-
-
-class Workshop:
-    """A folder in which plug-ins are written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, body: str, preamble: str = PREAMBLE) -> str:
-        # A name of its own: Python imports a module once in a process.
-        name = f"plugin_{next(_numbers)}"
-        (self.folder / f"{name}.py").write_text(preamble + body)
-        return name
-
-    def load(self, *names: str) -> None:
-        plugins.load(names, self.folder)
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    with put_back_afterwards():
-        yield Workshop(tmp_path)
 
 
 def test_a_plug_in_adds_a_provider_a_projection_and_a_table_and_twice_is_once(workshop: Workshop) -> None:
@@ -127,6 +89,44 @@ def test_a_types_projection_is_asked_for_that_type_alone(workshop: Workshop) -> 
         ('TABLES = [Table("seen", Seen), Table("seen_too", Seen)]', "Seen is already the fact of table 'seen'"),
         ("def broken(:", "can't be imported: SyntaxError"),
         ("import acme_client", "can't be imported: No module named 'acme_client'"),
+        ("import sys; sys.exit(3)", "can't be imported: SystemExit at "),
+        ("raise GeneratorExit", "can't be imported: GeneratorExit at "),
+        ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", "can't be imported: Mute at "),
+        ("def __getattr__(name): raise SystemExit", "can't be registered: SystemExit at "),
+        (
+            "class Odd(dict):\n    def values(self): 1 / 0\nPROJECTIONS = Odd()",
+            "registered: ZeroDivisionError: division",
+        ),
+        ("PROVIDERS = [replace(acme, name=7)]", "7 can't name a provider"),
+        ('PROVIDERS = [replace(acme, verify="yes")]', "provider 'acme': verify: Input should be callable"),
+        ('PROVIDERS = [replace(acme, mask_token="yes")]', "provider 'acme': mask_token: Input should be callable"),
+        ("PROVIDERS = [replace(acme, secret_variable=None)]", "provider 'acme': secret_variable: Input should be"),
+        ('PROVIDERS = [replace(acme, kept_headers="x-acme")]', "provider 'acme': kept_headers: Input should be"),
+        ("PROVIDERS = [replace(acme, kept_headers=(7,))]", "provider 'acme': kept_headers: Input should be"),
+        ('PROVIDERS = [replace(acme, methods="POST")]', "provider 'acme': methods: Input should be"),
+        ('PROVIDERS = [replace(acme, answer="xml")]', "provider 'acme': answer: Input should be 'json' or 'twiml'"),
+        ("PROVIDERS = [replace(acme, max_body_bytes=0)]", "max_body_bytes must be 1 to 5242880"),
+        ("PROVIDERS = [replace(acme, max_body_bytes=6 * 2**20)]", "max_body_bytes must be 1 to 5242880"),
+        ('PROVIDERS = [replace(acme, max_body_bytes="1")]', "provider 'acme': max_body_bytes: Input should be"),
+        (f"{CONTACT}\nVERSION = 'two'", "VERSION of the projection of 'standardwebhooks.contact.created' must be"),
+        (f"{CONTACT}\nVERSION = 0", "must be a whole number from 1 to 2147483647"),
+        (f"{CONTACT}\nWRITES = 'seen'", "WRITES of the projection of 'standardwebhooks.contact.created' must be"),
+        (table("firstName: Annotated[str, Key()]"), "column 'firstName' of table 'odd': a name, and that of a group"),
+        (table("a: Annotated[str, Key()]; b: Annotated[str, Latest('b; DROP')]"), "column 'b; DROP_version' of table"),
+        (
+            table("a: Annotated[str, Key()]; a_version: Annotated[str, Min()]; b: Annotated[str, Latest('a')]"),
+            "is there twice",
+        ),
+        (table("a: Annotated[str, Min()]; b: Annotated[str, Key()]"), "columns with the policy Key must come first"),
+        (
+            table("a: Annotated[str, Key()]; b: Annotated[str, 'latest']"),
+            "column 'b' of table 'odd' has no merge policy",
+        ),
+        (table("a: Annotated[str, Key()]; b: Annotated[str, Ranked(('x', chr(39)))]"), "ranks are for text"),
+        (table("a: Annotated[str, Key()]; b: Annotated[str, Ranked(('x', 'x'))]"), "ranks are for text"),
+        (table("a: Annotated[str, Key()]; b: Annotated[int, Ranked(('x', 'y'))]"), "ranks are for text"),
+        (table("a: Annotated[str, Key()]; b: Annotated[str, Latest('b', ())]"), "ranks are for text"),
+        (table("a: Annotated[str, Key()]", base="object"), "Odd is no schemas.lattice.Fact"),
         ("1 / 0", "can't be imported: ZeroDivisionError"),
         ("Table('bad', str)", "can't be imported: TypeError"),
     ],
