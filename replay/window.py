@@ -1,5 +1,6 @@
 """Where a selection lies in the log, and reading it. Must not write anything."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -57,6 +58,8 @@ class LogReader:
             # Who asked has gone, or gave up waiting.
             await self._consumer.stop()
             raise
+        # A task of the client's that is stopped before it began would cancel us.
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -62,3 +62,10 @@ async def test_several_ranges_of_a_partition_come_one_after_the_other(stack: Sta
     found = await read(stack, wanted)
     offsets = {p: [o for part, some in found for o in some if part.partition == p] for p in (last, other)}
     assert offsets == {last: [1, 2, 3, 9, 10], other: [3]}
+
+
+async def test_a_reader_that_nobody_reads_from_is_closed_like_any_other(stack: Stack) -> None:
+    """Who asked for something that is wrong hears of it, and is not cancelled."""
+    with pytest.raises(ValueError, match="wrong"):
+        async with LogReader(stack.cluster):
+            raise ValueError("wrong")
