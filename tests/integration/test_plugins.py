@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 
 import asyncpg
@@ -12,16 +11,9 @@ from deploy import generation_check, migrate
 from replay.read_models import NOTHING_DECLARED
 from schemas import facts
 from schemas.errors import Misconfigured
-from schemas.lattice import Fact, Key, Latest, Min, Table
+from schemas.lattice import Fact, Key, Table
 from tests.support.registries import put_back_afterwards
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contact(Fact):
-    source: Annotated[str, Key()]
-    contact_id: Annotated[str, Key()]
-    name: Annotated[str | None, Latest("name")] = None
-    created_at: Annotated[datetime | None, Min()] = None
+from tests.support.workshop import Contact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

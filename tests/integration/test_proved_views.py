@@ -14,10 +14,10 @@ from schemas import facts
 from schemas.errors import Misconfigured
 from schemas.lattice import Table
 from tests.conftest import Stack
-from tests.integration.test_plugins import Contact
 from tests.support.proving import Prove
 from tests.support.rebuilds import apply, rebuild, rebuilding
 from tests.support.registries import put_back_afterwards
+from tests.support.workshop import Contact
 
 POOR = """
     CREATE OR REPLACE VIEW public.accounts AS

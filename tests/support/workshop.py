@@ -1,9 +1,13 @@
 """Plug-ins that tests write."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Annotated
 
 from deploy import plugins
+from schemas.lattice import Fact, Key, Latest, Min
 
 PREAMBLE = """
 from dataclasses import dataclass, replace
@@ -32,6 +36,16 @@ def identify(payload, signed_id):
 acme = replace(OURS["standardwebhooks"], name="acme", secret_variable="ACME_SECRET", identify=identify)
 """
 _numbers = count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact(Fact):
+    """A row of a plug-in's table."""
+
+    source: Annotated[str, Key()]
+    contact_id: Annotated[str, Key()]
+    name: Annotated[str | None, Latest("name")] = None
+    created_at: Annotated[datetime | None, Min()] = None
 
 
 class Workshop:

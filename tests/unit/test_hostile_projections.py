@@ -158,7 +158,6 @@ def test_what_is_no_event_makes_the_record_a_dead_letter(yielded: Any, said: str
             "messages.",
         ),
     ],
-    ids=repr,
 )
 def test_a_fact_that_can_not_be_written_leaves_the_other_events_alone(fact: Any, reason: str, said: str) -> None:
     folded = folded_by(giving([event(order()), event(fact, event_id="evt_2")]))
