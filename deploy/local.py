@@ -50,9 +50,12 @@ def require_space(data: Path) -> None:
 
 
 def free_ports(count: int, preferred: int | None = None) -> list[int]:
-    """Different ports that can be bound on loopback; `preferred` is the first of them, where it can."""
+    """Different ports that can be bound on loopback; `preferred` is the first of them, where it can.
+
+    A random generator that somebody seeded would give two processes the same ports before either has bound them.
+    """
     found: list[int] = []
-    for port in dict.fromkeys([*([preferred] if preferred else []), *random.sample(_PORTS, 1000)]):
+    for port in dict.fromkeys([*([preferred] if preferred else []), *random.SystemRandom().sample(_PORTS, 1000)]):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -72,6 +72,18 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "noticed_at": "when that was noticed",
         },
     ),
+    "ended_losses": (
+        "How the loss of a range of the log ended, for every generation that lacks it.",
+        {
+            **_PLACE,
+            "first_offset": "the first offset of the range",
+            "end_offset": "the offset behind its last",
+            "ended_as": "recovered: every event of it is on the log again; accepted: somebody does without them",
+            "operator": "who accepted it",
+            "reason": "why",
+            "ended_at": "when it ended",
+        },
+    ),
     "event_index": (
         "The index of the log: one row per event and location. The view webhook_events shows an event once.",
         {

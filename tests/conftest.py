@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
@@ -62,6 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     pytest's own folder is one for all runs of a user, and each run closes it to the user that Postgres runs as.
     """
+    # A run in the background of a shell ignores Ctrl-C, and so would every command that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         die_with(os.getppid())
     elif config.option.basetemp is None:

@@ -1,4 +1,4 @@
--- depends: 0013.copied-generations
+-- depends: 0015.topic-ids
 -- How the loss of a range of the log ended. A row of redrive.lost_ranges says which generation lacks it; whether its events
 -- are on the log again, or somebody does without them, is the same for all.
 CREATE TABLE IF NOT EXISTS redrive.ended_losses (

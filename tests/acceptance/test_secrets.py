@@ -166,11 +166,14 @@ async def test_a_bad_redrive_toml_is_refused_and_the_old_one_stays_while_no_requ
         assert provider.done.retries == 0
         assert await metric(installation, "ingest", "redrive_reload_failures_total") == 5
 
-        # A source whose topic is not there is refused by each service, and the fold goes on in the same process.
+        # A source whose topic is not there is refused by the ingress, and named by the processors, which fold the others.
         good = toml.read_text()
         toml.write_text(good + '[sources.no-topic]\nprovider = "stripe"\nsecrets = ["whsec_of_no_topic"]\n')
-        for service, failures in (("ingest", 6), ("processors", 2)):
-            await refuse_reload(installation, service, failures)
+        await refuse_reload(installation, "ingest", 6)
+        installation.service("processors").send_signal(signal.SIGHUP)
+        async with limit("the processors name the topic that is missing"):
+            while await metric(installation, "processors", "redrive_processors_missing_topics") != 1:
+                await asyncio.sleep(0.1)
         toml.write_text(good)
 
         # The new source has a topic of its own, and its records are folded.

@@ -75,7 +75,7 @@ def test_it_notices_a_segment_that_is_dropped_before_it_is_drained(monkeypatch: 
 
 def test_it_notices_copies_that_are_appended_without_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     def always(self: DedupeWindow, content: Any, now_ms: int) -> Claim:
-        return Claim(content, 0, 0, now_ms, now_ms, False)
+        return Claim(content, self._table.number_of(content.topic), 0, now_ms, now_ms, False)
 
     monkeypatch.setattr(DedupeWindow, "claim", always)
     assert "more than once" in first_failure()
