@@ -161,6 +161,7 @@ def load_commands() -> None:
         send,
         services,
         sources,
+        topics,
         up,
         verify,
         why,
@@ -168,7 +169,7 @@ def load_commands() -> None:
 
     looking = (events, dead_letters, audit, why)
     changing = (quarantine, replay, rebuild, correct)
-    for module in (up, services, check, sources, send, *looking, verify, *changing, prove):
+    for module in (up, services, check, topics, sources, send, *looking, verify, *changing, prove):
         for command in module.COMMANDS:
             redrive.add_command(command)
 

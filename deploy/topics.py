@@ -10,11 +10,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from deploy.alter_configs import IncrementalAlterConfigs
 from deploy.kafka import require_kafka
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.settings import Source
-from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WINDOW
+from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WIDENED, WINDOW
 
 KNOWN_SECONDS: Final = 30.0
 ASK_AGAIN_SECONDS: Final = 0.05
@@ -31,6 +32,11 @@ class TopicState:
     min_insync_replicas: int
     faults: dict[str, str]
 
+    @property
+    def widening(self) -> dict[str, str]:
+        """Of the faults those that can be mended without a loss, and what the settings are then."""
+        return {setting: value for setting, value in WIDENED.get(self.name, {}).items() if setting in self.faults}
+
 
 def wanted(sources: Iterable[Source]) -> dict[str, dict[str, str]]:
     """Topic -> its configuration."""
@@ -38,7 +44,7 @@ def wanted(sources: Iterable[Source]) -> dict[str, dict[str, str]]:
 
 
 def partitions_of(topic: str, default: int) -> int:
-    """Operators' topics are small, control is read whole, and the quarantine is bounded by its partition's bytes."""
+    """Operators' topics are small, and control and the quarantine are read whole."""
     return 1 if topic in (CONTROL, OPERATOR, QUARANTINE, WINDOW) else default
 
 
@@ -100,6 +106,29 @@ class Topics:
                 named = ", ".join(sorted(unknown))
                 raise Unavailable(f"Kafka created {named}, and its brokers do not know it yet; try again")
             await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def widen(self, changes: dict[str, dict[str, str]]) -> None:
+        """Set these settings of topics, and leave all others as they are."""
+        with self._answering():
+            # The client's own way to alter a topic takes back every setting that it is not told.
+            response = await self._client._send_request(IncrementalAlterConfigs(changes))
+        for code, message, _kind, name in response.responses:
+            if code:
+                raise Unavailable(f"Kafka did not change {name}: {message or for_code(code).__name__}")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + KNOWN_SECONDS
+        while not await self._tells(changes):
+            if clock() > deadline:
+                raise Unavailable(
+                    f"Kafka took the settings of {', '.join(changes)} and does not tell of them; ask again"
+                )
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def _tells(self, changes: dict[str, dict[str, str]]) -> bool:
+        """A broker hears a little later of what the controller took."""
+        with self._answering():
+            actual = await self._configs(list(changes))
+        return all(settings.items() <= actual[name].items() for name, settings in changes.items())
 
     async def states(self, topics: dict[str, dict[str, str]]) -> list[TopicState]:
         """Every wanted topic as it is."""

@@ -1,17 +1,22 @@
 """What the hosts of one log tell each other: which contents they appended. Only a hint, so that a copy which reaches
 another host a second later is known there; what is not heard costs a record more. Must not be read as the truth.
+
+Each word also says how far this host's clock stands from Kafka's.
 """
 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ingest import metrics
 from ingest.window_store import Chunk
+from schemas.clocks import WARN_SECONDS, ahead_seconds
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.masking import describe
@@ -21,6 +26,10 @@ log: Final = logging.getLogger("redrive.ingest")
 _PARTITION: Final = TopicPartition(WINDOW, 0)
 _POLL_MS: Final = 1000
 RETRY_SECONDS: Final = 5.0
+BEAT_SECONDS: Final = 10.0
+_BROKERS_CLOCK: Final = 1
+"""Type of a timestamp that the broker gave. A topic of an older version keeps ours, which says nothing."""
+
 MAX_WAITING: Final = 60
 """Seconds of news that are kept while nobody takes them; what is older is left unsaid."""
 
@@ -32,6 +41,7 @@ class Gossip:
         self._cluster = cluster
         self._heard = heard
         self._host = os.urandom(8)
+        self._is_off = False
         self._news: asyncio.Queue[Chunk] = asyncio.Queue(MAX_WAITING)
 
     def tell(self, chunk: Chunk) -> None:
@@ -85,6 +95,20 @@ class Gossip:
                             metrics.WINDOW_SHARE_FAILURES.inc()
 
     async def _speak(self, producer: AIOKafkaProducer) -> None:
+        """News, and where there are none an empty word now and then: the broker says when it took it."""
         while True:
-            chunk = await self._news.get()
-            await producer.send_and_wait(WINDOW, chunk.encode(), key=self._host, partition=0)
+            chunk = Chunk({}, {}, 0)
+            with suppress(TimeoutError):
+                chunk = await asyncio.wait_for(self._news.get(), BEAT_SECONDS)
+            asked = time.time()
+            said = await producer.send_and_wait(WINDOW, chunk.encode(), key=self._host, partition=0)
+            if said.timestamp_type == _BROKERS_CLOCK:
+                self._compare(ahead_seconds(asked, said.timestamp / 1000, time.time()))
+
+    def _compare(self, ahead: float) -> None:
+        metrics.CLOCK_AHEAD.labels("kafka").set(ahead)
+        was_off, self._is_off = self._is_off, abs(ahead) > WARN_SECONDS
+        if self._is_off and not was_off:
+            metrics.clock_went_wrong(ahead)
+        elif was_off and not self._is_off:
+            metrics.clock_is_right_again()

@@ -27,9 +27,6 @@ _NO_COMPRESSION: Final = re.compile(
 )
 """What leaves a body as it is: no coding, and a charset, which some senders put there."""
 
-_KEPT: Final = frozenset({"signature_mismatch", "verification_failed"})
-"""Refused, and kept in the quarantine: ours may be the secret that is wrong, or the provider's code."""
-
 
 class Ingress:
     """Every request to `/webhooks/`. `now_ms` is the wall clock in milliseconds."""
@@ -128,11 +125,11 @@ class Ingress:
             try:
                 verified = verify(source.provider, delivery, source.secrets, now_ms / 1000)
             except RejectedDelivery as rejection:
-                if rejection.rejection not in _KEPT:
-                    raise
                 if rejection.rejection == "verification_failed":
                     metrics.provider_failed(label, rejection.__cause__ or rejection)
-                self._keep_refused(source, delivery, rejection, exchange)
+                if not _is_kept(rejection):
+                    raise
+                self._keep(source, delivery, rejection, exchange)
                 return
             metrics.REQUESTS.match(label, verified.secret_index)
             self._storing.store(source, verified, identify(source.provider, verified), exchange)
@@ -146,9 +143,9 @@ class Ingress:
             metrics.handler_failed(label)
             exchange.finish(responses.problem("internal_error"))
 
-    def _keep_refused(
-        self, source: Source, delivery: Delivery, rejection: RejectedDelivery, exchange: Exchange
-    ) -> None:
+    def _keep(self, source: Source, delivery: Delivery, rejection: RejectedDelivery, exchange: Exchange) -> None:
+        """Apart, to be verified again; refused either way."""
+
         def answer(is_kept: bool) -> None:
             if is_kept:
                 metrics.quarantined(source.name, rejection.rejection)
@@ -170,6 +167,13 @@ class Ingress:
             return await read_body(request, source.max_body_bytes, self._limits.config.body_seconds)
         finally:
             self._limits.free(held)
+
+
+def _is_kept(rejection: RejectedDelivery) -> bool:
+    """Whether a refused delivery goes into the quarantine: ours may be the secret that is wrong, the provider's code,
+    or, where the signature is right and its time alone is not, the clock.
+    """
+    return rejection.rejection in ("signature_mismatch", "verification_failed") or rejection.signed_at is not None
 
 
 def _without_host(headers: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from schemas.clocks import apart
 from schemas.masking import describe, mask_id
 
 log: Final = logging.getLogger("redrive.ingest")
@@ -122,6 +123,12 @@ WINDOW_SAVE_FAILURES: Final = Counter(
 )
 DISABLED_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_disabled_save_failures", "Times that the disabled sources could not be written to disk."
+)
+CLOCK_AHEAD: Final = Gauge(
+    "redrive_ingest_clock_ahead_seconds",
+    "How far this host's clock stands at least ahead of another's; negative: behind.",
+    ["of"],
+    multiprocess_mode="mostrecent",
 )
 QUARANTINE_DROPPED: Final = Counter(
     "redrive_quarantine_dropped", "Deliveries that failed verification and that the limits kept out.", ["source"]
@@ -256,6 +263,18 @@ def window_caught_up(ids: int, read: int, seconds: float) -> None:
         "the dedupe window stands",
         extra={"action": "catch_up", "outcome": "ready", "ids": ids, "read": read, "seconds": round(seconds, 3)},
     )
+
+
+def clock_went_wrong(ahead_seconds: float) -> None:
+    log.error(
+        "this host's clock and Kafka's %s; set the wrong one (NTP)",
+        apart(ahead_seconds),
+        extra={"action": "compare_clocks", "outcome": "off", "code": "clock_off"},
+    )
+
+
+def clock_is_right_again() -> None:
+    log.info("this host's clock and Kafka's agree again", extra={"action": "compare_clocks", "outcome": "right"})
 
 
 def quarantined(source: str, code: str) -> None:

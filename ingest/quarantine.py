@@ -1,15 +1,17 @@
-"""Deliveries whose signature failed, kept apart so that they can be verified again once a wrong secret is fixed.
+"""Deliveries that did not verify, kept apart so that they can be verified again once a wrong secret or clock is fixed.
 
-Whoever forges deliveries writes here as well, so every source has limits: an amount that is held, and a rate. What they
-keep out is counted per minute and noted in the topic itself. Must not decide whether a signature is right.
+Whoever forges deliveries writes here as well, so every source has an allowance. What it keeps out is counted per minute
+and noted in the topic itself. Must not decide whether a signature is right.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Final
 
 from ingest import metrics
+from ingest.allowance import Allowance
 from ingest.event_log import EventLog
 from ingest.record_batch import LogRecord
 from schemas.envelope import Delivery, Location, quarantine_headers
@@ -18,30 +20,10 @@ from schemas.providers import conceal
 from schemas.providers.base import body_record_id
 from schemas.quarantine import DROPPED_TYPE, Dropped, QuarantineConfig
 from schemas.settings import Source
-from schemas.token_bucket import TokenBucket
-from schemas.topics import QUARANTINE, SIDE_CONFIG
+from schemas.topics import QUARANTINE
 
-RETENTION_SECONDS: Final = int(SIDE_CONFIG[QUARANTINE]["retention.ms"]) / 1000
-BURST_SECONDS: Final = 10.0
 FLUSH_SECONDS: Final = 5.0
 _MINUTE_MS: Final = 60_000
-
-
-class _Limits:
-    """What one source may still put into the quarantine."""
-
-    def __init__(self, config: QuarantineConfig, now: float) -> None:
-        self._records = TokenBucket(config.records, config.records / RETENTION_SECONDS, now)
-        self._bytes = TokenBucket(config.bytes, config.bytes / RETENTION_SECONDS, now)
-        self._rate = TokenBucket(max(config.per_second * BURST_SECONDS, 1.0), config.per_second, now)
-
-    def admit(self, size: int, now: float) -> bool:
-        wanted = ((self._records, 1), (self._bytes, size), (self._rate, 1))
-        if not all([bucket.has(tokens, now) for bucket, tokens in wanted]):
-            return False
-        for bucket, tokens in wanted:
-            bucket.take(tokens)
-        return True
 
 
 class _Kept:
@@ -63,13 +45,25 @@ class _Kept:
 
 
 class Quarantine:
-    """`now_ms` is the wall clock in milliseconds."""
+    """That of one of the `processes` of a host. `now_ms` is the wall clock in milliseconds.
 
-    def __init__(self, log: EventLog, config: QuarantineConfig, now_ms: Callable[[], int]) -> None:
+    `clock` counts seconds and can't be set: allowances must not fill up because somebody corrects the time.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        config: QuarantineConfig,
+        now_ms: Callable[[], int],
+        processes: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
         self._config = config
         self._now_ms = now_ms
-        self._limits: dict[str, _Limits] = {}
+        self._processes = processes
+        self._clock = clock
+        self._allowances: dict[str, Allowance] = {}
         self._dropped: dict[tuple[str, int], int] = {}
 
     def keep(self, source: Source, delivery: Delivery, rejection: str, answer: Callable[[bool], None]) -> None:
@@ -82,11 +76,7 @@ class Quarantine:
         headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)
         # Whoever forges chooses the headers, too.
         size = len(masked.body) + sum([len(name) + len(value) for name, value in headers])
-        now = delivery.arrived_ms / 1000
-        limits = self._limits.get(source.name)
-        if limits is None:
-            limits = self._limits[source.name] = _Limits(self._config, now)
-        if not limits.admit(size, now):
+        if not self._allowance(source.name).admit(size, self._clock()):
             self._drop(source.name, delivery.arrived_ms)
             answer(False)
             return
@@ -102,14 +92,23 @@ class Quarantine:
         except Unavailable:
             kept(False)
 
+    def _allowance(self, source: str) -> Allowance:
+        found = self._allowances.get(source)
+        if found is None:
+            found = self._allowances[source] = Allowance(self._config, self._processes, self._clock())
+        return found
+
     def _drop(self, source: str, arrived_ms: int) -> None:
         metrics.QUARANTINE_DROPPED.labels(source).inc()
         key = (source, arrived_ms // _MINUTE_MS * _MINUTE_MS)
         self._dropped[key] = self._dropped.get(key, 0) + 1
 
-    def note_dropped(self, before_ms: int) -> None:
-        """Write down what the minutes before then kept out. What the log does not take now waits for the next time."""
-        for key in [key for key in self._dropped if key[1] < before_ms]:
+    def note_dropped(self, under_way_ms: int | None = None) -> None:
+        """Write down what was kept out, but for the minute under way: a clock that was wrong leaves later ones, too.
+
+        What the log does not take now waits for the next time.
+        """
+        for key in [key for key in self._dropped if key[1] != under_way_ms]:
             source, minute_ms = key
             dropped = Dropped(source, minute_ms, self._dropped[key])
             headers = [("ce_type", DROPPED_TYPE.encode()), ("ce_source", f"/webhooks/{source}".encode())]
@@ -126,5 +125,4 @@ class Quarantine:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), FLUSH_SECONDS)
-            now_ms = self._now_ms()
-            self.note_dropped(now_ms + _MINUTE_MS if stop.is_set() else now_ms // _MINUTE_MS * _MINUTE_MS)
+            self.note_dropped(None if stop.is_set() else self._now_ms() // _MINUTE_MS * _MINUTE_MS)

@@ -18,6 +18,8 @@ KafkaHeaders = Sequence[tuple[str, bytes | None]]
 
 SPEC_VERSION: Final = b"1.0"
 REJECTION: Final = "redrive_rejection"
+ARRIVED: Final = "redrive_arrived_ms"
+"""A quarantined record's timestamp is the broker's, so its arrival stands in a header."""
 LAST_MS: Final = 253_402_300_799_000
 """The end of the year 9999: Kafka takes any timestamp, and a datetime does not."""
 
@@ -128,6 +130,7 @@ def quarantine_headers(
         ("ce_id", record_id.encode()),
         ("ce_type", f"{provider}.quarantined".encode()),
         (REJECTION, rejection.encode()),
+        (ARRIVED, str(delivery.arrived_ms).encode()),
     ]
     # Where no PUBLIC_URL is set, the URL that was signed is known by its Host alone.
     return _with_request(headers, delivery, ("host", *kept_headers))

@@ -60,10 +60,14 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
 
 
 class RejectedDelivery(RedriveError):
-    """The delivery is refused, and sending the same bytes again will not help."""
+    """The delivery is refused, and sending the same bytes again will not help.
 
-    def __init__(self, rejection: str) -> None:
+    `signed_at` is there where the signature is right and its time alone is not: seconds since the epoch.
+    """
+
+    def __init__(self, rejection: str, signed_at: float | None = None) -> None:
         self.rejection = rejection
+        self.signed_at = signed_at
         self.status, self.detail = REJECTIONS[rejection]
         super().__init__(self.detail)
 

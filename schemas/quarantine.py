@@ -7,21 +7,29 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.envelope import LAST_MS
+from schemas.topics import QUARANTINE, SIDE_CONFIG
 
 DROPPED_TYPE: Final = "redrive.quarantine.dropped"
+RETENTION_SECONDS: Final = int(SIDE_CONFIG[QUARANTINE]["retention.ms"]) / 1000
+SMALL_BYTES: Final = 64 * 1024
+"""Up to here, headers included, a delivery is small: hardly any provider sends larger ones as a rule."""
 
 
 class QuarantineConfig(BaseModel):
-    """`[quarantine]` of redrive.toml: limits of each source, so that forgeries can fill neither disk nor log.
+    """`[quarantine]` of redrive.toml: limits of a source on a host, so that forgeries can fill neither disk nor log.
 
-    Held are at most `records` and `bytes`, which free themselves over the topic's retention; `per_second` limits how
-    fast a flood may use them up.
+    `records` and `bytes` are what is let in within any seven days: half of it at once, the other half over those days.
+    `per_second` limits how fast a flood may use them up. Half of each is for small deliveries alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     records: int = Field(100_000, ge=0)
-    bytes: int = Field(256 * 1024 * 1024, ge=0)
+    bytes: int = Field(128 * 1024 * 1024, ge=0)
     per_second: float = Field(200.0, gt=0)
+
+    def bytes_at_most(self, sources: int) -> int:
+        """What so many sources let in within any seven days on one host."""
+        return self.bytes * sources
 
 
 @dataclass(frozen=True, slots=True)

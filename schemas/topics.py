@@ -46,12 +46,14 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
     DEAD_LETTER: LOG_CONFIG,
     QUARANTINE: {
         "retention.ms": str(7 * 24 * 3600 * 1000),
-        "retention.bytes": str(512 * 1024 * 1024),
+        # Nothing is pushed out by what comes after it: the ingress bounds what it lets in.
+        "retention.bytes": "-1",
         # Only whole segments expire.
         "segment.bytes": str(32 * 1024 * 1024),
         "cleanup.policy": "delete",
         "max.message.bytes": str(MAX_RECORD_BYTES),
-        "message.timestamp.type": "CreateTime",
+        # By the broker's clock: where ours is wrong, what it keeps out of the log would expire at once, or never.
+        "message.timestamp.type": "LogAppendTime",
     },
     OPERATOR: LOG_CONFIG,
     CONTROL: {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)},
@@ -60,8 +62,16 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
         "segment.bytes": str(32 * 1024 * 1024),
         "cleanup.policy": "delete",
         "max.message.bytes": str(MAX_RECORD_BYTES),
+        # What the broker says of the time of a record is how a host knows whether its own clock is right.
+        "message.timestamp.type": "LogAppendTime",
     },
 }
+
+WIDENED: Final[dict[str, dict[str, str]]] = {
+    QUARANTINE: {"retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"},
+    WINDOW: {"message.timestamp.type": "LogAppendTime"},
+}
+"""What side topics of older versions have otherwise, and `redrive topics --apply` sets. It can cost no record."""
 
 
 def is_folded(topic: str) -> bool:

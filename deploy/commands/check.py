@@ -1,4 +1,4 @@
-"""`redrive check | migrate | topics`: is the configuration sound, is the database ours, are topics and spool safe."""
+"""`redrive check | migrate`: is the configuration sound, is the database ours, are topics, spool and clocks right."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,21 +9,24 @@ from uuid import UUID
 import asyncpg
 import click
 import orjson
-from rich.text import Text
+from pydantic import ByteSize
 
-from deploy import fold_groups, generation_check, roles, view_check
+from deploy import clock_check, fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
-from deploy.cli import EXIT_FAILED, EXIT_MISCONFIGURED, Reported, examples, json_option, run, with_runtime
+from deploy.cli import EXIT_MISCONFIGURED, Reported, examples, json_option, run, with_runtime
 from deploy.lag_check import FoldState, fold_state
-from deploy.recording import record, record_anew
+from deploy.recording import record
 from deploy.spool_folder import SpoolState, spool_state
-from deploy.terminal.output import out, print_json, print_table, say
+from deploy.terminal.output import out, print_json, say
+from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment, variables_named
+from ingest.allowance import largest
 from replay.prove.views import Configured
 from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
+from schemas.quarantine import QuarantineConfig
 from schemas.settings import VARIABLES, Source
 from schemas.topics import fold_group, is_folded
 
@@ -83,6 +86,9 @@ class Facts:
     spool: SpoolState
     fold: FoldState | None
     """None where the schema is behind."""
+    sources: int
+    quarantine: QuarantineConfig
+    clock_ahead_seconds: float
 
     def as_document(self) -> dict[str, Any]:
         fold = {"group": self.group, **(self.fold.as_document() if self.fold else {})}
@@ -91,22 +97,26 @@ class Facts:
             "database": self.connections.database,
             "fold": fold,
             "ingest": {"workers": self.workers, "spool": asdict(self.spool)},
+            "quarantine": {"bytes_in_seven_days": self.quarantine.bytes_at_most(self.sources)},
+            "clock_ahead_of_postgres_seconds": self.clock_ahead_seconds,
         }
 
     def __str__(self) -> str:
         ingest = f"{self.workers} process{'es' if self.workers > 1 else ''}; spool {self.spool}"
-        lines = [f"kafka     {self.connections.kafka}", f"database  {self.connections.database}"]
+        most = ByteSize(self.quarantine.bytes_at_most(self.sources)).human_readable()
+        kept = f"at most {most} in seven days from this host ({self.sources} source{'' if self.sources == 1 else 's'})"
+        lines = [f"kafka       {self.connections.kafka}", f"database    {self.connections.database}"]
         if self.group and self.fold:
-            lines.append(f"fold      group {self.group}; {self.fold}")
-        return "\n".join([*lines, f"ingest    {ingest}"])
+            lines.append(f"fold        group {self.group}; {self.fold}")
+        return "\n".join([*lines, f"ingest      {ingest}", f"quarantine  {kept}"])
 
 
 @click.command(epilog=examples("redrive check", "redrive check --json"))
 @json_option
 @with_runtime
 def check(runtime: Runtime, as_json: bool) -> None:
-    """Check settings, database, views, topics, spool, how far the fold is, and recent events; exit 78 for what cannot
-    work.
+    """Check settings, database, views, topics, spool, clocks, how far the fold is, and recent events; exit 78 for what
+    cannot work.
     """
     run(_check(runtime, as_json))
 
@@ -128,6 +138,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     async with connected(runtime.settings) as connection:
         try:
             connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
+            ahead = await clock_check.clock_ahead(connection)
             pending = await migrations.plan(connection)
             if not pending:
                 installation = await connection.fetchval(fold_groups.INSTALLATION)
@@ -156,8 +167,14 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         warnings += await _production_warnings(cluster, runtime, states)
     spool = spool_state(runtime.settings)
     warnings += spool.warnings
+    said, found = clock_check.clock_findings(ahead)
+    warnings += said
+    faults += found
+    workers, limits = runtime.settings.ingest_workers, runtime.file.quarantine
+    warnings += _too_large_to_keep(runtime.sources.values(), largest(limits, workers))
     group = fold_group(installation) if installation else None
-    _report(as_json, warnings, faults, states, Facts(connections, group, runtime.settings.ingest_workers, spool, fold))
+    facts = Facts(connections, group, workers, spool, fold, len(runtime.sources), limits, ahead)
+    _report(as_json, warnings, faults, states, facts)
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         conclusion = f"; {fold.conclusion}" if fold is not None else ""
@@ -171,6 +188,12 @@ async def _others_who_fold(cluster: Cluster, installation: UUID, topics: Sequenc
         return fold_groups.warn_of_others(await fold_groups.find_groups(cluster), installation, topics)
     except Unavailable as error:
         return [f"{error}: whether somebody else folds is not known"]
+
+
+def _too_large_to_keep(sources: Iterable[Source], most: int) -> list[str]:
+    found = [source.name for source in sources if source.max_body_bytes > most]
+    what = f"[quarantine] bytes: each ingress process keeps no delivery of more than {ByteSize(most).human_readable()}"
+    return [f"{what}, and larger ones can come to {', '.join(found)}"] if found else []
 
 
 async def _production_warnings(cluster: Cluster, runtime: Runtime, states: Sequence[TopicState]) -> list[str]:
@@ -206,32 +229,13 @@ def _is_test_mode(body: bytes | None) -> bool:
     return isinstance(event, dict) and event.get("livemode") is False
 
 
-def _report(
-    as_json: bool,
-    warnings: list[str],
-    faults: list[str],
-    states: Sequence[TopicState],
-    facts: Facts | None = None,
-) -> None:
+def _report(as_json: bool, warnings: list[str], faults: list[str], states: Sequence[TopicState], facts: Facts) -> None:
     if as_json:
-        found = facts.as_document() if facts else {}
-        print_json({"faults": faults, "warnings": warnings, **found, "topics": [_state(state) for state in states]})
+        found = facts.as_document()
+        print_json({"faults": faults, "warnings": warnings, **found, "topics": [asdict(state) for state in states]})
         return
-    if facts is not None:
-        out.print(f"{facts}\n")
-    print_table(
-        ("topic", "partitions", "replication", "min.insync.replicas", ""),
-        [
-            (
-                s.name,
-                s.partitions or "-",
-                s.replication or "-",
-                s.min_insync_replicas or "-",
-                Text("fault", "red") if s.faults or not s.exists else Text("ok", "green"),
-            )
-            for s in states
-        ],
-    )
+    out.print(f"{facts}\n")
+    print_topics(states)
     _print_findings(warnings, faults, states)
 
 
@@ -240,13 +244,7 @@ def _print_findings(warnings: list[str], faults: list[str], states: Sequence[Top
         say(text, "warning", "yellow")
     for text in faults:
         say(text, "fault", "red")
-    for state in states:
-        for setting, value in state.faults.items():
-            say(f"topic {state.name}: {setting} is {value!r}; it could lose records", "fault", "red")
-
-
-def _state(state: TopicState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in TopicState.__dataclass_fields__}
+    print_topic_faults(states)
 
 
 @click.command(epilog=examples("redrive migrate", "redrive migrate --apply --roles"))
@@ -289,32 +287,4 @@ async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_r
         await record(connection, runtime, "schema.migrate", **what)
 
 
-@click.command(epilog=examples("redrive topics", "redrive topics --apply"))
-@click.option("--apply", is_flag=True, help="Create what is missing; without it, say what would be created.")
-@json_option
-@with_runtime
-def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
-    """Show the topics, and --apply to create those that are missing. Existing ones are never changed."""
-
-    async def work() -> tuple[list[str], list[TopicState]]:
-        needed = wanted(runtime.sources.values())
-        async with Topics(runtime.cluster()) as admin:
-            created: list[str] = []
-            if apply:
-                missing = sorted(set(needed) - await admin.names())
-                if missing:
-                    await record_anew(runtime, "topics.create", topics=missing)
-                created = await admin.create(needed, runtime.settings.partitions, runtime.settings.replication_factor)
-            return created, await admin.states(needed)
-
-    created, states = run(work())
-    missing = [state.name for state in states if not state.exists]
-    if as_json:
-        print_json({"created": created, "missing": missing, "topics": [_state(state) for state in states]})
-    else:
-        _report(False, [], [f"{name} is missing; --apply creates it" for name in missing], states)
-    if any(state.faults for state in states):
-        raise Reported(EXIT_FAILED)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (check, migrate, topics)
+COMMANDS: Final[Sequence[click.Command]] = (check, migrate)

@@ -17,6 +17,7 @@ import click
 from deploy import migrate
 from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
+from deploy.commands.topics import widen_on_record
 from deploy.development import development_secrets, new_key
 from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
 from deploy.preflight import Lock, require_ports
@@ -99,6 +100,12 @@ async def _create_topics(runtime: Runtime) -> None:
     settings = runtime.settings
     async with Topics(runtime.cluster()) as topics:
         await topics.create(wanted(runtime.sources.values()), settings.partitions, settings.replication_factor)
+        try:
+            for name in await widen_on_record(runtime, topics):
+                _step(f"topic {name} is as this version needs it")
+        except Unavailable as error:
+            # A login that may not: nothing is worse than it was.
+            _announce(f"{error}; `redrive topics --apply` tries again")
 
 
 async def _start(

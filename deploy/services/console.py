@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
@@ -34,11 +35,12 @@ from deploy.wiring import Runtime, connect, open_pool
 from replay.api.app import create_console
 from replay.api.events import event_routes
 from replay.api.operations import Operations
+from replay.api.quarantine import QuarantineDoors
 from replay.api.rebuilds import RebuildRoutes
 from replay.api.replays import MAX_PLANNING, Replays
 from replay.audit import Author
 from replay.operations.dead_letters import DeadLetters
-from replay.operations.quarantine import Holdings, Order, Quarantine, Release
+from replay.operations.quarantine import Quarantine
 from replay.operations.requeue import Requeue, Requeued
 from replay.ports import Connection
 from replay.prove.proofs import Proofs
@@ -67,17 +69,10 @@ async def run_console(runtime: Runtime) -> None:
         database, schema = await checks.ask()
         return {"broker": await broker.is_up(), "database": database, "schema": schema}
 
-    async def holdings() -> dict[str, Holdings]:
-        async with LogReader(cluster) as reader, pool.acquire() as connection:
-            return await Quarantine(reader, connection, current[0].sources, settings.public_url).holdings(_unheard)
-
-    async def release(connection: Connection, names: list[str], author: Author | None) -> Release:
+    @contextlib.asynccontextmanager
+    async def open_quarantine(connection: Connection) -> AsyncIterator[Quarantine]:
         async with LogReader(cluster) as reader:
-            quarantine = Quarantine(reader, connection, current[0].sources, settings.public_url)
-            if author is None:
-                return await quarantine.release(names, None, _unheard)
-            async with appending(cluster) as append:
-                return await quarantine.release(names, Order(author, append), _unheard)
+            yield Quarantine(reader, connection, current[0].sources, settings.public_url)
 
     async def requeue(connection: Connection, wanted: DeadLetters, author: Author | None) -> Requeued:
         async with LogReader(cluster) as reader:
@@ -90,8 +85,7 @@ async def run_console(runtime: Runtime) -> None:
         pool=pool,
         sources=lambda: current[0].sources,
         control=control_topic(cluster),
-        holdings=holdings,
-        release=release,
+        quarantine=QuarantineDoors(open_quarantine, lambda: appending(cluster)),
         desk=lambda: correction_desk(cluster, current[0].sources),
         requeue=requeue,
         operator=runtime.operator,

@@ -94,7 +94,7 @@ class _IngestService:
         self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers)
         self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
         self._storing.is_caught_up = lambda: table.is_complete
-        self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms)
+        self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms, settings.ingest_workers)
         given = runtime.file.limits
         limits = Limits(given.model_copy(update={"connections": connections_within(given.connections)}), table)
         self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)

@@ -1,10 +1,12 @@
 """Times as flags of commands."""
 
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from replay.times import parse_time
+from schemas.settings import parse_duration
 
 
 class Time(click.ParamType):
@@ -21,4 +23,20 @@ class Time(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class Offset(click.ParamType):
+    """How far a clock stands off, as seconds: `2h` ahead, `-2h` behind."""
+
+    name = "offset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return value
+        text = value.strip()
+        found = parse_duration(text.lstrip("+-"))
+        if not isinstance(found, timedelta) or len(text) - len(text.lstrip("+-")) > 1:
+            self.fail(f"{text[:60]!r} is no offset of a clock: use 90s, 15m, 2h or 1d; behind: -2h", param, ctx)
+        return -found.total_seconds() if text.startswith("-") else found.total_seconds()
+
+
 TIME = Time()
+OFFSET = Offset()

@@ -161,7 +161,19 @@ class Reason(BaseModel):
     reason: str | None = None
 
 
-class Held(Document):
+class HeldMinute(Document):
+    """Deliveries of one minute and reason. `first` is partition/offset of the first. `clock_off_seconds`, where their
+    signatures are right: between these our clock stood ahead, if they were sent at the times that they sign.
+    """
+
+    minute: datetime
+    reason: str
+    deliveries: int
+    first: str
+    clock_off_seconds: tuple[int, int] | None
+
+
+class Holding(Document):
     """Times are arrivals; `dropped` counts by minute."""
 
     held: int
@@ -169,23 +181,48 @@ class Held(Document):
     verify_now: int
     first_arrival: datetime | None
     last_arrival: datetime | None
+    minutes: list[HeldMinute]
     dropped: dict[str, int]
 
 
 class QuarantineList(Document):
-    sources: dict[str, Held]
+    sources: dict[str, Holding]
+
+
+class QuarantinedDelivery(Document):
+    """`reason` is why it was refused, `why_not` why it does not verify now; null where it does."""
+
+    location: str
+    source: str
+    reason: str
+    arrived_at: datetime
+    verifies: bool
+    why_not: str | None
+    signed_at: datetime | None
+    clock_off_seconds: int | None
+    released_at: datetime | None
+    released_to: str | None
+    redacted: bool
+    headers: dict[str, str]
+    body: Body
 
 
 class ReleaseOrder(BaseModel):
+    """`clock_off_seconds`: how far our clock stood ahead; then a `reason` is needed."""
+
     source: str | list[str]
+    clock_off_seconds: float = 0.0
     dry_run: bool = False
     reason: str | None = None
 
 
 class Released(Document):
+    """`untimely` are those of `still_failing` whose signature is right, and whose time is not."""
+
     released: int
     duplicates: int
     still_failing: int
+    untimely: int
     released_before: int
     dry_run: bool
 

@@ -18,8 +18,8 @@ from schemas.errors import InvalidSelection
 REASON_HEADER: Final = "X-Reason"
 LOG_SECONDS: Final = 15.0
 
-_REVEAL: Final = frozenset({"reveal", "reason"})
-_LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | _REVEAL
+REVEAL: Final = frozenset({"reveal", "reason"})
+_LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | REVEAL
 
 
 def event_routes(
@@ -33,7 +33,7 @@ def event_routes(
     async def list_route(request: web.Request) -> web.Response:
         with _Problems():
             search, limit, cursor = parse_search(request.query)
-            reveal = _reveal(request, request.query, who)
+            reveal = reveal_of(request, request.query, who)
             async with pool.acquire() as connection:
                 if search.source is not None:
                     await require_sources(connection, [search.source], configured())
@@ -42,7 +42,7 @@ def event_routes(
 
     async def show_route(request: web.Request) -> web.Response:
         with _Problems():
-            reveal = _reveal(request, parameters(request.query, _REVEAL), who)
+            reveal = reveal_of(request, parameters(request.query, REVEAL), who)
             source, event_id = request.match_info["source"], request.match_info["event_id"]
             async with pool.acquire() as connection, asyncio.timeout(LOG_SECONDS):
                 return answer(await show_event(connection, open_log, source, event_id, reveal))
@@ -84,7 +84,7 @@ def parse_search(query: MultiMapping[str]) -> tuple[Search, int, str | None]:
     return search, page_limit(query.get("limit")), query.get("cursor")
 
 
-def _reveal(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:
+def reveal_of(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:
     """None unless it is asked for. Raises `InvalidSelection`."""
     asked = BOOLEANS.get(query.get("reveal", "").lower())
     if asked is None:

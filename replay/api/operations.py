@@ -3,8 +3,8 @@
 What they do is in the modules they call.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -13,17 +13,15 @@ from aiohttp import web
 from replay.api.corrections import correction_routes
 from replay.api.dead_letters import Requeueing, dead_letter_routes
 from replay.api.proofs import proof_routes
-from replay.api.requests import answer, author_of, document_of, flag_of, number_of, operator_of, parameters, time_of
-from replay.audit import AuditSearch, Author, list_audit
+from replay.api.quarantine import QuarantineDoors, quarantine_routes
+from replay.api.requests import answer, author_of, document_of, number_of, operator_of, parameters, time_of
+from replay.audit import AuditSearch, list_audit
 from replay.generations import Ports
 from replay.operations.corrections import Desk
-from replay.operations.quarantine import Holdings, Release, of_source
-from replay.operations.sources import VERBS, Change, ControlTopic, UnknownSource, change, describe_all
-from replay.ports import Connection
+from replay.operations.sources import VERBS, Change, ControlTopic, change, describe_all
 from replay.prove.proofs import Proofs
 from replay.rebuild.scratches import Scratches
 from replay.selection import page_limit
-from schemas.errors import InvalidSelection
 from schemas.settings import Source
 
 _AUDIT: Final = frozenset({"operator", "action", "from", "to", "limit", "cursor"})
@@ -36,9 +34,7 @@ class Operations:
     pool: "asyncpg.Pool[asyncpg.Record]"
     sources: Callable[[], Mapping[str, Source]]
     control: ControlTopic
-    holdings: Callable[[], Awaitable[dict[str, Holdings]]]
-    release: Callable[[Connection, list[str], Author | None], Awaitable[Release]]
-    """(connection, sources, who and why; None: a dry run)."""
+    quarantine: QuarantineDoors
     desk: Callable[[], Desk]
     requeue: Requeueing
     operator: str
@@ -50,9 +46,8 @@ class Operations:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/api/sources/{source}/{verb}", self._change_source),
-            web.get("/api/quarantine", self._list_quarantine),
-            web.post("/api/quarantine/release", self._release),
             web.get("/api/audit", self._list_audit),
+            *quarantine_routes(self.pool, self.quarantine, self.sources, self.operator),
             *correction_routes(self.pool, self.desk, self.who),
             *dead_letter_routes(self.pool, self.requeue, self.operator, self.sources),
             *proof_routes(self.pool, self.proofs, self.operator),
@@ -73,27 +68,6 @@ class Operations:
         wanted = Change(source, verb, author_of(request, await document_of(request), self.operator))
         async with self.pool.acquire() as connection:
             return answer(await change(connection, self.control, self.sources(), wanted))
-
-    async def _list_quarantine(self, request: web.Request) -> web.Response:
-        found = await self.holdings()
-        wanted = request.query.get("source")
-        if wanted is not None:
-            found = of_source(found, wanted, self.sources())
-        return answer({"sources": {name: one.as_document() for name, one in found.items()}})
-
-    async def _release(self, request: web.Request) -> web.Response:
-        body = await document_of(request)
-        source, is_dry = body.get("source"), flag_of(body, "dry_run")
-        names = [source] if isinstance(source, str) else source
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise InvalidSelection("source must be a name or a list of names")
-        for name in names:
-            if name not in self.sources():
-                raise UnknownSource(f"No source is called {name!r}.")
-        author = author_of(request, body, self.operator)
-        async with self.pool.acquire() as connection:
-            done = await self.release(connection, names, None if is_dry else author)
-        return answer({**asdict(done), "dry_run": is_dry})
 
     async def _list_audit(self, request: web.Request) -> web.Response:
         query = parameters(request.query, _AUDIT)

@@ -1,91 +1,69 @@
-"""The quarantine: deliveries whose signature failed, verified again with today's secrets.
+"""The quarantine: deliveries that did not verify when they came, read and verified again with today's secrets.
 
-What passes is appended to its source's topic as it arrived, with its original arrival; what still fails stays out. The
-time of a signed timestamp is compared with the arrival: it was fresh then, or it never was.
+The time that a delivery signs is compared with its arrival: it was fresh then, or it never was. Must not append.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
-from replay import audit
-from replay.audit import Author
-from replay.ports import Append, Connection
-from replay.selection import iso_of
+from replay.operations.events import Reveal, note_reveal, shown_record
+from replay.operations.holdings import Holdings
+from replay.patterns import require_window
+from replay.ports import Connection
+from replay.selection import Range, iso_of
 from replay.window import LogReader
-from schemas.envelope import LAST_MS, Delivery, Identity, VerifiedDelivery, delivery_of
-from schemas.errors import InvalidSelection, RejectedDelivery, Unavailable
-from schemas.providers import identify, verify
+from schemas.envelope import ARRIVED, LAST_MS, REJECTION, Delivery, Location, VerifiedDelivery, delivery_of
+from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, RedriveError, RejectedDelivery
+from schemas.masking import mask_text
+from schemas.providers import verify
+from schemas.providers.base import body_record_id
 from schemas.quarantine import DROPPED_TYPE, Dropped
 from schemas.settings import Source
-from schemas.topics import QUARANTINE
+from schemas.topics import QUARANTINE, is_source_name
 
-ACTION: Final = "quarantine.release"
-_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.quarantine'))"
-_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.quarantine'))"
+UNTIMELY: Final = "timestamp_outside_tolerance"
+UNKNOWN: Final = "unknown"
+"""The reason of a record that somebody else wrote into the topic."""
+
+_LOCATION: Final = re.compile(rf"(?:{re.escape(QUARANTINE)}/)?(\d{{1,9}})/(\d{{1,18}})\Z", re.ASCII)
 _RELEASED: Final[LiteralString] = "SELECT partition, record_offset FROM redrive.releases"
-_KNOWN: Final[LiteralString] = """
-    SELECT source, record_id, fingerprint FROM redrive.releases
-    WHERE (source, record_id, fingerprint) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[]))
-"""
-_NOTE: Final[LiteralString] = """
-    INSERT INTO redrive.releases (partition, record_offset, source, record_id, fingerprint, location)
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+_RELEASE: Final[LiteralString] = """
+    SELECT location, released_at FROM redrive.releases WHERE partition = $1 AND record_offset = $2
 """
 
-Content = tuple[str, str, bytes]
-"""(source, record id, fingerprint): what makes two deliveries copies of one."""
+
+class UnknownDelivery(RedriveError):
+    """The quarantine holds no delivery there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A quarantined delivery, and where it is."""
+    """A quarantined delivery, where it is, and why it was refused."""
 
     partition: int
     offset: int
     delivery: Delivery
+    reason: str
 
-
-@dataclass(slots=True)
-class Holdings:
-    """What the quarantine holds of one source. Times are arrivals in milliseconds."""
-
-    held: int = 0
-    released: int = 0
-    verify_now: int = 0
-    first_ms: int | None = None
-    last_ms: int | None = None
-    dropped: dict[int, int] = field(default_factory=dict)
-    """Minute -> deliveries that the limits kept out."""
-
-    def as_document(self) -> dict[str, Any]:
-        minutes = {iso_of(minute): count for minute, count in sorted(self.dropped.items())}
-        return {
-            "held": self.held,
-            "released": self.released,
-            "verify_now": self.verify_now,
-            "first_arrival": iso_of(self.first_ms),
-            "last_arrival": iso_of(self.last_ms),
-            "dropped": minutes,
-        }
+    @property
+    def location(self) -> Location:
+        return Location(QUARANTINE, self.partition, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a release needs to be one, and not a dry run: who wants it and why, and how to append."""
+class Verdict:
+    """Whether a quarantined delivery verifies now: `verified` is there, or `code` says why it is not.
 
-    author: Author
-    append: Append
+    `clock_off_seconds`, where the signature is right and its time alone is not: how far our clock stood ahead when it
+    arrived, if it was sent at the time that it signs; negative: behind.
+    """
 
-
-@dataclass(slots=True)
-class Release:
-    """What a release did, or in a dry run would do."""
-
-    released: int = 0
-    duplicates: int = 0
-    still_failing: int = 0
-    released_before: int = 0
+    verified: VerifiedDelivery | None = None
+    code: str | None = None
+    signed_at_ms: int | None = None
+    clock_off_seconds: int | None = None
 
 
 def of_source(held: Mapping[str, Holdings], source: str, configured: Collection[str]) -> dict[str, Holdings]:
@@ -102,140 +80,120 @@ class Quarantine:
     def __init__(
         self, reader: LogReader, connection: Connection, sources: Mapping[str, Source], public_url: str | None
     ) -> None:
+        self.connection = connection
+        self.sources = sources
         self._reader = reader
-        self._connection = connection
-        self._sources = sources
         self._public_url = public_url
 
-    async def holdings(self, advance: Callable[[int], None]) -> dict[str, Holdings]:
-        """What is held, by source. `advance` hears offsets read."""
+    async def holdings(
+        self, advance: Callable[[int], None], from_ms: int | None = None, to_ms: int | None = None
+    ) -> dict[str, Holdings]:
+        """What is held, by source; in a window, what arrived in it. `advance` hears offsets read.
+
+        Raises `InvalidSelection` for a window that is none.
+        """
+        require_window(from_ms, to_ms)
         found: dict[str, Holdings] = {}
-        released = await self._released()
-        async for part in self._read(advance):
+        released = await self.released()
+        async for part in self.read(advance):
             for one in part:
-                if isinstance(one, Dropped):
-                    dropped = found.setdefault(one.source, Holdings()).dropped
-                    dropped[one.minute_ms] = dropped.get(one.minute_ms, 0) + one.deliveries
+                at = one.minute_ms if isinstance(one, Dropped) else one.delivery.arrived_ms
+                if (from_ms is not None and at < from_ms) or (to_ms is not None and at >= to_ms):
                     continue
-                entry = found.setdefault(one.delivery.source, Holdings())
-                entry.held += 1
-                entry.released += (one.partition, one.offset) in released
-                entry.verify_now += self._verified(one) is not None
-                arrived_ms = one.delivery.arrived_ms
-                entry.first_ms = min(arrived_ms, arrived_ms if entry.first_ms is None else entry.first_ms)
-                entry.last_ms = max(arrived_ms, arrived_ms if entry.last_ms is None else entry.last_ms)
+                if isinstance(one, Dropped):
+                    found.setdefault(one.source, Holdings()).drop(one)
+                    continue
+                verdict = self.judge(one)
+                found.setdefault(one.delivery.source, Holdings()).add(
+                    at,
+                    one.reason,
+                    f"{one.partition}/{one.offset}",
+                    is_released=(one.partition, one.offset) in released,
+                    verifies=verdict.verified is not None,
+                    clock_off_seconds=verdict.clock_off_seconds,
+                )
         return found
 
-    async def release(self, names: Sequence[str], order: Order | None, advance: Callable[[int], None]) -> Release:
-        """Append what verifies now, on record from before the first append. Without an order nothing is written.
+    async def show(self, partition: int, offset: int, reveal: Reveal | None) -> dict[str, Any]:
+        """One delivery: why it was refused, whether it verifies now, its headers and its body.
 
-        Raises `Unavailable`, and `InvalidSelection` for an operator or a reason that the audit can't take.
+        Raises `UnknownDelivery` or `Unavailable`; with `reveal`, whatever the audit raises, and then nothing is shown.
         """
-        if not await self._connection.fetchval(_LOCK):
-            raise Unavailable("another release of the quarantine is under way; wait for its end")
-        try:
-            done = Release()
-            if order is None:
-                await self._release(frozenset(names), None, advance, done)
-            else:
-                await self._release_on_record(names, order, advance, done)
-            return done
-        finally:
-            await self._connection.execute(_UNLOCK)
+        record = await self._reader.record(Range(QUARANTINE, partition, offset, offset + 1))
+        held = None if record is None else self.decoded(record)
+        if not isinstance(held, Held):
+            raise UnknownDelivery(f"the quarantine holds no delivery at {partition}/{offset}")
+        if reveal is not None:
+            place = {"topic": QUARANTINE, "partition": partition, "record_offset": offset}
+            entry = {"source": held.delivery.source, "event_id": body_record_id(held.delivery.body), **place}
+            await note_reveal(self.connection, reveal, entry)
+        release = await self.connection.fetchrow(_RELEASE, partition, offset)
+        verdict = self.judge(held)
+        source = held.delivery.source
+        return {
+            "location": str(held.location),
+            "source": source if is_source_name(source) else mask_text(source),
+            "reason": held.reason,
+            "arrived_at": iso_of(held.delivery.arrived_ms),
+            "verifies": verdict.verified is not None,
+            "why_not": verdict.code,
+            "signed_at": iso_of(verdict.signed_at_ms),
+            "clock_off_seconds": verdict.clock_off_seconds,
+            "released_at": release["released_at"] if release else None,
+            "released_to": release["location"] if release else None,
+            "redacted": reveal is None,
+            **shown_record(record, reveal is not None),
+        }
 
-    async def _release_on_record(
-        self, names: Sequence[str], order: Order, advance: Callable[[int], None], done: Release
-    ) -> None:
-        async def note(outcome: str, **counts: int) -> None:
-            operator, reason = order.author
-            await audit.note(self._connection, operator, ACTION, reason, sources=list(names), outcome=outcome, **counts)
+    async def released(self) -> set[tuple[int, int]]:
+        """(partition, offset) of what was released before."""
+        return {(row["partition"], row["record_offset"]) for row in await self.connection.fetch(_RELEASED)}
 
-        await note("begun")
-        outcome = "failed"
-        try:
-            await self._release(frozenset(names), order.append, advance, done)
-            outcome = "done"
-        finally:
-            await note(outcome, **asdict(done))
-
-    async def _release(
-        self, names: frozenset[str], append: Append | None, advance: Callable[[int], None], done: Release
-    ) -> None:
-        seen = set[Content]()
-        released = await self._released()
-        async for part in self._read(advance):
-            passing: list[tuple[Held, VerifiedDelivery, Identity]] = []
-            for one in part:
-                if isinstance(one, Dropped) or one.delivery.source not in names:
-                    continue
-                if (one.partition, one.offset) in released:
-                    done.released_before += 1
-                    continue
-                verified = self._verified(one)
-                if verified is None:
-                    done.still_failing += 1
-                    continue
-                passing.append((one, verified, identify(self._sources[one.delivery.source].provider, verified)))
-            await self._append_new(passing, seen, append, done)
-
-    async def _append_new(
-        self,
-        passing: Sequence[tuple[Held, VerifiedDelivery, Identity]],
-        seen: set[Content],
-        append: Append | None,
-        done: Release,
-    ) -> None:
-        """A provider retries what got a 401, so one event may be here many times: the first copy stands for all."""
-        contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
-        columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]
-        seen |= {tuple(row) for row in await self._connection.fetch(_KNOWN, *columns)}
-        new: list[tuple[Held, Content, tuple[Source, VerifiedDelivery, Identity]]] = []
-        rows: list[tuple[int, int, str, str, bytes, str | None]] = []
-        for (one, verified, identity), content in zip(passing, contents, strict=True):
-            if content in seen:
-                rows.append((one.partition, one.offset, *content, None))
-            else:
-                seen.add(content)
-                new.append((one, content, (self._sources[one.delivery.source], verified, identity)))
-        locations = await append([record for _, _, record in new]) if append is not None else []
-        done.duplicates += len(rows)
-        done.released += len(new)
-        if append is None:
-            return
-        rows += [
-            (one.partition, one.offset, *content, str(location))
-            for (one, content, _), location in zip(new, locations, strict=True)
-        ]
-        # After the append: a crash in between costs a second copy on the log, which changes no table.
-        await self._connection.executemany(_NOTE, rows)
-
-    async def _released(self) -> set[tuple[int, int]]:
-        return {(row["partition"], row["record_offset"]) for row in await self._connection.fetch(_RELEASED)}
-
-    def _verified(self, one: Held) -> VerifiedDelivery | None:
-        source = self._sources.get(one.delivery.source)
+    def judge(self, one: Held, clock_off_ms: int = 0) -> Verdict:
+        """By today's secrets. `clock_off_ms` is taken from the arrival: how far our clock stood ahead then."""
+        source = self.sources.get(one.delivery.source)
         if source is None:
-            return None
+            return Verdict(code="unknown_source")
+        arrived_ms = min(max(one.delivery.arrived_ms - clock_off_ms, 0), LAST_MS)
+        delivery = one.delivery._replace(arrived_ms=arrived_ms)
         try:
-            verified = verify(source.provider, one.delivery, source.secrets, one.delivery.arrived_ms / 1000)
-        except RejectedDelivery:
-            return None
-        return verified._replace(provenance="released")
+            verified = verify(source.provider, delivery, source.secrets, arrived_ms / 1000)
+        except RejectedDelivery as rejection:
+            if rejection.signed_at is None:
+                return Verdict(code=rejection.rejection)
+            off = round(arrived_ms / 1000 - rejection.signed_at)
+            return Verdict(None, rejection.rejection, int(rejection.signed_at * 1000), off)
+        except Misconfigured:
+            # Of one source; what is held of the others is judged all the same.
+            return Verdict(code="misconfigured")
+        return Verdict(verified._replace(provenance="released"))
 
-    async def _read(self, advance: Callable[[int], None]) -> AsyncIterator[list[Held | Dropped]]:
+    async def read(self, advance: Callable[[int], None]) -> AsyncIterator[list[Held | Dropped]]:
         """All of it, in parts; what somebody else wrote into the topic is passed over."""
         ranges = await self._reader.tails(QUARANTINE, 2**62)
         async for part, records in self._reader.read(ranges):
-            found = [self._decoded(record) for record in records]
+            found = [self.decoded(record) for record in records]
             yield [one for one in found if one is not None]
             advance(len(part))
 
-    def _decoded(self, record: Any) -> Held | Dropped | None:
+    def decoded(self, record: Any) -> Held | Dropped | None:
+        """None for what is neither."""
         try:
-            if dict(record.headers).get("ce_type") == DROPPED_TYPE.encode():
+            headers = dict(record.headers)
+            if headers.get("ce_type") == DROPPED_TYPE.encode():
                 return Dropped.decode(record.value)
-            arrived_ms = min(max(record.timestamp, 0), LAST_MS)
-            delivery = delivery_of(record.headers, record.value, arrived_ms, self._public_url)
+            # Older versions kept the arrival as the record's timestamp.
+            arrived_ms = int(headers.get(ARRIVED, record.timestamp))
+            delivery = delivery_of(record.headers, record.value, min(max(arrived_ms, 0), LAST_MS), self._public_url)
+            reason = headers.get(REJECTION, b"").decode()
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
-        return Held(record.partition, record.offset, delivery)
+        return Held(record.partition, record.offset, delivery, reason if reason in REJECTIONS else UNKNOWN)
+
+
+def parse_location(text: str) -> tuple[int, int]:
+    """`partition/offset`, also with the topic before it. Raises `InvalidSelection`."""
+    match = _LOCATION.match(text)
+    if match is None:
+        raise InvalidSelection(f"{text[:60]!r} is not partition/offset, as `redrive quarantine list` shows it")
+    return int(match[1]), int(match[2])

@@ -36,7 +36,13 @@ from schemas.providers.base import (
     wrong_shape,
 )
 from schemas.providers.keys import check_token
-from schemas.providers.sound import is_fingerprint, is_sound_signature, require_identity, require_provider
+from schemas.providers.sound import (
+    is_fingerprint,
+    is_sound_signature,
+    is_sound_time,
+    require_identity,
+    require_provider,
+)
 from schemas.topics import is_source_name
 
 P = ParamSpec("P")
@@ -83,7 +89,7 @@ def _asked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if type(error) in (RejectedDelivery, Misconfigured):
+        if type(error) is Misconfigured or (type(error) is RejectedDelivery and is_sound_time(error.signed_at)):
             raise
         raise RejectedDelivery("verification_failed") from error
 

@@ -143,7 +143,7 @@ def require_header(delivery: Delivery, name: str) -> str:
 def require_fresh(timestamp: float, now: float) -> None:
     """Only after the signature held: an unsigned timestamp says nothing."""
     if abs(now - timestamp) > TOLERANCE_SECONDS:
-        raise RejectedDelivery("timestamp_outside_tolerance")
+        raise RejectedDelivery("timestamp_outside_tolerance", signed_at=timestamp)
 
 
 def parse_timestamp(text: str) -> int | None:

@@ -71,7 +71,7 @@ def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
     for index, secret in enumerate(secrets.values):
         if _verifies(_public_key(secret), signed, signature):
             if not now - RETRY_SECONDS - TOLERANCE_SECONDS <= timestamp <= now + TOLERANCE_SECONDS:
-                raise RejectedDelivery("timestamp_outside_tolerance")
+                raise RejectedDelivery("timestamp_outside_tolerance", signed_at=timestamp)
             return Signature(index)
     raise reject_mismatch()
 

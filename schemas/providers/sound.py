@@ -13,6 +13,9 @@ from schemas.providers.base import MAX_ID_CHARACTERS, Provider, Secrets, Signatu
 MAX_BODY_BYTES: Final = 5 * 1024 * 1024
 """With its headers, a body of this size is a record that the topics take."""
 
+_LAST_SECOND: Final = 10**15
+"""As many digits as a timestamp that a provider signs may have."""
+
 _FINGERPRINT_BYTES: Final = 32
 _PROOFS: Final = ("signed", "token")
 
@@ -41,6 +44,11 @@ def is_sound_signature(held: Any, secrets: Secrets) -> bool:
         and held[1] in _PROOFS
         and (held[2] is None or isinstance(held[2], str))
     )
+
+
+def is_sound_time(signed_at: Any) -> bool:
+    """Whether it is a time that a clock can be compared with, or none."""
+    return signed_at is None or (type(signed_at) in (int, float) and -_LAST_SECOND <= signed_at <= _LAST_SECOND)
 
 
 def require_identity(provider: Provider, found: Any) -> Identity:

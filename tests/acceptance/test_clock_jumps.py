@@ -106,6 +106,13 @@ async def test_a_clock_that_is_a_day_off_refuses_what_it_takes_for_old_and_takes
         wall_clock.set(ahead)
         assert await post() == (401, "timestamp_outside_tolerance")
     wall_clock.set(0)
+    held = (await installation.redrive_json("quarantine", "list"))["sources"]["stripe"]
+    assert [(one["reason"], one["deliveries"]) for one in held["minutes"]] == [("timestamp_outside_tolerance", 1)] * 2
+    for offset, counts in (("1d", (1, 0, 1)), ("-1d", (0, 1, 0))):
+        release = ("quarantine", "release", "--source", "stripe", "--clock-was-off", offset, "--reason", "a clock")
+        done = await installation.redrive_json(*release)
+        assert (done["released"], done["duplicates"], done["still_failing"]) == counts, offset
+    # Released, so it is known: by the log, and not yet by the window.
     assert await post() == (200, "accepted")
     # The window's ages are by arrival, and this one comes from the future.
     wall_clock.set(-FARTHEST)

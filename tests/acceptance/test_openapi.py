@@ -90,4 +90,4 @@ async def test_the_services_answer_as_they_say(installation: Installation) -> No
     events = [event["event_id"] for event in (await installation.redrive_json("events", "list"))["events"]]
     known = {"source": ["stripe", *PROVIDERS], "event_id": events}
     assert await asyncio.to_thread(ask_everything, installation.ingest_url, {}, known) == 8
-    assert await asyncio.to_thread(ask_everything, installation.url("console"), key, known) == 26
+    assert await asyncio.to_thread(ask_everything, installation.url("console"), key, known) == 27

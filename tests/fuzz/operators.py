@@ -14,7 +14,8 @@ from ingest.responses import challenge
 from replay.api import events as events_api
 from replay.operations import events
 from replay.operations.corrections import parse_order
-from replay.operations.quarantine import Held, Holdings, Quarantine
+from replay.operations.holdings import Holdings, fold_minutes
+from replay.operations.quarantine import Held, Quarantine
 from replay.selection import MAX_PAGE, parse_offsets
 from replay.times import parse_time
 from schemas.control import STATES, SourceState
@@ -47,7 +48,8 @@ QUARANTINED = (
             "ce_specversion": "1.0", "ce_source": "/webhooks/stripe", "redrive_provenance": "quarantined",
             "http_method": "POST", "http_path": "/webhooks/stripe", "http_remote": "192.0.2.1", "http_host": "x",
             "http_query": "a=b", "ce_id": "sha256:00", "ce_type": "stripe.quarantined", "redrive_token_digest": "00",
-            "redrive_rejection": "signature_mismatch", "content-type": "application/json", "http_stripe-signature": "t=1,v1=00",
+            "redrive_rejection": "signature_mismatch", "redrive_arrived_ms": "1750000020000",
+            "content-type": "application/json", "http_stripe-signature": "t=1,v1=00",
         },
         body=b'{"id":"evt_1"}',
     ),
@@ -106,16 +108,24 @@ def check_quarantine(request: Request) -> None:
     """A record that anybody wrote to the quarantine can be listed, and tried again."""
     quarantine = Quarantine(NOTHING, NOTHING, SOURCES, None)
     for at in (NOW * 1000, -1, 2**62):
-        found = quarantine._decoded(
+        found = quarantine.decoded(
             FakeRecord("webhooks.quarantine", 0, 7, at, None, request.body, request.kafka_headers)
         )
         listed = Holdings()
         if isinstance(found, Held):
-            quarantine._verified(found)
-            listed = Holdings(first_ms=found.delivery.arrived_ms, last_ms=found.delivery.arrived_ms)
+            verdict = quarantine.judge(found)
+            assert (verdict.verified is None) is (verdict.code is not None)
+            off = verdict.clock_off_seconds
+            quarantine.judge(found, (off or 0) * 1000)
+            listed.add(
+                found.delivery.arrived_ms, found.reason, "0/7", is_released=False, verifies=False, clock_off_seconds=off
+            )
         elif found is not None:
-            listed = Holdings(dropped={found.minute_ms: found.deliveries})
+            listed.drop(found)
         orjson.dumps(listed.as_document())
+        assert sum(count.deliveries for _, _, count in fold_minutes(listed, 20).rows) == listed.held + sum(
+            listed.dropped.values()
+        )
 
 
 def check_control(request: Request) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from replay.operations.quarantine import Quarantine
+from replay.operations.release import Wanted, release
 from replay.window import LogReader
 from schemas.envelope import Delivery
+from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS, stripe
 from schemas.providers.base import Payload, Secrets, Signature
 from schemas.settings import Source
@@ -24,6 +26,10 @@ from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress
 
 SECRETS = Secrets((signing.STRIPE,), "verify-token", digest_key=b"key")
 BODY = b'{"id":"evt_1","type":"order.paid"}'
+
+
+def find_no_key(*_: object) -> Any:
+    raise Misconfigured("the secret is no key")
 
 
 def exit_for_good(*_: object) -> Any:
@@ -77,12 +83,12 @@ async def test_what_can_not_be_verified_is_refused_and_released_once_the_code_is
 
     async def still_failing(source: Source) -> tuple[int, int]:
         async with LogReader(stack.cluster) as reader:
-            done = await Quarantine(reader, connection, {source_name: source}, None).release(
-                [source_name], None, lambda _: None
-            )
+            quarantine = Quarantine(reader, connection, {source_name: source}, None)
+            done = await release(quarantine, Wanted([source_name]), None, lambda _: None)
         return done.released, done.still_failing
 
-    assert await still_failing(broken(source_name, verify=fault)) == (0, 1)
+    for failing in (fault, find_no_key):
+        assert await still_failing(broken(source_name, verify=failing)) == (0, 1)
     assert await still_failing(broken(source_name)) == (1, 0)
 
 

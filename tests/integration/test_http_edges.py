@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from replay.operations.quarantine import Quarantine
+from replay.operations.release import Wanted, release
 from replay.window import LogReader
 from schemas.providers.base import Secrets
 from tests.conftest import Stack
@@ -107,5 +108,5 @@ async def test_what_failed_under_an_old_token_is_released_whatever_its_url(
             running.ingress.use({source_name: old})
     async with LogReader(stack.cluster) as reader:
         quarantine = Quarantine(reader, connection, {source_name: new}, URL)
-        found = await quarantine.release([source_name], None, lambda _: None)
+        found = await release(quarantine, Wanted([source_name]), None, lambda _: None)
     assert (found.released, found.still_failing) == (len(targets), 0), json.dumps(targets)

@@ -14,7 +14,8 @@ import pytest
 from deploy.appending import appending
 from deploy.control import Control, control_topic
 from replay.audit import Author
-from replay.operations.quarantine import Order, Quarantine
+from replay.operations.quarantine import Quarantine
+from replay.operations.release import Order, Wanted, release
 from replay.operations.sources import Change, ControlTopic, UnknownSource, change
 from replay.window import LogReader
 from schemas.control import SourceState
@@ -70,13 +71,13 @@ async def test_a_release_is_on_record_before_its_first_append_and_with_its_outco
             return await append(records)
 
         quarantine = Quarantine(reader, connection, held, None)
-        done = await quarantine.release([name], Order(ADA, watch), lambda _: None)
+        done = await release(quarantine, Wanted([name]), Order(ADA, watch), lambda _: None)
     assert done.released == 3
     begun = ("quarantine.release", "a look at it", {"sources": [name], "outcome": "begun"})
     # Once for each batch: what was fetched together goes together.
     assert seen
     assert all(one == [begun] for one in seen)
-    counts = {"released": 3, "duplicates": 0, "still_failing": 0, "released_before": 0}
+    counts = {"released": 3, "duplicates": 0, "still_failing": 0, "untimely": 0, "released_before": 0}
     assert await audited(other) == [begun, (*begun[:2], {"sources": [name], "outcome": "done", **counts})]
 
 
@@ -89,8 +90,9 @@ async def test_a_release_that_fails_says_so_in_the_audit_with_what_it_had_done(
         raise Unavailable("Kafka is away")
 
     async with LogReader(stack.cluster) as reader:
-        with pytest.raises(Unavailable):
-            await Quarantine(reader, connection, held, None).release([name], Order(ADA, refuse), lambda _: None)
+        quarantine = Quarantine(reader, connection, held, None)
+        with pytest.raises(Unavailable, match="Kafka is away"):
+            await release(quarantine, Wanted([name]), Order(ADA, refuse), lambda _: None)
     outcomes = [(details["outcome"], details.get("released")) for _, _, details in await audited(other)]
     assert outcomes == [("begun", None), ("failed", 0)]
 
@@ -108,7 +110,7 @@ async def test_a_release_that_can_not_be_on_record_does_not_happen(
     async with LogReader(stack.cluster) as reader:
         order = Order(ADA._replace(**{place: text}), append)
         with pytest.raises(InvalidSelection):
-            await Quarantine(reader, connection, held, None).release([name], order, lambda _: None)
+            await release(Quarantine(reader, connection, held, None), Wanted([name]), order, lambda _: None)
     assert await audited(connection) == []
 
 

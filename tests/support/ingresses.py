@@ -77,6 +77,7 @@ async def run_ingress(
     quarantine: QuarantineConfig = DEFAULT_QUARANTINE,
     spool_max_bytes: int = 0,
     limits: LimitsConfig = DEFAULT_LIMITS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
     async with AsyncExitStack() as closing:
@@ -98,7 +99,7 @@ async def run_ingress(
         closing.push_async_callback(log.stop)
         draining = asyncio.create_task(Drain(spool, log, window).run())
         closing.callback(draining.cancel)
-        kept = Quarantine(log, quarantine, now_ms)
+        kept = Quarantine(log, quarantine, now_ms, clock=clock)
         limited = Limits(limits, table)
         ingress = Ingress(sources, storing, kept, limited, public_url, now_ms)
 

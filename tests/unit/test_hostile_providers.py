@@ -134,6 +134,18 @@ def test_what_verify_refuses_is_refused_as_it_says() -> None:
     assert refusal(lambda: verify(acme(verify=missing), delivery, SECRETS, 0)).rejection == "signature_missing"
 
 
+@pytest.mark.parametrize("signed_at", [0, -3.5, 10**15, float("nan"), float("inf"), 10**400, "now", True, ()], ids=repr)
+def test_a_time_that_no_clock_can_have_is_not_believed(signed_at: Any) -> None:
+    def untimely(*_: object) -> Signature:
+        raise RejectedDelivery("timestamp_outside_tolerance", signed_at=signed_at)
+
+    delivery = verified("shop", "stripe", BODY).delivery
+    refused = refusal(lambda: verify(acme(verify=untimely), delivery, SECRETS, 0))
+    is_time = signed_at in (0, -3.5, 10**15)
+    expected = ("timestamp_outside_tolerance", signed_at) if is_time else ("verification_failed", None)
+    assert (refused.rejection, refused.signed_at) == expected
+
+
 @pytest.mark.parametrize("mask", [*map(raising, RAISED), giving(None), giving((None, "token")), giving(("x", "token"))])
 def test_a_token_that_can_not_be_masked_is_on_no_topic(mask: Any) -> None:
     delivery = verified("shop", "stripe", BODY).delivery

@@ -1,0 +1,178 @@
+"""Releasing from the quarantine: what verifies now is appended to its source's topic as it arrived.
+
+What still fails stays out. On record from before the first append (invariant 10).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, LiteralString
+
+from replay import audit
+from replay.audit import Author
+from replay.operations.quarantine import UNTIMELY, Held, Quarantine, Verdict
+from replay.ports import Append
+from schemas.envelope import Identity, VerifiedDelivery
+from schemas.errors import InvalidSelection, Unavailable
+from schemas.providers import identify
+from schemas.quarantine import Dropped
+from schemas.settings import Source
+
+ACTION: Final = "quarantine.release"
+FARTHEST_SECONDS: Final = 10**10
+"""No clock stands farther off than this: three hundred years."""
+
+_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.quarantine'))"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.quarantine'))"
+_KNOWN: Final[LiteralString] = """
+    SELECT source, record_id, fingerprint FROM redrive.releases
+    WHERE (source, record_id, fingerprint) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[]))
+"""
+_NOTE: Final[LiteralString] = """
+    INSERT INTO redrive.releases (partition, record_offset, source, record_id, fingerprint, location)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+
+Content = tuple[str, str, bytes]
+"""(source, record id, fingerprint): what makes two deliveries copies of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sources; and how far our clock stood ahead when what is signed right arrived at a wrong time."""
+
+    sources: Sequence[str]
+    clock_off_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not -FARTHEST_SECONDS <= self.clock_off_seconds <= FARTHEST_SECONDS:
+            raise InvalidSelection("no clock was that far off")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a release needs to be one, and not a dry run: who wants it and why, and how to append."""
+
+    author: Author
+    append: Append
+
+
+@dataclass(slots=True)
+class Release:
+    """What a release did, or in a dry run would do.
+
+    `untimely` are those of `still_failing` whose signature is right: their time is not, at their arrival.
+    """
+
+    released: int = 0
+    duplicates: int = 0
+    still_failing: int = 0
+    untimely: int = 0
+    released_before: int = 0
+
+
+async def release(
+    quarantine: Quarantine, wanted: Wanted, order: Order | None, advance: Callable[[int], None]
+) -> Release:
+    """Append what verifies now. Without an order nothing is written.
+
+    What arrived under a wrong clock gets the arrival that a right one would have given it, and is released only if it
+    was fresh then: who sends a captured delivery again can't choose how far our clock was off.
+
+    Raises `Unavailable`, and `InvalidSelection` for an operator or a reason that the audit can't take, or without a
+    reason where a clock is said to have been off.
+    """
+    if wanted.clock_off_seconds and order is not None and not order.author.reason:
+        raise InvalidSelection("that our clock was off needs a reason, which goes into the audit")
+    connection = quarantine.connection
+    if not await connection.fetchval(_LOCK):
+        raise Unavailable("another release of the quarantine is under way; wait for its end")
+    try:
+        work = _Work(quarantine, wanted, order.append if order else None)
+        if order is None:
+            await work.run(advance)
+        else:
+            await _on_record(work, order.author, advance)
+        return work.done
+    finally:
+        await connection.execute(_UNLOCK)
+
+
+async def _on_record(work: "_Work", author: Author, advance: Callable[[int], None]) -> None:
+    off = work.wanted.clock_off_seconds
+    said: dict[str, Any] = {"sources": list(work.wanted.sources), **({"clock_off_seconds": off} if off else {})}
+
+    async def note(outcome: str, **counts: int) -> None:
+        await audit.note(
+            work.quarantine.connection, author.operator, ACTION, author.reason, **said, outcome=outcome, **counts
+        )
+
+    await note("begun")
+    outcome = "failed"
+    try:
+        await work.run(advance)
+        outcome = "done"
+    finally:
+        await note(outcome, **asdict(work.done))
+
+
+@dataclass(slots=True)
+class _Work:
+    """One release. `append` is None in a dry run."""
+
+    quarantine: Quarantine
+    wanted: Wanted
+    append: Append | None
+    done: Release = field(default_factory=Release)
+    seen: set[Content] = field(default_factory=set)
+
+    async def run(self, advance: Callable[[int], None]) -> None:
+        released = await self.quarantine.released()
+        async for part in self.quarantine.read(advance):
+            passing: list[tuple[Held, VerifiedDelivery, Identity]] = []
+            for one in part:
+                if isinstance(one, Dropped) or one.delivery.source not in self.wanted.sources:
+                    continue
+                if (one.partition, one.offset) in released:
+                    self.done.released_before += 1
+                    continue
+                verdict = self._judge(one)
+                if verdict.verified is None:
+                    self.done.still_failing += 1
+                    self.done.untimely += verdict.code == UNTIMELY
+                    continue
+                provider = self.quarantine.sources[one.delivery.source].provider
+                passing.append((one, verdict.verified, identify(provider, verdict.verified)))
+            await self._append_new(passing)
+
+    def _judge(self, one: Held) -> Verdict:
+        """As it arrived, or else as it would have arrived under a right clock."""
+        verdict = self.quarantine.judge(one)
+        if verdict.code == UNTIMELY and self.wanted.clock_off_seconds:
+            return self.quarantine.judge(one, round(self.wanted.clock_off_seconds * 1000))
+        return verdict
+
+    async def _append_new(self, passing: Sequence[tuple[Held, VerifiedDelivery, Identity]]) -> None:
+        """A provider retries what got a 401, so one event may be here many times: the first copy stands for all."""
+        connection, sources = self.quarantine.connection, self.quarantine.sources
+        contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
+        columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]
+        self.seen |= {tuple(row) for row in await connection.fetch(_KNOWN, *columns)}
+        new: list[tuple[Held, Content, tuple[Source, VerifiedDelivery, Identity]]] = []
+        rows: list[tuple[int, int, str, str, bytes, str | None]] = []
+        for (one, verified, identity), content in zip(passing, contents, strict=True):
+            if content in self.seen:
+                rows.append((one.partition, one.offset, *content, None))
+            else:
+                self.seen.add(content)
+                new.append((one, content, (sources[one.delivery.source], verified, identity)))
+        locations = await self.append([record for _, _, record in new]) if self.append is not None else []
+        self.done.duplicates += len(rows)
+        self.done.released += len(new)
+        if self.append is None:
+            return
+        rows += [
+            (one.partition, one.offset, *content, str(location))
+            for (one, content, _), location in zip(new, locations, strict=True)
+        ]
+        # After the append: a crash in between costs a second copy on the log, which changes no table.
+        await connection.executemany(_NOTE, rows)
