@@ -7,30 +7,34 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingest.producer import producer_factory, stop_producer
+from replay.answering import while_answering
+from replay.broker import Broker
 from replay.ports import Append
 from schemas.cluster import Cluster
 from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable
+from schemas.masking import reason_of
 from schemas.settings import Source
 from schemas.topics import OPERATOR
 
 
 @asynccontextmanager
 async def producing(cluster: Cluster, producer: AIOKafkaProducer) -> AsyncIterator[AIOKafkaProducer]:
-    """Started, and stopped whatever comes. Raises `Unavailable`."""
+    """Started, and stopped whatever comes. Raises `LogUnavailable`."""
     try:
-        await producer.start()
+        async with while_answering(Broker(cluster)):
+            await producer.start()
         yield producer
     except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer at {cluster.servers}: {error}") from error
+        raise LogUnavailable(f"Kafka does not answer at {cluster.servers}: {reason_of(error)}") from error
     finally:
         await stop_producer(producer)
 
 
 async def append_correction(cluster: Cluster, correction: Correction) -> Location:
-    """Returns once it is durable. Raises `Unavailable`, and then it may reach the log later."""
-    async with producing(cluster, producer_factory(cluster)()) as producer:
+    """Returns once it is durable. Raises `LogUnavailable`, and then it may reach the log later."""
+    async with producing(cluster, producer_factory(cluster)()) as producer, while_answering(Broker(cluster)):
         done = await producer.send_and_wait(
             OPERATOR,
             correction.body(),
@@ -43,23 +47,24 @@ async def append_correction(cluster: Cluster, correction: Correction) -> Locatio
 
 @asynccontextmanager
 async def appending(cluster: Cluster) -> AsyncIterator[Append]:
-    """Raises `Unavailable` when Kafka does not take a record."""
+    """Raises `LogUnavailable` when Kafka does not take a record."""
 
     async def append(records: Sequence[tuple[Source, VerifiedDelivery, Identity]]) -> Sequence[Location]:
         try:
-            sent = [
-                await producer.send(
-                    source.topic,
-                    verified.delivery.body,
-                    key=identity.record_id.encode(),
-                    timestamp_ms=verified.delivery.arrived_ms,
-                    headers=record_headers(verified, identity, source.provider.kept_headers),
-                )
-                for source, verified, identity in records
-            ]
-            done = [await one for one in sent]
+            async with while_answering(Broker(cluster)):
+                sent = [
+                    await producer.send(
+                        source.topic,
+                        verified.delivery.body,
+                        key=identity.record_id.encode(),
+                        timestamp_ms=verified.delivery.arrived_ms,
+                        headers=record_headers(verified, identity, source.provider.kept_headers),
+                    )
+                    for source, verified, identity in records
+                ]
+                done = [await one for one in sent]
         except KafkaError as error:
-            raise Unavailable(f"Kafka did not take the records: {error}") from error
+            raise LogUnavailable(f"Kafka did not take the records: {reason_of(error)}") from error
         return [Location(one.topic, one.partition, one.offset) for one in done]
 
     async with producing(cluster, producer_factory(cluster)()) as producer:

@@ -22,7 +22,7 @@ from deploy.supervisor import MISCONFIGURED
 from deploy.terminal.output import print_json, warn
 from deploy.wiring import adopt, load
 from schemas.errors import InvalidSelection, Misconfigured, NothingSelected, RedriveError, Unavailable
-from schemas.masking import describe
+from schemas.masking import describe, reason_of
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -205,7 +205,8 @@ def exit_codes() -> Iterator[None]:
         _fail(Unavailable(f"a dependency failed: {describe(error)}"))
     except (OSError, psycopg.Error, BadMigration, LockTimeout, MigrationConflict) as error:
         # A disk that is full, a socket that is refused, a migration that the database does not take.
-        _fail(Unavailable(f"{type(error).__name__}: {error}"))
+        name, reason = type(error).__name__, reason_of(error)
+        _fail(Unavailable(reason if reason == name else f"{name}: {reason}"))
     except RedriveError as error:
         _fail(_explained(error))
 

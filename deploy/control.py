@@ -5,14 +5,18 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from deploy.appending import producing
+from ingest.producer import producer_factory
+from replay.answering import while_answering
+from replay.broker import Broker, stop_consumer
 from replay.operations.sources import ControlTopic
 from schemas.cluster import Cluster
 from schemas.control import SourceState, State
-from schemas.errors import Unavailable
-from schemas.masking import describe
+from schemas.errors import LogUnavailable
+from schemas.masking import describe, reason_of
 from schemas.topics import CONTROL
 
 log: Final = logging.getLogger("redrive.control")
@@ -32,7 +36,7 @@ class Control:
         """Whether the topic was not there when it was to be read: nobody knows what was said."""
 
     async def start(self) -> None:
-        """Can be tried again. Raises `Unavailable` while no broker answers."""
+        """Can be tried again. Raises `LogUnavailable` while no broker answers."""
         await self.stop()
         self._consumer = AIOKafkaConsumer(
             **self._cluster.client_options(),
@@ -46,19 +50,15 @@ class Control:
             await self._consumer.seek_to_beginning(_PARTITION)
         except KafkaError as error:
             await self.stop()
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            raise self._away(error) from error
 
     async def stop(self) -> None:
         consumer, self._consumer = self._consumer, None
-        if consumer is None:
-            return
-        try:
-            await consumer.stop()
-        except asyncio.CancelledError:
-            # A fetch that waits for its broker ends the client's `stop` with its own cancellation.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
+        if consumer is not None:
+            await stop_consumer(consumer)
+
+    def _away(self, error: KafkaError) -> LogUnavailable:
+        return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
 
     @property
     def _started(self) -> AIOKafkaConsumer:
@@ -67,7 +67,7 @@ class Control:
         return self._consumer
 
     async def catch_up(self) -> Mapping[str, SourceState]:
-        """Everything said until now; nothing where the topic is missing. Raises `Unavailable`."""
+        """Everything said until now; nothing where the topic is missing. Raises `LogUnavailable`."""
         try:
             self.is_missing = CONTROL not in await self._started.topics()
             if self.is_missing:
@@ -81,7 +81,7 @@ class Control:
             while await self._started.position(_PARTITION) < end:
                 await self._read()
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            raise self._away(error) from error
         return self.states
 
     async def follow(self, on_change: Callable[[Mapping[str, SourceState]], None]) -> None:
@@ -118,24 +118,20 @@ def in_state(states: Mapping[str, SourceState], wanted: State) -> frozenset[str]
 
 def control_topic(cluster: Cluster) -> ControlTopic:
     """For operators: what was said until now, and to say more."""
+    broker = Broker(cluster)
 
     async def states() -> Mapping[str, SourceState]:
         control = Control(cluster)
         try:
-            await control.start()
-            return await control.catch_up()
+            async with while_answering(broker):
+                await control.start()
+                return await control.catch_up()
         finally:
             await control.stop()
 
     async def say(state: SourceState) -> None:
-        producer = AIOKafkaProducer(**cluster.client_options(), acks="all", enable_idempotence=True)
         key, value = state.encode()
-        try:
-            await producer.start()
+        async with producing(cluster, producer_factory(cluster)()) as producer, while_answering(broker):
             await producer.send_and_wait(CONTROL, value, key=key, partition=0)
-        except KafkaError as error:
-            raise Unavailable(f"Kafka did not take it: {error}") from error
-        finally:
-            await producer.stop()
 
     return ControlTopic(states, say)

@@ -14,7 +14,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError, for_code
 
 from schemas.cluster import Cluster
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable, Unavailable
+from schemas.masking import reason_of
 from schemas.topics import FOLD_GROUP, fold_group
 
 INSTALLATION: Final[LiteralString] = "SELECT id FROM redrive.installation"
@@ -54,7 +55,7 @@ async def find_groups(cluster: Cluster) -> dict[str, list[Member]]:
         answers = [answer for name in names for answer in await client.describe_consumer_groups([name])]
         groups = [group for answer in answers for group in answer.to_object()["groups"]]
     except KafkaError as error:
-        raise Unavailable(f"Kafka does not say who folds: {str(error) or type(error).__name__}") from error
+        raise LogUnavailable(f"Kafka does not say who folds: {reason_of(error)}") from error
     finally:
         await client.close()
     for group in groups:

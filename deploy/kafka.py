@@ -5,20 +5,21 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import (
     AuthenticationFailedError,
     KafkaError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
+from replay.answering import ANSWER_SECONDS
+from replay.broker import ask_broker
 from schemas.cluster import Cluster, Login
-from schemas.errors import Misconfigured, Unavailable
+from schemas.errors import LogUnavailable, Misconfigured, RedriveError
+from schemas.masking import reason_of
 from schemas.settings import Settings
 
-ENTRY_SECONDS: Final = 5.0
 _LOGIN: Final = ("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")
 _FILES: Final = ("KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE", "KAFKA_SSL_KEY_PASSWORD")
 
@@ -88,47 +89,55 @@ def _unusable(variable: str, path: Path | None, error: Exception) -> Misconfigur
 
 
 async def require_kafka(cluster: Cluster) -> None:
-    """Ask one broker for nothing, to hear the reason that a client hides behind `Unable to bootstrap`.
+    """Ask its brokers for nothing, to hear the reason that a client hides behind `Unable to bootstrap`.
 
-    Raises `Misconfigured` where asking again can't help, `Unavailable` where it can.
+    Raises `Misconfigured` where asking again can't help, `LogUnavailable` where it can.
     """
-    reason = ""
-    for host, port, _ in collect_hosts(cluster.servers):
-        try:
-            async with asyncio.timeout(ENTRY_SECONDS):
-                await _ask(cluster, host, port)
+    entries = [asyncio.ensure_future(_entry(cluster, host, port)) for host, port, _ in collect_hosts(cluster.servers)]
+    reasons: list[RedriveError] = []
+    try:
+        for entry in asyncio.as_completed(entries):
+            reason = await entry
+            if reason is None:
                 return
-        except ssl.SSLCertVerificationError as error:
-            raise Misconfigured(
-                f"the certificate of Kafka at {host}:{port} is not trusted: {error.verify_message};"
-                " KAFKA_SSL_CAFILE names the CA that signed it, KAFKA_BOOTSTRAP_SERVERS the name that it was made for"
-            ) from error
-        except ssl.SSLError as error:
-            raise Misconfigured(
-                f"no TLS with Kafka at {host}:{port}: {error.reason};"
-                f" does its listener speak {cluster.protocol} (KAFKA_SECURITY_PROTOCOL)?"
-            ) from error
-        except UnsupportedSaslMechanismError as error:
-            raise Misconfigured(f"KAFKA_SASL_MECHANISM: {error.args[0] if error.args else error}") from error
-        except (SaslAuthenticationFailed, AuthenticationFailedError) as error:
-            raise Misconfigured(
-                f"Kafka at {host}:{port} refuses the login of {cluster.login.username if cluster.login else 'nobody'}:"
-                " see KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM"
-            ) from error
-        except (OSError, KafkaError, TimeoutError) as error:
-            reason = f"{host}:{port}: {str(error) or type(error).__name__}"
-    raise Unavailable(
-        f"Kafka does not answer at {reason};"
+            reasons.append(reason)
+    finally:
+        for one in entries:
+            one.cancel()
+    raise next((reason for reason in reasons if isinstance(reason, Misconfigured)), reasons[-1])
+
+
+async def _entry(cluster: Cluster, host: str, port: int) -> RedriveError | None:
+    """Why this broker lets nobody in; None where it does."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await ask_broker(cluster, host, port)
+        return None
+    except ssl.SSLCertVerificationError as error:
+        return Misconfigured(
+            f"the certificate of Kafka at {host}:{port} is not trusted: {error.verify_message};"
+            " KAFKA_SSL_CAFILE names the CA that signed it, KAFKA_BOOTSTRAP_SERVERS the name that it was made for"
+        )
+    except ssl.SSLError as error:
+        return Misconfigured(
+            f"no TLS with Kafka at {host}:{port}: {error.reason};"
+            f" does its listener speak {cluster.protocol} (KAFKA_SECURITY_PROTOCOL)?"
+        )
+    except UnsupportedSaslMechanismError as error:
+        return Misconfigured(f"KAFKA_SASL_MECHANISM: {error.args[0] if error.args else reason_of(error)}")
+    except (SaslAuthenticationFailed, AuthenticationFailedError):
+        return Misconfigured(
+            f"Kafka at {host}:{port} refuses the login of {cluster.login.username if cluster.login else 'nobody'}:"
+            " see KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM"
+        )
+    except TimeoutError:
+        return _away(cluster, host, port, f"it has been silent for {ANSWER_SECONDS:g} s")
+    except (OSError, KafkaError) as error:
+        return _away(cluster, host, port, reason_of(error))
+
+
+def _away(cluster: Cluster, host: str, port: int, reason: str) -> LogUnavailable:
+    return LogUnavailable(
+        f"Kafka does not answer at {host}:{port}: {reason};"
         f" if it runs, see whether its listener speaks {cluster.protocol} (KAFKA_SECURITY_PROTOCOL)"
     )
-
-
-async def _ask(cluster: Cluster, host: str, port: int) -> None:
-    options = cluster.client_options()
-    del options["bootstrap_servers"]
-    connection = await create_conn(host, port, client_id="redrive", **options)
-    try:
-        # A listener that wants a login lets anybody connect, and hangs up on the first question.
-        await connection.send(MetadataRequest([]))
-    finally:
-        connection.close()

@@ -1,7 +1,7 @@
 """A proof, wired: connections of its own, the processors' projections, the log."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 import asyncpg
@@ -18,16 +18,25 @@ from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA, Advance
 from replay.prove.views import Configured
 from replay.window import LogReader
+from schemas.settings import Settings
+
+Session = Callable[[Settings], "AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]"]
+"""Opens a connection, not of a pool: its statements take as long as the tables are large."""
 
 
 def our_versions() -> Versions:
     return Versions(version("redrive"), dict(sorted(versions().items())))
 
 
-async def prove(runtime: Runtime, advance: Advance, accepting: Author | None = None) -> Certificate:
-    """`accepting`: who does without what the log lost, and why; it is on record before this returns."""
-    configured = Configured(runtime.declared(), runtime.file.price_tiers)
-    async with _session(runtime) as live, _session(runtime) as shadow, _live_first(runtime) as reader:
+async def prove(
+    runtime: Runtime, advance: Advance, accepting: Author | None = None, session: Session = connected
+) -> Certificate:
+    """`accepting`: who does without what the log lost, and why; it is on record before this returns.
+
+    With `deploy.wiring.opened` as its `session`, it outlasts a Postgres that is silent for a while.
+    """
+    settings, configured = runtime.settings, Configured(runtime.declared(), runtime.file.price_tiers)
+    async with session(settings) as live, session(settings) as shadow, _live_first(runtime, session) as reader:
         prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions(), configured)
         made = await prover.prove(reader, advance, accepting)
         await record_ends(live, made.losses or (), accepting)
@@ -35,20 +44,13 @@ async def prove(runtime: Runtime, advance: Advance, accepting: Author | None = N
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:
-    async with _session(runtime) as shadow, _live_first(runtime) as reader:
+    async with connected(runtime.settings) as shadow, _live_first(runtime, connected) as reader:
         folding = SchemaFolding.into(SCHEMA)
         return await recheck(certificate, shadow, folding, our_versions(), reader, advance)
 
 
 @asynccontextmanager
-async def _live_first(runtime: Runtime) -> AsyncIterator[LiveFirst]:
+async def _live_first(runtime: Runtime, session: Session) -> AsyncIterator[LiveFirst]:
     """The lag has a session of its own: that of the cut sees none, and that of the shadow is busy."""
-    async with _session(runtime) as looking, LogReader(runtime.cluster()) as reader:
+    async with session(runtime.settings) as looking, LogReader(runtime.cluster()) as reader:
         yield live_first(reader, looking)
-
-
-@asynccontextmanager
-async def _session(runtime: Runtime) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """Not from a pool: its statements take as long as the tables are large."""
-    async with connected(runtime.settings) as connection:
-        yield connection

@@ -17,7 +17,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from schemas.cluster import Cluster
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable
+from schemas.masking import reason_of
 
 ASK_SECONDS: Final = 5.0
 _NO_ID: Final = UUID(int=0)
@@ -116,7 +117,7 @@ class TopicIds:
         self._turn = asyncio.Lock()
 
     async def __call__(self, topics: Collection[str]) -> dict[str, UUID | None]:
-        """The ids of those that are there; None where this Kafka gives none (before 2.8). Raises `Unavailable`."""
+        """The ids of those that are there; None where this Kafka gives none (before 2.8). Raises `LogUnavailable`."""
         if not topics:
             return {}
         async with self._turn:
@@ -125,8 +126,8 @@ class TopicIds:
                     return await self._ask(topics)
             except (KafkaError, OSError, TimeoutError) as error:
                 await self.stop()
-                reason = str(error) or type(error).__name__
-                raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {reason}") from error
+                where = self._cluster.servers
+                raise LogUnavailable(f"Kafka does not answer at {where}: {reason_of(error)}") from error
 
     async def _ask(self, topics: Collection[str]) -> dict[str, UUID | None]:
         if self._client is None:

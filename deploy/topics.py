@@ -1,8 +1,8 @@
 """Topics: create those that are missing, and compare those that are there with what the log needs."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +12,11 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from deploy.alter_configs import IncrementalAlterConfigs
 from deploy.kafka import require_kafka
+from replay.answering import while_answering
+from replay.broker import Broker
 from schemas.cluster import Cluster
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable, Unavailable
+from schemas.masking import reason_of
 from schemas.settings import Source
 from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WIDENED, WINDOW
 
@@ -53,13 +56,14 @@ class Topics:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._broker = Broker(cluster)
         self._client: AIOKafkaAdminClient = AIOKafkaAdminClient(**cluster.client_options())
 
     async def __aenter__(self) -> "Topics":
         # The client asks a broker that hangs for most of a minute, and hides why.
         await require_kafka(self._cluster)
         try:
-            with self._answering():
+            async with self._answering():
                 await self._client.start()
         except Unavailable:
             await self._client.close()
@@ -69,15 +73,16 @@ class Topics:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
         try:
-            yield
+            async with while_answering(self._broker):
+                yield
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            raise LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}") from error
 
     async def names(self) -> set[str]:
-        with self._answering():
+        async with self._answering():
             return set(await self._client.list_topics())
 
     async def create(self, topics: dict[str, dict[str, str]], partitions: int, replication: int) -> list[str]:
@@ -88,7 +93,7 @@ class Topics:
             NewTopic(name, partitions_of(name, partitions), replication, topic_configs={**config, **TIMESTAMP_LIMITS})
             for name, config in missing.items()
         ]
-        with self._answering():
+        async with self._answering():
             response = await self._client.create_topics(new)
         for name, code, *rest in response.topic_errors:
             error = for_code(code)
@@ -134,7 +139,7 @@ class Topics:
         """Every wanted topic as it is."""
         existing = await self.names()
         names = [name for name in topics if name in existing]
-        with self._answering():
+        async with self._answering():
             described = {item["topic"]: item for item in await self._client.describe_topics(names)} if names else {}
             configs = await self._configs(names)
         states = []

@@ -4,7 +4,7 @@ import os
 import ssl
 import tomllib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -18,9 +18,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from deploy import plugins
 from deploy.development import development_secrets
 from deploy.kafka import cluster_of
+from deploy.postgres import PoolConnections, Postgres
+from replay.answering import ANSWER_SECONDS, while_answering
 from replay.read_models import Declared
 from schemas.cluster import Cluster
-from schemas.errors import Misconfigured, Unavailable
+from schemas.errors import DatabaseUnavailable, Misconfigured
+from schemas.masking import reason_of
 from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, FileConfig, PluginConfig, Settings, Source, sources_of
 from schemas.topics import PROVIDER_OF
@@ -238,25 +241,42 @@ def _require_production(settings: Settings, sources: dict[str, Source]) -> None:
 
 
 async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection for a command. Raises `Unavailable`, or `Misconfigured` where asking again can't help."""
+    """One connection. Raises `DatabaseUnavailable`, or `Misconfigured` where asking again can't help."""
     url = settings.require_database()
     _require_files(url)
     try:
-        return await asyncpg.connect(url, timeout=10)
+        return await asyncpg.connect(url, timeout=ANSWER_SECONDS)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError, ssl.SSLError) as error:
-        raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {error}") from error
-    except (OSError, asyncpg.PostgresError, TimeoutError, asyncpg.InterfaceError) as error:
-        raise Unavailable(f"Postgres does not answer at {hide_password(url)}: {error}") from error
+        raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {reason_of(error)}") from error
+    except TimeoutError as error:
+        raise postgres(settings).silence() from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnavailable(f"Postgres does not answer at {hide_password(url)}: {reason_of(error)}") from error
+
+
+def postgres(settings: Settings) -> Postgres:
+    """To be asked whether it answers."""
+    url = settings.require_database()
+    return Postgres(url, hide_password(url))
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """The same, for as long as it is used."""
+async def opened(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """One connection, for work that outlasts a Postgres that is silent for a while."""
     connection = await connect(settings)
     try:
         yield connection
     finally:
-        await connection.close()
+        with suppress(TimeoutError):
+            await connection.close(timeout=ANSWER_SECONDS)
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """One connection, for as long as Postgres answers: then `DatabaseUnavailable` is raised, whatever it waits for."""
+    with closing(postgres(settings)) as server:
+        async with opened(settings) as connection, while_answering(server, connection.terminate):
+            yield connection
 
 
 def _require_files(url: str) -> None:
@@ -268,10 +288,20 @@ def _require_files(url: str) -> None:
                 raise Misconfigured(f"DATABASE_URL: {name}={path} can't be read")
 
 
-async def open_pool(settings: Settings, size: int) -> "asyncpg.Pool[asyncpg.Record]":
-    """A pool that opens connections as it needs them, so that a service can start before its database."""
+async def open_pool(
+    settings: Settings, size: int, connections: PoolConnections | None = None
+) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool that opens connections as it needs them, so that a service can start before its database.
+
+    `connections` gets to know them.
+    """
     return await asyncpg.create_pool(
-        settings.require_database(), min_size=0, max_size=size, command_timeout=120, timeout=10
+        settings.require_database(),
+        min_size=0,
+        max_size=size,
+        command_timeout=120,
+        timeout=10,
+        init=connections.add if connections else None,
     )
 
 

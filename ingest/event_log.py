@@ -18,7 +18,8 @@ from ingest import metrics
 from ingest.producer import learn_partitions, stop_producer
 from ingest.record_batch import Batch, LogRecord, VerifiedRecord, Waiter
 from schemas.envelope import Location
-from schemas.errors import RedriveError, Unavailable
+from schemas.errors import LogUnavailable, RedriveError, Unavailable
+from schemas.masking import reason_of
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 STOP_SECONDS: Final = 5.0
@@ -83,7 +84,7 @@ class EventLog:
             await learn_partitions(producer, self._topics)
         except (KafkaError, Unavailable) as error:
             await stop_producer(producer)
-            raise Unavailable(f"Kafka does not answer: {error}") from error
+            raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
         return producer
 
     async def stop(self) -> None:
@@ -266,4 +267,4 @@ class EventLog:
 def _failure(error: BaseException) -> RedriveError:
     if isinstance(error, REFUSED):
         return Refused(f"the broker refuses it: {type(error).__name__}")
-    return Unavailable(f"the log did not take it: {error}")
+    return LogUnavailable(f"the log did not take it: {reason_of(error)}")

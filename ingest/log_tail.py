@@ -12,7 +12,8 @@ from ingest.window_keeper import Seen
 from ingest.window_store import Partition
 from schemas.cluster import Cluster
 from schemas.envelope import Location, Record
-from schemas.errors import PoisonRecord, Unavailable
+from schemas.errors import LogUnavailable, PoisonRecord, Unavailable
+from schemas.masking import reason_of
 from schemas.providers import fingerprint_of
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -39,7 +40,7 @@ class KafkaLogTail:
             await self._consumer.start()
         except KafkaError as error:
             await self._consumer.stop()
-            raise Unavailable(f"Kafka does not answer: {error}") from error
+            raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -73,7 +74,7 @@ class KafkaLogTail:
             starts = await self._started.beginning_offsets(partitions)
             ends = await self._started.end_offsets(partitions)
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer: {error}") from error
+            raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in partitions}
 
     async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
@@ -81,7 +82,7 @@ class KafkaLogTail:
             async for records in self._read(positions, since_ms):
                 yield records
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer: {error}") from error
+            raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
 
     async def _read(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         consumer = self._started

@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from schemas.cluster import Cluster
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable
+from schemas.masking import reason_of
 from schemas.topics import MAX_RECORD_BYTES
 
 NEW_TOPIC_SECONDS: Final = 2.0
@@ -19,7 +20,7 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 
 
 async def learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
-    """An append must not wait for metadata, so they are here before the first. Raises `Unavailable`.
+    """An append must not wait for metadata, so they are here before the first. Raises `LogUnavailable`.
 
     `topics` is every topic: a client that is asked for one more by itself forgets those that it only knew of.
     """
@@ -31,7 +32,7 @@ async def learn_partitions(producer: AIOKafkaProducer, topics: Sequence[str]) ->
             await asyncio.sleep(0.1)
             await producer.client.force_metadata_update()
     except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer: {error}") from error
+        raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:

@@ -9,10 +9,13 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from replay.answering import while_answering
+from replay.broker import Broker, stop_consumer
 from replay.ranges import Place
 from replay.selection import Range
 from schemas.cluster import Cluster
-from schemas.errors import InvalidSelection, Unavailable
+from schemas.errors import InvalidSelection, LogUnavailable
+from schemas.masking import reason_of
 from schemas.topics import is_folded
 
 _POLL_MS: Final = 1000
@@ -37,6 +40,7 @@ class LogReader:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._broker = Broker(cluster)
         self._consumer = AIOKafkaConsumer(
             **cluster.client_options(),
             client_id="redrive-replay",
@@ -50,41 +54,47 @@ class LogReader:
 
     async def __aenter__(self) -> "LogReader":
         try:
-            await self._consumer.start()
+            async with while_answering(self._broker):
+                await self._consumer.start()
         except KafkaError as error:
-            await self._consumer.stop()
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            await stop_consumer(self._consumer)
+            raise self._away(error) from error
         except BaseException:
             # Who asked has gone, or gave up waiting.
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise
         # A task of the client's that is stopped before it began would cancel us.
         await asyncio.sleep(0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
+
+    def _away(self, error: KafkaError) -> LogUnavailable:
+        return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
 
     async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
         """The log's starts and ends as of now; what arrives later is not part of a plan. Raises `InvalidSelection`."""
-        partitions = await self._partitions(topics)
-        starts = await self._consumer.beginning_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
+        async with while_answering(self._broker):
+            partitions = await self._partitions(topics)
+            starts = await self._consumer.beginning_offsets(partitions)
+            ends = await self._consumer.end_offsets(partitions)
         return {tuple(tp): at for tp, at in starts.items()}, {tuple(tp): at for tp, at in ends.items()}
 
     async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
         """The first offset of a record that arrived at that moment or later; without partitions that have none."""
-        asked = {tp: max(moment_ms, 0) for tp in await self._partitions(topics)}
-        found = await self._consumer.offsets_for_times(asked)
+        async with while_answering(self._broker):
+            asked = {tp: max(moment_ms, 0) for tp in await self._partitions(topics)}
+            found = await self._consumer.offsets_for_times(asked)
         return {tuple(tp): at.offset for tp, at in found.items() if at is not None}
 
     async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
         """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
-        known = set(await self._consumer.topics())
-        wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
-        partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
-        starts = await self._consumer.beginning_offsets(partitions) if partitions else {}
-        ends = await self._consumer.end_offsets(partitions) if partitions else {}
+        async with while_answering(self._broker):
+            known = set(await self._consumer.topics())
+            wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
+            partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
+            starts, ends = await self._extents(partitions)
         found: tuple[list[Range], list[Range]] = ([], [])
         for r in ranges:
             tp = TopicPartition(r.topic, r.partition)
@@ -93,63 +103,72 @@ class LogReader:
 
     async def ends(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The log's end of each; without those that are gone or have no leader, which must not hold up the rest."""
-        for topic in {topic for topic, _ in partitions}:
-            await self._consumer._client.add_topic(topic)
-        cluster = self._consumer._client.cluster
-        known = [TopicPartition(*tp) for tp in partitions]
-        led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
-        found = await self._consumer.end_offsets(led) if led else {}
+        async with while_answering(self._broker):
+            for topic in {topic for topic, _ in partitions}:
+                await self._consumer._client.add_topic(topic)
+            cluster = self._consumer._client.cluster
+            known = [TopicPartition(*tp) for tp in partitions]
+            led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
+            found = await self._consumer.end_offsets(led) if led else {}
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
     async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """{partition: (log start, log end)}; without those that are gone. Raises `Unavailable`."""
+        """{partition: (log start, log end)}; without those that are gone. Raises `LogUnavailable`."""
         try:
-            there = sorted({topic for topic, _ in partitions} & await self._consumer.topics())
-            known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
-            starts = await self._consumer.beginning_offsets(known) if known else {}
-            ends = await self._consumer.end_offsets(known) if known else {}
+            async with while_answering(self._broker):
+                there = sorted({topic for topic, _ in partitions} & await self._consumer.topics())
+                known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
+                starts, ends = await self._extents(known)
         except KafkaError as error:
-            raise Unavailable(f"the log did not say what it holds: {error}") from error
+            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in known}
 
     async def folded_extents(self) -> dict[tuple[str, int], tuple[int, int]]:
         """{partition: (log start, log end)} of every topic that is folded; without partitions that have no leader.
 
-        Raises `Unavailable`.
+        Raises `LogUnavailable`.
         """
         try:
-            there = sorted(filter(is_folded, await self._consumer.topics()))
-            known = await self._partitions(there)
-            cluster = self._consumer._client.cluster
-            led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
-            starts = await self._consumer.beginning_offsets(led) if led else {}
-            ends = await self._consumer.end_offsets(led) if led else {}
+            async with while_answering(self._broker):
+                there = sorted(filter(is_folded, await self._consumer.topics()))
+                known = await self._partitions(there)
+                cluster = self._consumer._client.cluster
+                led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
+                starts, ends = await self._extents(led)
         except KafkaError as error:
-            raise Unavailable(f"the log did not say what it holds: {error}") from error
+            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in led}
 
+    async def _extents(
+        self, partitions: Sequence[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """The client refuses to be asked for nothing."""
+        if not partitions:
+            return {}, {}
+        return await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
+
     async def record(self, at: Range) -> Any | None:
-        """The record at one offset; None where the log does not hold it, or never did. Raises `Unavailable`."""
+        """The record at one offset; None where the log does not hold it, or never did. Raises `LogUnavailable`."""
         partition = TopicPartition(at.topic, at.partition)
         try:
-            if partition not in await self._partitions([at.topic]):
-                return None
-            start = (await self._consumer.beginning_offsets([partition]))[partition]
-            end = (await self._consumer.end_offsets([partition]))[partition]
-            if not start <= at.start < end:
-                return None
-            found = [record async for _, records in self.read([at]) for record in records]
+            async with while_answering(self._broker):
+                if partition not in await self._partitions([at.topic]):
+                    return None
+                starts, ends = await self._extents([partition])
+                if not starts[partition] <= at.start < ends[partition]:
+                    return None
+                found = [record async for _, records in self.read([at]) for record in records]
         except InvalidSelection:
             return None
         except KafkaError as error:
-            raise Unavailable(f"the log did not give the record: {error}") from error
+            raise LogUnavailable(f"the log did not give the record: {reason_of(error)}") from error
         return found[0] if found else None
 
     async def tails(self, topic: str, count: int) -> list[Range]:
         """The last `count` offsets of every partition."""
-        partitions = await self._partitions([topic])
-        starts = await self._consumer.beginning_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
+        async with while_answering(self._broker):
+            partitions = await self._partitions([topic])
+            starts, ends = await self._extents(partitions)
         ranges = [Range(topic, tp.partition, max(ends[tp] - count, starts[tp]), ends[tp]) for tp in partitions]
         return [r for r in ranges if len(r)]
 
@@ -157,7 +176,7 @@ class LogReader:
         try:
             known = await self._consumer.topics()
         except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer at {self._cluster.servers}: {error}") from error
+            raise self._away(error) from error
         for topic in topics:
             # The public API knows the partitions of topics that it is subscribed to, and we are to none.
             await self._consumer._client.add_topic(topic)
@@ -172,8 +191,8 @@ class LogReader:
         """Batches of records: (the part of the log that the batch covers, its records).
 
         The parts of a partition follow one another without a break up to the end of its range. Some partitions are read
-        side by side, then the next: those with the most to read first, so that they end together. Raises `Unavailable`
-        where the log falls silent: the client would wait for ever.
+        side by side, then the next: those with the most to read first, so that they end together. Raises
+        `LogUnavailable` where the log falls silent: the client would wait for ever.
         """
         waiting: dict[TopicPartition, deque[Range]] = {}
         for part in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
@@ -194,7 +213,7 @@ class LogReader:
         while waiting:
             fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
             if not fetched and time.monotonic() - heard_at > SILENCE_SECONDS:
-                raise Unavailable(f"Kafka at {self._cluster.servers} gives no records")
+                raise LogUnavailable(f"Kafka at {self._cluster.servers} gives no records")
             batches = deque([await self._cut(tp, waiting, fetched.pop(tp, [])) for tp in list(waiting)])
             while batches:
                 # Not kept here while it is folded.

@@ -54,6 +54,7 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "too_many_requests": (429, "Too many wrong keys came from this address."),
     "internal_error": (500, "An error of ours; the console's log says more."),
     "database_unavailable": (503, "Postgres does not answer."),
+    "log_unavailable": (503, "Kafka does not answer."),
     "unavailable": (503, "A dependency is away, or did not answer in time."),
 }
 """The same of the operators' edge."""
@@ -95,6 +96,18 @@ class Unavailable(RedriveError):
     """A dependency is away; back off and try again, acknowledging nothing."""
 
     code = "unavailable"
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres does not answer."""
+
+    code = "database_unavailable"
+
+
+class LogUnavailable(Unavailable):
+    """Kafka does not answer."""
+
+    code = "log_unavailable"
 
 
 class Misconfigured(RedriveError):

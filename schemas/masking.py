@@ -120,6 +120,13 @@ def _mask_number(found: re.Match[str]) -> str:
     return groups["word"] + mask_digits(_GAPS.sub("", groups["digits"]))
 
 
+def reason_of(error: BaseException) -> str:
+    """What it says of itself, for a sentence that ends with it; of one that says nothing, such as a `TimeoutError`, its
+    name.
+    """
+    return str(error).strip().removesuffix(":") or type(error).__name__
+
+
 _TALKS_OF_ITSELF: Final = ("aiokafka", "asyncpg")
 """Clients whose messages are about connections and names; what Postgres says of data is cut."""
 
@@ -143,9 +150,9 @@ def _describe(error: BaseException) -> str:
     if isinstance(sqlstate, str):
         return _describe_postgres(error, sqlstate)
     if isinstance(error, RedriveError | OSError) or type(error).__module__.partition(".")[0] in _TALKS_OF_ITSELF:
-        text = mask_text(str(error))
-        # Our own need no name in front.
-        return text if isinstance(error, RedriveError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+        name, text = type(error).__name__, mask_text(reason_of(error))
+        # Our own need no name in front, and some clients' have it there.
+        return text if isinstance(error, RedriveError) or text.startswith(name) else f"{name}: {text}"
     return f"{type(error).__name__}{_place(error)}"
 
 
@@ -156,7 +163,7 @@ def _describe_postgres(error: BaseException, sqlstate: str) -> str:
         message = message.partition(": ")[0].rstrip()
     names = [getattr(error, f"{kind}_name", None) for kind in ("table", "column", "constraint")]
     where = ".".join(name for name in names if name)
-    return f"{mask_text(message)} ({sqlstate}{', ' + where if where else ''})"
+    return f"{mask_text(message) or type(error).__name__} ({sqlstate}{', ' + where if where else ''})"
 
 
 def _place(error: BaseException) -> str:

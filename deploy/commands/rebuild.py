@@ -1,19 +1,21 @@
 """`redrive rebuild [list | drop]`."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
 from deploy.cli import Commands, examples, json_option, run, with_runtime
+from deploy.postgres import PoolConnections
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect, connected, open_pool
+from deploy.wiring import Runtime, connect, connected, open_pool, postgres
 from replay import generations
+from replay.answering import while_answering
 from replay.audit import Author
 from replay.diff import Diff, difference
 from replay.generations import Ports
@@ -96,11 +98,13 @@ def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -
 async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
     # Says in words what keeps us from the database.
     (await connect(runtime.settings)).terminate()
-    pool = await open_pool(runtime.settings, size=POOL_CONNECTIONS)
+    connections = PoolConnections()
+    pool = await open_pool(runtime.settings, POOL_CONNECTIONS, connections)
     try:
         ports = ports_of(runtime, pool)
-        async with ports.open_log() as reader:
-            yield ports, reader
+        with closing(postgres(runtime.settings)) as server:
+            async with while_answering(server, connections.drop), ports.open_log() as reader:
+                yield ports, reader
     finally:
         pool.terminate()
 

@@ -16,7 +16,9 @@ from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected
+from replay.answering import ANSWER_SECONDS, while_answering
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
+from schemas.masking import reason_of
 from schemas.settings import Source
 
 WAIT_SECONDS: Final = 60.0
@@ -44,10 +46,31 @@ async def post(
             await response.read()
             return response.status, response.headers.get("Redrive-Record")
     except (aiohttp.ClientError, TimeoutError) as error:
-        reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-        raise Unavailable(
-            f"the ingress does not answer at {url} (another one: --url, or INGEST_PORT in .env): {reason}"
-        ) from error
+        reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
+        raise _away(url, reason or reason_of(error)) from error
+
+
+def _away(url: str, reason: str) -> Unavailable:
+    return Unavailable(f"the ingress does not answer at {url} (another one: --url, or INGEST_PORT in .env): {reason}")
+
+
+class _Ingress:
+    """An ingress as a `Server`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+
+    async def ask(self) -> None:
+        while True:
+            try:
+                async with self._session.get(f"{self._url.rstrip('/')}/healthz"):
+                    return
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    def silence(self) -> Unavailable:
+        return _away(self._url, f"it has been silent for {ANSWER_SECONDS:g} s")
 
 
 async def until_on_the_log(
@@ -146,14 +169,15 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
     with progress() as bar:
         task = bar.add_task(f"sending to {source.name}", total=count)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            for sample in samples(source, count):
-                status, location = await post(session, runtime, source, url, sample)
-                statuses[status] = statuses.get(status, 0) + 1
-                if location:
-                    locations.append(location)
-                elif status == HTTPStatus.OK:
-                    spooled.append(sample)
-                bar.advance(task)
+            async with while_answering(_Ingress(session, url)):
+                for sample in samples(source, count):
+                    status, location = await post(session, runtime, source, url, sample)
+                    statuses[status] = statuses.get(status, 0) + 1
+                    if location:
+                        locations.append(location)
+                    elif status == HTTPStatus.OK:
+                        spooled.append(sample)
+                    bar.advance(task)
             if wait:
                 bar.update(task, description="waiting for the rows")
                 locations += await until_on_the_log(session, runtime, source, url, spooled)

@@ -60,11 +60,21 @@ class DatabaseCheck:
     async def _ask(self) -> tuple[bool, bool]:
         try:
             async with self._pool.acquire(timeout=CHECK_SECONDS) as connection:
-                return True, await migrate.is_current(connection)
+                return True, await self._is_current(connection)
         except Misconfigured:
             return True, False
         except RETRYABLE:
             return False, False
+
+    @staticmethod
+    async def _is_current(connection: migrate.Connection) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await migrate.is_current(connection)
+        except TimeoutError:
+            # Given back as it is, it would be waited for.
+            connection.terminate()
+            raise
 
 
 async def serve_health(

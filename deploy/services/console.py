@@ -14,6 +14,7 @@ from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
 from deploy.http_server import Runner
+from deploy.postgres import PoolConnections
 from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.replaying import jobs
@@ -31,14 +32,16 @@ from deploy.service import (
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
 from deploy.terminal.foreseeing import session_folding
-from deploy.wiring import Runtime, connect, open_pool
+from deploy.wiring import Runtime, connect, open_pool, opened, postgres
 from replay.api.app import create_console
+from replay.api.bound import bounded
 from replay.api.events import event_routes
 from replay.api.operations import Operations
 from replay.api.quarantine import QuarantineDoors
 from replay.api.rebuilds import RebuildRoutes
 from replay.api.replays import MAX_PLANNING, Replays
 from replay.audit import Author
+from replay.broker import Broker
 from replay.operations.dead_letters import DeadLetters
 from replay.operations.quarantine import Quarantine
 from replay.operations.requeue import Requeue, Requeued
@@ -56,18 +59,21 @@ async def run_console(runtime: Runtime) -> None:
     """Until SIGTERM. SIGHUP reads the configuration again."""
     settings = runtime.settings
     stop, reload = stop_event(), reload_event()
-    pool = await open_pool(settings, size=4 + MAX_PLANNING)
+    # Those on which requests wait.
+    connections = PoolConnections()
+    pool = await open_pool(settings, 4 + MAX_PLANNING, connections)
     # Each of these is busy for as long as it folds.
     follow_pool = await open_pool(settings, size=POOL_CONNECTIONS)
-    rebuild_pool = await open_pool(settings, size=POOL_CONNECTIONS)
+    rebuild_pool = await open_pool(settings, POOL_CONNECTIONS, connections)
     scratch_pool = await open_pool(settings, size=POOL_CONNECTIONS)
     cluster = runtime.cluster()
     broker, checks = BrokerCheck(cluster), DatabaseCheck(pool)
     current = [runtime]
 
     async def readiness() -> dict[str, bool]:
-        database, schema = await checks.ask()
-        return {"broker": await broker.is_up(), "database": database, "schema": schema}
+        # Side by side: each may take as long as a page may.
+        is_up, (database, schema) = await asyncio.gather(broker.is_up(), checks.ask())
+        return {"broker": is_up, "database": database, "schema": schema}
 
     @contextlib.asynccontextmanager
     async def open_quarantine(connection: Connection) -> AsyncIterator[Quarantine]:
@@ -79,7 +85,7 @@ async def run_console(runtime: Runtime) -> None:
             folding = await LiveFolding.open(connection)
             return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
 
-    proofs = Proofs(lambda: connect(settings), lambda advance, accepting: prove(current[0], advance, accepting))
+    proofs = Proofs(lambda: connect(settings), lambda advance, accepting: prove(current[0], advance, accepting, opened))
     scratches = Scratches(ports_of(runtime, scratch_pool))
     operations = Operations(
         pool=pool,
@@ -106,6 +112,8 @@ async def run_console(runtime: Runtime) -> None:
         asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)
+    database = postgres(settings)
+    app.middlewares.append(bounded(database, connections, Broker(cluster)))
     following = asyncio.create_task(Follower(ports_of(runtime, follow_pool)).run())
     runner = Runner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     running = asyncio.create_task(jobs(lambda: current[0]).serve(pool))
@@ -126,6 +134,7 @@ async def run_console(runtime: Runtime) -> None:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        database.close()
         for one in (follow_pool, rebuild_pool, scratch_pool, pool):
             one.terminate()
 

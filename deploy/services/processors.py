@@ -98,13 +98,17 @@ class _ProcessorsService:
         return {"missing_topics": self._missing}
 
     async def readiness(self) -> dict[str, bool]:
-        database, schema = await self._database.ask() if self._database else (False, False)
+        # Side by side: each may take as long as a page may.
+        broker, (database, schema) = await asyncio.gather(self._broker.is_up(), self._ask_database())
         return {
-            "broker": await self._broker.is_up(),
+            "broker": broker,
             "database": database and self._worker is not None and self._worker.is_database_up,
             "schema": schema,
             "assignment": self._app is not None and self._app.is_reading,
         }
+
+    async def _ask_database(self) -> tuple[bool, bool]:
+        return await self._database.ask() if self._database else (False, False)
 
     async def run(self) -> None:
         pool = await open_pool(self._runtime.settings, size=4)

@@ -39,6 +39,7 @@ _ALWAYS: Final = (
     "too_many_requests",
     "internal_error",
     "database_unavailable",
+    "log_unavailable",
     "unavailable",
 )
 _PAGE: Final = Answer("A page for people.", media_type="text/html")

@@ -72,7 +72,8 @@ class Proofs:
                 await audit.note(connection, author.operator, ACTION, author.reason, proof=str(proof))
                 await connection.execute(_CREATE, proof, author.operator, author.reason)
         except BaseException:
-            await connection.close()
+            # Its server may be silent, and would be waited for.
+            connection.terminate()
             raise
         self._running = asyncio.create_task(self._run(connection, proof, author if is_loss_accepted else None))
         return proof

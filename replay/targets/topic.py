@@ -14,6 +14,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from replay.ports import Taken
 from schemas.errors import Unavailable
+from schemas.masking import reason_of
 
 REPLAY_HEADER: Final = "redrive_replay"
 ORIGIN_HEADER: Final = "redrive_origin"
@@ -71,7 +72,7 @@ class TopicCopy:
         except KafkaError as error:
             # A batch of an idempotent producer that failed for good leaves a gap that the broker takes nothing behind.
             await self._discard(producer)
-            raise Unavailable(f"Kafka did not take the copies into {self._topic}: {error}") from error
+            raise Unavailable(f"Kafka did not take the copies into {self._topic}: {reason_of(error)}") from error
         return taken
 
     async def _started(self) -> AIOKafkaProducer:
