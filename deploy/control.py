@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ from schemas.cluster import Cluster
 from schemas.control import SourceState, State
 from schemas.errors import LogUnavailable
 from schemas.masking import describe, reason_of
+from schemas.outage import Outage
 from schemas.topics import CONTROL
 
 log: Final = logging.getLogger("redrive.control")
@@ -86,14 +88,19 @@ class Control:
 
     async def follow(self, on_change: Callable[[Mapping[str, SourceState]], None]) -> None:
         """From here on, for ever: a broker that is away is asked again."""
+        outage = Outage()
         while True:
             try:
                 if await self._read():
+                    outage.ends(time.monotonic())
                     on_change(self.states)
             except KafkaError as error:
-                log.warning(
-                    "the control topic could not be read: %s", describe(error), extra={"action": "follow_control"}
-                )
+                if outage.begins(time.monotonic()):
+                    log.warning(
+                        "the control topic can't be read: %s",
+                        describe(error),
+                        extra={"action": "follow_control", "outcome": "lost", "code": "log_unavailable"},
+                    )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> bool:

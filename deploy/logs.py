@@ -22,6 +22,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 ROTATE_BYTES: Final = 20 * 1024 * 1024
 ROTATE_FILES: Final = 5
 MAX_CAUSES: Final = 10
+_RETRIES: Final = ("Unable connect to", "Unable to update metadata", "Failed fetch messages", "Failed fetch offsets")
 
 
 class JsonFormatter(logging.Formatter):
@@ -80,17 +81,22 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
     formatter = JsonFormatter(service)
     for handler in (file, stdout):
         handler.setFormatter(formatter)
+        handler.addFilter(_is_news)
     logging.basicConfig(level="WARNING", handlers=[file, stdout], force=True)
     logging.getLogger(OURS).setLevel(level)
     # What ends the process is said like everything else, and not as a bare traceback on stderr.
     sys.excepthook = _log_last_words
-    # aiokafka reports every retry of a connection; our own readiness and metrics say it once.
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")
     # A traceback, with headers, for every line of garbage that anybody sends.
     logging.getLogger("aiohttp.server").setLevel("CRITICAL")
     # A watch that runs late because the broker is slow is no news of its own.
     logging.getLogger("mode.timers").setLevel("ERROR")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """aiokafka reports every try at a broker that is away, several a second; our own lines say it once."""
+    return not (record.name.startswith("aiokafka") and str(record.msg).startswith(_RETRIES))
 
 
 def _log_last_words(kind: type[BaseException], error: BaseException, _: Any) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any, Final
 
 import orjson
@@ -13,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 
 from deploy import plugins
 from deploy.wiring import Runtime, adopt, load
-from schemas.errors import Misconfigured, Unavailable
+from schemas.errors import Misconfigured, RedriveError, Unavailable
 from schemas.masking import describe
 from schemas.outside import call
 
@@ -89,9 +92,33 @@ def stop_event() -> asyncio.Event:
     """Set by SIGTERM and SIGINT: stop taking work, finish what is begun."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if not event.is_set():
+            log.info("asked to stop, by %s", number.name, extra={"action": "stop", "outcome": "begun"})
+        event.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
+        loop.add_signal_handler(number, stop, number)
     return event
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """The first line of a service's process, and its last, which says why it ends."""
+    begun = {"action": "start", "outcome": "begun", "pid": os.getpid(), "version": version("redrive")}
+    log.info("the service starts", extra=begun)
+    try:
+        yield
+    except Exception as error:
+        _say_end(error)
+        raise
+    log.info("the service has stopped", extra={"action": "stop", "outcome": "done"})
+
+
+def _say_end(error: Exception) -> None:
+    code = error.code if isinstance(error, RedriveError) else "internal_error"
+    log.error("the service ends: %s", describe(error), extra={"action": "stop", "outcome": "failed", "code": code})
 
 
 def reload_event() -> asyncio.Event:
@@ -171,10 +198,14 @@ async def wait_for(connect: Callable[[], Awaitable[None]], seconds: float, stop:
     early when asked to stop.
     """
     clock = asyncio.get_running_loop().time
-    deadline, next_line = clock() + seconds, clock()
+    began = next_line = clock()
+    deadline = began + seconds
     while not stop.is_set():
         try:
             await connect()
+            if next_line > began:
+                waited = {"action": "start", "outcome": "back", "seconds": round(clock() - began, 1)}
+                log.info("what it waited for is there", extra=waited)
             return
         except Unavailable as error:
             now = clock()

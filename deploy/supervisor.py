@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import pwd
 import signal
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from schemas.masking import reason_of
+
+log: Final = logging.getLogger("redrive.supervisor")
 _PR_SET_PDEATHSIG: Final = 1
 RESTART_SECONDS: Final = 1.0
 MISCONFIGURED: Final = 78
@@ -89,11 +93,11 @@ class Child:
             if self._is_stopping:
                 return
             if code == MISCONFIGURED:
-                self._announce(f"{self.command.name} can't work as it is configured; its log says why")
+                self._tell("gave_up", code, f"{self.command.name} can't work as it is configured; its log says why")
                 self.gave_up.set()
                 return
             self.restarts += 1
-            self._announce(f"{self.command.name} ended with {code}; starting it again")
+            self._tell("restarted", code, f"{self.command.name} ended with {code}; starting it again")
             await asyncio.sleep(RESTART_SECONDS)
             if self._is_stopping:
                 return
@@ -106,8 +110,14 @@ class Child:
                 await self._spawn()
                 return
             except OSError as error:
-                self._announce(f"{self.command.name} could not be started: {error}")
+                self._tell("failed", None, f"{self.command.name} could not be started: {reason_of(error)}")
                 await asyncio.sleep(RESTART_SECONDS)
+
+    def _tell(self, outcome: str, code: int | None, text: str) -> None:
+        """To whoever watches, and to the log for those who come later."""
+        self._announce(text)
+        extra = {"action": "supervise", "outcome": outcome, "child": self.command.name, "exit_code": code}
+        log.warning(text, extra={**extra, "restarts": self.restarts})
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -130,7 +140,8 @@ class Child:
             try:
                 await asyncio.wait_for(process.wait(), self.command.stop_seconds)
             except TimeoutError:
-                self._announce(f"{self.command.name} did not stop in {self.command.stop_seconds:.0f} s; killing it")
+                seconds = self.command.stop_seconds
+                self._tell("killed", None, f"{self.command.name} did not stop in {seconds:.0f} s; killing it")
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if self._watch is not None:

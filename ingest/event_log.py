@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from ingest import metrics
 from ingest.producer import learn_partitions, stop_producer
 from ingest.record_batch import Batch, LogRecord, VerifiedRecord, Waiter
+from ingest.story import Story
 from schemas.envelope import Location
 from schemas.errors import LogUnavailable, RedriveError, Unavailable
 from schemas.masking import reason_of
@@ -50,7 +51,11 @@ class EventLog:
     """The log, for writing. One instance per process."""
 
     def __init__(
-        self, make_producer: Callable[[], AIOKafkaProducer], topics: Sequence[str], stall_seconds: float
+        self,
+        make_producer: Callable[[], AIOKafkaProducer],
+        topics: Sequence[str],
+        stall_seconds: float,
+        story: Story | None = None,
     ) -> None:
         self._make_producer = make_producer
         self._topics = list(topics)
@@ -64,6 +69,7 @@ class EventLog:
         self._pending_bytes: dict[str, int] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._look_at = 0.0
+        self._story = story or Story()
 
     async def start(self) -> None:
         """Raises `Unavailable` while no broker answers."""
@@ -155,11 +161,12 @@ class EventLog:
         try:
             metadata = await sent
         except KafkaError as error:
-            metrics.append_failed(topic, error, count)
+            self._note_failure(topic, error, count)
             self._renew_producer(producer)
             raise _failure(error) from error
         if metadata.offset < 0:
             raise Unavailable("the broker does not say where the batch is")
+        self._story.took(topic)
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
 
     async def _look_for(self, topic: str) -> None:
@@ -175,9 +182,20 @@ class EventLog:
         """On the next partition: order is not needed, so full batches beat a hash of the key."""
         producer = cast(AIOKafkaProducer, self._producer)
         batch = Batch(producer.create_batch(), topic, self._next_partition(topic))
-        batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, batch.say_overdue)
+        batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, self._say_overdue, batch)
         self._open[topic] = batch
         return batch
+
+    def _say_overdue(self, batch: Batch) -> None:
+        self._story.overdue(batch.topic, self._stall_seconds)
+        batch.say_overdue()
+
+    def _note_failure(self, topic: str, error: BaseException, records: int) -> None:
+        metrics.APPEND_FAILURES.labels(type(error).__name__).inc()
+        if isinstance(error, REFUSED):
+            metrics.append_refused(topic, error, records)
+        else:
+            self._story.failed(topic, error)
 
     def _next_partition(self, topic: str) -> int:
         producer = cast(AIOKafkaProducer, self._producer)
@@ -215,7 +233,7 @@ class EventLog:
                 # The broker knew the batch from an earlier try, and does not say where it is: in doubt.
                 raise Unavailable("the broker does not say where the batch is")
         except Exception as error:  # noqa: BLE001 - a producer that is being renewed may fail in any way
-            metrics.append_failed(topic, error, len(batch.waiters))
+            self._note_failure(topic, error, len(batch.waiters))
             self._finish(topic, batch)
             batch.settle(None)
             if sent is None:
@@ -226,6 +244,7 @@ class EventLog:
             return
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
+        self._story.took(topic)
         batch.settle(metadata.offset)
         self._send_if_waiting(topic)
 
@@ -260,7 +279,7 @@ class EventLog:
             try:
                 self._producer = await self._started_producer()
             except Exception as error:  # noqa: BLE001 - without a producer nothing is appended ever again
-                metrics.append_failed("*", error, 0)
+                self._note_failure("*", error, 0)
                 await asyncio.sleep(1)
 
 

@@ -20,6 +20,7 @@ from schemas.clocks import WARN_SECONDS, ahead_seconds
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.masking import describe
+from schemas.outage import Outage
 from schemas.topics import MAX_RECORD_BYTES, WINDOW
 
 log: Final = logging.getLogger("redrive.ingest")
@@ -42,6 +43,7 @@ class Gossip:
         self._heard = heard
         self._host = os.urandom(8)
         self._is_off = False
+        self._outage = Outage()
         self._news: asyncio.Queue[Chunk] = asyncio.Queue(MAX_WAITING)
 
     def tell(self, chunk: Chunk) -> None:
@@ -57,7 +59,9 @@ class Gossip:
                 await self._exchange()
             except Exception as error:  # noqa: BLE001 - a hint at most; it must not end for good
                 metrics.WINDOW_SHARE_FAILURES.inc()
-                log.warning("hosts can't share their windows: %s", describe(error), extra={"action": "share_window"})
+                if self._outage.begins(time.monotonic()):
+                    line = {"action": "share_window", "outcome": "lost", "code": "window_not_shared"}
+                    log.warning("hosts can't share their windows: %s", describe(error), extra=line)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _exchange(self) -> None:
@@ -74,6 +78,8 @@ class Gossip:
                 raise Unavailable(f"the topic {WINDOW} is missing: `redrive topics --apply` creates it")
             consumer.assign([_PARTITION])
             await consumer.seek_to_end(_PARTITION)
+            if self._outage.ends(time.monotonic()) is not None:
+                log.info("hosts share their windows again", extra={"action": "share_window", "outcome": "back"})
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(consumer))
                 group.create_task(self._speak(producer))

@@ -6,7 +6,7 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 import logging
 import time
 from bisect import bisect_left
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -188,11 +188,11 @@ _logged: Final[dict[tuple[str, str], float]] = {}
 _unlogged: Final[dict[tuple[str, str], int]] = {}
 
 
-def _log_seldom(level: int, message: str, line: dict[str, str]) -> None:
+def _log_seldom(level: int, message: str, line: dict[str, Any]) -> None:
     """At most a line a second of one source and code, with how many have had none: writing one costs ten times what
     refusing does, so that whoever floods one source would starve the others.
     """
-    key, now = (line["source"], line["code"]), time.monotonic()
+    key, now = (line.get("source", ""), line["code"]), time.monotonic()
     if now - _logged.get(key, -LOG_SECONDS) < LOG_SECONDS:
         _unlogged[key] = _unlogged.get(key, 0) + 1
         return
@@ -221,12 +221,12 @@ def provider_failed(source: str, error: BaseException) -> None:
     _log_seldom(logging.ERROR, f"the provider's code failed: {describe(error)}", line)
 
 
-def append_failed(topic: str, error: BaseException, records: int) -> None:
-    APPEND_FAILURES.labels(type(error).__name__).inc()
+def append_refused(topic: str, error: BaseException, records: int) -> None:
+    """Kafka will never take this batch; what it does not take for now, `ingest.story` tells."""
     log.error(
-        "the log did not take a batch: %s",
+        "Kafka refuses a batch: %s",
         describe(error),
-        extra={"action": "append", "outcome": "failed", "code": "log_unavailable", "topic": topic, "records": records},
+        extra={"action": "append", "outcome": "failed", "code": "record_refused", "topic": topic, "records": records},
     )
 
 
@@ -295,11 +295,8 @@ def quarantine_overflowed(source: str, deliveries: int) -> None:
 
 def spool_failed(error: BaseException, records: int) -> None:
     SPOOL_FAILURES.labels(type(error).__name__).inc()
-    log.error(
-        "the spool could not be used: %s",
-        describe(error),
-        extra={"action": "spool", "outcome": "failed", "code": "spool_failed", "records": records},
-    )
+    line = {"action": "spool", "outcome": "failed", "code": "spool_failed", "records": records}
+    _log_seldom(logging.ERROR, f"the spool could not be used: {describe(error)}", line)
 
 
 def spool_damaged(path: str, damaged: int) -> None:
@@ -322,4 +319,3 @@ def spool_set_aside(path: str, reason: str) -> None:
 
 def spool_drained(records: int) -> None:
     SPOOL_DRAINED.inc(records)
-    log.info("drained", extra={"action": "spool", "outcome": "drained", "records": records})

@@ -27,6 +27,7 @@ from ingest.segment import (
     write_all,
     write_segment,
 )
+from ingest.story import Story
 from schemas.errors import Misconfigured, Unavailable
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
@@ -43,7 +44,7 @@ Done = Callable[[bool], None]
 class Spool:
     """One process's folder of segments. `max_bytes` bounds what it holds; 0 turns it off."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, story: Story | None = None) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._sealed: list[Segment] = []
@@ -58,6 +59,7 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, "spool")
         self._probe: asyncio.Future[bool] | None = None
         self._probed = 0.0
+        self._story = story or Story()
         self.has_records = asyncio.Event()
         self.topics: set[str] = set()
         """Of all that is there."""
@@ -216,6 +218,7 @@ class Spool:
         """All of it is on the log, or set aside."""
         self._sealed.remove(segment)
         segment.path.unlink()
+        self._story.drained(segment.records)
         self._report()
 
     def set_aside(self, spooled: SpooledRecord, reason: str) -> None:
@@ -237,6 +240,7 @@ class Spool:
         records = sum(segment.records for segment in self._segments())
         metrics.SPOOL_RECORDS.set(records)
         metrics.SPOOL_BYTES.set(self.size)
+        self._story.spooled(records)
         if records:
             self.has_records.set()
         else:

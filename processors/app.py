@@ -1,7 +1,6 @@
 """The Faust app: which topics it reads, and the one agent that folds them."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import KafkaError
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
+from processors import metrics
 from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
 from processors.lanes import Lanes
@@ -16,9 +16,7 @@ from processors.reading import Batch, TopicIds
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
-from schemas.masking import describe
 
-log: Final = logging.getLogger("redrive.processors")
 WATCH_SECONDS: Final = 5.0
 FETCH_BYTES: Final = 2 * 1024 * 1024
 """Of a partition at a time: a batch. Kafka hands out a larger record all the same."""
@@ -92,9 +90,9 @@ def create_app(
                 reseek()
         except (KafkaError, Unavailable, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.
-            log.warning(
-                "the lag could not be read: %s", describe(error), extra={"action": "note_lag", "outcome": "retry"}
-            )
+            metrics.lag_unread(error)
+        else:
+            metrics.lag_read()
 
     app.agent(topic, name="fold")(fold)
     app.timer(WATCH_SECONDS)(watch)

@@ -8,6 +8,7 @@ fetched from only while there is room for what it brings.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, cast
 
@@ -20,6 +21,7 @@ from faust.types.tuples import ConsumerMessage
 from processors.reading import Batch, Extent, Positions, Readings, Start, TopicIds
 from schemas.errors import Unavailable
 from schemas.masking import describe
+from schemas.outage import Outage
 
 log: Final = logging.getLogger("redrive.processors")
 IDLE_SECONDS: Final = 0.05
@@ -257,14 +259,16 @@ class BatchApp(faust.App):
 
     async def _seek_to_positions(self, partitions: set[TP]) -> None:
         """Until every partition is read from somewhere; a broker that is away is asked again."""
-        remaining, is_confirmed = set(partitions), False
+        remaining, is_confirmed, outage = set(partitions), False, Outage()
         while remaining:
             try:
                 extents = await self.extents(remaining)
                 found = await self._positions.positions(extents, is_confirmed)
                 await self.batches.rewind(found)
             except (KafkaError, Unavailable) as error:
-                log.warning("the broker gave no bounds; asking again: %s", describe(error), extra={"action": "seek"})
+                if outage.begins(time.monotonic()):
+                    line = {"action": "seek", "outcome": "lost", "code": "log_unavailable"}
+                    log.warning("the broker gives no bounds; it is asked again: %s", describe(error), extra=line)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             remaining -= found.keys()

@@ -2,6 +2,7 @@
 
 import collections
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -10,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from processors.outcome import Dead, Folded
 from schemas.masking import describe, mask_id
+from schemas.outage import Outage
 from schemas.topics import source_of
 
 log: Final = logging.getLogger("redrive.processors")
@@ -82,18 +84,45 @@ def event_dead(letter: Dead) -> None:
     )
 
 
+_fold_outage: Final = Outage()
+_lag_outage: Final = Outage()
+
+
 def database_failed(error: BaseException, tp: TP | None) -> None:
+    """Counted at each try, and told once, until one of those that it held up is taken."""
     RETRIES.labels(type(error).__name__).inc()
-    log.warning(
-        "the database did not take a batch; trying again: %s",
-        describe(error),
-        extra={
-            "action": "fold",
-            "outcome": "retry",
-            "code": "database_unavailable",
-            "location": f"{tp.topic}/{tp.partition}" if tp else None,
-        },
-    )
+    location = _location(tp)
+    if _fold_outage.begins(time.monotonic(), location):
+        log.warning(
+            "the database does not take a batch; it is tried again until it does: %s",
+            describe(error),
+            extra={"action": "fold", "outcome": "lost", "code": "database_unavailable", "location": location},
+        )
+
+
+def database_took(tp: TP | None) -> None:
+    """A batch, or where to read from."""
+    seconds = _fold_outage.ends(time.monotonic(), _location(tp))
+    if seconds is not None:
+        line = {"action": "fold", "outcome": "back", "location": _location(tp), "seconds": round(seconds, 1)}
+        log.info("the database takes batches again", extra=line)
+
+
+def _location(tp: TP | None) -> str:
+    return f"{tp.topic}/{tp.partition}" if tp else ""
+
+
+def lag_unread(error: BaseException) -> None:
+    if _lag_outage.begins(time.monotonic()):
+        line = {"action": "note_lag", "outcome": "lost", "code": "unavailable"}
+        log.warning("the lag can't be read: %s", describe(error), extra=line)
+
+
+def lag_read() -> None:
+    seconds = _lag_outage.ends(time.monotonic())
+    if seconds is not None:
+        line = {"action": "note_lag", "outcome": "back", "seconds": round(seconds, 1)}
+        log.info("the lag is read again", extra=line)
 
 
 def fold_failed(error: BaseException) -> None:

@@ -70,7 +70,7 @@ class Worker:
         async for attempt in self._attempts():
             with attempt:
                 starts = await self._find_starts(extents, is_confirmed)
-        self.is_database_up = True
+        self._note_success(None)
         self._expected.update({tp: start.offset for tp, start in starts.items()})
         self._read_of.update({tp: start.topic_id for tp, start in starts.items()})
         return starts
@@ -83,11 +83,13 @@ class Worker:
     async def _find_starts(self, extents: Mapping[TP, Extent], is_confirmed: bool) -> dict[TP, Start]:
         async with self._pool.acquire() as connection:
             generation = await connection.fetchval(LIVE_GENERATION)
-            if self._store is None or self._store.generation != generation:
+            before = self._store.generation if self._store else generation
+            if self._store is None or before != generation:
                 # Before the first commit: which code a generation was folded by must never look better than it was.
                 said = versions()
                 await connection.execute(NOTE_VERSIONS, generation, list(said), list(said.values()))
                 self._store = Store(generation, self._dead_letters)
+            if before != generation:
                 metrics.generation_moved(generation)
             return await find_starts(connection, generation, extents, is_confirmed)
 
@@ -168,7 +170,11 @@ class Worker:
                     return
                 async with self._slots, self._pool.acquire() as connection:
                     await self._fold_on(connection, batch)
+        self._note_success(batch.tp)
+
+    def _note_success(self, tp: TP | None) -> None:
         self.is_database_up = True
+        metrics.database_took(tp)
 
     async def _fold_on(self, connection: Connection, batch: Batch) -> None:
         if self._store is None:

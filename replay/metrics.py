@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Collection
 from typing import Final, Literal, get_args
 
@@ -11,6 +12,7 @@ from replay.delivery import Delivered
 from replay.ports import Outcome
 from schemas.errors import RedriveError
 from schemas.masking import describe
+from schemas.outage import Outage
 
 log: Final = logging.getLogger("redrive.console")
 RECORDS: Final = Counter("redrive_replay_records", "Records re-driven.", ["outcome"])
@@ -157,10 +159,19 @@ def scratch_failed(error: BaseException) -> None:
     )
 
 
+_follow_outage: Final = Outage()
+
+
 def follow_failed(error: BaseException) -> None:
+    """Counted at each try, and told once."""
     FOLLOW_FAILURES.inc()
-    log.warning(
-        "a generation could not be kept caught up: %s",
-        describe(error),
-        extra={"action": "follow", "outcome": "retry"},
-    )
+    if _follow_outage.begins(time.monotonic()):
+        line = {"action": "follow", "outcome": "lost", "code": error.code if isinstance(error, RedriveError) else None}
+        log.warning("generations can't be kept caught up: %s", describe(error), extra=line)
+
+
+def followed() -> None:
+    seconds = _follow_outage.ends(time.monotonic())
+    if seconds is not None:
+        line = {"action": "follow", "outcome": "back", "seconds": round(seconds, 1)}
+        log.info("generations are kept caught up again", extra=line)

@@ -10,7 +10,7 @@ import click
 from deploy import logs
 from deploy.cli import examples, option, run, with_runtime
 from deploy.kafka import require_kafka
-from deploy.service import remember
+from deploy.service import remember, told
 from deploy.wiring import Runtime, connect
 from schemas.errors import Unavailable
 
@@ -28,10 +28,11 @@ async def _serve(
     service: Callable[[Runtime], Awaitable[None]], runtime: Runtime, *doors: Callable[[Runtime], Awaitable[None]]
 ) -> None:
     """Who refuses us now refuses us later, so that ends here; who is away may come back, and the service waits."""
-    for enter in doors:
-        with contextlib.suppress(Unavailable):
-            await enter(runtime)
-    await service(runtime)
+    with told():
+        for enter in doors:
+            with contextlib.suppress(Unavailable):
+                await enter(runtime)
+        await service(runtime)
 
 
 async def _kafka(runtime: Runtime) -> None:
@@ -54,7 +55,7 @@ def ingest(runtime: Runtime, host: str | None, port: int | None, workers: int | 
     from deploy.services.worker_host import run_ingest_host
 
     configured = _configured(runtime, "ingest", ingest_host=host, ingest_port=port, ingest_workers=workers)
-    run(run_ingest(configured) if configured.settings.ingest_workers == 1 else run_ingest_host(configured))
+    run(_serve(run_ingest if configured.settings.ingest_workers == 1 else run_ingest_host, configured))
 
 
 @click.command(epilog=examples("redrive processors --workers 2"))

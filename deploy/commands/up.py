@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import click
 
-from deploy import migrate
+from deploy import logs, migrate
 from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
@@ -67,6 +68,8 @@ async def _up(settings: Settings, sample: bool) -> None:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(Lock(data / "up.lock"))
+        # The terminal has what it prints for people.
+        logs.configure("up", data, settings.log_level, "CRITICAL")
         require_ports(settings)
         try:
             await _start(stack, children, settings, sample, stop)
@@ -310,7 +313,7 @@ def _step(text: str) -> None:
 
 
 def _announce(text: str) -> None:
-    warn(text, "!")
+    warn(f"{datetime.now(UTC):%H:%M:%SZ} {text}", "!")
 
 
 COMMANDS: Final[Sequence[click.Command]] = (up,)

@@ -41,6 +41,7 @@ from ingest.producer import producer_factory
 from ingest.quarantine import Quarantine
 from ingest.spool import Spool
 from ingest.storing import Storing
+from ingest.story import Story
 from ingest.window_keeper import WindowKeeper
 from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
@@ -89,9 +90,10 @@ class _IngestService:
         self._topics = [source.topic for source in runtime.sources.values()]
         self._has_spool = settings.spool_max_bytes > 0
         patience = settings.spool_after_seconds if self._has_spool else settings.append_timeout_seconds
-        self._log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience)
+        story = Story()
+        self._log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story)
         self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
-        self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers)
+        self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
         self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
         self._storing.is_caught_up = lambda: table.is_complete
         self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms, settings.ingest_workers)

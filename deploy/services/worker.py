@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
 
 from deploy import logs  # noqa: E402
 from deploy.cli import exit_codes, run  # noqa: E402
-from deploy.service import remember  # noqa: E402
+from deploy.service import remember, told  # noqa: E402
 from deploy.wiring import Runtime, adopt, load  # noqa: E402
 
 # A partition that went to another process keeps its last lag in the file of this one; the most recent counts.
@@ -62,7 +62,8 @@ def main() -> None:
         MultiProcessCollector(registry, path=os.environ["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         work = _work(runtime, registry)
         _reserve_counters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-        run(work)
+        with told():
+            run(work)
 
 
 main()

@@ -28,6 +28,7 @@ class Follower:
         while True:
             try:
                 await self.follow()
+                metrics.followed()
                 await asyncio.sleep(LOOK_SECONDS)
             except Exception as error:  # noqa: BLE001 - the outermost loop: whatever it is, it is tried again
                 metrics.follow_failed(error)

@@ -169,6 +169,9 @@ async def test_a_server_that_hangs_hangs_nobody_and_afterwards_all_goes_on(embed
         sent = await embedded.redrive_json("send", "stripe", "--count", "1")
         assert sent["spooled"] == 1
     await assert_all_goes_on(embedded, console, pages, event)
+    told = [json.loads(line) for line in (embedded.folder / ".redrive/logs/processors.log").read_text().splitlines()]
+    assert told[0]["outcome"] == "begun"
+    assert "another generation is live" not in {line["message"] for line in told}, "there is but one"
 
 
 async def assert_all_goes_on(installation: Installation, console: Console, pages: list[str], event: str) -> None:

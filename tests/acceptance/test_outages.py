@@ -74,6 +74,10 @@ async def test_while_kafka_is_away_deliveries_are_spooled_and_a_kill_loses_none(
     await provider.deliver_all(world.webhooks[2 * third :])
     found = await embedded.until_ready("ingest")
     assert found["checks"] | {"broker": False, "dedupe": False, "spool": True} == found["checks"]
+    told = (embedded.folder / ".redrive/logs/up.log").read_text().splitlines()
+    (restart,) = [line for line in map(json.loads, told) if line["action"] == "supervise"]
+    assert (restart["outcome"], restart["child"], restart["exit_code"]) == ("restarted", "ingest", -signal.SIGKILL)
+    assert restart["time"]
     await assert_a_full_disk_is_told_before_a_delivery_meets_it(embedded)
 
     kafka.resume()

@@ -109,7 +109,7 @@ def test_a_traceback_says_where_and_quotes_nothing(lines: list[str]) -> None:
         metrics.fold_failed(ExceptionGroup(EVERYTHING, [error, refused]))
         ingest_metrics.handler_failed("stripe")
     metrics.database_failed(refused, None)
-    ingest_metrics.append_failed("webhooks.stripe", refused, 1)
+    ingest_metrics.append_refused("webhooks.stripe", refused, 1)
     assert not leaks(lines)
     assert "ValueError at integration/test_private_logs.py:" in lines[0]
     assert "could not serialize (40001)" in lines[6]

@@ -15,7 +15,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-async def test_who_waits_says_why_once_and_not_at_every_try(lines: pytest.LogCaptureFixture) -> None:
+async def test_who_waits_says_why_once_and_that_it_is_over(lines: pytest.LogCaptureFixture) -> None:
     tries = 0
 
     async def connect() -> None:
@@ -26,7 +26,7 @@ async def test_who_waits_says_why_once_and_not_at_every_try(lines: pytest.LogCap
 
     await wait_for(connect, float("inf"), asyncio.Event())
     assert tries == 4
-    assert lines.messages == ["waiting: Kafka does not answer at broker:9092"]
+    assert lines.messages == ["waiting: Kafka does not answer at broker:9092", "what it waited for is there"]
 
 
 async def test_who_need_not_wait_says_nothing(lines: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,35 @@
+"""An outage as a log tells it: a line where it begins and one where it ends, and none at each try in between.
+
+Must not read the clock.
+"""
+
+
+class Outage:
+    """Of one server, for whatever needs it. `now` is in seconds, of any clock that only goes forward.
+
+    It ends with something that it had hit: that the rest goes on says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._hit: set[str] = set()
+
+    @property
+    def is_on(self) -> bool:
+        return self._since is not None
+
+    def begins(self, now: float, what: str = "") -> bool:
+        """It hits `what`. Whether that is news."""
+        is_news = self._since is None
+        self._since = now if self._since is None else self._since
+        self._hit.add(what)
+        return is_news
+
+    def ends(self, now: float, what: str = "") -> float | None:
+        """`what` works. How many seconds it lasted; None where that had not been hit."""
+        if self._since is None or what not in self._hit:
+            return None
+        seconds = now - self._since
+        self._since = None
+        self._hit.clear()
+        return seconds
