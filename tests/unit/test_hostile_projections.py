@@ -146,7 +146,7 @@ def test_what_is_no_event_makes_the_record_a_dead_letter(yielded: Any, said: str
         ),
         (order(source=None), "projection_failed", "orders.source is another source"),
         (order(amount=2**64), "invalid_payload", "orders.amount: beyond 64 bits"),
-        (order(amount=object()), "invalid_payload", "orders."),
+        (order(amount=object), "invalid_payload", "orders."),
         (order(hours=Decimal("NaN")), "projection_failed", "orders.hours is not finite"),
         (order(hours=Decimal("sNaN")), "projection_failed", "orders.hours is not finite"),
         (order(paid_at=datetime(2026, 11, 21)), "projection_failed", "orders.paid_at is not finite, or has no"),  # noqa: DTZ001
