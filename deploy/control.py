@@ -92,7 +92,9 @@ class Control:
         while True:
             try:
                 if await self._read():
-                    outage.ends(time.monotonic())
+                    if (seconds := outage.ends(time.monotonic())) is not None:
+                        line = {"action": "follow_control", "outcome": "back", "seconds": round(seconds, 1)}
+                        log.info("the control topic is read again", extra=line)
                     on_change(self.states)
             except KafkaError as error:
                 if outage.begins(time.monotonic()):

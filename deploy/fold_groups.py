@@ -13,6 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError, for_code
 
+from replay.answering import while_answering
+from replay.broker import Broker
 from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable, Unavailable
 from schemas.masking import reason_of
@@ -49,10 +51,11 @@ async def find_groups(cluster: Cluster) -> dict[str, list[Member]]:
     """Raises `Unavailable`, also where this login may not ask for groups."""
     client = AIOKafkaAdminClient(**cluster.client_options(), request_timeout_ms=ASK_MS)
     try:
-        await client.start()
-        names = [name for name, *_ in await client.list_consumer_groups() if name.startswith(FOLD_GROUP)]
-        # One by one: aiokafka 0.14 reads an answer about several groups wrongly.
-        answers = [answer for name in names for answer in await client.describe_consumer_groups([name])]
+        async with while_answering(Broker(cluster)):
+            await client.start()
+            names = [name for name, *_ in await client.list_consumer_groups() if name.startswith(FOLD_GROUP)]
+            # One by one: aiokafka 0.14 reads an answer about several groups wrongly.
+            answers = [answer for name in names for answer in await client.describe_consumer_groups([name])]
         groups = [group for answer in answers for group in answer.to_object()["groups"]]
     except KafkaError as error:
         raise LogUnavailable(f"Kafka does not say who folds: {reason_of(error)}") from error

@@ -101,6 +101,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _log_last_words(kind: type[BaseException], error: BaseException, _: Any) -> None:
     if isinstance(error, Exception):
-        logging.getLogger(OURS).critical("the process ends", exc_info=error, extra={"code": "internal_error"})
+        logging.getLogger(OURS).critical(
+            "the process ends", exc_info=error, extra={"action": "stop", "outcome": "failed", "code": "internal_error"}
+        )
     else:
         sys.__excepthook__(kind, error, error.__traceback__)

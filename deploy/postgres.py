@@ -41,10 +41,8 @@ class Postgres:
                 return
             await asyncio.sleep(ASK_SECONDS)
 
-    def silence(self) -> DatabaseUnavailable:
-        return DatabaseUnavailable(
-            f"Postgres does not answer at {self._shown}: it has been silent for {ANSWER_SECONDS:g} s"
-        )
+    def silence(self, seconds: float) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"Postgres does not answer at {self._shown}: it has been silent for {seconds:g} s")
 
     def close(self) -> None:
         if self._question is not None:

@@ -7,8 +7,9 @@ from importlib.metadata import version
 import asyncpg
 
 from deploy.folding import SchemaFolding
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime, connected_for_work
 from processors.projections import versions
+from replay.answering import WORK_SECONDS
 from replay.audit import Author
 from replay.live_traffic import LiveFirst, live_first
 from replay.prove.certificate import Certificate
@@ -29,7 +30,7 @@ def our_versions() -> Versions:
 
 
 async def prove(
-    runtime: Runtime, advance: Advance, accepting: Author | None = None, session: Session = connected
+    runtime: Runtime, advance: Advance, accepting: Author | None = None, session: Session = connected_for_work
 ) -> Certificate:
     """`accepting`: who does without what the log lost, and why; it is on record before this returns.
 
@@ -44,7 +45,7 @@ async def prove(
 
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:
-    async with connected(runtime.settings) as shadow, _live_first(runtime, connected) as reader:
+    async with connected_for_work(runtime.settings) as shadow, _live_first(runtime, connected_for_work) as reader:
         folding = SchemaFolding.into(SCHEMA)
         return await recheck(certificate, shadow, folding, our_versions(), reader, advance)
 
@@ -52,5 +53,5 @@ async def check(runtime: Runtime, certificate: Certificate, advance: Advance) ->
 @asynccontextmanager
 async def _live_first(runtime: Runtime, session: Session) -> AsyncIterator[LiveFirst]:
     """The lag has a session of its own: that of the cut sees none, and that of the shadow is busy."""
-    async with session(runtime.settings) as looking, LogReader(runtime.cluster()) as reader:
+    async with session(runtime.settings) as looking, LogReader(runtime.cluster(), WORK_SECONDS) as reader:
         yield live_first(reader, looking)

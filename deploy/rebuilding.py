@@ -7,6 +7,7 @@ import asyncpg
 from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.wiring import Runtime
+from replay.answering import WORK_SECONDS
 from replay.fold_log import LANES
 from replay.generations import Ports
 from replay.ports import Connection
@@ -26,4 +27,6 @@ def ports_of(runtime: Runtime, pool: "asyncpg.Pool[asyncpg.Record]") -> Ports:
     async def point(connection: Connection, generation: int) -> None:
         await migrate.point_views(connection, generation, declared)
 
-    return Ports(pool, lambda: LogReader(cluster), SchemaFolding.into, LiveFolding, code(), declared, create, point)
+    return Ports(
+        pool, lambda: LogReader(cluster, WORK_SECONDS), SchemaFolding.into, LiveFolding, code(), declared, create, point
+    )

@@ -10,6 +10,7 @@ from deploy.folding import LiveFolding
 from deploy.targets import open_target
 from deploy.wiring import Runtime, connect, open_pool
 from replay import outcomes
+from replay.answering import WORK_SECONDS
 from replay.jobs import Jobs
 from replay.ports import Target
 from replay.runner import Ports
@@ -34,4 +35,6 @@ def jobs(current: Callable[[], Runtime]) -> Jobs:
             raise InvalidSelection("the ledger names no target")
         return open_target(current(), target, str(replay))
 
-    return Jobs(Ports(connect_alone, pool_of, lambda: LogReader(cluster), LiveFolding, open_kept, outcomes.note))
+    return Jobs(
+        Ports(connect_alone, pool_of, lambda: LogReader(cluster, WORK_SECONDS), LiveFolding, open_kept, outcomes.note)
+    )

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 
 from deploy import plugins
 from deploy.wiring import Runtime, adopt, load
-from schemas.errors import Misconfigured, RedriveError, Unavailable
+from schemas.errors import Misconfigured, Unavailable, code_of
 from schemas.masking import describe
 from schemas.outside import call
 
@@ -117,8 +117,8 @@ def told() -> Iterator[None]:
 
 
 def _say_end(error: Exception) -> None:
-    code = error.code if isinstance(error, RedriveError) else "internal_error"
-    log.error("the service ends: %s", describe(error), extra={"action": "stop", "outcome": "failed", "code": code})
+    line = {"action": "stop", "outcome": "failed", "code": code_of(error, "internal_error")}
+    log.error("the service ends: %s", describe(error), extra=line)
 
 
 def reload_event() -> asyncio.Event:

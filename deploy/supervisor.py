@@ -93,11 +93,16 @@ class Child:
             if self._is_stopping:
                 return
             if code == MISCONFIGURED:
-                self._tell("gave_up", code, f"{self.command.name} can't work as it is configured; its log says why")
+                self._tell(
+                    "gave_up",
+                    "misconfigured",
+                    code,
+                    f"{self.command.name} can't work as it is configured; its log says why",
+                )
                 self.gave_up.set()
                 return
             self.restarts += 1
-            self._tell("restarted", code, f"{self.command.name} ended with {code}; starting it again")
+            self._tell("restarted", "child_ended", code, f"{self.command.name} ended with {code}; starting it again")
             await asyncio.sleep(RESTART_SECONDS)
             if self._is_stopping:
                 return
@@ -110,14 +115,16 @@ class Child:
                 await self._spawn()
                 return
             except OSError as error:
-                self._tell("failed", None, f"{self.command.name} could not be started: {reason_of(error)}")
+                self._tell(
+                    "failed", "child_not_started", None, f"{self.command.name} could not be started: {reason_of(error)}"
+                )
                 await asyncio.sleep(RESTART_SECONDS)
 
-    def _tell(self, outcome: str, code: int | None, text: str) -> None:
+    def _tell(self, outcome: str, code: str, exit_code: int | None, text: str) -> None:
         """To whoever watches, and to the log for those who come later."""
         self._announce(text)
-        extra = {"action": "supervise", "outcome": outcome, "child": self.command.name, "exit_code": code}
-        log.warning(text, extra={**extra, "restarts": self.restarts})
+        line = {"action": "supervise", "outcome": outcome, "code": code, "child": self.command.name}
+        log.warning(text, extra={**line, "exit_code": exit_code, "restarts": self.restarts})
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -141,7 +148,9 @@ class Child:
                 await asyncio.wait_for(process.wait(), self.command.stop_seconds)
             except TimeoutError:
                 seconds = self.command.stop_seconds
-                self._tell("killed", None, f"{self.command.name} did not stop in {seconds:.0f} s; killing it")
+                self._tell(
+                    "killed", "child_hung", None, f"{self.command.name} did not stop in {seconds:.0f} s; killing it"
+                )
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if self._watch is not None:

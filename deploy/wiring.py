@@ -4,7 +4,7 @@ import os
 import ssl
 import tomllib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -19,7 +19,7 @@ from deploy import plugins
 from deploy.development import development_secrets
 from deploy.kafka import cluster_of
 from deploy.postgres import PoolConnections, Postgres
-from replay.answering import ANSWER_SECONDS, while_answering
+from replay.answering import ANSWER_SECONDS, WORK_SECONDS, while_answering
 from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import DatabaseUnavailable, Misconfigured
@@ -249,7 +249,7 @@ async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError, ssl.SSLError) as error:
         raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {reason_of(error)}") from error
     except TimeoutError as error:
-        raise postgres(settings).silence() from error
+        raise postgres(settings).silence(ANSWER_SECONDS) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(f"Postgres does not answer at {hide_password(url)}: {reason_of(error)}") from error
 
@@ -272,11 +272,20 @@ async def opened(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncp
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """One connection, for as long as Postgres answers: then `DatabaseUnavailable` is raised, whatever it waits for."""
+async def connected(
+    settings: Settings, patience: float = ANSWER_SECONDS
+) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """One connection, for as long as Postgres answers. Once it has been silent for `patience`, `DatabaseUnavailable` is
+    raised, whatever is waited for.
+    """
     with closing(postgres(settings)) as server:
-        async with opened(settings) as connection, while_answering(server, connection.terminate):
+        async with opened(settings) as connection, while_answering(server, connection.terminate, patience):
             yield connection
+
+
+def connected_for_work(settings: Settings) -> "AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]":
+    """The same for what takes long, and would have to begin again."""
+    return connected(settings, WORK_SECONDS)
 
 
 def _require_files(url: str) -> None:

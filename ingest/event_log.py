@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from ingest import metrics
 from ingest.producer import learn_partitions, stop_producer
 from ingest.record_batch import Batch, LogRecord, VerifiedRecord, Waiter
-from ingest.story import Story
+from ingest.story import ANY_TOPIC, Story
 from schemas.envelope import Location
 from schemas.errors import LogUnavailable, RedriveError, Unavailable
 from schemas.masking import reason_of
@@ -278,8 +278,9 @@ class EventLog:
         while self._producer is None:
             try:
                 self._producer = await self._started_producer()
+                self._story.took(ANY_TOPIC)
             except Exception as error:  # noqa: BLE001 - without a producer nothing is appended ever again
-                self._note_failure("*", error, 0)
+                self._note_failure(ANY_TOPIC, error, 0)
                 await asyncio.sleep(1)
 
 

@@ -59,7 +59,8 @@ class KafkaLogTail:
         for topic in self._topics:
             if topic not in existing:
                 # Its source answers 503 until somebody creates it; the others must not wait for that.
-                log.error("the topic %s is missing: `redrive topics --apply`", topic, extra={"code": "topic_missing"})
+                line = {"action": "catch_up", "outcome": "missing", "code": "topic_missing", "topic": topic}
+                log.error("the topic %s is missing: `redrive topics --apply`", topic, extra=line)
                 continue
             await self._started._client.add_topic(topic)
             partitions = self._started.partitions_for_topic(topic)

@@ -13,6 +13,9 @@ from schemas.outage import Outage
 
 log: Final = logging.getLogger("redrive.ingest")
 
+ANY_TOPIC: Final = "*"
+"""Of a producer that can't be started, or was."""
+
 
 class Story:
     """Of one process: its `EventLog` and its `Spool` tell it."""
@@ -32,7 +35,7 @@ class Story:
         self._lose(topic, f"a batch has waited for {seconds:g} s")
 
     def failed(self, topic: str, error: BaseException) -> None:
-        """A batch failed, or a producer. An error that differs from those before it is a line, too."""
+        """A batch failed, or a producer (`ANY_TOPIC`). An error that differs from those before it is a line, too."""
         name, reason = type(error).__name__, describe(error)
         if not self._lose(topic, reason) and name not in self._told:
             _say_lost(topic, reason, "retry")
@@ -46,7 +49,7 @@ class Story:
         return is_news
 
     def took(self, topic: str) -> None:
-        """Kafka took a batch."""
+        """Kafka took a batch, or let a producer in after others had failed."""
         seconds = self._log.ends(time.monotonic(), topic)
         if seconds is not None:
             self._told.clear()

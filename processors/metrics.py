@@ -6,10 +6,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import Counter, Gauge, Histogram
 
 from processors.outcome import Dead, Folded
+from schemas.errors import code_of
 from schemas.masking import describe, mask_id
 from schemas.outage import Outage
 from schemas.topics import source_of
@@ -101,8 +103,9 @@ def database_failed(error: BaseException, tp: TP | None) -> None:
 
 
 def database_took(tp: TP | None) -> None:
-    """A batch, or where to read from."""
-    seconds = _fold_outage.ends(time.monotonic(), _location(tp))
+    """A batch; None: it said where to read from, and what was held up before may be others' by now."""
+    now = time.monotonic()
+    seconds = _fold_outage.ends_for_all(now) if tp is None else _fold_outage.ends(now, _location(tp))
     if seconds is not None:
         line = {"action": "fold", "outcome": "back", "location": _location(tp), "seconds": round(seconds, 1)}
         log.info("the database takes batches again", extra=line)
@@ -114,7 +117,8 @@ def _location(tp: TP | None) -> str:
 
 def lag_unread(error: BaseException) -> None:
     if _lag_outage.begins(time.monotonic()):
-        line = {"action": "note_lag", "outcome": "lost", "code": "unavailable"}
+        code = code_of(error, "log_unavailable" if isinstance(error, KafkaError) else "database_unavailable")
+        line = {"action": "note_lag", "outcome": "lost", "code": code}
         log.warning("the lag can't be read: %s", describe(error), extra=line)
 
 
@@ -142,6 +146,7 @@ def batch_rewound(topic: str, partition: int, start: int, stored: int) -> None:
         extra={
             "action": "rewind",
             "outcome": "rewound",
+            "code": "position_behind",
             "location": f"{topic}/{partition}/{stored}",
             "start": start,
         },

@@ -16,6 +16,9 @@ ANSWER_SECONDS: Final = 4.0
 ASK_SECONDS: Final = 0.5
 """Before the first question, and between two: short work asks none."""
 
+WORK_SECONDS: Final = 15.0
+"""The same for work that has taken long already, and would have to begin again."""
+
 _STEPS: Final = 8
 
 
@@ -26,8 +29,8 @@ class Server(Protocol):
         """Returns once it has answered, and asks again until it does."""
         ...
 
-    def silence(self) -> Unavailable:
-        """What to raise where it does not."""
+    def silence(self, seconds: float) -> Unavailable:
+        """What to raise where it has not for so long."""
         ...
 
 
@@ -36,12 +39,15 @@ def _nothing() -> None:
 
 
 @asynccontextmanager
-async def while_answering(server: Server, abandon: Callable[[], None] = _nothing) -> AsyncIterator[None]:
-    """Cancel the block once the server is silent, and raise its `silence`.
+async def while_answering(
+    server: Server, abandon: Callable[[], None] = _nothing, patience: float | None = None
+) -> AsyncIterator[None]:
+    """Cancel the block once the server is silent, by default for `ANSWER_SECONDS`, and raise its `silence`.
 
     `abandon` is called first, and drops the connections on which the block waits: what is cancelled on a connection
     whose server is silent waits for that server once more.
     """
+    seconds = ANSWER_SECONDS if patience is None else patience
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("there is no task whose work could be cancelled")
@@ -49,7 +55,7 @@ async def while_answering(server: Server, abandon: Callable[[], None] = _nothing
 
     async def watch() -> None:
         nonlocal is_silent
-        await _until_silent(server)
+        await _until_silent(server, seconds)
         is_silent = True
         abandon()
         task.cancel()
@@ -63,21 +69,32 @@ async def while_answering(server: Server, abandon: Callable[[], None] = _nothing
         if task.uncancel() > cancelling and isinstance(error, asyncio.CancelledError):
             # Somebody else cancels it as well.
             raise
-        raise server.silence() from error
+        raise server.silence(seconds) from error
+    else:
+        if is_silent:
+            # It was done all the same, whatever it made of its cancellation.
+            task.uncancel()
     finally:
         watching.cancel()
 
 
-async def _until_silent(server: Server) -> None:
+async def _until_silent(server: Server, seconds: float) -> None:
+    """Counts the time in which this process listened: an answer must not look late because it was busy with itself, or
+    was stopped.
+    """
+    clock, step = asyncio.get_running_loop().time, seconds / _STEPS
     while True:
         await asyncio.sleep(ASK_SECONDS)
         question = asyncio.ensure_future(server.ask())
         try:
-            # In steps: an answer that is there must not look late because this process was busy with itself.
-            for _ in range(_STEPS):
-                await asyncio.wait({question}, timeout=ANSWER_SECONDS / _STEPS)
+            listened = 0
+            while listened < _STEPS:
+                began = clock()
+                await asyncio.wait({question}, timeout=step)
                 if question.done():
                     break
+                if clock() - began < 2 * step:
+                    listened += 1
             else:
                 return
         finally:

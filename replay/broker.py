@@ -37,10 +37,8 @@ class Broker:
                 return await ask_broker(self._cluster, host, port)
             await asyncio.sleep(ASK_SECONDS)
 
-    def silence(self) -> LogUnavailable:
-        return LogUnavailable(
-            f"Kafka does not answer at {self._cluster.servers}: it has been silent for {ANSWER_SECONDS:g} s"
-        )
+    def silence(self, seconds: float) -> LogUnavailable:
+        return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: it has been silent for {seconds:g} s")
 
 
 async def ask_broker(cluster: Cluster, host: str, port: int) -> None:

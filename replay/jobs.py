@@ -19,7 +19,7 @@ from replay.hold import Job
 from replay.pace import Stop, Stopped
 from replay.ports import Connection
 from replay.runner import Ports, TakenOver, redrive
-from schemas.errors import InvalidSelection, Unavailable
+from schemas.errors import InvalidSelection, Unavailable, code_of
 from schemas.masking import describe
 
 log: Final = logging.getLogger("redrive.console")
@@ -73,7 +73,13 @@ class Jobs:
         try:
             await self.take(replay)
         except PASSING as error:
-            log.warning("a replay was let go: %s", describe(error), extra={"action": "replay", "replay": str(replay)})
+            line = {
+                "action": "replay",
+                "outcome": "let_go",
+                "code": code_of(error, "unavailable"),
+                "replay": str(replay),
+            }
+            log.warning("a replay was let go: %s", describe(error), extra=line)
         except Exception:  # noqa: BLE001 - the outermost of a job
             metrics.replay_failed(str(replay))
         finally:

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge
 
 from replay.delivery import Delivered
 from replay.ports import Outcome
-from schemas.errors import RedriveError
+from schemas.errors import RedriveError, code_of
 from schemas.masking import describe
 from schemas.outage import Outage
 
@@ -30,15 +30,16 @@ def proof_done(verdict: str, conclusion: str, seconds: float) -> None:
     for one in _VERDICTS:
         PROOF_VERDICT.labels(one).set(one == verdict)
     PROOF_SECONDS.set(seconds)
-    level = logging.INFO if verdict == "equal" else logging.ERROR
-    log.log(level, "the tables were proved: %s", conclusion, extra={"action": "prove", "outcome": verdict})
+    is_equal = verdict == "equal"
+    line = {"action": "prove", "outcome": verdict, "code": None if is_equal else f"proof_{verdict}"}
+    log.log(logging.INFO if is_equal else logging.ERROR, "the tables were proved: %s", conclusion, extra=line)
 
 
 def proof_failed() -> None:
     """Within the `except` that caught it."""
     for one in _VERDICTS:
         PROOF_VERDICT.labels(one).set(one == "failed")
-    log.exception("a proof failed", extra={"action": "prove", "outcome": "failed"})
+    log.exception("a proof failed", extra={"action": "prove", "outcome": "failed", "code": "proof_failed"})
 
 
 SLOWED: Final = Gauge("redrive_replays_slowed", "Replays that are run here and give way, or wait.", ["reason"])
@@ -100,7 +101,7 @@ def replay_given_up(replay: str, error: BaseException) -> None:
     log.error(
         "a replay failed: %s",
         describe(error),
-        extra={"action": "replay", "replay": replay, "outcome": "failed"},
+        extra={"action": "replay", "replay": replay, "outcome": "failed", "code": code_of(error, "internal_error")},
         exc_info=None if isinstance(error, RedriveError) else error,
     )
 
@@ -147,7 +148,8 @@ def generations_kept(generations: Collection[int]) -> None:
 
 def generation_flipped(generation: int) -> None:
     FLIPS.inc()
-    log.warning("generation %d is live", generation, extra={"action": "flip", "generation": generation})
+    line = {"action": "flip", "outcome": "live", "code": "generation_live", "generation": generation}
+    log.warning("generation %d is live", generation, extra=line)
 
 
 def scratch_failed(error: BaseException) -> None:
@@ -155,7 +157,7 @@ def scratch_failed(error: BaseException) -> None:
     log.warning(
         "a state of the past could not be made: %s",
         describe(error),
-        extra={"action": "as_of", "outcome": "failed"},
+        extra={"action": "as_of", "outcome": "failed", "code": code_of(error, "internal_error")},
     )
 
 
@@ -166,7 +168,7 @@ def follow_failed(error: BaseException) -> None:
     """Counted at each try, and told once."""
     FOLLOW_FAILURES.inc()
     if _follow_outage.begins(time.monotonic()):
-        line = {"action": "follow", "outcome": "lost", "code": error.code if isinstance(error, RedriveError) else None}
+        line = {"action": "follow", "outcome": "lost", "code": code_of(error, "unavailable")}
         log.warning("generations can't be kept caught up: %s", describe(error), extra=line)
 
 

@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from replay.answering import while_answering
+from replay.answering import ANSWER_SECONDS, WORK_SECONDS, while_answering
 from replay.broker import Broker, stop_consumer
 from replay.ranges import Place
 from replay.selection import Range
@@ -31,15 +32,19 @@ SIDE_BY_SIDE: Final = 6
 NEAR_OFFSETS: Final = 500
 """Records so near to one another are better read in one go: a seek costs more."""
 
-SILENCE_SECONDS: Final = 15.0
+SILENCE_SECONDS: Final = WORK_SECONDS
 """So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
 
 
 class LogReader:
-    """A consumer without a group: reading for a replay moves nobody's offsets. Use as an async context manager."""
+    """A consumer without a group: reading for a replay moves nobody's offsets. Use as an async context manager.
 
-    def __init__(self, cluster: Cluster) -> None:
+    `patience`: a broker that has been silent for so long, once this reader has started, is given up.
+    """
+
+    def __init__(self, cluster: Cluster, patience: float = ANSWER_SECONDS) -> None:
         self._cluster = cluster
+        self._patience = patience
         self._broker = Broker(cluster)
         self._consumer = AIOKafkaConsumer(
             **cluster.client_options(),
@@ -70,12 +75,15 @@ class LogReader:
     async def __aexit__(self, *_: object) -> None:
         await stop_consumer(self._consumer)
 
+    def _answering(self) -> AbstractAsyncContextManager[None]:
+        return while_answering(self._broker, patience=self._patience)
+
     def _away(self, error: KafkaError) -> LogUnavailable:
         return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
 
     async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
         """The log's starts and ends as of now; what arrives later is not part of a plan. Raises `InvalidSelection`."""
-        async with while_answering(self._broker):
+        async with self._answering():
             partitions = await self._partitions(topics)
             starts = await self._consumer.beginning_offsets(partitions)
             ends = await self._consumer.end_offsets(partitions)
@@ -83,14 +91,14 @@ class LogReader:
 
     async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
         """The first offset of a record that arrived at that moment or later; without partitions that have none."""
-        async with while_answering(self._broker):
+        async with self._answering():
             asked = {tp: max(moment_ms, 0) for tp in await self._partitions(topics)}
             found = await self._consumer.offsets_for_times(asked)
         return {tuple(tp): at.offset for tp, at in found.items() if at is not None}
 
     async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
         """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
-        async with while_answering(self._broker):
+        async with self._answering():
             known = set(await self._consumer.topics())
             wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
             partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
@@ -103,7 +111,7 @@ class LogReader:
 
     async def ends(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The log's end of each; without those that are gone or have no leader, which must not hold up the rest."""
-        async with while_answering(self._broker):
+        async with self._answering():
             for topic in {topic for topic, _ in partitions}:
                 await self._consumer._client.add_topic(topic)
             cluster = self._consumer._client.cluster
@@ -115,7 +123,7 @@ class LogReader:
     async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         """{partition: (log start, log end)}; without those that are gone. Raises `LogUnavailable`."""
         try:
-            async with while_answering(self._broker):
+            async with self._answering():
                 there = sorted({topic for topic, _ in partitions} & await self._consumer.topics())
                 known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
                 starts, ends = await self._extents(known)
@@ -129,7 +137,7 @@ class LogReader:
         Raises `LogUnavailable`.
         """
         try:
-            async with while_answering(self._broker):
+            async with self._answering():
                 there = sorted(filter(is_folded, await self._consumer.topics()))
                 known = await self._partitions(there)
                 cluster = self._consumer._client.cluster
@@ -151,7 +159,7 @@ class LogReader:
         """The record at one offset; None where the log does not hold it, or never did. Raises `LogUnavailable`."""
         partition = TopicPartition(at.topic, at.partition)
         try:
-            async with while_answering(self._broker):
+            async with self._answering():
                 if partition not in await self._partitions([at.topic]):
                     return None
                 starts, ends = await self._extents([partition])
@@ -166,7 +174,7 @@ class LogReader:
 
     async def tails(self, topic: str, count: int) -> list[Range]:
         """The last `count` offsets of every partition."""
-        async with while_answering(self._broker):
+        async with self._answering():
             partitions = await self._partitions([topic])
             starts, ends = await self._extents(partitions)
         ranges = [Range(topic, tp.partition, max(ends[tp] - count, starts[tp]), ends[tp]) for tp in partitions]

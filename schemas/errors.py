@@ -98,6 +98,11 @@ class Unavailable(RedriveError):
     code = "unavailable"
 
 
+def code_of(error: BaseException, otherwise: str) -> str:
+    """Of an error of ours; `otherwise` of any other."""
+    return error.code if isinstance(error, RedriveError) else otherwise
+
+
 class DatabaseUnavailable(Unavailable):
     """Postgres does not answer."""
 

@@ -27,7 +27,11 @@ class Outage:
 
     def ends(self, now: float, what: str = "") -> float | None:
         """`what` works. How many seconds it lasted; None where that had not been hit."""
-        if self._since is None or what not in self._hit:
+        return self.ends_for_all(now) if what in self._hit else None
+
+    def ends_for_all(self, now: float) -> float | None:
+        """Whatever it had hit. How many seconds it lasted; None where there is none."""
+        if self._since is None:
             return None
         seconds = now - self._since
         self._since = None

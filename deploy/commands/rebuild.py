@@ -15,7 +15,7 @@ from deploy.terminal.output import out, print_fields, print_json, print_table, p
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect, connected, open_pool, postgres
 from replay import generations
-from replay.answering import while_answering
+from replay.answering import WORK_SECONDS, while_answering
 from replay.audit import Author
 from replay.diff import Diff, difference
 from replay.generations import Ports
@@ -103,7 +103,7 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
     try:
         ports = ports_of(runtime, pool)
         with closing(postgres(runtime.settings)) as server:
-            async with while_answering(server, connections.drop), ports.open_log() as reader:
+            async with while_answering(server, connections.drop, WORK_SECONDS), ports.open_log() as reader:
                 yield ports, reader
     finally:
         pool.terminate()

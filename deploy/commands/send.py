@@ -16,7 +16,7 @@ from deploy.recording import record_anew
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected
-from replay.answering import ANSWER_SECONDS, while_answering
+from replay.answering import while_answering
 from schemas.errors import InvalidSelection, Misconfigured, Unavailable
 from schemas.masking import reason_of
 from schemas.settings import Source
@@ -69,8 +69,8 @@ class _Ingress:
             except (aiohttp.ClientError, TimeoutError):
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
 
-    def silence(self) -> Unavailable:
-        return _away(self._url, f"it has been silent for {ANSWER_SECONDS:g} s")
+    def silence(self, seconds: float) -> Unavailable:
+        return _away(self._url, f"it has been silent for {seconds:g} s")
 
 
 async def until_on_the_log(

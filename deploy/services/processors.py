@@ -160,7 +160,7 @@ class _ProcessorsService:
         try:
             groups = await find_groups(self._cluster)
         except Unavailable as error:
-            log.warning("%s", error, extra={"action": "start", "outcome": "unknown"})
+            log.warning("%s", error, extra={"action": "start", "outcome": "unknown", "code": error.code})
             return
         for text in warn_of_others(groups, self._installation, self._topics, place_of(self._runtime.settings.data)):
             log.warning("%s", text, extra={"action": "start", "outcome": "shared", "code": "others_fold"})

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from replay.answering import Server, while_answering
+from replay.answering import ANSWER_SECONDS, Server, while_answering
 from replay.api.authentication import Handler
 
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -45,7 +45,7 @@ def bounded(database: Server, connections: Connections, log: Server) -> Middlewa
             except Exception as error:
                 if connections.drops != drops:
                     # Another request heard of it a moment earlier, and dropped the connection of this one.
-                    raise database.silence() from error
+                    raise database.silence(ANSWER_SECONDS) from error
                 raise
 
     return bound

@@ -1,6 +1,7 @@
 """Work goes on for as long as its server answers, and not a moment longer: whatever it waits for then."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -25,8 +26,8 @@ class Talking:
         if self.asked > self._answers:
             await asyncio.Event().wait()
 
-    def silence(self) -> Unavailable:
-        return LogUnavailable("Kafka is silent")
+    def silence(self, seconds: float) -> Unavailable:
+        return LogUnavailable(f"Kafka is silent for {seconds:g} s")
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,44 @@ async def test_who_was_busy_with_himself_takes_no_server_for_silent() -> None:
             await within(answered.is_asked.wait(), "the server is asked again")
 
 
+async def test_a_process_that_is_busy_for_long_spells_hears_the_answer_of_several_steps() -> None:
+    """Such as that to a new connection: each of its steps is read in a spell of its own."""
+
+    class Slow(Talking):
+        async def ask(self) -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
+            await super().ask()
+
+    answered = Slow(float("inf"))
+    async with while_answering(answered):
+        until = time.monotonic() + 10
+        while not answered.is_asked.is_set() and time.monotonic() < until:
+            time.sleep(answering.ANSWER_SECONDS / 3)
+            await asyncio.sleep(0)
+    assert answered.is_asked.is_set()
+
+
+async def test_work_that_has_taken_long_is_more_patient() -> None:
+    with pytest.raises(LogUnavailable, match=r"for 0\.4 s"):
+        async with while_answering(Talking(0), patience=0.4):
+            await within(asyncio.Event().wait(), "nothing")
+
+
+async def test_what_was_done_all_the_same_stays_done_and_nobody_is_cancelled_afterwards() -> None:
+    done = asyncio.Event()
+    async with while_answering(Talking(0)):
+        with contextlib.suppress(asyncio.CancelledError):
+            await within(asyncio.Event().wait(), "nothing")
+        done.set()
+    assert done.is_set()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
 async def test_what_is_cancelled_by_others_stays_cancelled() -> None:
     async def work() -> None:
         async with while_answering(Talking(float("inf"))):
@@ -95,7 +134,7 @@ async def test_errors_of_the_work_are_its_own() -> None:
 
 async def test_of_two_servers_the_silent_one_is_named() -> None:
     class Other(Talking):
-        def silence(self) -> Unavailable:
+        def silence(self, seconds: float) -> Unavailable:
             return Unavailable("Postgres is silent")
 
     with pytest.raises(LogUnavailable):
