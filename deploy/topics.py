@@ -114,7 +114,7 @@ class Topics:
 
     async def widen(self, changes: dict[str, dict[str, str]]) -> None:
         """Set these settings of topics, and leave all others as they are."""
-        with self._answering():
+        async with self._answering():
             # The client's own way to alter a topic takes back every setting that it is not told.
             response = await self._client._send_request(IncrementalAlterConfigs(changes))
         for code, message, _kind, name in response.responses:
@@ -131,7 +131,7 @@ class Topics:
 
     async def _tells(self, changes: dict[str, dict[str, str]]) -> bool:
         """A broker hears a little later of what the controller took."""
-        with self._answering():
+        async with self._answering():
             actual = await self._configs(list(changes))
         return all(settings.items() <= actual[name].items() for name, settings in changes.items())
 
