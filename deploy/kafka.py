@@ -13,7 +13,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from replay.answering import ANSWER_SECONDS
+from replay.answering import ANSWER_SECONDS, is_answered
 from replay.broker import ask_broker
 from schemas.cluster import Cluster, Login
 from schemas.errors import LogUnavailable, Misconfigured, RedriveError
@@ -109,10 +109,12 @@ async def require_kafka(cluster: Cluster) -> None:
 
 async def _entry(cluster: Cluster, host: str, port: int) -> RedriveError | None:
     """Why this broker lets nobody in; None where it does."""
+    asking = asyncio.ensure_future(ask_broker(cluster, host, port))
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await ask_broker(cluster, host, port)
-        return None
+        if await is_answered(asking, ANSWER_SECONDS):
+            await asking
+            return None
+        return _away(cluster, host, port, f"it has been silent for {ANSWER_SECONDS:g} s")
     except ssl.SSLCertVerificationError as error:
         return Misconfigured(
             f"the certificate of Kafka at {host}:{port} is not trusted: {error.verify_message};"
@@ -130,10 +132,10 @@ async def _entry(cluster: Cluster, host: str, port: int) -> RedriveError | None:
             f"Kafka at {host}:{port} refuses the login of {cluster.login.username if cluster.login else 'nobody'}:"
             " see KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM"
         )
-    except TimeoutError:
-        return _away(cluster, host, port, f"it has been silent for {ANSWER_SECONDS:g} s")
     except (OSError, KafkaError) as error:
         return _away(cluster, host, port, reason_of(error))
+    finally:
+        asking.cancel()
 
 
 def _away(cluster: Cluster, host: str, port: int, reason: str) -> LogUnavailable:

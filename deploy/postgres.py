@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 import asyncpg
 
-from replay.answering import ANSWER_SECONDS, ASK_SECONDS
+from replay.answering import ASK_SECONDS, TRY_SECONDS
 from schemas.errors import DatabaseUnavailable
 
 
@@ -31,8 +31,8 @@ class Postgres:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = await asyncpg.connect(self._url, timeout=ANSWER_SECONDS)
-                await self._connection.execute("SELECT 1", timeout=ANSWER_SECONDS)
+                    self._connection = await asyncpg.connect(self._url, timeout=TRY_SECONDS)
+                await self._connection.execute("SELECT 1", timeout=TRY_SECONDS)
                 return
             except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, TimeoutError):
                 self._drop()

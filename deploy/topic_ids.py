@@ -126,8 +126,9 @@ class TopicIds:
                     return await self._ask(topics)
             except (KafkaError, OSError, TimeoutError) as error:
                 await self.stop()
-                where = self._cluster.servers
-                raise LogUnavailable(f"Kafka does not answer at {where}: {reason_of(error)}") from error
+                is_silent = isinstance(error, TimeoutError)
+                reason = f"it has been silent for {ASK_SECONDS:g} s" if is_silent else reason_of(error)
+                raise LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason}") from error
 
     async def _ask(self, topics: Collection[str]) -> dict[str, UUID | None]:
         if self._client is None:

@@ -1,5 +1,6 @@
 """Settings from the environment and the files, and what is built from them: the one place that reads `os.environ`."""
 
+import asyncio
 import os
 import ssl
 import tomllib
@@ -19,7 +20,7 @@ from deploy import plugins
 from deploy.development import development_secrets
 from deploy.kafka import cluster_of
 from deploy.postgres import PoolConnections, Postgres
-from replay.answering import ANSWER_SECONDS, WORK_SECONDS, while_answering
+from replay.answering import ANSWER_SECONDS, TRY_SECONDS, WORK_SECONDS, is_answered, while_answering
 from replay.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import DatabaseUnavailable, Misconfigured
@@ -244,14 +245,19 @@ async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
     """One connection. Raises `DatabaseUnavailable`, or `Misconfigured` where asking again can't help."""
     url = settings.require_database()
     _require_files(url)
+    connecting = asyncio.ensure_future(asyncpg.connect(url, timeout=TRY_SECONDS))
     try:
-        return await asyncpg.connect(url, timeout=ANSWER_SECONDS)
+        if not await is_answered(connecting, ANSWER_SECONDS):
+            raise postgres(settings).silence(ANSWER_SECONDS)
+        return await connecting
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError, ssl.SSLError) as error:
         raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {reason_of(error)}") from error
     except TimeoutError as error:
         raise postgres(settings).silence(ANSWER_SECONDS) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(f"Postgres does not answer at {hide_password(url)}: {reason_of(error)}") from error
+    finally:
+        connecting.cancel()
 
 
 def postgres(settings: Settings) -> Postgres:

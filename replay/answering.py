@@ -6,12 +6,16 @@ The server is asked beside the work, on a connection of its own. Must not know w
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from schemas.errors import Unavailable
 
-ANSWER_SECONDS: Final = 4.0
-"""A server that has not answered for so long is taken to be silent."""
+ANSWER_SECONDS: Final = 3.5
+"""A server that has not answered for so long is taken to be silent. With the question before it, and the start of a
+command, that is five."""
+
+TRY_SECONDS: Final = 10.0
+"""Who has not answered a question for so long is asked it anew, over another connection."""
 
 ASK_SECONDS: Final = 0.5
 """Before the first question, and between two: short work asks none."""
@@ -79,23 +83,27 @@ async def while_answering(
 
 
 async def _until_silent(server: Server, seconds: float) -> None:
-    """Counts the time in which this process listened: an answer must not look late because it was busy with itself, or
-    was stopped.
-    """
-    clock, step = asyncio.get_running_loop().time, seconds / _STEPS
     while True:
         await asyncio.sleep(ASK_SECONDS)
         question = asyncio.ensure_future(server.ask())
         try:
-            listened = 0
-            while listened < _STEPS:
-                began = clock()
-                await asyncio.wait({question}, timeout=step)
-                if question.done():
-                    break
-                if clock() - began < 2 * step:
-                    listened += 1
-            else:
+            if not await is_answered(question, seconds):
                 return
         finally:
             question.cancel()
+
+
+async def is_answered(question: "asyncio.Future[Any]", seconds: float) -> bool:
+    """Whether it is done within so many seconds in which this process listened: an answer must not look late because
+    the process was busy with itself, or was stopped.
+    """
+    clock, step = asyncio.get_running_loop().time, seconds / _STEPS
+    listened = 0
+    while listened < _STEPS:
+        began = clock()
+        await asyncio.wait({question}, timeout=step)
+        if question.done():
+            return True
+        if clock() - began < 2 * step:
+            listened += 1
+    return False

@@ -9,7 +9,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from replay.answering import ANSWER_SECONDS, ASK_SECONDS
+from replay.answering import ASK_SECONDS, TRY_SECONDS
 from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable
 
@@ -46,7 +46,7 @@ async def ask_broker(cluster: Cluster, host: str, port: int) -> None:
     options = cluster.client_options()
     del options["bootstrap_servers"]
     connection = await create_conn(
-        host, port, client_id="redrive", request_timeout_ms=int(ANSWER_SECONDS * 1000), **options
+        host, port, client_id="redrive", request_timeout_ms=int(TRY_SECONDS * 1000), **options
     )
     try:
         # A listener that wants a login lets anybody connect, and hangs up on the first question.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Final, Literal, get_args
 
+import asyncpg
 from prometheus_client import Counter, Gauge
 
 from replay.delivery import Delivered
@@ -168,7 +169,9 @@ def follow_failed(error: BaseException) -> None:
     """Counted at each try, and told once."""
     FOLLOW_FAILURES.inc()
     if _follow_outage.begins(time.monotonic()):
-        line = {"action": "follow", "outcome": "lost", "code": code_of(error, "unavailable")}
+        is_away = isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.PostgresError)
+        code = code_of(error, "database_unavailable" if is_away else "internal_error")
+        line = {"action": "follow", "outcome": "lost", "code": code}
         log.warning("generations can't be kept caught up: %s", describe(error), extra=line)
 
 
