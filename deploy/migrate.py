@@ -121,7 +121,8 @@ async def create_generation(connection: Connection, generation: int, declared: D
 
 
 async def point_views(connection: Connection, generation: int, declared: Declared = NOTHING_DECLARED) -> None:
-    """Make the views read one generation; grants on them stay."""
+    """Make the views read one generation; grants on them stay. In a transaction."""
+    await read_models.hold_views(connection, declared)
     await read_models.create_views(connection, f"gen_{generation}")
     await read_models.create_event_view(connection)
     await read_models.create_declared_views(connection, declared, f"gen_{generation}")

@@ -21,6 +21,11 @@ _EVENT_VIEW: Final = "CREATE OR REPLACE VIEW public."
 _DECLARED_VIEW: Final = re.compile(r"\bVIEW\s+:views\.(\w+)(?=\s*(?:\(|AS\b|WITH\b))", re.IGNORECASE)
 _COMMENT: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _GONE: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL"
+_VIEWS: Final = """
+    SELECT v.name FROM unnest($1::text[]) WITH ORDINALITY AS v (name, place)
+    JOIN pg_class AS c ON c.relname = v.name AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+    ORDER BY v.place
+"""
 REFUSALS: Final = (
     asyncpg.SyntaxOrAccessError,
     asyncpg.DataError,
@@ -48,6 +53,17 @@ async def create_facts(connection: Connection, schema: str, is_kept: bool = True
     for table in TABLES:
         ddl = table_sql.create(table, schema)
         await _declare(connection, ddl if is_kept else ddl.replace("CREATE TABLE", "CREATE UNLOGGED TABLE", 1))
+
+
+async def hold_views(connection: Connection, declared: Declared) -> None:
+    """Lock the views of `public` until the transaction's end, those first that read others: as readers of them do. They
+    are made in the other order, in which a reader and a flip would wait for one another.
+    """
+    ours = [*tables_behind(), *_declared_names(declared)]
+    found = await connection.fetch(_VIEWS, ours[::-1])
+    for row in found:
+        # Changes nothing. LOCK TABLE would lock the tables behind a view, too.
+        await connection.execute(f'ALTER VIEW public."{row["name"]}" RESET (security_barrier)')
 
 
 async def create_views(connection: Connection, facts: str, views: str = PUBLIC) -> None:
@@ -81,9 +97,13 @@ def views_beside(facts: str, prefix: str) -> dict[str, str]:
 
 def declared_beside(declared: Declared, facts: str, prefix: str) -> tuple[list[str], str]:
     """(the views that users added, SQL that makes them a second time), as `views_beside` does for ours."""
-    names = [name.lower() for name in _DECLARED_VIEW.findall(_COMMENT.sub("", declared.views))]
+    names = _declared_names(declared)
     # Nothing but comments is no statement, and the driver has no answer to that.
     return names, _placed(_DECLARED_VIEW.sub(rf"VIEW {prefix}\1", declared.views), facts, PUBLIC) + "\n; SELECT 1"
+
+
+def _declared_names(declared: Declared) -> list[str]:
+    return [name.lower() for name in _DECLARED_VIEW.findall(_COMMENT.sub("", declared.views))]
 
 
 def tables_behind() -> dict[str, frozenset[str]]:
