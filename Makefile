@@ -74,7 +74,7 @@ fuzz: $(STAMP) ## Fuzz every verify, parse and fold (FUZZ_RUNS=100000 each), tel
 simulate: $(STAMP) ## Simulate thousands of histories of crashes, delays and lost answers (SIM_SEEDS=5000); a failing seed reproduces
 	$(BIN)/python -m tests.simulation
 
-soak: $(STAMP) ## Kill everything at random under load, then hold the tables to the story (SOAK='kills', 'outage', 'memory')
+soak: $(STAMP) ## Kill everything at random under load, then hold the tables to the story (SOAK='kills', 'outage', 'memory', 'chaos')
 	$(BIN)/python -m tests.soak $${SOAK:-kills}
 
 down: ## Stop a `make up` that runs elsewhere on this folder

@@ -21,6 +21,8 @@ import click
 
 from deploy.supervisor import Child
 from tests.soak import scenarios
+from tests.soak.chaos.aside import configured
+from tests.soak.chaos.run import chaos as run_chaos
 from tests.soak.load import Journal
 from tests.soak.scenarios import Run
 from tests.soak.tale import Tale
@@ -93,6 +95,17 @@ def memory(options: Options, minutes: float, max_ids: int) -> None:
     _report(options, lambda run: scenarios.memory(run, minutes * 60), DEDUPE_MAX_IDS=str(max_ids))
 
 
+@main.command()
+@click.option("--deliveries", type=int, default=500_000, show_default=True)
+@click.option("--count", type=int, default=200, show_default=True, help="Disturbances.")
+@click.pass_obj
+def chaos(options: Options, deliveries: int, count: int) -> None:
+    """Kills and freezes of everything, and between them an operator who rebuilds, rolls back, drops, replays, requeues
+    and pauses, adds partitions, makes a topic anew, and starts and ends a second installation.
+    """
+    _report(options, lambda run: run_chaos(run, deliveries, count), backends=configured)
+
+
 Backends = Callable[[Path], AbstractAsyncContextManager[tuple[dict[str, str], Sequence[Child]]]]
 """Environment of the services, and the brokers that the run may hurt by itself."""
 
@@ -140,10 +153,11 @@ async def _soak(
         await scenario(run)
         ended = time.monotonic()
         async with scenarios.watched(run, "settling", 1, lambda: 0):
-            await until_settled(installation, SETTLE_SECONDS)
+            await until_settled(installation, SETTLE_SECONDS, run.aside)
         settled = time.monotonic()
-        verdict = await judge(installation, tale, run.journal)
-    is_good = verdict.is_good and not run.journal.surprises
+        verdict = await judge(installation, tale, run.journal, run.aside)
+        further = {} if run.further is None else await run.further()
+    is_good = verdict.is_good and not run.journal.surprises and further.get("is_good", True)
     if is_good and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     return {
@@ -163,6 +177,7 @@ async def _soak(
             "differences": len(verdict.differences),
             "shown": [*verdict.lost[:SHOWN], *verdict.doubled[:SHOWN], *verdict.differences[:SHOWN]],
         },
+        **({"chaos": further} if further else {}),
         "memory": run.census.report(),
         "load_average_before": load_before,
     }

@@ -5,8 +5,9 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,6 +38,10 @@ class Run:
     journal: Journal = field(default_factory=Journal)
     kills: Counter[str] = field(default_factory=Counter)
     most_spooled: float = 0
+    aside: Sequence[str] = ()
+    """Sources beside the story's, which the scenario judges itself."""
+    further: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """What a scenario judges beside the story, once the rest is judged: a part of the document, `is_good` in it."""
 
     def __post_init__(self) -> None:
         self.census = Census(self.installation)
@@ -88,7 +93,7 @@ async def kills(run: Run, deliveries: int, count: int) -> None:
         for moment in moments:
             while run.journal.deliveries < moment:
                 await asyncio.sleep(0.01)
-            run.kills[await _kill_one(run.installation, order)] += 1
+            run.kills[await kill_one(run.installation, order)] += 1
 
     async with watched(run, "kills", deliveries, lambda: run.journal.deliveries):
         killing = asyncio.create_task(kill())
@@ -98,7 +103,7 @@ async def kills(run: Run, deliveries: int, count: int) -> None:
             killing.cancel()
 
 
-async def _kill_one(installation: Installation, order: random.Random) -> str:
+async def kill_one(installation: Installation, order: random.Random) -> str:
     """Whoever is chosen and alive; one that is just being started again is not yet there to be killed."""
     while True:
         role = order.choices(list(VICTIMS), list(VICTIMS.values()))[0]

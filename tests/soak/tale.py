@@ -25,7 +25,7 @@ class Tale:
     def deliveries(self, count: int) -> Iterator[tuple[int, Webhook]]:
         """At least `count`, each with the number of its webhook: the stories that were begun are told to their end."""
         waiting: list[tuple[int, Webhook]] = []
-        given = told = 0
+        given, told = 0, len(self.world.webhooks)
         while given + len(waiting) < count or waiting:
             while given + len(waiting) < count and len(waiting) < BUFFER:
                 for webhook in self._tell().webhooks:
