@@ -159,7 +159,7 @@ async def test_every_provider_that_signs_a_time_is_kept_and_released(
 
 def standing_off(ahead: float) -> Any:
     """What a module takes for `time`."""
-    return SimpleNamespace(time=lambda: time.time() + ahead)
+    return SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
 
 
 def clock_ahead_of_kafka() -> float | None:
