@@ -104,8 +104,10 @@ class Gossip:
         """News, and where there are none an empty word now and then: the broker says when it took it."""
         while True:
             chunk = Chunk({}, {}, 0)
+            # Not `wait_for`, which takes a cancellation for nothing where news come in the same moment.
             with suppress(TimeoutError):
-                chunk = await asyncio.wait_for(self._news.get(), BEAT_SECONDS)
+                async with asyncio.timeout(BEAT_SECONDS):
+                    chunk = await self._news.get()
             asked = time.time()
             said = await producer.send_and_wait(WINDOW, chunk.encode(), key=self._host, partition=0)
             if said.timestamp_type == _BROKERS_CLOCK:
