@@ -56,8 +56,10 @@ def project_each(
     """
     for ordinal, item in enumerate(items, start=1):
         try:
-            event = call(project, record, item)
-        except Exception as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
+            event = project(record, item)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
             kind = _unread(unread_type, item)
             if kind is not None:
                 event = Event(unnamed(record.record_id, ordinal), kind, None)

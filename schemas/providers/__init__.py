@@ -220,7 +220,9 @@ def fingerprint_of(record: Record) -> bytes:
 def fingerprint_by(provider: Provider, payload: Payload, record_id: str) -> bytes:
     """The provider's fingerprint; that of the record's id for what can't be digested. It may be read all the same."""
     try:
-        found = call(provider.fingerprint, payload)
-    except Exception:  # noqa: BLE001 - as above
+        found = provider.fingerprint(payload)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above
         return digest_of(record_id)
     return found if is_fingerprint(found) else digest_of(record_id)
