@@ -49,19 +49,22 @@ RESET: Final[LiteralString] = """
     DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
     RETURNING end_offset
 """
-# The topic was made anew: all that the position speaks of is gone. Nothing happens where somebody else did this first.
+# The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have and
+# nobody is going to read. Nothing happens where somebody else did this first.
 NEW_LOG: Final[LiteralString] = """
-    WITH moved AS (
-        UPDATE redrive.positions SET next_offset = 0, topic_id = $6
-        WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 AND topic_id = $5
-        RETURNING generation, topic, partition
+    WITH old AS (
+        SELECT partition, next_offset FROM redrive.positions
+        WHERE generation = $1 AND topic = $2 AND topic_id = $3 ORDER BY partition FOR UPDATE
+    ), moved AS (
+        UPDATE redrive.positions AS p SET next_offset = 0, topic_id = $4 FROM old
+        WHERE generation = $1 AND topic = $2 AND p.partition = old.partition
     ), lost AS (
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        SELECT generation, topic, partition, 0, $4 FROM moved WHERE $4 > 0
+        SELECT $1, $2, partition, 0, next_offset FROM old WHERE next_offset > 0
         ON CONFLICT (generation, topic, partition, first_offset)
         DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
     )
-    SELECT count(*) FROM moved
+    SELECT partition, next_offset FROM old
 """
 
 
@@ -96,7 +99,7 @@ async def find_starts(
     """Where to read each partition from. Writes down what the log no longer holds, and which log it is.
 
     Without those of which the log's extent is to be asked again: where it is not the log that the position speaks of,
-    and the extent was asked once (`is_confirmed` is false), or somebody else moved the position meanwhile.
+    and the extent was asked once (`is_confirmed` is false), or its position has moved since it was read.
     """
     stored = await read_stored(connection, generation)
     starts = {}
@@ -119,10 +122,11 @@ async def _start(
         # One broker of several may not have heard of the new topic yet.
         if not is_confirmed:
             return None
-        if not await connection.fetchval(NEW_LOG, generation, *tp, position, stored.topic_id, extent.topic_id):
-            return None
-        metrics.topic_replaced(*tp, position)
-        position = 0
+        moved = await connection.fetch(NEW_LOG, generation, tp.topic, stored.topic_id, extent.topic_id)
+        for partition, end in moved:
+            metrics.topic_replaced(tp.topic, partition, end)
+        # What was read of the positions before is of the old log, for the other partitions too.
+        return None
     if position < extent.start:
         await connection.execute(LOSE_RANGE, generation, *tp, position, extent.start, extent.topic_id)
         metrics.range_lost(*tp, position, extent.start)

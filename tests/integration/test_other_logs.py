@@ -14,6 +14,7 @@ from processors.reading import Extent
 from processors.store import Span, Store, TopicReplaced
 from tests.conftest import Stack, fresh_database
 from tests.support.folding import NoLetters
+from tests.support.proving import proved
 from tests.support.records import PARTITIONS, batch, produce, record
 from tests.support.topics import add_partitions, make_anew
 from tests.support.waiting import until
@@ -84,6 +85,25 @@ async def test_a_topic_made_anew_under_a_worker_is_folded_from_its_start(
         replaced = REGISTRY.get_sample_value("redrive_processors_topics_replaced_total", {"topic": topic})
         assert replaced == PARTITIONS
     await assert_all_of_the_new_log_is_folded(connection)
+
+
+async def test_what_was_on_partitions_that_the_new_topic_does_not_have_is_told_as_lost(
+    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    """Nobody is going to read them, and so nobody would find that they are gone."""
+    async with run_worker(stack, database_url, topic, topic, tmp_path):
+        await produce(stack.servers, batch(topic, range(60)))
+        await until(folded(connection, 60), "the old log")
+        await make_anew(stack.servers, topic, partitions=1)
+
+        async def is_told() -> bool:
+            return await lost_ranges(connection) == [(1, partition, 0, 20) for partition in range(PARTITIONS)]
+
+        await until(is_told, "the loss")
+    made = await proved(stack, database_url)
+    assert {(loss.partition, loss.first_offset, loss.end_offset) for loss in made.losses or ()} == {
+        (partition, 0, 20) for partition in range(PARTITIONS)
+    }
 
 
 async def test_positions_of_before_ids_were_kept_adopt_the_one_that_is_there(
