@@ -17,7 +17,7 @@ from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected
 from replay.answering import while_answering
-from schemas.errors import InvalidSelection, Misconfigured, Unavailable
+from schemas.errors import InvalidSelection, LogUnavailable, Misconfigured, Unavailable
 from schemas.masking import reason_of
 from schemas.settings import Source
 
@@ -119,8 +119,12 @@ async def paused_sources(runtime: Runtime) -> frozenset[str]:
 
 
 async def _require_folding(runtime: Runtime, source: Source) -> None:
-    """Raises `Failed` where waiting for rows would be in vain."""
-    if source.name in await paused_sources(runtime):
+    """Raises `Failed` where waiting for rows would be in vain; without Kafka nobody knows, and the ingress spools."""
+    try:
+        paused = await paused_sources(runtime)
+    except LogUnavailable:
+        return
+    if source.name in paused:
         raise Failed(
             f"{source.name} is paused: what is sent is stored, and its rows come after `redrive sources resume"
             f" {source.name}`; nothing was sent, without --wait it is"

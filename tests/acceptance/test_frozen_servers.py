@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
+from deploy.wiring import connected
+from replay.answering import ANSWER_SECONDS
+from schemas.errors import DatabaseUnavailable
+from schemas.settings import Settings
 from tests.support.processes import Installation
 from tests.support.waiting import within
 
@@ -120,6 +125,23 @@ async def readiness(installation: Installation, service: str) -> tuple[int, dict
         return response.status, (await response.json())["checks"]
 
 
+async def query_under_way(url: str) -> "asyncio.Task[Any]":
+    """That of a command whose server is healthy, and busy for long."""
+    is_begun = asyncio.Event()
+
+    async def work() -> Any:
+        async with connected(Settings(_env_file=None, DATABASE_URL=url)) as connection:
+            is_begun.set()
+            return await connection.fetch("SELECT pg_sleep(3600)")
+
+    query = asyncio.create_task(work())
+    await within(is_begun.wait(), "the query is begun")
+    # Longer than a silent server is waited for.
+    await asyncio.sleep(ANSWER_SECONDS + 1)
+    assert not query.done(), "it takes long, and its server answers"
+    return query
+
+
 async def test_a_server_that_hangs_hangs_nobody_and_afterwards_all_goes_on(embedded: Installation) -> None:
     await embedded.redrive("send", "stripe", "--wait")
     event = (await embedded.redrive_json("events", "list", "--source", "stripe"))["events"][0]["event_id"]
@@ -127,7 +149,10 @@ async def test_a_server_that_hangs_hangs_nobody_and_afterwards_all_goes_on(embed
     pages = [page for page in await console.pages(event) if page not in WITHOUT_TABLES]
     assert {"/", "/api/sources", "/api/events", f"/api/events/stripe/{event}", "/api/replays"} <= set(pages)
 
+    query = await query_under_way(embedded.address("DATABASE_URL"))
     with frozen(embedded, "postgres"):
+        with pytest.raises(DatabaseUnavailable, match="silent for"):
+            await within(query, "the query is given up")
         await asyncio.gather(
             console.assert_silence_is_said(
                 CODES["postgres"],
