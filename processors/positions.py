@@ -49,8 +49,8 @@ RESET: Final[LiteralString] = """
     DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
     RETURNING end_offset
 """
-# The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have and
-# nobody is going to read. Nothing happens where somebody else did this first.
+# The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
+# nobody is going to read those. Nothing happens where somebody else did this first.
 NEW_LOG: Final[LiteralString] = """
     WITH old AS (
         SELECT partition, next_offset FROM redrive.positions
