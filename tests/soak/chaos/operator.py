@@ -215,11 +215,12 @@ class Operator:
         await asyncio.sleep(order.uniform(0, 3))
         partitions = order.choice([3, 12])
         await _in_spite_of_kills(lambda: topics.create(servers, name, partitions))
-        told = f"{name} is deleted with {len(lost)} messages, and made anew"
+        said = f"{name} is deleted with {len(lost)} messages, and made anew; {await self._told_as_lost(name, folded)}"
         if order.random() < 0.5:
+            # Once the loss is told: an ingress knows by then, too, that the copies of before are gone.
             self._anew.again += sorted(lost)
-            told += "; all are sent again"
-        return f"{told}; {await self._told_as_lost(name, folded)}"
+            said += "; all are sent again"
+        return said
 
     async def _told_as_lost(self, name: str, folded: dict[int, int]) -> str:
         """Once the live generation's lost ranges have all that was folded."""
