@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-from deploy.kafka_jars import KAFKA
+from deploy.embedded.kafka_jars import KAFKA
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _LIBRARIES: Final = ("aiohttp", "uvloop", "aiokafka", "faust-streaming", "asyncpg", "orjson", "pydantic")

@@ -13,7 +13,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.local import EmbeddedKafka, EmbeddedPostgres
+from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.migrate import migrate
 from deploy.topics import Topics
 from schemas.cluster import Cluster

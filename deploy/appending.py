@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.producer import producer_factory, stop_producer
+from ingest.log.producer import producer_factory, stop_producer
 from replay.answering import while_answering
-from replay.broker import Broker
+from replay.log.broker import Broker
 from replay.ports import Append
 from schemas.cluster import Cluster
 from schemas.corrections import Correction

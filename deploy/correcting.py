@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from deploy.appending import append_correction
 from deploy.folding import LiveFolding
+from replay.log.reader import LogReader
 from replay.operations.corrections import Desk
-from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.corrections import Correction
 from schemas.envelope import Location

@@ -14,7 +14,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.errors import KafkaError, for_code
 
 from replay.answering import while_answering
-from replay.broker import Broker
+from replay.log.broker import Broker
 from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable, Unavailable
 from schemas.masking import reason_of

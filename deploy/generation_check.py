@@ -7,9 +7,9 @@ import asyncpg
 
 from deploy import roles
 from deploy.folding import code
-from replay import generations, read_models
 from replay.ports import Connection
-from replay.read_models import Declared
+from replay.tables import generations, read_models
+from replay.tables.read_models import Declared
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 

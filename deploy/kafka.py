@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 
 from replay.answering import ANSWER_SECONDS, is_answered
-from replay.broker import ask_broker
+from replay.log.broker import ask_broker
 from schemas.cluster import Cluster, Login
 from schemas.errors import LogUnavailable, Misconfigured, RedriveError
 from schemas.masking import reason_of

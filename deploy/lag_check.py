@@ -10,9 +10,9 @@ from uuid import UUID
 
 from deploy.topic_ids import TopicIds
 from deploy.wiring import connected
-from replay.fold_lag import PartitionLag, fold_lag
+from replay.log.fold_lag import PartitionLag, fold_lag
+from replay.log.reader import LogReader
 from replay.ports import Connection
-from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.settings import Settings
 

@@ -12,8 +12,8 @@ import yoyo
 from deploy import roles
 from deploy.comments import give_comments
 from deploy.wiring import user_name
-from replay import read_models
-from replay.read_models import NOTHING_DECLARED, Declared
+from replay.tables import read_models
+from replay.tables.read_models import NOTHING_DECLARED, Declared
 from schemas import table_sql
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES

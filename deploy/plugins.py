@@ -16,7 +16,7 @@ from schemas import facts, providers
 from schemas.errors import Exited, Misconfigured
 from schemas.lattice import Table
 from schemas.masking import describe
-from schemas.outside import call
+from schemas.plugin_calls import call
 from schemas.providers.base import Provider
 
 T = TypeVar("T")

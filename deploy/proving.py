@@ -11,14 +11,14 @@ from deploy.wiring import Runtime, connected_for_work
 from processors.projections import versions
 from replay.answering import WORK_SECONDS
 from replay.audit import Author
-from replay.live_traffic import LiveFirst, live_first
+from replay.log.live_traffic import LiveFirst, live_first
+from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
 from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA, Advance
 from replay.prove.views import Configured
-from replay.window import LogReader
 from schemas.settings import Settings
 
 Session = Callable[[Settings], "AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]"]

@@ -8,10 +8,10 @@ from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS
-from replay.fold_log import LANES
-from replay.generations import Ports
+from replay.log.folding import LANES
+from replay.log.reader import LogReader
 from replay.ports import Connection
-from replay.window import LogReader
+from replay.tables.generations import Ports
 
 POOL_CONNECTIONS: Final = LANES + 2
 """Beside the lanes: one that holds the generation, one that looks at the lag."""

@@ -9,13 +9,13 @@ import asyncpg
 from deploy.folding import LiveFolding
 from deploy.targets import open_target
 from deploy.wiring import Runtime, connect, open_pool
-from replay import outcomes
 from replay.answering import WORK_SECONDS
-from replay.jobs import Jobs
+from replay.jobs import outcomes
+from replay.jobs.jobs import Jobs
+from replay.jobs.runner import Ports
+from replay.log.reader import LogReader
 from replay.ports import Target
-from replay.runner import Ports
 from replay.targets.document import target_of
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
 

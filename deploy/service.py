@@ -18,7 +18,7 @@ from deploy import plugins
 from deploy.wiring import Runtime, adopt, load
 from schemas.errors import Misconfigured, Unavailable, code_of
 from schemas.masking import describe
-from schemas.outside import call
+from schemas.plugin_calls import call
 
 log: Final = logging.getLogger("redrive.service")
 RELOAD_FAILURES: Final = Counter("redrive_reload_failures", "Times that a changed configuration could not be used.")

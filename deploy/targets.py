@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from deploy.appending import producing
 from deploy.topics import Topics
 from deploy.wiring import Runtime
-from ingest.producer import MAX_BATCH_BYTES
+from ingest.log.producer import MAX_BATCH_BYTES
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from replay.targets.http import Endpoint

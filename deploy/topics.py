@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from deploy.alter_configs import IncrementalAlterConfigs
 from deploy.kafka import require_kafka
 from replay.answering import while_answering
-from replay.broker import Broker
+from replay.log.broker import Broker
 from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable, Unavailable
 from schemas.masking import reason_of

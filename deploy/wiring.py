@@ -17,11 +17,11 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from deploy import plugins
-from deploy.development import development_secrets
+from deploy.embedded.dev_secrets import development_secrets
 from deploy.kafka import cluster_of
 from deploy.postgres import PoolConnections, Postgres
 from replay.answering import ANSWER_SECONDS, TRY_SECONDS, WORK_SECONDS, is_answered, while_answering
-from replay.read_models import Declared
+from replay.tables.read_models import Declared
 from schemas.cluster import Cluster
 from schemas.errors import DatabaseUnavailable, Misconfigured
 from schemas.masking import reason_of

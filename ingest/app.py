@@ -7,12 +7,13 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ingest import metrics, responses
-from ingest.connection import Connection, Receive
+from ingest import metrics
 from ingest.handler import Ingress
-from ingest.limits import Limits
-from ingest.openapi import description
-from ingest.whole_request import PREFIX, origin_form
+from ingest.http import responses
+from ingest.http.connection import Connection, Receive
+from ingest.http.limits import Limits
+from ingest.http.openapi import description
+from ingest.http.whole_request import PREFIX, origin_form
 
 IDLE_SECONDS = 75.0
 """Longer than load balancers keep theirs; who dribbles a request's head for longer is cut off as well."""

@@ -10,13 +10,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
 
-from ingest import metrics, responses
-from ingest.connection import Reply
-from ingest.limits import Limits
-from ingest.quarantine import Quarantine
-from ingest.responses import Answer
-from ingest.storing import Exchange, Storing
-from ingest.whole_request import PREFIX
+from ingest import metrics
+from ingest.append_or_spool import Exchange, Storing
+from ingest.http import responses
+from ingest.http.connection import Reply
+from ingest.http.limits import Limits
+from ingest.http.responses import Answer
+from ingest.http.whole_request import PREFIX
+from ingest.quarantine.quarantine import Quarantine
 from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import answer_handshake, identify, verify

@@ -222,7 +222,7 @@ def provider_failed(source: str, error: BaseException) -> None:
 
 
 def append_refused(topic: str, error: BaseException, records: int) -> None:
-    """Kafka will never take this batch; what it does not take for now, `ingest.story` tells."""
+    """Kafka will never take this batch; what it does not take for now, `ingest.outage_log` tells."""
     log.error(
         "Kafka refuses a batch: %s",
         describe(error),

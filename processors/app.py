@@ -9,10 +9,10 @@ from aiokafka.errors import KafkaError
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from processors import metrics
-from processors.batches import BatchApp, BatchSchema
 from processors.failures import RETRYABLE
-from processors.lanes import Lanes
-from processors.reading import Batch, TopicIds
+from processors.faust_transport import BatchApp, BatchSchema
+from processors.partition_state import Batch, TopicIds
+from processors.partition_tasks import Lanes
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable

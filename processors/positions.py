@@ -7,7 +7,7 @@ from uuid import UUID
 from faust.types import TP
 
 from processors import metrics
-from processors.reading import Extent, Start
+from processors.partition_state import Extent, Start
 from processors.store import Connection
 
 _POSITIONS: Final[LiteralString] = """

@@ -18,9 +18,9 @@ from processors import metrics
 from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
+from processors.partition_state import Batch, Extent, Start
 from processors.positions import NOTHING, Stored, find_starts, read_stored
 from processors.projections import versions
-from processors.reading import Batch, Extent, Start
 from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store, TopicReplaced
 from schemas.errors import Unavailable
 

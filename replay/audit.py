@@ -5,9 +5,9 @@ from typing import Any, Final, LiteralString, NamedTuple
 
 import orjson
 
-from replay.patterns import like, moment, require_window
 from replay.ports import Connection
-from replay.selection import require_text
+from replay.selection.patterns import like, moment, require_window
+from replay.selection.selection import require_text
 
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, $2, $3, $4::jsonb)

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 import asyncpg
 from prometheus_client import Counter, Gauge
 
-from replay.delivery import Delivered
+from replay.jobs.delivery import Delivered
 from replay.ports import Outcome
 from schemas.errors import RedriveError, code_of
 from schemas.masking import describe

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from replay.selection import Range
+from replay.selection.selection import Range
 from schemas.corrections import Correction
 from schemas.envelope import Identity, KafkaHeaders, Location, VerifiedDelivery
 from schemas.lattice import Row, Table

@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from hypothesis import HealthCheck, settings
 
 from deploy import migrate
-from deploy.local import EmbeddedKafka, EmbeddedPostgres
+from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from schemas.topics import LOG_CONFIG, SIDE_CONFIG, source_of

@@ -11,8 +11,8 @@ import uvloop
 from faust.types import TP
 
 from bench.subjects.keyed_table import KeyedTable
-from processors.batches import BatchApp, BatchSchema
-from processors.reading import Extent, Start
+from processors.faust_transport import BatchApp, BatchSchema
+from processors.partition_state import Extent, Start
 from processors.store import Span
 from schemas.topics import MAX_RECORD_BYTES
 

@@ -14,12 +14,12 @@ from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.wiring import load
-from replay import ledger
 from replay.audit import Author
-from replay.ledger import Order
-from replay.plan import make_plan
-from replay.selection import Selection
-from replay.window import LogReader
+from replay.jobs import ledger
+from replay.jobs.ledger import Order
+from replay.jobs.plan import make_plan
+from replay.log.reader import LogReader
+from replay.selection.selection import Selection
 from schemas.cluster import Cluster
 
 

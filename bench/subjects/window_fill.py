@@ -16,10 +16,10 @@ from uuid import UUID
 import orjson
 import psutil
 
-from ingest.dedupe import Claim, Content, DedupeWindow, content_of
-from ingest.id_table import IdTable
-from ingest.window_keeper import LogTail, Seen, WindowKeeper
-from ingest.window_store import Partition
+from ingest.dedupe.id_table import IdTable
+from ingest.dedupe.keeper import LogTail, Seen, WindowKeeper
+from ingest.dedupe.store import Partition
+from ingest.dedupe.window import Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
 
 T = TypeVar("T")

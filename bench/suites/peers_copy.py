@@ -13,7 +13,7 @@ from bench.results import Comparison, Findings, Sample
 from bench.stack import SOURCE, TOPIC, Stack, say
 from bench.subject import environment, module, running
 from bench.timing import time_progress
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.topics import DEFAULT_PARTITIONS

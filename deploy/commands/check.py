@@ -21,9 +21,9 @@ from deploy.terminal.output import out, print_json, say
 from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment, variables_named
-from ingest.allowance import largest
+from ingest.quarantine.allowance import largest
+from replay.log.reader import LogReader
 from replay.prove.views import Configured
-from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
 from schemas.quarantine import QuarantineConfig

@@ -14,7 +14,7 @@ from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.operations.corrections import Corrected, Order, parse_order
 from replay.operations.corrections import correct as make_correction
-from replay.selection import iso_of
+from replay.selection.selection import iso_of
 from schemas.corrections import SubscriptionStatus
 
 

@@ -13,6 +13,7 @@ from deploy.terminal.output import print_fields, print_json, print_table, progre
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.dead_letters import (
     DeadLetters,
     UnknownDeadLetter,
@@ -22,7 +23,6 @@ from replay.operations.dead_letters import (
 )
 from replay.operations.requeue import Requeue, Requeued
 from replay.operations.sources import require_sources
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 
 

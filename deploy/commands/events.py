@@ -10,11 +10,11 @@ from deploy.cli import Commands, Failed, examples, json_option, run, with_runtim
 from deploy.terminal.output import out, print_fields, print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
+from replay.log.reader import LogReader
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
 from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event
 from replay.operations.sources import require_sources
-from replay.window import LogReader
 
 _HINT: Final = "redacted; --reveal shows the whole, and is written into the audit"
 

@@ -14,12 +14,12 @@ from deploy.terminal.output import out, print_fields, print_json, print_table, p
 from deploy.terminal.times import OFFSET, TIME
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.holdings import Holdings, fold_minutes
 from replay.operations.quarantine import Quarantine, UnknownDelivery, of_source, parse_location
 from replay.operations.release import Order, Release, Wanted
 from replay.operations.release import release as release_wanted
-from replay.times import moment_of
-from replay.window import LogReader
+from replay.selection.times import moment_of
 from schemas.errors import InvalidSelection
 
 _ROWS: Final = 20

@@ -14,17 +14,17 @@ from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect, connected, open_pool, postgres
-from replay import generations
 from replay.answering import WORK_SECONDS, while_answering
 from replay.audit import Author
-from replay.diff import Diff, difference
-from replay.generations import Ports
-from replay.rebuild import lifecycle, scratch
+from replay.log.reader import LogReader
+from replay.rebuild import lifecycle, snapshot
+from replay.rebuild.after_flip import settle
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
-from replay.rebuild.scratch import Moment
-from replay.rebuild.settling import settle
-from replay.window import LogReader
+from replay.rebuild.snapshot import Moment
+from replay.tables import generations
+from replay.tables.diff import Diff, difference
+from replay.tables.generations import Ports
 
 _REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
@@ -114,7 +114,7 @@ async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
     async with _opened(runtime) as (ports, reader):
         if moment is not None:
             with _Bar("folding the log") as advance:
-                return await scratch.make(ports, moment, author, advance)
+                return await snapshot.make(ports, moment, author, advance)
         if order.rollback:
             async with ports.pool.acquire() as connection:
                 number = await rollback_target(connection)
@@ -129,7 +129,7 @@ async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
 async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author) -> dict[str, Any]:
     async with ports.pool.acquire() as connection:
         await lifecycle.sweep(connection)
-        await scratch.sweep(connection)
+        await snapshot.sweep(connection)
     await settle(ports, reader)
     async with ports.pool.acquire() as connection:
         generation = await lifecycle.begin(connection, ports, generations.tables_named(order.only), author)
@@ -195,7 +195,7 @@ def list_all(runtime: Runtime, as_json: bool) -> None:
         async with connected(runtime.settings) as connection:
             return {
                 "generations": await generations.describe_all(connection),
-                "scratches": await scratch.describe_all(connection),
+                "scratches": await snapshot.describe_all(connection),
             }
 
     found = run(read())
@@ -227,7 +227,7 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
             if which.isdecimal():
                 await lifecycle.drop(connection, int(which), author)
             else:
-                await scratch.drop(connection, which, author)
+                await snapshot.drop(connection, which, author)
 
     run(work())
     if as_json:

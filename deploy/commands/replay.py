@@ -13,23 +13,23 @@ from deploy.cli import EXIT_FAILED, Commands, Failed, Reported, examples, json_o
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.targets import require_target
+from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.following import Follow
-from deploy.terminal.foreseeing import foresee, print_foreseen
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say, warn
 from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
 from deploy.terminal.targeting import endpoint_options, print_outcomes, warn_of_failures, with_endpoint
 from deploy.wiring import Runtime, connected, open_pool
-from replay import ledger
 from replay.audit import Author
-from replay.dry_run import DryRun
-from replay.ledger import Order, UnknownReplay
-from replay.outcomes import count_outcomes, list_outcomes
-from replay.pace import require_rate
-from replay.plan import Plan, make_plan
-from replay.selection import Selection
+from replay.jobs import ledger
+from replay.jobs.dry_run import DryRun
+from replay.jobs.ledger import Order, UnknownReplay
+from replay.jobs.outcomes import count_outcomes, list_outcomes
+from replay.jobs.plan import Plan, make_plan
+from replay.log.pacing import require_rate
+from replay.log.reader import LogReader
+from replay.selection.selection import Selection
 from replay.targets.document import TargetDocument
-from replay.window import LogReader
 
 
 def _said(_: click.Context, __: click.Parameter, reason: str) -> str:

@@ -11,8 +11,8 @@ import asyncpg
 import click
 
 from deploy.cli import EXIT_FAILED, Failed, Reported, examples, json_option, run, with_runtime
-from deploy.control import control_topic, in_state
 from deploy.recording import record_anew
+from deploy.reload import control_topic, in_state
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected

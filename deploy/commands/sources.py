@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from deploy.cli import Commands, examples, json_option, run, with_runtime
-from deploy.control import control_topic
+from deploy.reload import control_topic
 from deploy.terminal.output import print_json, print_table, say
 from deploy.wiring import Runtime, connected
 from replay.audit import Author

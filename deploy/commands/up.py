@@ -19,9 +19,9 @@ from deploy import logs, migrate
 from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
-from deploy.development import development_secrets, new_key
-from deploy.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
-from deploy.preflight import Lock, require_ports
+from deploy.embedded.dev_secrets import development_secrets, new_key
+from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
+from deploy.embedded.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
@@ -37,7 +37,7 @@ from deploy.wiring import (
     given_environment,
     load,
 )
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.errors import Misconfigured, Unavailable
 from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, Settings

@@ -11,9 +11,9 @@ from deploy.terminal.output import out, print_json, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay import audit
+from replay.log.reader import LogReader
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
-from replay.window import LogReader
 from schemas.masking import mask_key
 
 ACTION: Final = "why.reveal"

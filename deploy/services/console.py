@@ -10,13 +10,13 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from deploy.appending import appending
-from deploy.control import control_topic
 from deploy.correcting import correction_desk
 from deploy.folding import LiveFolding
 from deploy.http_server import Runner
 from deploy.postgres import PoolConnections
 from deploy.proving import prove
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
+from deploy.reload import control_topic
 from deploy.replaying import jobs
 from deploy.service import (
     YOUNG_OF_READERS,
@@ -31,7 +31,7 @@ from deploy.service import (
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
-from deploy.terminal.foreseeing import session_folding
+from deploy.terminal.dry_run_folding import session_folding
 from deploy.wiring import Runtime, connect, open_pool, opened, postgres
 from replay.api.app import create_console
 from replay.api.bound import bounded
@@ -41,16 +41,16 @@ from replay.api.quarantine import QuarantineDoors
 from replay.api.rebuilds import RebuildRoutes
 from replay.api.replays import MAX_PLANNING, Replays
 from replay.audit import Author
-from replay.broker import Broker
+from replay.log.broker import Broker
+from replay.log.reader import LogReader
 from replay.operations.dead_letters import DeadLetters
 from replay.operations.quarantine import Quarantine
 from replay.operations.requeue import Requeue, Requeued
 from replay.ports import Connection
 from replay.prove.proofs import Proofs
 from replay.rebuild.follower import Follower
-from replay.rebuild.scratches import Scratches
+from replay.rebuild.snapshot_jobs import Scratches
 from replay.targets.document import target_of
-from replay.window import LogReader
 
 DRAIN_SECONDS: Final = 20.0
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from aiohttp import web
 
-from deploy.control import Control, in_state
 from deploy.kafka import require_kafka
 from deploy.open_files import connections_within
+from deploy.reload import Control, in_state
 from deploy.service import (
     listen,
     read_again,
@@ -28,23 +28,23 @@ from deploy.topics import Topics
 from deploy.wiring import Runtime
 from ingest import metrics
 from ingest.app import create_server
-from ingest.dedupe import DedupeWindow
-from ingest.drain import Drain
-from ingest.event_log import EventLog
-from ingest.gossip import Gossip
+from ingest.append_or_spool import Storing
+from ingest.dedupe.id_table import IdTable
+from ingest.dedupe.keeper import WindowKeeper
+from ingest.dedupe.log_tail import KafkaLogTail
+from ingest.dedupe.peers import Gossip
+from ingest.dedupe.window import DedupeWindow
+from ingest.disabled_sources import LastHeard
 from ingest.handler import Ingress
-from ingest.id_table import IdTable
-from ingest.last_heard import LastHeard
-from ingest.limits import Limits
-from ingest.log_tail import KafkaLogTail
-from ingest.producer import producer_factory
-from ingest.quarantine import Quarantine
-from ingest.spool import Spool
-from ingest.storing import Storing
-from ingest.story import Story
-from ingest.window_keeper import WindowKeeper
-from schemas.control import SourceState
+from ingest.http.limits import Limits
+from ingest.log.event_log import EventLog
+from ingest.log.producer import producer_factory
+from ingest.outage_log import Story
+from ingest.quarantine.quarantine import Quarantine
+from ingest.spool.drain import Drain
+from ingest.spool.spool import Spool
 from schemas.errors import Misconfigured, Unavailable
+from schemas.source_state import SourceState
 from schemas.topics import QUARANTINE
 
 log: Final = logging.getLogger("redrive.ingest")

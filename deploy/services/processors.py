@@ -13,9 +13,9 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
-from deploy.control import Control, in_state
 from deploy.fold_groups import INSTALLATION, find_groups, place_of, warn_of_others
 from deploy.migrate import Pool
+from deploy.reload import Control, in_state
 from deploy.service import (
     read_again,
     reload_event,
@@ -30,15 +30,15 @@ from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
 from deploy.wiring import Runtime, open_pool
 from processors.app import Subscription, create_app
-from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
 from processors.failures import RETRYABLE
+from processors.faust_transport import BatchApp
 from processors.metrics import topics_missing
 from processors.worker import Worker
 from schemas.cluster import Cluster
-from schemas.control import SourceState
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
+from schemas.source_state import SourceState
 from schemas.topics import MAX_RECORD_BYTES, OPERATOR, fold_group, is_folded, topic_of
 
 log: Final = logging.getLogger("redrive.processors")

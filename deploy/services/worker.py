@@ -36,7 +36,7 @@ def _work(runtime: Runtime, registry: CollectorRegistry) -> Coroutine[Any, Any, 
         return run_processors_process(runtime, _NUMBER, registry)
     from deploy.services.ingest import run_ingest_process
     from ingest import metrics
-    from ingest.id_table import IdTable
+    from ingest.dedupe.id_table import IdTable
 
     metrics.share(registry)
     table = IdTable(runtime.settings.dedupe_max_ids, descriptor=_DESCRIPTORS[0])

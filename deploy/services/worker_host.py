@@ -17,7 +17,7 @@ from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
 from deploy.terminal.output import warn
 from deploy.wiring import Runtime
-from ingest.id_table import IdTable
+from ingest.dedupe.id_table import IdTable
 from schemas.errors import Misconfigured
 
 STOP_SECONDS: Final = 35.0

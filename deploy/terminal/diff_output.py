@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from deploy.terminal.output import out, print_table, say
-from replay.diff import Diff, ViewDiff
+from replay.tables.diff import Diff, ViewDiff
 
 _NO_ROW: Final = "(none)"
 

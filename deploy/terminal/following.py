@@ -8,9 +8,9 @@ from typing import Any, Final
 import asyncpg
 from rich.progress import Progress
 
-from replay import hold, ledger
 from replay.audit import Author
-from replay.jobs import PASSING, Jobs
+from replay.jobs import lease, ledger
+from replay.jobs.jobs import PASSING, Jobs
 from schemas.errors import InvalidTransition
 
 LOOK_SECONDS: Final = 0.3
@@ -53,7 +53,7 @@ class Follow:
         if self._running is not None and self._running.done():
             ended, self._running = self._running, None
             ended.result()
-        if self._running is None and await hold.free(self._pool, replay):
+        if self._running is None and await lease.free(self._pool, replay):
             now = asyncio.get_running_loop().time()
             self._free_since = self._free_since if self._free_since is not None else now
             if now - self._free_since >= self._grace_seconds:

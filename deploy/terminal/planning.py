@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.terminal.output import out, print_fields, print_table, warn
-from replay.plan import Plan
-from replay.ranges import Place, place_of
-from replay.selection import Range
+from replay.jobs.plan import Plan
+from replay.selection.offsets import Place, place_of
+from replay.selection.selection import Range
 from replay.targets.document import TargetDocument
 
 

@@ -9,8 +9,8 @@ import orjson
 from deploy.terminal.targeting import To, to_option
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
-from replay.selection import MAX_VALUES, RowKey, Selection, parse_offsets
-from replay.selection_document import parse_selection, sources_of_log
+from replay.selection.document import parse_selection, sources_of_log
+from replay.selection.selection import MAX_VALUES, RowKey, Selection, parse_offsets
 from schemas.errors import InvalidSelection
 
 KEY_HELP: Final = "What touches a row: 'accounts stripe cus_1'; a longer KEY is a JSON list. Repeatable."

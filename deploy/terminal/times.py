@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from replay.times import parse_time
+from replay.selection.times import parse_time
 from schemas.settings import parse_duration
 
 

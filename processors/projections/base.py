@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from schemas.envelope import Record
 from schemas.errors import PoisonRecord
 from schemas.lattice import Fact
-from schemas.outside import call
+from schemas.plugin_calls import call
 from schemas.providers.base import Payload
 from schemas.providers.poison import poison_of
 

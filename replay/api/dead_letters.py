@@ -13,7 +13,7 @@ from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse
 from replay.operations.requeue import Requeued
 from replay.operations.sources import require_sources
 from replay.ports import Connection
-from replay.selection import page_limit
+from replay.selection.selection import page_limit
 from schemas.errors import InvalidSelection
 
 _LIST: Final = frozenset({"source", "reason", "from", "to", "all", "limit", "cursor"})

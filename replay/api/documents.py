@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from schemas.control import State
 from schemas.openapi import Document
+from schemas.source_state import State
 
 EventStatus = Literal["applied", "ignored", "dead"]
 

@@ -9,10 +9,10 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from replay.api.requests import BOOLEANS, answer, parameters, time_of
+from replay.log.reader import LogReader
 from replay.operations.events import Reveal, Search, UnknownEvent, list_events, show_event
 from replay.operations.sources import require_sources
-from replay.selection import page_limit, require_text
-from replay.window import LogReader
+from replay.selection.selection import page_limit, require_text
 from schemas.errors import InvalidSelection
 
 REASON_HEADER: Final = "X-Reason"

@@ -24,12 +24,12 @@ from replay.api.documents import (
 from replay.api.proofs import ProofList, ProofOrder, ShownProof
 from replay.api.rebuilds import RebuildDone, RebuildOrder, Rebuilds, Scratch
 from replay.api.replays_openapi import OutcomeList, ReplayList, ReplayOrder, ReplayPlan, ShownReplay
-from replay.ledger import VERBS as REPLAY_VERBS
+from replay.jobs.ledger import VERBS as REPLAY_VERBS
+from replay.jobs.outcomes import OUTCOMES
 from replay.operations.corrections import Order
 from replay.operations.events import STATUSES
 from replay.operations.sources import VERBS
-from replay.outcomes import OUTCOMES
-from replay.selection import MAX_PAGE, MAX_TEXT
+from replay.selection.selection import MAX_PAGE, MAX_TEXT
 from schemas.errors import OPERATOR_PROBLEMS
 from schemas.openapi import HEALTH, Answer, Description, Operation, Parameter, describe
 

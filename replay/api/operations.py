@@ -16,12 +16,12 @@ from replay.api.proofs import proof_routes
 from replay.api.quarantine import QuarantineDoors, quarantine_routes
 from replay.api.requests import answer, author_of, document_of, number_of, operator_of, parameters, time_of
 from replay.audit import AuditSearch, list_audit
-from replay.generations import Ports
 from replay.operations.corrections import Desk
 from replay.operations.sources import VERBS, Change, ControlTopic, change, describe_all
 from replay.prove.proofs import Proofs
-from replay.rebuild.scratches import Scratches
-from replay.selection import page_limit
+from replay.rebuild.snapshot_jobs import Scratches
+from replay.selection.selection import page_limit
+from replay.tables.generations import Ports
 from schemas.settings import Source
 
 _AUDIT: Final = frozenset({"operator", "action", "from", "to", "limit", "cursor"})

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from replay.api.requests import answer, author_of, document_of, flag_of, parameters
 from replay.prove.certificate import Certificate, Verdict
 from replay.prove.proofs import Proofs, list_proofs, show_proof
-from replay.selection import page_limit
+from replay.selection.selection import page_limit
 from schemas.openapi import Document
 
 

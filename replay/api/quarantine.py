@@ -15,7 +15,7 @@ from replay.operations.quarantine import Quarantine, UnknownDelivery, of_source
 from replay.operations.release import Order, Wanted, release
 from replay.operations.sources import UnknownSource
 from replay.ports import Append, Connection
-from replay.selection import parse_number
+from replay.selection.selection import parse_number
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.settings import Source
 

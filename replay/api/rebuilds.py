@@ -9,16 +9,16 @@ import asyncpg
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from replay import generations
 from replay.api.requests import answer, document_of, time_of
 from replay.audit import Author
 from replay.faults import first_fault
-from replay.generations import Ports
-from replay.rebuild import lifecycle, scratch
+from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
-from replay.rebuild.scratch import Moment
-from replay.rebuild.scratches import Scratches
-from replay.selection import MAX_TEXT, require_text
+from replay.rebuild.snapshot import Moment
+from replay.rebuild.snapshot_jobs import Scratches
+from replay.selection.selection import MAX_TEXT, require_text
+from replay.tables import generations
+from replay.tables.generations import Ports
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured, Unavailable
 from schemas.openapi import Document
 
@@ -144,7 +144,7 @@ class RebuildRoutes:
             return answer(
                 {
                     "generations": await generations.describe_all(connection),
-                    "scratches": await scratch.describe_all(connection),
+                    "scratches": await snapshot.describe_all(connection),
                 }
             )
 
@@ -184,7 +184,7 @@ class RebuildRoutes:
     async def _make(self, moment: Moment, author: Author) -> web.Response:
         await self._scratches.start(moment, author)
         async with self._pool.acquire() as connection:
-            made = [one for one in await scratch.describe_all(connection) if one["name"] == moment.name]
+            made = [one for one in await snapshot.describe_all(connection) if one["name"] == moment.name]
         if not made:
             raise Unavailable(f"the state {moment.name} was begun, and failed at once; the console's log says why")
         begun = answer(made[0])
@@ -196,5 +196,5 @@ class RebuildRoutes:
             if which.isdecimal():
                 await lifecycle.drop(connection, int(which), author)
             else:
-                await scratch.drop(connection, which, author)
+                await snapshot.drop(connection, which, author)
         return {"dropped": which}

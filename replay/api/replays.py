@@ -10,18 +10,18 @@ import asyncpg
 from aiohttp import web
 from aiokafka.errors import KafkaError
 
-from replay import ledger
 from replay.api.operations import Operations
 from replay.api.requests import answer, author_of, document_of, flag_of, parameters
-from replay.dry_run import SessionFolding, dry_run
-from replay.ledger import Order, UnknownReplay
-from replay.outcomes import list_outcomes
-from replay.pace import require_rate
-from replay.plan import Plan, make_plan
+from replay.jobs import ledger
+from replay.jobs.dry_run import SessionFolding, dry_run
+from replay.jobs.ledger import Order, UnknownReplay
+from replay.jobs.outcomes import list_outcomes
+from replay.jobs.plan import Plan, make_plan
+from replay.log.pacing import require_rate
+from replay.log.reader import LogReader
 from replay.ports import Connection, GenerationFolding, RequireTarget
-from replay.selection import Selection, page_limit
-from replay.selection_document import FIELDS, parse_selection, sources_of_log
-from replay.window import LogReader
+from replay.selection.document import FIELDS, parse_selection, sources_of_log
+from replay.selection.selection import Selection, page_limit
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.masking import describe
 

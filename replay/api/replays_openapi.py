@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from replay.ledger import State
-from replay.selection_document import SelectionDocument
+from replay.jobs.ledger import State
+from replay.selection.document import SelectionDocument
 from replay.targets.document import MAX_CONCURRENCY
 from schemas.openapi import Document
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from replay.audit import Author
-from replay.selection import parse_number, require_text
-from replay.times import parse_time
+from replay.selection.selection import parse_number, require_text
+from replay.selection.times import parse_time
 from schemas.errors import InvalidSelection
 
 OPERATOR_HEADER: Final = "X-Operator"

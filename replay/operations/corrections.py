@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from replay import audit
 from replay.faults import first_fault
+from replay.log.reader import LogReader
 from replay.operations.requeue import RolledBack, hold_live
 from replay.operations.sources import UnknownSource
 from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcome
-from replay.selection import require_text
-from replay.window import LogReader
+from replay.selection.selection import require_text
 from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
 from schemas.envelope import KafkaHeaders, Location, Record
 from schemas.errors import InvalidSelection, InvalidTransition, PoisonRecord

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, LiteralString, NamedTuple
 
+from replay.log.reader import LogReader
 from replay.operations.events import Reveal, masked, note_reveal, read_record, redacted_entry, shown_record
-from replay.patterns import microseconds, moment, moment_of_microseconds, require_window
 from replay.ports import Connection
-from replay.selection import Range, iso_of, require_text
-from replay.window import LogReader
+from replay.selection.patterns import microseconds, moment, moment_of_microseconds, require_window
+from replay.selection.selection import Range, iso_of, require_text
 from schemas.errors import InvalidSelection, RedriveError
 
 MAX_LOCATIONS: Final = 1000

@@ -10,11 +10,11 @@ from typing import Any, Final
 import asyncpg
 
 from replay import audit
-from replay.locate import named_events
-from replay.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
+from replay.log.reader import LogReader
 from replay.ports import Connection
-from replay.selection import Range, require_text
-from replay.window import LogReader
+from replay.selection.event_index import named_events
+from replay.selection.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
+from replay.selection.selection import Range, require_text
 from schemas.errors import InvalidSelection, RedriveError, Unavailable
 from schemas.event_ids import spellings
 from schemas.masking import MASK, mask_id, mask_text

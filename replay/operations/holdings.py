@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from replay.selection import iso_of
+from replay.selection.selection import iso_of
 from schemas.quarantine import Dropped
 
 MINUTE_MS: Final = 60_000

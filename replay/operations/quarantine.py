@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
+from replay.log.reader import LogReader
 from replay.operations.events import Reveal, note_reveal, shown_record
 from replay.operations.holdings import Holdings
-from replay.patterns import require_window
 from replay.ports import Connection
-from replay.selection import Range, iso_of
-from replay.window import LogReader
+from replay.selection.patterns import require_window
+from replay.selection.selection import Range, iso_of
 from schemas.envelope import ARRIVED, LAST_MS, REJECTION, Delivery, Location, VerifiedDelivery, delivery_of
 from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, RedriveError, RejectedDelivery
 from schemas.masking import mask_text

@@ -11,13 +11,13 @@ from typing import Any, Final, LiteralString
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.live_traffic import Lag, LiveTraffic
+from replay.jobs.plan import bound_by_live
+from replay.log.live_traffic import Lag, LiveTraffic
+from replay.log.reader import NEAR_OFFSETS, LogReader
 from replay.operations.dead_letters import NEXT, DeadLetters
-from replay.plan import bound_by_live
 from replay.ports import Connection, FoldedRecord, GenerationFolding, Letter, Outcome
-from replay.ranges import merged
-from replay.selection import Range
-from replay.window import NEAR_OFFSETS, LogReader
+from replay.selection.offsets import merged
+from replay.selection.selection import Range
 from schemas.errors import Unavailable
 
 ACTION: Final = "dead_letters.requeue"

@@ -11,10 +11,10 @@ from typing import Any, Final, LiteralString, NamedTuple
 from replay import audit
 from replay.audit import Author
 from replay.ports import Connection
-from replay.selection_document import sources_of_log
-from schemas.control import SourceState, State
+from replay.selection.document import sources_of_log
 from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.settings import Source
+from schemas.source_state import SourceState, State
 from schemas.topics import source_of, topic_of
 
 _LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.control'))"

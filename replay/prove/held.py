@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replay.ports import Log
-from replay.selection import Range
+from replay.selection.selection import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Final, LiteralString
 
 from replay import audit
 from replay.audit import Author
-from replay.generations import name_ranges
 from replay.ports import Connection
 from replay.prove.certificate import Loss, LossState
 from replay.prove.shadow import Sought
-from replay.selection import Range
+from replay.selection.selection import Range
+from replay.tables.generations import name_ranges
 
 ACCEPT: Final = "loss.accept"
 """Of the audit."""

@@ -11,8 +11,7 @@ from typing import Any, Final, LiteralString
 import asyncpg
 
 from replay.audit import Author
-from replay.fold_lag import by_topic, fold_lag
-from replay.generations import versions_of
+from replay.log.fold_lag import by_topic, fold_lag
 from replay.ports import Connection, Folding, Log
 from replay.prove.certificate import (
     Behind,
@@ -30,7 +29,8 @@ from replay.prove.merkle import TableHash, canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
 from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
-from replay.selection import Range
+from replay.selection.selection import Range
+from replay.tables.generations import versions_of
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table

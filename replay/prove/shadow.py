@@ -13,10 +13,10 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 
-from replay.fold_log import LogFold
+from replay.log.folding import LogFold
 from replay.ports import Connection, Folding, NamedRecord, Outcome, RawRecord, Reading
-from replay.read_models import SESSION, create_facts
-from replay.selection import Range
+from replay.selection.selection import Range
+from replay.tables.read_models import SESSION, create_facts
 from schemas.errors import Misconfigured
 
 SCHEMA: Final = SESSION

@@ -11,7 +11,7 @@ import asyncpg
 
 from replay.ports import Connection
 from replay.prove.certificate import Difference, Kind
-from replay.read_models import NOTHING_DECLARED, REFUSALS, SESSION, Declared, declared_beside, views_beside
+from replay.tables.read_models import NOTHING_DECLARED, REFUSALS, SESSION, Declared, declared_beside, views_beside
 from schemas.masking import mask_key
 
 _PREFIX: Final = "_expected_"

@@ -10,11 +10,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, LiteralString
 
+from replay.log.reader import LogReader
 from replay.ports import Connection, FoldedRecord, Folding, RawRecord
 from replay.prove.history import History, RecordName
 from replay.prove.shadow import Advance
-from replay.selection import Range, iso_of, parse_number, require_text
-from replay.window import LogReader
+from replay.selection.selection import Range, iso_of, parse_number, require_text
 from schemas.errors import InvalidSelection
 from schemas.event_ids import decoded_key
 from schemas.facts import TABLES

@@ -10,7 +10,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from replay import audit, metrics
 from replay.audit import Author
-from replay.generations import (
+from replay.log.reader import LogReader
+from replay.ports import Connection
+from replay.rebuild.after_flip import leave, settle
+from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
+from replay.tables.generations import (
     Generation,
     Ports,
     accept_lost,
@@ -22,10 +26,6 @@ from replay.generations import (
     note_ready,
     older_projections,
 )
-from replay.ports import Connection
-from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
-from replay.rebuild.settling import leave, settle
-from replay.window import LogReader
 from schemas.errors import InvalidTransition, Misconfigured, RedriveError, Unavailable
 
 MAX_REST_OFFSETS: Final = 4 * CLOSE_OFFSETS

@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, LiteralString
 
-from replay.fold_log import LogFold
-from replay.generations import Generation, Ports, find, let_go, try_to_hold
-from replay.live_traffic import live_first
+from replay.log.folding import LogFold
+from replay.log.live_traffic import live_first
+from replay.log.reader import LogReader
 from replay.ports import Connection, Outcome, Reading
-from replay.selection import Range
-from replay.window import LogReader
+from replay.selection.selection import Range
+from replay.tables.generations import Generation, Ports, find, let_go, try_to_hold
 from schemas.errors import RedriveError, Unavailable
 
 CLOSE_OFFSETS: Final = 500

@@ -8,11 +8,11 @@ import asyncio
 from typing import Final
 
 from replay import metrics
-from replay.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
+from replay.log.reader import LogReader
 from replay.ports import Connection
+from replay.rebuild.after_flip import pending, try_to_settle
 from replay.rebuild.fold import GenerationFold, NotFollowed, catch_up
-from replay.rebuild.settling import pending, try_to_settle
-from replay.window import LogReader
+from replay.tables.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
 
 LOOK_SECONDS: Final = 1.0
 FAILURE_SECONDS: Final = 5.0

@@ -7,8 +7,10 @@ import orjson
 
 from replay import audit
 from replay.audit import Author
-from replay.diff import PATIENCE_SECONDS
-from replay.generations import (
+from replay.ports import Connection
+from replay.rebuild.after_flip import pending
+from replay.tables.diff import PATIENCE_SECONDS
+from replay.tables.generations import (
     Generation,
     Ports,
     author_of,
@@ -20,8 +22,6 @@ from replay.generations import (
     readers,
     versions_of,
 )
-from replay.ports import Connection
-from replay.rebuild.settling import pending
 from schemas.errors import InvalidTransition, Misconfigured
 from schemas.facts import TABLES
 

@@ -9,7 +9,7 @@ from replay.ports import RawRecord
 from replay.targets.document import HttpTarget
 from schemas.envelope import Location, Record
 from schemas.errors import PoisonRecord
-from schemas.outside import call
+from schemas.plugin_calls import call
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Provider
 

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 from schemas.envelope import Delivery, Identity, Record, VerifiedDelivery
 from schemas.errors import Misconfigured, PoisonRecord, RejectedDelivery
 from schemas.masking import describe
-from schemas.outside import call
+from schemas.plugin_calls import call
 from schemas.providers import (
     aircall,
     google_calendar,

@@ -19,7 +19,7 @@ import asyncpg
 import psutil
 import pytest
 
-from deploy.local import EmbeddedPostgres, free_ports
+from deploy.embedded.local import EmbeddedPostgres, free_ports
 from tests.soak.census import by_role
 from tests.support import forks
 from tests.support.brokers import Brokers, cluster

@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.topics import Topics
-from ingest.window_store import Chunk
-from replay.window import LogReader
+from ingest.dedupe.store import Chunk
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from schemas.topics import SIDE_CONFIG, WINDOW
 from tests.support import signing

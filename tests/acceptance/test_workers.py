@@ -12,7 +12,7 @@ import aiohttp
 import psutil
 import pytest
 
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from tests.conftest import Stack

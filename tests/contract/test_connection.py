@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest import responses
+from ingest.http import responses
 from schemas.envelope import Location
 from tests.conftest import Stack
 from tests.support import signing

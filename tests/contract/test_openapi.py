@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.services.console import create_app
-from ingest import openapi as ingest_openapi
 from ingest.app import PAGES
-from ingest.whole_request import PREFIX
+from ingest.http import openapi as ingest_openapi
+from ingest.http.whole_request import PREFIX
 from replay.api import openapi as operator_openapi
 from replay.api.operations import Operations
 from replay.api.replays import Replays

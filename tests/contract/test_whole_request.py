@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.whole_request import read_whole
+from ingest.http.whole_request import read_whole
 from tests.fuzz.http import BODY, PLAIN, START, check_read_alike
 
 

@@ -11,12 +11,12 @@ from deploy.commands import audit, correct, dead_letters, prove, rebuild, replay
 from deploy.terminal.selecting import selection_of
 from deploy.terminal.targeting import with_endpoint
 from replay.audit import AuditSearch
-from replay.generations import tables_named
-from replay.pace import require_rate
-from replay.patterns import moment
+from replay.log.pacing import require_rate
 from replay.prove.why import Question
-from replay.rebuild.scratch import Moment
-from replay.selection import iso_of
+from replay.rebuild.snapshot import Moment
+from replay.selection.patterns import moment
+from replay.selection.selection import iso_of
+from replay.tables.generations import tables_named
 from schemas.errors import InvalidSelection
 from tests.fuzz.endpoints import require_one_reading
 from tests.fuzz.operators import SOURCES

@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
 
-from ingest.whole_request import read_whole
+from ingest.http.whole_request import read_whole
 from tests.fuzz.mutation import Native
 
 BODY: Final = b'{"id":"evt_1"}'

@@ -10,15 +10,14 @@ from pydantic import ValidationError
 
 from deploy.commands.verify import judge, read_request
 from deploy.wiring import file_config, parse_toml
-from ingest.responses import challenge
+from ingest.http.responses import challenge
 from replay.api import events as events_api
 from replay.operations import events
 from replay.operations.corrections import parse_order
 from replay.operations.holdings import Holdings, fold_minutes
 from replay.operations.quarantine import Held, Quarantine
-from replay.selection import MAX_PAGE, parse_offsets
-from replay.times import parse_time
-from schemas.control import STATES, SourceState
+from replay.selection.selection import MAX_PAGE, parse_offsets
+from replay.selection.times import parse_time
 from schemas.corrections import Correction
 from schemas.errors import InvalidSelection, Misconfigured, RejectedDelivery
 from schemas.masking import mask_text
@@ -27,6 +26,7 @@ from schemas.providers.whatsapp import answer_handshake
 from schemas.quarantine import DROPPED_TYPE
 from schemas.redaction import redacted_body, redacted_headers, revealed_body, revealed_headers
 from schemas.settings import Settings, Source, parse_duration, sources_of
+from schemas.source_state import STATES, SourceState
 from schemas.topics import OPERATOR
 from tests.fuzz.checks import check_fold
 from tests.fuzz.request import NOW, Request

@@ -15,16 +15,16 @@ from multidict import MultiDict
 from replay.api.dead_letters import dead_letter_routes
 from replay.api.rebuilds import RebuildOrder
 from replay.api.replays import Replays
-from replay.generations import tables_named
-from replay.hold import planned
+from replay.jobs.lease import planned
 from replay.operations.dead_letters import DeadLetters
 from replay.operations.requeue import Requeued
-from replay.patterns import moment
 from replay.prove.certificate import parse_certificate
-from replay.selection import Selection, iso_of
-from replay.selection_document import parse_selection, sources_of_log, stored_selection
+from replay.selection.document import parse_selection, sources_of_log, stored_selection
+from replay.selection.patterns import moment
+from replay.selection.row_lookup import Touched
+from replay.selection.selection import Selection, iso_of
+from replay.tables.generations import tables_named
 from replay.targets.document import target_of
-from replay.touching import Touched
 from schemas.errors import InvalidSelection
 from tests.fuzz.endpoints import TARGET, TEXTS, json_of
 from tests.fuzz.operators import SOURCES

@@ -21,7 +21,7 @@ from deploy import cli
 from deploy.services.console import create_app
 from replay.api.replays import Replays
 from replay.audit import AuditSearch, list_audit, note
-from replay.times import parse_time
+from replay.selection.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support import signing

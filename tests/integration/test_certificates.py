@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate, read_certificate
 from replay.prove.shadow import RecordDigest
-from replay.selection import Range
-from replay.window import LogReader
+from replay.selection.selection import Range
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support.proving import RECORDS, Prove, check

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 
 from deploy import migrate
-from replay.read_models import tables_behind
+from replay.tables.read_models import tables_behind
 from schemas import facts
 from schemas.comments import comments_of
 from schemas.lattice import Fact, Key, Max, Table

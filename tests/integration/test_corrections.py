@@ -12,9 +12,9 @@ from deploy.appending import append_correction
 from deploy.folding import LiveFolding
 from processors.fold import combine, fold_record
 from processors.store import Store
+from replay.log.reader import LogReader
 from replay.operations.corrections import Corrected, Desk, Order, correct
 from replay.operations.sources import UnknownSource
-from replay.window import LogReader
 from schemas.corrections import Correction
 from schemas.envelope import Location
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable

@@ -16,9 +16,9 @@ from processors.projections import whatsapp
 from processors.store import Span, Store
 from replay import metrics
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location, show_dead_letter
 from replay.operations.requeue import Requeue, Requeued
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
 from tests.conftest import Stack

@@ -7,7 +7,7 @@ import pytest
 
 from deploy import generation_check, migrate
 from deploy.wiring import load
-from replay.read_models import Declared
+from replay.tables.read_models import Declared
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.support.rebuilds import apply, rebuild, rebuilding

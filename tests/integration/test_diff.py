@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from replay.diff import Diff, Sum, Transition, ViewDiff, difference
-from replay.read_models import create_facts, tables_behind
+from replay.tables.diff import Diff, Sum, Transition, ViewDiff, difference
+from replay.tables.read_models import create_facts, tables_behind
 from schemas.facts import TABLES, VIEWS_OVER_SEVERAL
 
 OTHER = "other"

@@ -9,12 +9,12 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from deploy.terminal.foreseeing import foresee, print_foreseen, session_folding
+from deploy.terminal.dry_run_folding import foresee, print_foreseen, session_folding
 from deploy.terminal.output import out
-from replay.diff import Sum, Transition
-from replay.dry_run import TableChange, dry_run
-from replay.selection import Range
-from replay.window import LogReader
+from replay.jobs.dry_run import TableChange, dry_run
+from replay.log.reader import LogReader
+from replay.selection.selection import Range
+from replay.tables.diff import Sum, Transition
 from tests.conftest import Stack
 from tests.support.records import payment, produce, record, stripe_event
 from tests.support.replays import everything, pinned_to, planned, rerun

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from replay.fold_log import LogFold, NoSteps
+from replay.log.folding import LogFold, NoSteps
 from replay.ports import Outcome
-from replay.selection import Range
+from replay.selection.selection import Range
 
 PARTS = (Range("t", 0, 0, 1), Range("t", 1, 0, 1))
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from replay import metrics
-from replay.generations import let_go, try_to_hold
+from replay.log.reader import LogReader
 from replay.rebuild import lifecycle
 from replay.rebuild.fold import CLOSE_OFFSETS, build
 from replay.rebuild.follower import Follower
-from replay.window import LogReader
+from replay.tables.generations import let_go, try_to_hold
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from tests.conftest import Stack

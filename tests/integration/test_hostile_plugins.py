@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine
 from replay.operations.release import Wanted, release
-from replay.window import LogReader
 from schemas.envelope import Delivery
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS, stripe

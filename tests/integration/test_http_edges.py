@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine
 from replay.operations.release import Wanted, release
-from replay.window import LogReader
 from schemas.providers.base import Secrets
 from tests.conftest import Stack
 from tests.support import signing

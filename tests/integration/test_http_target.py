@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from deploy.local import free_ports
+from deploy.embedded.local import free_ports
 from replay.ports import Taken
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget

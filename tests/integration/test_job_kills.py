@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from replay import ledger
+from replay.jobs import ledger
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.support.amounts import new_seed

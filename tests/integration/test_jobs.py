@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from replay import hold, ledger, metrics
+from replay import metrics
 from replay.audit import Author
-from replay.jobs import Jobs
-from replay.pace import Stop
+from replay.jobs import lease, ledger
+from replay.jobs.jobs import Jobs
+from replay.jobs.runner import TakenOver, redrive
+from replay.log.pacing import Stop
+from replay.log.reader import LogReader
 from replay.ports import Taken
-from replay.runner import TakenOver, redrive
-from replay.selection import Selection, parse_offsets
-from replay.window import LogReader
+from replay.selection.selection import Selection, parse_offsets
 from schemas.cluster import Cluster
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
@@ -173,7 +174,7 @@ async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
     stack: Stack, log: str, database_url: str, connection: Any
 ) -> None:
     replay = await put(stack, connection, everything(log), rate=SLOWLY)
-    job = await hold.hold(connection, replay)
+    job = await lease.hold(connection, replay)
     assert job is not None
     ours = ports(stack, database_url)
     zombie_pool, pool = await ours.open_pool(5), await ours.open_pool(5)
@@ -191,7 +192,7 @@ async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
     finally:
         zombie_pool.terminate()
         pool.terminate()
-    await hold.finish(connection, replay, "done")
+    await lease.finish(connection, replay, "done")
     await assert_all_done(connection, replay)
 
 
@@ -277,7 +278,7 @@ async def test_an_entry_of_an_earlier_version_keeps_its_counts_and_nobody_runs_i
     assert (entry["records"], entry["events"], entry["rows_changed"], entry["dead"]) == (7, 8, 2, 1)
     assert (entry["progress"], entry["selection"]) == (1.0, {"sources": ["stripe"]})
     await connection.execute("UPDATE redrive.replays SET state = 'running'")
-    assert await hold.free(pool) == []
+    assert await lease.free(pool) == []
 
 
 async def test_who_and_why_can_be_no_garbage(stack: Stack, log: str, connection: Any) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deploy.kafka_jars import kafka_class_path
+from deploy.embedded.kafka_jars import kafka_class_path
 
 
 def test_jars_that_are_there_are_left_as_they_are() -> None:

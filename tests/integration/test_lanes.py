@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from processors import fold as folding
 from processors import worker as fold_worker
+from processors.partition_state import BATCHES_PER_PARTITION, Extent, Start
 from processors.positions import RESET
-from processors.reading import BATCHES_PER_PARTITION, Extent, Start
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce, record, refused
 from tests.support.waiting import until

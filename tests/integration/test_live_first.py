@@ -12,12 +12,12 @@ import pytest
 from deploy import proving
 from deploy.wiring import Runtime
 from replay import metrics
-from replay.jobs import Jobs
-from replay.ledger import show_replay
-from replay.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
+from replay.jobs.jobs import Jobs
+from replay.jobs.ledger import show_replay
+from replay.log.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
+from replay.log.reader import LogReader
 from replay.ports import Connection
-from replay.selection import Range
-from replay.window import LogReader
+from replay.selection.selection import Range
 from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
 from tests.support.records import batch, produce

@@ -5,8 +5,8 @@ import secrets
 import pytest
 
 from deploy.topics import Topics
-from replay.selection import Range
-from replay.window import SIDE_BY_SIDE, LogReader
+from replay.log.reader import SIDE_BY_SIDE, LogReader
+from replay.selection.selection import Range
 from schemas.topics import LOG_CONFIG
 from tests.conftest import Stack
 from tests.support.records import FakeRecord, produce

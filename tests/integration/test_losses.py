@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from replay import generations
 from replay.audit import Author
-from replay.generations import Ports
 from replay.prove.certificate import Certificate, Loss
 from replay.prove.losses import ACCEPT
+from replay.tables import generations
+from replay.tables.generations import Ports
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.support.auditing import audited

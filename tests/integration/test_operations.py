@@ -12,16 +12,16 @@ import asyncpg
 import pytest
 
 from deploy.appending import appending
-from deploy.control import Control, control_topic
+from deploy.reload import Control, control_topic
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine
 from replay.operations.release import Order, Wanted, release
 from replay.operations.sources import Change, ControlTopic, UnknownSource, change
-from replay.window import LogReader
-from schemas.control import SourceState
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 from schemas.providers.base import Secrets
 from schemas.settings import Source
+from schemas.source_state import SourceState
 from schemas.topics import CONTROL, QUARANTINE
 from tests.conftest import Stack
 from tests.support import signing

@@ -10,7 +10,7 @@ from faust.types import TP
 from prometheus_client import REGISTRY
 
 from deploy.topic_ids import TopicIds
-from processors.reading import Extent
+from processors.partition_state import Extent
 from processors.store import Span, Store, TopicReplaced
 from tests.conftest import Stack, fresh_database
 from tests.support.folding import NoLetters

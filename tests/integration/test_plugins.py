@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from deploy import generation_check, migrate
-from replay.read_models import NOTHING_DECLARED
+from replay.tables.read_models import NOTHING_DECLARED
 from schemas import facts
 from schemas.errors import Misconfigured
 from schemas.lattice import Fact, Key, Table

@@ -12,11 +12,11 @@ from deploy.proving import our_versions
 from processors import projections
 from processors.fold import fold_record
 from processors.store import Store
+from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Cut, Prover, Versions
 from replay.prove.shadow import SCHEMA
-from replay.selection import Range
-from replay.window import LogReader
+from replay.selection.selection import Range
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.topics import OPERATOR

@@ -9,7 +9,7 @@ from deploy import migrate, roles
 from deploy.view_check import other_views
 from replay.prove.certificate import Difference
 from replay.prove.views import Configured, compare_views
-from replay.read_models import NOTHING_DECLARED, Declared
+from replay.tables.read_models import NOTHING_DECLARED, Declared
 from schemas import facts
 from schemas.errors import Misconfigured
 from schemas.lattice import Table

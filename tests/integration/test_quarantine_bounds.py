@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from deploy.local import EmbeddedKafka
+from deploy.embedded.local import EmbeddedKafka
 from deploy.topics import Topics
+from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine
 from replay.operations.release import Wanted, release
-from replay.window import LogReader
 from schemas.cluster import Cluster
 from schemas.providers.base import Secrets
 from schemas.quarantine import RETENTION_SECONDS, SMALL_BYTES, QuarantineConfig

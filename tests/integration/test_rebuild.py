@@ -11,14 +11,14 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from deploy.folding import code
 from processors import projections
-from replay import generations
-from replay.diff import difference
-from replay.generations import Ports
 from replay.rebuild import flip as flipping
-from replay.rebuild import lifecycle, scratch
+from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.fold import GenerationFold
 from replay.rebuild.follower import Follower
-from replay.rebuild.scratch import Moment
+from replay.rebuild.snapshot import Moment
+from replay.tables import generations
+from replay.tables.diff import difference
+from replay.tables.generations import Ports
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack
 from tests.support.rebuilds import (
@@ -230,9 +230,9 @@ async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
 
     now = Moment("then", 4_000_000_000_000)
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-6"):
-        await scratch.make(ports, now, TESTER, lambda *_: None)
-    assert await scratch.describe_all(connection) == []
-    await scratch.make(ports, replace(now, is_loss_accepted=True), TESTER, lambda *_: None)
+        await snapshot.make(ports, now, TESTER, lambda *_: None)
+    assert await snapshot.describe_all(connection) == []
+    await snapshot.make(ports, replace(now, is_loss_accepted=True), TESTER, lambda *_: None)
     assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == RECORDS - 7
     accepted = "SELECT details->>'accept_loss' FROM redrive.audit WHERE action = 'rebuild.as_of'"
     assert [row[0] for row in await connection.fetch(accepted)] == ["true"]
@@ -366,14 +366,14 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         await until(folded(connection, 40), "the fold")
     moment = Moment("then", 1_760_000_000_000 + 15_000)
-    entry = await scratch.make(ports, moment, TESTER, lambda *_: None)
+    entry = await snapshot.make(ports, moment, TESTER, lambda *_: None)
     assert (entry["state"], entry["as_of"]) == ("ready", moment.at)
     assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == 15
     assert await connection.fetchval("SELECT count(*) FROM payments") == 40
     assert await connection.fetchval("SELECT count(*) FROM redrive.positions") == 3
     with pytest.raises(InvalidTransition, match="there is a state called then"):
-        await scratch.make(ports, moment, TESTER, lambda *_: None)
-    await scratch.drop(connection, "then", TESTER)
+        await snapshot.make(ports, moment, TESTER, lambda *_: None)
+    await snapshot.drop(connection, "then", TESTER)
     for name in ("x_facts", "X", "x; DROP"):
         with pytest.raises(InvalidSelection):
             Moment(name, 0)
@@ -384,11 +384,11 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
 
     async with rebuilding(stack, database_url, foldings=broken) as failing:
         with pytest.raises(OSError, match="full"):
-            await scratch.make(failing, moment, TESTER, lambda *_: None)
-    assert await scratch.describe_all(connection) == []
+            await snapshot.make(failing, moment, TESTER, lambda *_: None)
+    assert await snapshot.describe_all(connection) == []
     await connection.execute("INSERT INTO redrive.scratches VALUES ('then', 'building', now(), 'x', 'x')")
     await connection.execute("CREATE SCHEMA scratch_then; CREATE SCHEMA scratch_then_facts")
-    await scratch.sweep(connection)
+    await snapshot.sweep(connection)
     assert await connection.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'scratch%'") == 0
 
 
@@ -407,5 +407,5 @@ async def test_no_state_of_the_past_is_made_of_a_log_that_is_gone(
     await until(is_gone, "the topic is gone")
     moment = Moment("then", 4_000_000_000_000)
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-"):
-        await scratch.make(ports, moment, TESTER, lambda *_: None)
-    assert await scratch.describe_all(connection) == []
+        await snapshot.make(ports, moment, TESTER, lambda *_: None)
+    assert await snapshot.describe_all(connection) == []

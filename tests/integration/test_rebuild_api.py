@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from replay import generations
-from replay.rebuild import lifecycle, scratch
-from replay.rebuild.scratch import Moment
+from replay.rebuild import lifecycle, snapshot
+from replay.rebuild.snapshot import Moment
+from replay.tables import generations
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.support.consoles import Call
@@ -101,7 +101,7 @@ async def test_a_login_that_owns_nothing_is_told_so_and_leaves_everything(
 ) -> None:
     async with rebuilding(stack, database_url) as ports:
         await rebuild(ports)
-        await scratch.make(ports, Moment("then", 0), TESTER, lambda *_: None)
+        await snapshot.make(ports, Moment("then", 0), TESTER, lambda *_: None)
         name = f"console_{topic.removeprefix('webhooks.')}"
         await connection.execute(
             f"CREATE ROLE {name}; GRANT USAGE ON SCHEMA redrive TO {name};"
@@ -110,11 +110,11 @@ async def test_a_login_that_owns_nothing_is_told_so_and_leaves_everything(
         )
         for order in (
             lifecycle.drop(connection, 2, TESTER),
-            scratch.drop(connection, "then", TESTER),
+            snapshot.drop(connection, "then", TESTER),
         ):
             with pytest.raises(Misconfigured, match="for the owner"):
                 await order
         await connection.execute("RESET ROLE")
         assert [one["state"] for one in await generations.describe_all(connection)] == ["live", "ready"]
-        assert [one["state"] for one in await scratch.describe_all(connection)] == ["ready"]
+        assert [one["state"] for one in await snapshot.describe_all(connection)] == ["ready"]
         await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from processors import projections
-from replay import generations
-from replay.rebuild import scratch
+from replay.rebuild import snapshot
 from replay.rebuild.flip import rollback_target
+from replay.tables import generations
 from tests.conftest import Stack, fresh_database
 from tests.support.consoles import Consoles
 from tests.support.rebuilds import (
@@ -130,7 +130,7 @@ class History:
             return number not in [one.number for one in await generations.kept(self.connection)]
 
         async def is_made() -> bool:
-            return [one["state"] for one in await scratch.describe_all(self.connection)] == ["ready"]
+            return [one["state"] for one in await snapshot.describe_all(self.connection)] == ["ready"]
 
         acts = [Act(("--apply",), is_newer)] * 2
         acts.append(Act(("--as-of", "1 second ago", "--name", "then"), is_made))
@@ -160,7 +160,7 @@ async def assert_listed(connection: Any) -> None:
         live, _ = await live_and_previous(connection)
         assert [row[0] for row in await connection.fetch(_POINTED_AT)] == [f"gen_{live}"]
         kept = {one.schema for one in await generations.kept(connection)}
-        scratches = [f"scratch_{one['name']}" for one in await scratch.describe_all(connection)]
+        scratches = [f"scratch_{one['name']}" for one in await snapshot.describe_all(connection)]
         listed = {name + end for name in scratches for end in ("", "_facts")}
         schemas = {row[0] for row in await connection.fetch(_SCHEMAS)}
         dropped = {f"gen_{row[0]}" for row in await connection.fetch(_DROPPED)}

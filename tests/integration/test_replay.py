@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from replay import ledger
-from replay.jobs import Jobs
-from replay.ledger import list_replays
-from replay.selection import Range, Selection, parse_offsets
+from replay.jobs import ledger
+from replay.jobs.jobs import Jobs
+from replay.jobs.ledger import list_replays
+from replay.selection.selection import Range, Selection, parse_offsets
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support.records import batch, produce, record, stripe_event

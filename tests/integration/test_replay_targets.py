@@ -11,19 +11,19 @@ import pytest
 from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
+from deploy.embedded.local import free_ports
 from deploy.folding import LiveFolding
-from deploy.local import free_ports
 from deploy.replaying import jobs
 from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime
-from replay import ledger
 from replay.api.replays import Replays
-from replay.jobs import Jobs
-from replay.outcomes import count_outcomes, list_outcomes
+from replay.jobs import ledger
+from replay.jobs.jobs import Jobs
+from replay.jobs.outcomes import count_outcomes, list_outcomes
+from replay.log.reader import LogReader
 from replay.ports import RawRecord, Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
-from replay.window import LogReader
 from schemas.errors import Unavailable
 from schemas.settings import FileConfig, Settings
 from tests.conftest import ReadTopic, Stack

@@ -18,6 +18,7 @@ from processors import projections
 from processors.fold import fold_record
 from processors.store import Span, Store
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.dead_letters import (
     DeadLetters,
     UnknownDeadLetter,
@@ -27,7 +28,6 @@ from replay.operations.dead_letters import (
 )
 from replay.operations.events import Reveal
 from replay.operations.requeue import Requeue, Requeued
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
 from tests.conftest import Stack

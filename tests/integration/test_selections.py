@@ -8,10 +8,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from processors.fold import fold_record
-from replay.chosen import Fold
-from replay.plan import Plan
-from replay.selection import Range, RowKey, Selection, parse_offsets
-from replay.window import LogReader
+from replay.jobs.plan import Plan
+from replay.log.reader import LogReader
+from replay.selection.matcher import Fold
+from replay.selection.selection import Range, RowKey, Selection, parse_offsets
 from tests.conftest import Stack
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
 from tests.support.replays import everything, planned, rerun

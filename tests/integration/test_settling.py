@@ -12,14 +12,15 @@ import pytest
 from deploy.folding import LiveFolding
 from processors import projections
 from processors.projections.base import Event
-from replay import generations, metrics
-from replay.generations import Ports
+from replay import metrics
+from replay.log.reader import LogReader
 from replay.operations.dead_letters import DeadLetters
 from replay.operations.requeue import Requeue
-from replay.rebuild import settling
+from replay.rebuild import after_flip
 from replay.rebuild.flip import rollback_target
 from replay.rebuild.follower import Follower
-from replay.window import LogReader
+from replay.tables import generations
+from replay.tables.generations import Ports
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.support.rebuilds import TESTER, apply, live_and_previous, rebuild, rebuilding, rollback
@@ -118,7 +119,7 @@ async def test_what_a_flip_left_is_done_at_the_next_one_and_a_state_of_before_st
     assert await statuses(connection) == {"applied": RECORDS - IGNORED, "ignored": IGNORED}
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS - IGNORED
     # More than are held at once.
-    monkeypatch.setattr(settling, "PORTION_RECORDS", 7)
+    monkeypatch.setattr(after_flip, "PORTION_RECORDS", 7)
     await apply(newer, 2)
     assert await statuses(connection) == {"applied": RECORDS}
 
@@ -179,5 +180,5 @@ async def test_no_table_is_copied_while_events_are_still_re_driven_into_it(newer
     with pytest.raises(InvalidTransition, match="still re-driven"):
         await rebuild(newer, frozenset({"invoices"}))
     async with newer.open_log() as reader:
-        await settling.settle(newer, reader)
+        await after_flip.settle(newer, reader)
     assert (await rebuild(newer, frozenset({"invoices"}))).number == 2

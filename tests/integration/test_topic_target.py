@@ -9,7 +9,7 @@ import pytest
 from deploy.targets import open_target, require_target
 from deploy.topics import Topics
 from deploy.wiring import Runtime
-from replay import outcomes
+from replay.jobs import outcomes
 from replay.ports import Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from replay.targets.topic import Size, TopicCopy

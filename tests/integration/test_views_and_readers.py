@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from deploy import migrate
-from replay.read_models import Declared
+from replay.tables.read_models import Declared
 from tests.support.waiting import until
 
 DECLARED = Declared("", "CREATE OR REPLACE VIEW :views.rich AS SELECT customer_id FROM :views.accounts;")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from deploy.folding import SchemaFolding
+from replay.log.reader import LogReader
 from replay.prove import why
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR
 from tests.conftest import Stack

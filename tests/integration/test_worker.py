@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from processors.reading import Start
+from processors.partition_state import Start
 from schemas.topics import DEAD_LETTER
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce, record

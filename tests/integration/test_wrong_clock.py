@@ -14,12 +14,12 @@ from prometheus_client import REGISTRY
 from deploy.appending import appending
 from deploy.clock_check import clock_ahead
 from ingest import metrics
-from ingest.gossip import Gossip
-from ingest.window_store import Chunk
+from ingest.dedupe.peers import Gossip
+from ingest.dedupe.store import Chunk
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine
 from replay.operations.release import Order, Release, Wanted, release
-from replay.window import LogReader
 from schemas.errors import InvalidSelection
 from schemas.settings import Source
 from schemas.topics import QUARANTINE
@@ -171,7 +171,7 @@ async def test_a_host_sees_how_far_its_clock_stands_from_kafkas(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, ahead: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics.CLOCK_AHEAD.clear()
-    monkeypatch.setattr("ingest.gossip.time", standing_off(ahead))
+    monkeypatch.setattr("ingest.dedupe.peers.time", standing_off(ahead))
     gossip = Gossip(stack.cluster, lambda _: None)
     gossip.tell(Chunk({}, {}, 0))
     running = asyncio.create_task(gossip.run())

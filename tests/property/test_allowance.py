@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.allowance import Allowance, largest
+from ingest.quarantine.allowance import Allowance, largest
 from schemas.quarantine import RETENTION_SECONDS, SMALL_BYTES, QuarantineConfig
 from schemas.topics import QUARANTINE, SIDE_CONFIG
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.folding import SchemaFolding
-from deploy.terminal.foreseeing import session_folding
-from replay.diff import difference
-from replay.dry_run import TableChange, dry_run
-from replay.plan import Plan
-from replay.read_models import create_facts
-from replay.selection import Range, Selection
-from replay.window import LogReader
+from deploy.terminal.dry_run_folding import session_folding
+from replay.jobs.dry_run import TableChange, dry_run
+from replay.jobs.plan import Plan
+from replay.log.reader import LogReader
+from replay.selection.selection import Range, Selection
+from replay.tables.diff import difference
+from replay.tables.read_models import create_facts
 from schemas.facts import TABLES
 from schemas.topics import source_of
 from tests.property.logs import NOW, logs, stories

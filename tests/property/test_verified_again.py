@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.whole_request import origin_form
+from ingest.http.whole_request import origin_form
 from schemas.envelope import Delivery, called_url, delivery_of, quarantine_headers, record_headers
 from schemas.errors import RejectedDelivery
 from schemas.providers import PROVIDERS, identify, verify

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from ingest.dedupe import Content, content_of
-from ingest.event_log import Refused
-from ingest.record_batch import LogRecord, VerifiedRecord, Waiter
-from ingest.window_keeper import Seen
+from ingest.dedupe.keeper import Seen
+from ingest.dedupe.window import Content, content_of
+from ingest.log.event_log import Refused
+from ingest.log.record_batch import LogRecord, VerifiedRecord, Waiter
 from schemas.envelope import Location
 from schemas.errors import Unavailable
 from tests.simulation.scheduler import Node, Scheduler

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from ingest.dedupe import Content, content_of
-from ingest.record_batch import LogRecord, record_of
+from ingest.dedupe.window import Content, content_of
+from ingest.log.record_batch import LogRecord, record_of
 from schemas.envelope import Delivery, Identity, VerifiedDelivery
 from schemas.providers import PROVIDERS, identify, verify
 from schemas.providers.base import Secrets

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ingest import responses
-from ingest.dedupe import DedupeWindow
-from ingest.drain import Drain
-from ingest.event_log import EventLog
-from ingest.id_table import IdTable
-from ingest.responses import Answer
-from ingest.segment import Segment, SpooledRecord
-from ingest.spool import Spool
-from ingest.storing import Exchange, Storing
-from ingest.window_keeper import WindowKeeper
+from ingest.append_or_spool import Exchange, Storing
+from ingest.dedupe.id_table import IdTable
+from ingest.dedupe.keeper import WindowKeeper
+from ingest.dedupe.window import DedupeWindow
+from ingest.http import responses
+from ingest.http.responses import Answer
+from ingest.log.event_log import EventLog
+from ingest.spool.drain import Drain
+from ingest.spool.segment import Segment, SpooledRecord
+from ingest.spool.spool import Spool
 from schemas.errors import Unavailable
 from tests.simulation.broker import Broker, ProcessLog
 from tests.simulation.corpus import Parcel

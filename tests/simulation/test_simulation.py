@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from ingest.dedupe import Claim, DedupeWindow
-from ingest.drain import Drain
-from ingest.responses import Answer
-from ingest.spool import Spool
-from ingest.storing import Storing
-from ingest.window_keeper import WindowKeeper
+from ingest.append_or_spool import Storing
+from ingest.dedupe.keeper import WindowKeeper
+from ingest.dedupe.window import Claim, DedupeWindow
+from ingest.http.responses import Answer
+from ingest.spool.drain import Drain
+from ingest.spool.spool import Spool
 from schemas.lattice import Table
 from tests.simulation.disk import System
 from tests.simulation.folding import Database

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ingest import dedupe, spool, storing, window_keeper, window_store
-from ingest.dedupe import Content
-from ingest.responses import Answer
+from ingest import append_or_spool
+from ingest.dedupe import keeper, store, window
+from ingest.dedupe.window import Content
+from ingest.http.responses import Answer
+from ingest.spool import spool
 from processors.fold import combine
 from schemas.lattice import Row, Table
 from tests.simulation.broker import Broker
@@ -233,13 +235,13 @@ def _simulated(world: World) -> Iterator[None]:
     """The product sees the simulated clock and the simulated system."""
     clock, system = _Clock(world.scheduler), world.host.system
     with (
-        mock.patch.object(storing, "time", clock),
-        mock.patch.object(window_keeper, "time", clock),
-        mock.patch.object(dedupe, "time", clock),
-        mock.patch.object(dedupe, "os", system),
+        mock.patch.object(append_or_spool, "time", clock),
+        mock.patch.object(keeper, "time", clock),
+        mock.patch.object(window, "time", clock),
+        mock.patch.object(window, "os", system),
         mock.patch.object(spool, "os", system),
         mock.patch.object(spool, "write_all", system.write_all),
-        mock.patch.object(window_store, "os", system),
+        mock.patch.object(store, "os", system),
     ):
         yield
 

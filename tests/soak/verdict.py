@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.soak.load import Journal
 from tests.soak.tale import Tale

@@ -10,8 +10,8 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from deploy.kafka_jars import kafka_class_path
-from deploy.local import EmbeddedPostgres, free_ports
+from deploy.embedded.kafka_jars import kafka_class_path
+from deploy.embedded.local import EmbeddedPostgres, free_ports
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.waiting import limit

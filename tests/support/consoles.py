@@ -13,11 +13,11 @@ import aiohttp
 from aiohttp import web
 from pydantic import SecretStr
 
-from deploy.local import free_ports
+from deploy.embedded.local import free_ports
 from replay.api.app import create_console
 from replay.api.events import event_routes
 from replay.api.operations import Operations
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack
 from tests.support import forks, signing

@@ -7,8 +7,8 @@ from deploy.folding import NoDeadLetters
 from processors.fold import fold_record
 from processors.outcome import Dead, RawRecord
 from processors.store import Span, Store
-from replay.selection import Range
-from replay.window import LogReader
+from replay.log.reader import LogReader
+from replay.selection.selection import Range
 from tests.conftest import Stack
 
 _POSITIONS = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"

@@ -9,13 +9,13 @@ import asyncpg
 from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
 from replay.audit import Author
+from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
 from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA
 from replay.prove.views import NOTHING_CONFIGURED, Configured
-from replay.window import LogReader
 from tests.conftest import Stack
 
 RECORDS: Final = 60

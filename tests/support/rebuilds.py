@@ -13,15 +13,15 @@ from deploy import migrate
 from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.rebuilding import POOL_CONNECTIONS
 from processors.projections.base import Event
-from replay import generations
 from replay.audit import Author
-from replay.generations import Generation, Ports
-from replay.read_models import NOTHING_DECLARED
+from replay.log.reader import LogReader
 from replay.rebuild import lifecycle
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
 from replay.rebuild.follower import Follower
-from replay.window import LogReader
+from replay.tables import generations
+from replay.tables.generations import Generation, Ports
+from replay.tables.read_models import NOTHING_DECLARED
 from schemas.billing import Payment
 from schemas.facts import TABLES
 from tests.conftest import Stack

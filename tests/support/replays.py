@@ -9,16 +9,16 @@ from typing import Any, Self
 import asyncpg
 
 from deploy.folding import LiveFolding
-from replay import ledger
 from replay.audit import Author
-from replay.chosen import Choice, Chosen
-from replay.jobs import Jobs
-from replay.ledger import Order
-from replay.plan import Plan, make_plan
+from replay.jobs import ledger
+from replay.jobs.jobs import Jobs
+from replay.jobs.ledger import Order
+from replay.jobs.plan import Plan, make_plan
+from replay.jobs.runner import Ports
+from replay.log.reader import LogReader
 from replay.ports import Connection, RawRecord, Taken
-from replay.runner import Ports
-from replay.selection import Range, Selection
-from replay.window import LogReader
+from replay.selection.matcher import Choice, Chosen
+from replay.selection.selection import Range, Selection
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jgo
 
-from deploy.local import DATABASE, EmbeddedKafka, EmbeddedPostgres, free_ports
+from deploy.embedded.local import DATABASE, EmbeddedKafka, EmbeddedPostgres, free_ports
 from tests.support.certificates import Authority
 
 _BINARIES = "io.zonky.test.postgres:embedded-postgres-binaries-linux"

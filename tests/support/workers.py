@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.topic_ids import TopicIds
 from processors.app import Subscription, create_app
-from processors.batches import BatchApp
 from processors.dead_letters import KafkaDeadLetters
+from processors.faust_transport import BatchApp
 from processors.worker import Worker
 from schemas.topics import MAX_RECORD_BYTES
 from tests.conftest import Stack

@@ -17,7 +17,7 @@ import deploy.service  # noqa: F401 - declares its metrics
 import ingest.metrics  # noqa: F401 - declares its metrics
 import processors.metrics  # noqa: F401 - declares its metrics
 import replay.metrics  # noqa: F401 - declares its metrics
-from deploy.kafka_jars import KAFKA
+from deploy.embedded.kafka_jars import KAFKA
 from deploy.services.ingest import DRAIN_SECONDS
 from schemas.providers import PROVIDERS
 from schemas.settings import VARIABLES, Settings

@@ -8,7 +8,7 @@ import pytest
 
 from deploy import service
 from deploy.commands.check import near_misses
-from deploy.development import development_secrets
+from deploy.embedded.dev_secrets import development_secrets
 from deploy.wiring import adopt, load, variables_named
 from processors import projections
 from processors.fold import fold_record

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from ingest import dedupe
-from ingest.dedupe import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
-from ingest.id_table import IdTable
-from ingest.window_keeper import Seen, WindowKeeper
-from ingest.window_store import Chunk, Partition
+from ingest.dedupe import window as dedupe
+from ingest.dedupe.id_table import IdTable
+from ingest.dedupe.keeper import Seen, WindowKeeper
+from ingest.dedupe.store import Chunk, Partition
+from ingest.dedupe.window import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
 from schemas.errors import Misconfigured
 

@@ -7,7 +7,7 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.commands.up import _backends, _write_env
-from deploy.local import EmbeddedPostgres, embedded_addresses
+from deploy.embedded.local import EmbeddedPostgres, embedded_addresses
 from deploy.wiring import LISTENING, generated_env, load
 from schemas.settings import VARIABLES, Settings
 

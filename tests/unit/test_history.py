@@ -6,7 +6,7 @@ from typing import Any
 
 from replay.prove.history import History, RecordName
 from replay.prove.why import BENEATH
-from replay.read_models import tables_behind
+from replay.tables.read_models import tables_behind
 from schemas.billing import Subscription
 from schemas.facts import MESSAGES, SUBSCRIPTIONS, Message
 from schemas.lattice import Version

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ingest.id_table import IdTable
-from ingest.limits import Limits
+from ingest.dedupe.id_table import IdTable
+from ingest.http.limits import Limits
 from schemas.errors import RejectedDelivery
 from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from replay.live_traffic import (
+from replay.log.live_traffic import (
     LOOK_SECONDS,
     MAX_PAUSE_SECONDS,
     MAX_WEIGHT,

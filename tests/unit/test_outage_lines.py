@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from faust.types import TP
 
-from ingest.story import Story
+from ingest.outage_log import Story
 from processors import metrics
 from schemas.errors import Unavailable
 from schemas.masking import describe, reason_of

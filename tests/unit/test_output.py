@@ -12,9 +12,9 @@ from rich.progress import TextColumn
 from deploy.terminal import output
 from deploy.terminal.output import text_of
 from deploy.terminal.planning import print_plan
-from replay.chosen import Chosen
-from replay.plan import Plan
-from replay.selection import Range, Selection
+from replay.jobs.plan import Plan
+from replay.selection.matcher import Chosen
+from replay.selection.selection import Range, Selection
 
 ROOT = Path(__file__).parents[2]
 BRACKETS = "not declared in [read_models]: [red]x[/] \\[y] [/] :smile: [Errno 111]"

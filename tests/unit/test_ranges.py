@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.ranges import Offsets, common, count, decode, encode, merged, split
-from replay.selection import Range
+from replay.selection.offsets import Offsets, common, count, decode, encode, merged, split
+from replay.selection.selection import Range
 
 PLACES = (("a", 0), ("a", 1), ("b:c", 0))
 

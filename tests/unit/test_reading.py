@@ -2,8 +2,8 @@
 
 from faust.types import TP
 
-from processors import reading
-from processors.reading import Batch, Readings, Start
+from processors import partition_state
+from processors.partition_state import Batch, Readings, Start
 from tests.support.records import FakeRecord
 
 ONE, TWO, UNSOUGHT = TP("webhooks.a", 0), TP("webhooks.a", 1), TP("webhooks.a", 2)
@@ -44,7 +44,7 @@ def test_one_batch_is_fetched_ahead_and_the_next_when_the_first_is_done() -> Non
 
 def test_what_waits_is_bounded_over_all_partitions() -> None:
     made = readings()
-    batch = fetch(made, ONE, 5, b"x" * reading.MAX_WAITING_BYTES)
+    batch = fetch(made, ONE, 5, b"x" * partition_state.MAX_WAITING_BYTES)
     assert made.ready({ONE, TWO}) == set()
     batch.reading.finish(batch)
     assert made.ready({ONE, TWO}) == {ONE, TWO}
@@ -52,7 +52,7 @@ def test_what_waits_is_bounded_over_all_partitions() -> None:
 
 def test_a_partition_that_is_held_up_does_not_count_against_the_others() -> None:
     made = readings()
-    batch = fetch(made, ONE, 5, b"x" * reading.MAX_WAITING_BYTES)
+    batch = fetch(made, ONE, 5, b"x" * partition_state.MAX_WAITING_BYTES)
     batch.reading.is_held = True
     assert TWO in made.ready({ONE, TWO})
 

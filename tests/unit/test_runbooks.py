@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from ingest.record_batch import LogRecord, VerifiedRecord
-from ingest.segment import SpooledRecord
-from ingest.spool import Spool
+from ingest.log.record_batch import LogRecord, VerifiedRecord
+from ingest.spool.segment import SpooledRecord
+from ingest.spool.spool import Spool
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "spool-damaged.md"
 

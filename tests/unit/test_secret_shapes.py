@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from deploy.development import development_secrets
+from deploy.embedded.dev_secrets import development_secrets
 from deploy.wiring import load
 from schemas.envelope import Delivery
 from schemas.errors import Misconfigured, RejectedDelivery

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.chosen import Choice, Chosen, pinned
-from replay.ranges import Offsets
-from replay.selection import Range, RowKey, Selection
-from replay.selection_document import parse_selection
+from replay.selection.document import parse_selection
+from replay.selection.matcher import Choice, Chosen, pinned
+from replay.selection.offsets import Offsets
+from replay.selection.selection import Range, RowKey, Selection
 from schemas.errors import InvalidSelection
 from tests.support.records import FakeRecord
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import metrics
-from ingest import spool as spool_module
-from ingest.record_batch import LogRecord, VerifiedRecord
-from ingest.segment import FILE_HEAD_BYTES, Segment, SpooledRecord
-from ingest.spool import Spool
+from ingest.log.record_batch import LogRecord, VerifiedRecord
+from ingest.spool import spool as spool_module
+from ingest.spool.segment import FILE_HEAD_BYTES, Segment, SpooledRecord
+from ingest.spool.spool import Spool
 from schemas.errors import Misconfigured, Unavailable
 
 MEBIBYTE = 1024 * 1024

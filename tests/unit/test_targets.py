@@ -6,7 +6,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 from pydantic import ValidationError
 
-from deploy.development import development_secrets
+from deploy.embedded.dev_secrets import development_secrets
 from deploy.samples import SAMPLES
 from replay.targets.addresses import AllowedResolver, require_allowed
 from replay.targets.document import HttpTarget, TopicTarget, parse_target, target_of

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from replay.times import in_ms, moment_of, parse_time
+from replay.selection.times import in_ms, moment_of, parse_time
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.window_store import Chunk, WindowStore, current_of
+from ingest.dedupe.store import Chunk, WindowStore, current_of
 
 TOPIC = "webhooks.stripe"
 
@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_the_next_one_whole(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ingest.window_store.os.fsync", full)
+        patched.setattr("ingest.dedupe.store.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             store.append(chunk(1), 0)
     store.append(chunk(2), 0)

@@ -18,7 +18,7 @@ import aiohttp
 import asyncpg
 
 from deploy.supervisor import Child
-from replay.window import LogReader
+from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.soak.verdict import SHOWN
 from tests.support import signing

@@ -1,0 +1,1 @@
+"""Kafka and Postgres for this machine alone, with secrets made for it."""

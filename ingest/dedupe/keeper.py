@@ -1,0 +1,279 @@
+"""Keeps the dedupe window of a host: loads it, reads what it missed from the log, saves it. Must not append.
+
+What is saved are entries *and* the offsets below which every record is known, so a restart reads no more of the log
+than it must. An offset that nobody here appended (another host, an append in doubt) is a gap; what does not close by
+itself is read from the log.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
+
+from ingest import metrics
+from ingest.dedupe.id_table import IdTable
+from ingest.dedupe.known_offsets import KnownOffsets
+from ingest.dedupe.store import ENTRY, Chunk, Partition, WindowStore, current_of, is_readable
+from ingest.dedupe.window import CLAIMED, VOID, Content, DedupeWindow, content_of, is_gone, is_overdue, location_of
+from schemas.envelope import Location
+from schemas.errors import Unavailable
+
+SAVE_SECONDS: Final = 1.0
+GAP_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 2.0
+"""Between two looks for topics that were made anew."""
+
+_TICK_ENTRIES: Final = 500
+
+
+class Seen(NamedTuple):
+    """A record of the log, as the window needs it."""
+
+    record_id: str
+    fingerprint: bytes
+    location: Location
+    arrived_ms: int
+
+    @property
+    def content(self) -> Content:
+        return content_of(self.location.topic, self.record_id, self.fingerprint)
+
+
+class LogTail(Protocol):
+    """The log, for reading back what the window missed."""
+
+    def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+        """Every record from `positions`, or where there is none from arrival `since_ms`, to the end as of now."""
+        ...
+
+    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+        """{partition: (log start, log end)}."""
+        ...
+
+
+OpenTail = Callable[[Sequence[str]], AbstractAsyncContextManager[LogTail]]
+"""The tail of some topics."""
+
+TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, UUID | None]]]
+"""Kafka's ids of those of these topics that are there; None where this Kafka gives none. Raises `Unavailable`."""
+
+
+class WindowKeeper:
+    """One per host. `now_ms` is the wall clock in milliseconds."""
+
+    def __init__(
+        self, table: IdTable, window: DedupeWindow, folder: Path, open_tail: OpenTail, topic_ids: TopicIds
+    ) -> None:
+        self._table = table
+        self._window = window
+        self._store = WindowStore(folder)
+        self._open_tail = open_tail
+        self._topic_ids = topic_ids
+        self._topics: set[str] = set()
+        self._unread: set[str] = set()
+        """Topics of which all has to be read yet."""
+        self._known = KnownOffsets()
+        self._logs: dict[str, str] = {}
+        """Kafka's id of the topic that the window speaks of, by topic."""
+        self._saved: Chunk | None = None
+        self._unsaved: dict[str, list[bytes]] = {}
+
+    async def open(self, topics: Sequence[str], now_ms: int) -> None:
+        """Load what is on disk, then read the log's tail. Raises what the log raises when it is away."""
+        self._topics |= {*topics}
+        if self._table.is_complete:
+            # An earlier keeper's work, in the memory of the host; what it had not saved is a gap now.
+            last = await asyncio.to_thread(self._store.last)
+            self._known.set(last.positions)
+            self._logs = last.logs
+            return
+        started = time.monotonic()
+        since_ms = now_ms - self._window.window_ms
+        # Before the log is read: of a topic that is made anew meanwhile, the next look tells.
+        logs = await self._ask_logs()
+        async with self._open_tail(topics) as tail:
+            bounds = await tail.bounds()
+            positions = await self._load(bounds, logs, since_ms)
+            kept = {at: offset for at, offset in positions.items() if at in bounds and offset <= bounds[at][1]}
+            read = await self._read(tail, kept, since_ms)
+        self._known.set({at: end for at, (_, end) in bounds.items()})
+        self._logs = logs
+        await self.save(now_ms)
+        # All of it is known already; what the spool took meanwhile comes again when it is on the log.
+        self._table.collected = self._table.count
+        self._table.complete()
+        metrics.window_caught_up(self._table.count, read, time.monotonic() - started)
+
+    async def _ask_logs(self) -> dict[str, str]:
+        """Without those of topics that are missing, or of a Kafka that gives none. Raises `Unavailable`."""
+        found = await self._topic_ids(sorted(self._topics))
+        return {topic: str(one) for topic, one in found.items() if one is not None}
+
+    async def _load(
+        self, bounds: Mapping[Partition, tuple[int, int]], logs: Mapping[str, str], since_ms: int
+    ) -> dict[Partition, int]:
+        """Take in what is saved of these logs, and return the offsets up to which it knows them."""
+        chunks = await asyncio.to_thread(lambda: list(self._store.load(since_ms)))
+        positions, saved = current_of(chunks, logs)
+        # A stored position past the log's end: it lost its tail, and what we know of the topic is void.
+        void = {at[0] for at, offset in positions.items() if offset > bounds.get(at, (0, 0))[1]}
+        for topic, blob in saved:
+            for at in range(0, len(blob) if topic not in void else 0, _TICK_ENTRIES * ENTRY.size):
+                self.take_in(topic, blob[at : at + _TICK_ENTRIES * ENTRY.size], bounds, since_ms)
+                await asyncio.sleep(0)
+        return positions
+
+    def take_in(
+        self, topic: str, blob: bytes, bounds: Mapping[Partition, tuple[int, int]] | None, since_ms: int
+    ) -> list[Location]:
+        """Entries that were saved, or that another host appended. With `bounds`, only of what the log still holds:
+        what it has lost, the provider's next copy may put there again.
+        """
+        taken = []
+        for key, fingerprint, partition, offset, arrived_ms in ENTRY.iter_unpack(blob):
+            start, end = bounds.get((topic, partition), (0, 0)) if bounds is not None else (0, offset + 1)
+            if arrived_ms >= since_ms and start <= offset < end:
+                location = Location(topic, partition, offset)
+                self._window.remember(Content(topic, key, fingerprint), location, arrived_ms, is_ours=False)
+                taken.append(location)
+        return taken
+
+    def heard(self, chunk: Chunk) -> None:
+        """What another host appended, as its keeper collected it. What can't be is passed over, and so are topics that
+        are not followed here, or made anew as only one of us knows: once we do, they are read from the log.
+        """
+        for topic, blob in chunk.entries.items():
+            log = self._logs.get(topic)
+            if not self._known.follows(topic) or not is_readable(blob) or chunk.logs.get(topic, log) != log:
+                continue
+            for location in self.take_in(topic, blob, None, 0):
+                self._known.add(location)
+            self._unsaved.setdefault(topic, []).append(blob)
+
+    async def learn(self, topics: Sequence[str], now_ms: int) -> None:
+        """Take in topics that were not followed until now. Raises what the log raises."""
+        self._topics |= {*topics}
+        logs = await self._ask_logs()
+        async with self._open_tail(topics) as tail:
+            bounds = await tail.bounds()
+            await self._read(tail, {}, now_ms - self._window.window_ms)
+        self._known.set({at: end for at, (_, end) in bounds.items()})
+        self._logs |= {topic: log for topic, log in logs.items() if topic in topics}
+
+    async def look(self, now_ms: int) -> None:
+        """Forget what was on a topic that was made anew, and read the new one. Raises `Unavailable`.
+
+        A copy of what was on the old one would be answered with a location that is not there, and be lost.
+        """
+        for topic, log in (await self._ask_logs()).items():
+            known = self._logs.get(topic)
+            if known is None and self._known.follows(topic):
+                # Of the time before ids were kept.
+                self._logs[topic] = log
+            elif known != log and topic not in self._unread:
+                if known is not None:
+                    metrics.window_forgotten(topic)
+                self._window.forget(topic)
+                self._known.forget(topic)
+                self._unsaved.pop(topic, None)
+                self._unread.add(topic)
+        if self._unread:
+            await self.learn(sorted(self._unread), now_ms)
+            self._unread.clear()
+
+    async def watch(self, now_ms: Callable[[], int]) -> None:
+        """For ever; while Kafka is away, nothing is known to have changed."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(Unavailable):
+                await self.look(now_ms())
+
+    async def _read(self, tail: LogTail, positions: Mapping[Partition, int], since_ms: int) -> int:
+        read = 0
+        async for records in tail.read_tail(positions, since_ms):
+            for seen in records:
+                self._window.remember(seen.content, seen.location, seen.arrived_ms, is_ours=False)
+                self._note(seen.content, seen.location, seen.arrived_ms)
+            read += len(records)
+        return read
+
+    def _note(self, content: Content, location: Location, arrived_ms: int) -> None:
+        topic, key, fingerprint = content
+        packed = ENTRY.pack(key, fingerprint, location.partition, location.offset, arrived_ms)
+        self._unsaved.setdefault(topic, []).append(packed)
+
+    async def collect(self) -> Chunk:
+        """What this host appended since the last time: for the disk, and for other hosts."""
+        ours: dict[str, list[bytes]] = {}
+        for count, (number, entry) in enumerate(self._table.since(self._table.collected), 1):
+            if entry.value == CLAIMED and not is_overdue(entry):
+                # Nobody knows yet what becomes of it, and the order of the ring is ours.
+                break
+            self._table.collected = number + 1
+            if entry.value > VOID and entry.owner:
+                topic = self._table.name_of(entry.name)
+                location = location_of(topic, entry)
+                if location is not None and not is_gone(entry, self._table.number_of(topic)):
+                    packed = ENTRY.pack(
+                        entry.key, entry.fingerprint, location.partition, location.offset, entry.arrived_ms
+                    )
+                    ours.setdefault(topic, []).append(packed)
+                    self._known.add(location)
+            if count % _TICK_ENTRIES == 0:
+                # A burst must not keep deliveries waiting.
+                await asyncio.sleep(0)
+        blobs = {topic: b"".join(entries) for topic, entries in ours.items()}
+        for topic, blob in blobs.items():
+            self._unsaved.setdefault(topic, []).append(blob)
+        return Chunk(blobs, {}, 0, dict(self._logs))
+
+    async def save(self, now_ms: int) -> None:
+        """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
+        metrics.WINDOW_IDS.set(min(self._table.count, self._table.max_ids))
+        saved = self._saved
+        if not self._unsaved and saved and (self._known.to, self._logs) == (saved.positions, saved.logs):
+            return
+        unsaved, self._unsaved = self._unsaved, {}
+        entries = {topic: b"".join(blobs) for topic, blobs in unsaved.items()}
+        chunk = Chunk(entries, dict(self._known.to), now_ms, dict(self._logs))
+        try:
+            await asyncio.to_thread(self._store.append, chunk, now_ms - self._window.window_ms)
+        except OSError as error:
+            for topic, blobs in self._unsaved.items():
+                unsaved.setdefault(topic, []).extend(blobs)
+            self._unsaved = unsaved
+            metrics.window_not_saved(error)
+        else:
+            self._saved = chunk
+
+    async def close_gaps(self, now_ms: int) -> None:
+        """Read from the log what lies in gaps that have stood for a while. Raises `Unavailable`."""
+        gaps = self._known.gaps(time.monotonic() - GAP_SECONDS)
+        if not gaps:
+            return
+        async with self._open_tail(sorted({topic for topic, _ in gaps})) as tail:
+            bounds = await tail.bounds()
+            positions = {at: self._known.to.get(at, 0) for at in bounds}
+            await self._read(tail, positions, now_ms - self._window.window_ms)
+        self._known.set({at: end for at, (_, end) in bounds.items()})
+
+    async def keep(self, now_ms: Callable[[], int], tell: Callable[[Chunk], None], stop: asyncio.Event) -> None:
+        """Once a second, and a last time when asked to stop: a write under way can't be cancelled, so none is.
+
+        `tell` hears what this host appended.
+        """
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SAVE_SECONDS)
+            chunk = await self.collect()
+            if chunk.entries:
+                tell(chunk)
+            with contextlib.suppress(Unavailable):
+                # Later, then: a gap costs reading at the next start, nothing else.
+                await self.close_gaps(now_ms())
+            await self.save(now_ms())
+        self._store.close()

@@ -1,0 +1,192 @@
+"""The dedupe window on disk: append-only segments of checksummed chunks. Losing any of it costs reading the log again.
+
+Not a database on purpose: one `write` and one `fsync` a second, whatever the rate, and nothing of it holds up the loop.
+A chunk carries the entries since the last one *and* the positions up to which the log is known, so that a chunk which
+is torn or garbled takes its positions with it: what it held is then read back from the log.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import orjson
+
+from ingest.dedupe.window import is_location
+
+Partition = tuple[str, int]
+"""(topic, partition)."""
+
+_HEAD: Final = struct.Struct(">4sIII")
+"""Magic, bytes of the directory, bytes of the entries, CRC-32 of both."""
+
+_MAGIC: Final = b"RDW1"
+ENTRY: Final = struct.Struct(">16s16sIqq")
+"""Key, fingerprint, partition, offset, arrival in ms: as it is saved, and as other hosts hear of it."""
+
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Entries by topic, concatenated; the offsets below which every record is known; when it was written. `logs` says
+    of which log, by topic: Kafka's id of it. Not of all topics: earlier versions kept none.
+    """
+
+    entries: dict[str, bytes]
+    positions: dict[Partition, int]
+    written_ms: int
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        directory = orjson.dumps(
+            {
+                "entries": [[topic, len(blob)] for topic, blob in self.entries.items()],
+                "positions": [[topic, partition, offset] for (topic, partition), offset in self.positions.items()],
+                "written_ms": self.written_ms,
+                "logs": self.logs,
+            }
+        )
+        blob = b"".join(self.entries.values())
+        return _HEAD.pack(_MAGIC, len(directory), len(blob), zlib.crc32(directory + blob)) + directory + blob
+
+    @staticmethod
+    def decode(data: bytes) -> "Chunk | None":
+        """None where it is not whole."""
+        return _decode(data, 0)[0]
+
+
+class WindowStore:
+    """The segments of one folder. Used from one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._newest_ms: dict[Path, int] = {}
+
+    def load(self, since_ms: int) -> Iterator[Chunk]:
+        """Chunks in the order of writing, up to the first that is not whole; what follows it is thrown away."""
+        paths = self._segments()
+        for index, path in enumerate(paths):
+            data = path.read_bytes()
+            at = 0
+            while at < len(data):
+                chunk, end = _decode(data, at)
+                if chunk is None:
+                    os.truncate(path, at)
+                    for later in paths[index + 1 :]:
+                        later.unlink()
+                    return
+                self._newest_ms[path] = chunk.written_ms
+                # An old chunk's entries have left the window; its positions may still be the last.
+                yield chunk if chunk.written_ms >= since_ms else replace(chunk, entries={})
+                at = end
+
+    def last(self) -> Chunk:
+        """The last chunk; an empty one where there is none."""
+        found = Chunk({}, {}, 0)
+        for chunk in self.load(0):
+            found = chunk
+        return found
+
+    def append(self, chunk: Chunk, since_ms: int) -> None:
+        """Make a chunk durable, and drop segments that hold nothing of the window. Raises OSError."""
+        if self._file is None or self._file.tell() > SEGMENT_BYTES:
+            self._next_segment()
+        file = self._opened
+        start = file.tell()
+        try:
+            file.write(chunk.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # A torn chunk in the middle would hide every later one, so the next goes into a segment of its own.
+            self._file = None
+            with contextlib.suppress(OSError):
+                os.truncate(file.name, start)
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+        path = Path(file.name)
+        self._newest_ms[path] = chunk.written_ms
+        for old, newest_ms in list(self._newest_ms.items()):
+            if newest_ms < since_ms and old != path:
+                old.unlink(missing_ok=True)
+                del self._newest_ms[old]
+
+    @property
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise RuntimeError("no segment is open")
+        return self._file
+
+    def _next_segment(self) -> None:
+        self.close()
+        segments = self._segments()
+        number = int(segments[-1].stem.rpartition("-")[2]) + 1 if segments else 1
+        self._file = (self._folder / f"window-{number:08d}.bin").open("ab")
+
+    def _segments(self) -> list[Path]:
+        return sorted(self._folder.glob("window-*.bin"))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def is_readable(blob: bytes) -> bool:
+    """Whether these are entries."""
+    return len(blob) % ENTRY.size == 0 and all(
+        is_location(partition, offset) for _, _, partition, offset, _ in ENTRY.iter_unpack(blob)
+    )
+
+
+def current_of(
+    chunks: Sequence[Chunk], logs: Mapping[str, str]
+) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
+    """What chunks hold of these logs, the ids of topics that are there: the last positions, and entries by topic.
+
+    What was saved without an id is of the topic that is there, unless another id was saved since.
+    """
+    known: dict[str, set[str]] = {}
+    for chunk in chunks:
+        for topic, log in chunk.logs.items():
+            known.setdefault(topic, set()).add(log)
+
+    def is_current(chunk: Chunk, topic: str) -> bool:
+        log, own = logs.get(topic), chunk.logs.get(topic)
+        return log is None or (own == log if own else known.get(topic, set()) <= {log})
+
+    last = chunks[-1].positions if chunks else {}
+    positions = {at: offset for at, offset in last.items() if is_current(chunks[-1], at[0])}
+    return positions, [(at, blob) for chunk in chunks for at, blob in chunk.entries.items() if is_current(chunk, at)]
+
+
+def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
+    """The chunk at an offset and where the next begins; None where it is not whole."""
+    if at + _HEAD.size > len(data):
+        return None, at
+    magic, directory_bytes, blob_bytes, checksum = _HEAD.unpack_from(data, at)
+    body = at + _HEAD.size
+    end = body + directory_bytes + blob_bytes
+    if magic != _MAGIC or end > len(data) or zlib.crc32(data[body:end]) != checksum:
+        return None, at
+    entries: dict[str, bytes] = {}
+    start = body + directory_bytes
+    try:
+        directory = orjson.loads(data[body:start])
+        for topic, length in directory["entries"]:
+            entries[topic] = data[start : start + length]
+            start += length
+        positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
+        logs = {str(topic): str(log) for topic, log in dict(directory.get("logs", {})).items()}
+        return Chunk(entries, positions, int(directory["written_ms"]), logs), end
+    except (ValueError, KeyError, TypeError):
+        # Whole, but none of ours: a checksum is no signature.
+        return None, at

@@ -1,0 +1,230 @@
+"""The dedupe window: which contents are on the log, and where; and who is appending what. Must not append or answer.
+
+The log is the truth, and the window a cache of its tail (`window_keeper` loads and saves it). So nothing is fsynced on
+the hot path, and a crash can only cost reading, never an event. A claim makes a content one process's to append; it
+ends with the outcome, or with the process.
+"""
+
+import hashlib
+import os
+import time
+from typing import Final, NamedTuple
+
+from ingest.dedupe.id_table import FINGERPRINT_BYTES, KEY_BYTES, Entry, IdTable
+from schemas.envelope import Location
+from schemas.topics import source_of
+
+CLAIM_MS: Final = 30_000
+"""Longer than an append can be in doubt: what is claimed for longer, its owner has lost. By the clock of the host that
+nobody can set; an entry that is claimed holds that time, and the arrival only once the claim has ended."""
+
+CLAIMED: Final = -1
+SPOOLED: Final = -2
+VOID: Final = 0
+"""Nothing came of the claim: the next copy takes it over. Also what half an entry says."""
+
+_OFFSET_BITS: Final = 48
+
+
+class Content(NamedTuple):
+    """What makes two deliveries one: source and record id, and the fingerprint of what was parsed."""
+
+    topic: str
+    key: bytes
+    fingerprint: bytes
+
+
+class Claim(NamedTuple):
+    """The right to append a content. `since_ms`: when it was taken, by the host's steady clock. `is_conflict`: its id
+    is known with another content. `name`: the topic's number at that time, so that a location on a topic that was made
+    anew since passes for none on the new one.
+    """
+
+    content: Content
+    name: int
+    place: int
+    arrived_ms: int
+    since_ms: int
+    is_conflict: bool
+
+
+class Held(NamedTuple):
+    """Another process is appending it."""
+
+
+class Spooled(NamedTuple):
+    """It is durable here, and on its way to the log."""
+
+
+Found = Claim | Location | Held | Spooled
+HELD: Final = Held()
+IN_SPOOL: Final = Spooled()
+
+
+def content_of(topic: str, record_id: str, fingerprint: bytes) -> Content:
+    key = hashlib.blake2b(f"{source_of(topic)}\0{record_id}".encode(), digest_size=KEY_BYTES).digest()
+    return Content(topic, key, fingerprint[:FINGERPRINT_BYTES])
+
+
+class DedupeWindow:
+    """Contents of the last `window_ms` (by arrival), as many as the table holds; one per process, on a shared table."""
+
+    def __init__(self, table: IdTable, window_ms: int) -> None:
+        self._table = table
+        self.window_ms = window_ms
+        self._pid = os.getpid()
+
+    def claim(self, content: Content, now_ms: int) -> Found:
+        """The claim, if the content is new here; else where it is. Raises `Unavailable`."""
+        topic, key, fingerprint = content
+        table = self._table
+        name = table.number_of(topic)
+        table.lock()
+        try:
+            is_conflict = False
+            place: int | None = None
+            for at, entry in table.find(key):
+                if entry.fingerprint != fingerprint:
+                    is_conflict = is_conflict or (entry.value != VOID and not is_gone(entry, name))
+                    continue
+                if entry.value > VOID:
+                    if now_ms - entry.arrived_ms <= self.window_ms and not is_gone(entry, name):
+                        return _location(topic, entry.value)
+                elif entry.value == SPOOLED:
+                    return IN_SPOOL
+                elif entry.value == CLAIMED and not self._is_lost(entry):
+                    return HELD
+                else:
+                    place = at
+            since_ms = _steady_ms()
+            mine = (key, fingerprint, since_ms, CLAIMED, self._pid, name)
+            if place is None or not table.replace(place, mine):
+                place = table.put(mine)
+            return Claim(content, name, place, now_ms, since_ms, is_conflict)
+        finally:
+            table.unlock()
+
+    def find(self, content: Content) -> Location | None:
+        """Where it is on the log, as far as is known here. Raises `Unavailable`."""
+        topic, key, fingerprint = content
+        name = self._table.number_of(topic)
+        self._table.lock()
+        try:
+            for _, entry in self._table.find(key):
+                if entry.fingerprint == fingerprint and entry.value > VOID and not is_gone(entry, name):
+                    return _location(topic, entry.value)
+            return None
+        finally:
+            self._table.unlock()
+
+    def forget(self, topic: str) -> None:
+        """The topic was made anew: what was on the old one is nowhere, for all processes at once."""
+        self._table.renew(topic)
+
+    def _is_lost(self, entry: Entry) -> bool:
+        """Whether nobody will bring this claim to an end."""
+        if is_overdue(entry):
+            return True
+        try:
+            os.kill(entry.owner, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            # It lives, as somebody else.
+            pass
+        return False
+
+    def settle(self, claim: Claim, location: Location) -> None:
+        """It is on the log. Raises `Unavailable`."""
+        self._end(claim, _value(location))
+
+    def spooled(self, claim: Claim) -> None:
+        """It is in the spool. Raises `Unavailable`."""
+        self._end(claim, SPOOLED)
+
+    def release(self, claim: Claim) -> None:
+        """Nothing came of it: the next copy may try, unless somebody has taken it over. Raises `Unavailable`."""
+        table = self._table
+        _, key, fingerprint = claim.content
+        table.lock()
+        try:
+            for place, entry in table.find(key):
+                if (place, entry.fingerprint, entry.value) == (claim.place, fingerprint, CLAIMED) and (
+                    (entry.owner, entry.arrived_ms) == (self._pid, claim.since_ms)
+                ):
+                    table.replace(place, entry._replace(value=VOID))
+        finally:
+            table.unlock()
+
+    def _end(self, claim: Claim, value: int) -> None:
+        table = self._table
+        _, key, fingerprint = claim.content
+        entry = (key, fingerprint, claim.arrived_ms, value, self._pid, claim.name)
+        table.lock()
+        try:
+            if not table.replace(claim.place, entry):
+                table.put(entry)
+        finally:
+            table.unlock()
+
+    def remember(self, content: Content, location: Location, arrived_ms: int, is_ours: bool = True) -> None:
+        """It is on the log, says the log, the spool or another host. Raises `Unavailable`."""
+        self._note(content, _value(location), arrived_ms, self._pid if is_ours else 0)
+
+    def remember_spooled(self, content: Content, arrived_ms: int) -> bool:
+        """A spool of an earlier process has it. Returns whether it still has to go to the log. Raises `Unavailable`."""
+        return self._note(content, SPOOLED, arrived_ms, self._pid)
+
+    def _note(self, content: Content, value: int, arrived_ms: int, owner: int) -> bool:
+        """False where the log is known to have it already."""
+        topic, key, fingerprint = content
+        table = self._table
+        name = table.number_of(topic)
+        table.lock()
+        try:
+            for place, entry in table.find(key):
+                if entry.fingerprint == fingerprint:
+                    if entry.value > VOID and not is_gone(entry, name):
+                        return False
+                    if value == SPOOLED and entry.value == SPOOLED:
+                        return True
+                    # Its new entry comes last in the ring, where the keeper has not been yet.
+                    table.replace(place, entry._replace(value=VOID))
+            table.put((key, fingerprint, arrived_ms, value, owner, name))
+            return True
+        finally:
+            table.unlock()
+
+
+def _steady_ms() -> int:
+    """One clock for all processes of a host, which goes on evenly while somebody sets the time of day."""
+    return int(time.monotonic() * 1000)
+
+
+def is_overdue(entry: Entry) -> bool:
+    """Whether this claim has stood for longer than its append can be in doubt."""
+    return _steady_ms() - entry.arrived_ms > CLAIM_MS
+
+
+def is_gone(entry: Entry, name: int) -> bool:
+    """Whether its location is on a topic that was made anew since; `name` is the topic's number now."""
+    return entry.value > VOID and entry.name != name
+
+
+def is_location(partition: int, offset: int) -> bool:
+    """Whether an entry can hold it."""
+    return 0 <= partition < 1 << 63 - _OFFSET_BITS and 0 <= offset < 1 << _OFFSET_BITS
+
+
+def _value(location: Location) -> int:
+    """From 1 on, so that no state and nothing half-written looks like a location."""
+    return (location.partition << _OFFSET_BITS | location.offset) + 1
+
+
+def _location(topic: str, value: int) -> Location:
+    return Location(topic, value - 1 >> _OFFSET_BITS, value - 1 & (1 << _OFFSET_BITS) - 1)
+
+
+def location_of(topic: str, entry: Entry) -> Location | None:
+    """Where an entry's record is on the log; None while it is not."""
+    return _location(topic, entry.value) if entry.value > VOID else None

@@ -1,0 +1,1 @@
+"""Requests and responses: the fast path and the limits."""

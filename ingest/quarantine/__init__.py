@@ -1,0 +1,1 @@
+"""What is refused and yet kept, within its bounds."""

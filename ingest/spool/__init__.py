@@ -1,0 +1,1 @@
+"""The spool: where deliveries wait on disk while Kafka is away."""

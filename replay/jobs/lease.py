@@ -1,0 +1,121 @@
+"""Who is at work on a replay: whoever's session holds its lock. A process that was killed holds nothing any more.
+
+Must not read the log.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import asyncpg
+import orjson
+
+from replay.jobs.plan import Plan, unpinned
+from replay.ports import Connection
+from replay.selection.document import stored_selection
+from replay.selection.offsets import place_of
+from replay.selection.selection import Range
+
+# Tried and given back within the statement; the states first, so that nothing else is locked for a moment. Who made a
+# replay to run it itself (`--foreground`) has two seconds to take it before others look.
+_FREE: Final[LiteralString] = """
+    WITH waiting AS MATERIALIZED (
+        SELECT id, created_at FROM redrive.replays
+        WHERE state IN ('planned', 'running') AND plan IS NOT NULL
+          AND (id = $1 OR $1::uuid IS NULL AND created_at < now() - interval '2 seconds')
+    )
+    SELECT id FROM waiting WHERE pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext(id::text))
+    ORDER BY created_at
+"""
+# A host that has gone without a word is noticed within a quarter of a minute.
+_KEEP_ALIVE: Final[LiteralString] = """
+    SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
+           set_config('tcp_keepalives_count', '3', false)
+"""
+_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.replay'), hashtext($1::uuid::text))"
+_BEGIN: Final[LiteralString] = """
+    UPDATE redrive.replays SET state = 'running', runner = $2, started_at = coalesce(started_at, now())
+    WHERE id = $1 AND state IN ('planned', 'running')
+    RETURNING selection, plan, target, rate, generation, total, left_to_live
+"""
+_PARTS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset, offsets, done FROM redrive.replay_progress WHERE replay = $1
+"""
+_STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
+_FINISH: Final[LiteralString] = """
+    UPDATE redrive.replays SET state = $2, error = $3, slowed_by = NULL, finished_at = now()
+    WHERE id = $1 AND state = 'running'
+"""
+_SLOW: Final[LiteralString] = "UPDATE redrive.replays SET slowed_by = $2 WHERE id = $1 AND state = 'running'"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A replay that this process holds. `target` None: the projections, in `generation`."""
+
+    id: uuid.UUID
+    plan: Plan
+    target: dict[str, Any] | None
+    rate: float | None
+    generation: int
+
+
+async def free(
+    connection: "Connection | asyncpg.Pool[asyncpg.Record]", replay: uuid.UUID | None = None
+) -> list[uuid.UUID]:
+    """Replays that are to be run and that nobody holds, the oldest first; or only that one."""
+    return [row["id"] for row in await connection.fetch(_FREE, replay)]
+
+
+async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
+    """For as long as the connection lives. None: somebody else holds it, or it is not to be run.
+
+    Raises `InvalidSelection` for a row that can't be read, and for ids that select nothing.
+    """
+    await connection.execute(_KEEP_ALIVE)
+    if not await connection.fetchval(_HOLD, replay):
+        return None
+    row = await connection.fetchrow(_BEGIN, replay, f"{socket.gethostname()}/{os.getpid()}")
+    if row is None:
+        return None
+    target, plan = row["target"], planned(row["selection"], row["plan"])
+    plan.records, plan.left_to_live = row["total"], row["left_to_live"]
+    plan.require_records()
+    return Job(
+        replay,
+        plan,
+        None if target is None else orjson.loads(target),
+        row["rate"],
+        row["generation"],
+    )
+
+
+def planned(selection: str, plan: str) -> Plan:
+    """From the texts of a row. Raises `InvalidSelection` where other code wrote it, or a hand."""
+    return unpinned(stored_selection(orjson.loads(selection)), orjson.loads(plan))
+
+
+async def remaining(connection: Connection, job: Job) -> tuple[list[Range], int]:
+    """What is still to be read, and how many offsets have been."""
+    rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PARTS, job.id)}
+    left = [
+        Range(*place_of(part), max(part.start, rows[place_of(part)]["next_offset"]), part.end)
+        for part in job.plan.ranges
+    ]
+    return [part for part in left if len(part)], sum(row["done"] for row in rows.values())
+
+
+async def is_running(connection: Connection, replay: uuid.UUID) -> bool:
+    return bool(await connection.fetchval(_STATE, replay) == "running")
+
+
+async def finish(connection: Connection, replay: uuid.UUID, state: str, error: str | None = None) -> None:
+    """Unless it was paused or cancelled meanwhile."""
+    await connection.execute(_FINISH, replay, state, error)
+
+
+async def slow(connection: "Connection | asyncpg.Pool[asyncpg.Record]", replay: uuid.UUID, reason: str | None) -> None:
+    """Say why it is slow, or stands still; None: it no longer does."""
+    await connection.execute(_SLOW, replay, reason)

@@ -1,0 +1,228 @@
+"""A replay, before it runs: which offsets, how many records of which types, what is left to the live workers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, LiteralString
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from replay.log.reader import LogReader
+from replay.ports import Connection, RawRecord
+from replay.selection.event_index import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
+from replay.selection.matcher import Choice, Chosen, Fold, pinned, type_of
+from replay.selection.offsets import Offsets, Place, common, count, decode, encode, merged, place_of, split
+from replay.selection.row_lookup import locate_touching
+from replay.selection.selection import Range, Selection, iso_of
+from schemas.errors import InvalidSelection, NothingSelected
+from schemas.masking import mask_id
+
+_POSITIONS: Final[LiteralString] = """
+    SELECT topic, partition, next_offset FROM redrive.positions
+    WHERE generation = (SELECT live FROM redrive.generation)
+"""
+SKIPPED_OFFSETS: Final = 500
+"""To read through so many that are not wanted is faster than to seek past them."""
+
+CLOCK_SLACK_MS: Final = 3_600_000
+"""How far a provider's clock may be ahead of ours."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """`ranges` are what a run reads: below the live positions, because the rest belongs to the live workers."""
+
+    selection: Selection
+    ranges: list[Range]
+    chosen: Chosen
+    gone: list[Gone] = field(default_factory=list)
+    left_to_live: int = 0
+    unknown_events: list[str] = field(default_factory=list)
+    """Selected by their ids, and not in the index: where they lie nobody knows."""
+    records: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    per_partition: Counter[Place] = field(default_factory=Counter)
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets a run reads, selected or not: what its progress counts."""
+        return count(self.ranges)
+
+    @property
+    def records_gone(self) -> int:
+        return sum(one.records for one in self.gone)
+
+    def add(self, record: RawRecord) -> None:
+        self.records += 1
+        self.types[type_of(record)] += 1
+        self.per_partition[record.topic, record.partition] += 1
+        self.first_ms = record.timestamp if self.first_ms is None else min(self.first_ms, record.timestamp)
+        self.last_ms = record.timestamp if self.last_ms is None else max(self.last_ms, record.timestamp)
+
+    def as_document(self) -> dict[str, Any]:
+        return {
+            "selection": self.selection.as_document(),
+            "records": self.records,
+            "types": dict(sorted(self.types.items())),
+            "ranges": [
+                {
+                    "topic": part.topic,
+                    "partition": part.partition,
+                    "start": part.start,
+                    "end": part.end,
+                    "records": self.per_partition[place_of(part)],
+                }
+                for part in self.ranges
+            ],
+            "first_arrival": iso_of(self.first_ms),
+            "last_arrival": iso_of(self.last_ms),
+            "left_to_live": self.left_to_live,
+            "gone": [one.as_document() for one in self.gone],
+            "records_gone": self.records_gone,
+            "unknown_event_ids": self.unknown_events,
+        }
+
+    def require_records(self) -> None:
+        """Who names ids means something: nothing at all is no success. Raises `NothingSelected`."""
+        if self.records or self.left_to_live or not any(one.event_ids for one in self.selection.choices):
+            return
+        unknown = ", ".join(mask_id(text) for text in self.unknown_events[:10])
+        why = f"not in the index: {unknown}" if unknown else "the index or the log holds none of these events"
+        raise NothingSelected(f"no record is selected; {why}. Name the offsets, or a window")
+
+    def pin(self) -> dict[str, Any]:
+        """What whoever runs it needs besides the selection."""
+        return {"ranges": encode(self.ranges), "located": self.chosen.as_document()}
+
+
+def _in_pairs(bounds: list[int]) -> list[int]:
+    if len(bounds) % 2 or any(start >= end for start, end in zip(bounds[::2], bounds[1::2], strict=True)):
+        raise ValueError("are no pairs of start and end")
+    return bounds
+
+
+_Offset = Annotated[int, Field(ge=0, lt=2**63)]
+_Bounds = Annotated[list[_Offset], AfterValidator(_in_pairs)]
+_Ranges = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,9}$")], _Bounds]
+
+
+class _Pinned(BaseModel):
+    """What `Plan.pin` wrote."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    ranges: _Ranges
+    located: list[_Ranges | None]
+
+
+def unpinned(selection: Selection, document: object) -> Plan:
+    """The plan of a ledger's row, without its counts. Raises `InvalidSelection` for what `Plan.pin` did not write."""
+    try:
+        found = _Pinned.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSelection("the ledger's plan is none of this version's") from error
+    if len(found.located) != len(selection.choices):
+        raise InvalidSelection("the ledger's plan is of another selection")
+    return Plan(selection, decode(found.ranges), pinned(selection, found.located))
+
+
+async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tuple[list[Range], int]:
+    """Cut the ranges at the live positions; returns them and how many offsets were cut off."""
+    rows = await connection.fetch(_POSITIONS)
+    positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    _, kept, cut = split(ranges, {}, positions)
+    return kept, count(cut)
+
+
+class _Planning:
+    """The look-ups of one plan."""
+
+    def __init__(self, reader: LogReader, connection: Connection, fold: Fold) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._fold = fold
+        self.gone: list[Gone] = []
+        self.unknown_events: list[str] = []
+
+    async def choice(self, selection: Selection) -> tuple[Choice, list[Range]]:
+        """Which of its records a selection means, and which offsets to read for it."""
+        starts, ends = await self._reader.bounds(selection.topics)
+        if not selection.has_locations:
+            self.gone += await gone_from(self._connection, selection, starts)
+            return Choice(selection, None), await self._window(selection, starts, ends)
+        located = merged(await self._located(selection, starts, ends))
+        if len(located) > MAX_LOCATED:
+            raise InvalidSelection(f"more than {MAX_LOCATED} separate offsets: narrow it, or name a window")
+        below, kept, past = split(located, starts, ends)
+        self.gone += [Gone(part, len(part), "dropped") for part in below]
+        self.gone += [Gone(part, len(part), "absent") for part in past]
+        return Choice(selection, Offsets(kept)), merged(kept, SKIPPED_OFFSETS)
+
+    async def _window(
+        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> list[Range]:
+        """From the first offset that may be meant to the log's end: later offsets can carry earlier times."""
+        since = starts
+        if selection.from_ms is not None:
+            slack = CLOCK_SLACK_MS if selection.by == "event" else 0
+            since = await self._reader.since(selection.topics, selection.from_ms - slack)
+        found = [Range(*place, max(at, starts[place]), ends[place]) for place, at in sorted(since.items())]
+        return [part for part in found if len(part)]
+
+    async def _located(
+        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> list[Range]:
+        """What every criterion that names offsets agrees on."""
+        sets: list[list[Range]] = []
+        if selection.offsets:
+            await self._require(selection.offsets, starts)
+            sets.append(merged(selection.offsets))
+        if selection.event_ids:
+            named = await named_events(self._connection, selection.sources, selection.event_ids)
+            sets.append(merged(await locate_events(self._connection, [one for ids in named.values() for one in ids])))
+            self.unknown_events += sorted(set(selection.event_ids) - set(named))
+        if selection.is_dead:
+            sets.append(merged(await locate_dead(self._connection, selection)))
+        if selection.keys:
+            window, _ = await bound_by_live(self._connection, await self._window(selection, starts, ends))
+            self.gone += await gone_from(self._connection, selection, starts)
+            found = await locate_touching(self._reader, self._connection, selection.keys, (window, self._fold))
+            sets.append(merged(found))
+        located = sets[0]
+        for other in sets[1:]:
+            located = common(located, other)
+        return located
+
+    async def _require(self, offsets: Sequence[Range], starts: Mapping[Place, int]) -> None:
+        if unknown := [f"{r.topic}:{r.partition}" for r in offsets if place_of(r) not in starts]:
+            raise InvalidSelection(f"there is no partition {', '.join(unknown)}")
+
+
+async def make_plan(
+    reader: LogReader, connection: Connection, selection: Selection, fold: Fold, advance: Callable[[int, int], None]
+) -> Plan:
+    """Look the offsets up, read the ranges and count. `advance(done, of)` hears how many offsets were read.
+
+    Raises `InvalidSelection`.
+    """
+    planning = _Planning(reader, connection, fold)
+    choices, ranges = [], []
+    for one in selection.choices:
+        choice, found = await planning.choice(one)
+        choices.append(choice)
+        ranges += found
+    kept, left = await bound_by_live(connection, merged(ranges, SKIPPED_OFFSETS))
+    plan = Plan(selection, kept, Chosen(choices), planning.gone, left, planning.unknown_events)
+    done = 0
+    if kept:
+        async for part, records in reader.read(kept):
+            for record in records:
+                if plan.chosen.is_selected(record, fold):
+                    plan.add(record)
+            done += len(part)
+            advance(done, plan.offsets)
+            # Who plans over HTTP is not alone in this process.
+            await asyncio.sleep(0)
+    return plan

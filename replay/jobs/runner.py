@@ -1,0 +1,135 @@
+"""One pass over what remains of a replay: to its end, to a failure, or until it is told to stop. Must not retry.
+
+Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, LiteralString
+
+import asyncpg
+
+from replay import metrics
+from replay.jobs import lease
+from replay.jobs.delivery import Delivered, Delivery
+from replay.jobs.lease import Job
+from replay.log.folding import LogFold
+from replay.log.live_traffic import Lag, LiveTraffic
+from replay.log.pacing import PacedReader, RateLimit, Stop, Stopped
+from replay.log.reader import LogReader
+from replay.ports import Connection, FoldedRecord, Folding, NoteOutcomes, OpenTarget, Outcome, RawRecord
+from replay.selection.offsets import Place, place_of
+from replay.selection.selection import Range
+from schemas.errors import RedriveError
+
+_JOIN: Final[LiteralString] = "SELECT live, state FROM redrive.join_replay($1)"
+# Whoever else may run the same replay, because our session was taken for dead, starts where its rows stand.
+_ADVANCE: Final[LiteralString] = """
+    UPDATE redrive.replay_progress
+    SET next_offset = $5, done = done + $5 - $4, records = records + $6, events = events + $7,
+        rows_changed = rows_changed + $8, dead = dead + $9, failed = failed + $10
+    WHERE replay = $1 AND topic = $2 AND partition = $3 AND next_offset <= $4
+"""
+
+
+class OtherGeneration(RedriveError):
+    """Another generation went live since this was planned; run the replay again."""
+
+
+class TakenOver(RedriveError):
+    """Another process has gone on with this replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What running replays needs of others. `open_folding` is that of a generation."""
+
+    connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+    open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]]
+    open_reader: Callable[[], LogReader]
+    open_folding: Callable[[int], Folding]
+    open_target: OpenTarget
+    note_outcomes: NoteOutcomes
+
+
+class _Progress:
+    """The steps of each batch's transaction: whether it may be, and that it was."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        self._job = job
+        self._done = done
+        self._written: dict[Place, tuple[int, Outcome]] = {}
+        self._is_waiting_said = False
+
+    async def say_slow(self, connection: "Connection | asyncpg.Pool[asyncpg.Record]", reason: str | None) -> None:
+        """What a target was waited for stays said until it takes something: that it is tried again is no news."""
+        self._is_waiting_said = reason is None and self._job.target is not None
+        if not self._is_waiting_said:
+            metrics.replay_slowed(str(self._job.id), "live_traffic" if reason else None)
+            await lease.slow(connection, self._job.id, reason)
+
+    async def before(self, connection: Connection, part: Range) -> None:
+        row = await connection.fetchrow(_JOIN, self._job.id)
+        if self._job.target is not None:
+            # What was sent is sent: that stands, also of a replay that was paused in between.
+            return
+        if row is None or row["state"] != "running":
+            raise Stopped
+        if row["live"] != self._job.generation:
+            raise OtherGeneration
+
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+        failed = outcome.failed if isinstance(outcome, Delivered) else 0
+        counts = (len(records), outcome.events, outcome.rows_changed, outcome.dead, failed)
+        place = (part.topic, part.partition)
+        status = await connection.execute(_ADVANCE, self._job.id, *place, part.start, part.end, *counts)
+        if status != "UPDATE 1":
+            raise TakenOver
+        if records and self._is_waiting_said:
+            self._is_waiting_said = False
+            metrics.replay_slowed(str(self._job.id), None)
+            await lease.slow(connection, self._job.id, None)
+        self._written[place] = (len(records), outcome)
+
+    def committed(self, part: Range) -> None:
+        """Counted once it stands."""
+        records, outcome = self._written.pop(place_of(part), (0, None))
+        if outcome is not None:
+            self._done += len(part)
+            metrics.batch_redriven(str(self._job.id), records, outcome, self._done / self._job.plan.offsets)
+
+
+async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> None:
+    """Everything that remains. Raises `Stopped` where it was told to, and what the log, the database or the target
+    raise.
+    """
+    chosen = job.plan.chosen
+
+    async def is_running(connection: Connection) -> bool:
+        return await lease.is_running(connection, job.id)
+
+    def is_wanted(record: RawRecord, folded: FoldedRecord) -> bool:
+        return chosen.holds(record) is not None or chosen.holds_folded(record, folded)
+
+    async with AsyncExitStack() as open_:
+        folding, most = ports.open_folding(job.generation), None
+        # Before the reader: a client of Kafka's that is stopped as soon as it was started takes itself for cancelled.
+        if job.target is not None:
+            target = await open_.enter_async_context(ports.open_target(job.target, job.id))
+            folding = Delivery(target, ports.note_outcomes, job.id, folding.fold, is_running)
+            most = target.portion
+        reader = await open_.enter_async_context(ports.open_reader())
+        async with pool.acquire() as connection:
+            ranges, done = await lease.remaining(connection, job)
+        progress = _Progress(job, done)
+        # What it waited for may be there again: the first look says so.
+        live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
+        rate = RateLimit(job.rate, stop.sleep, most)
+        paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
+        has_types = any(one.types for one in job.plan.selection.choices)
+        fold = LogFold(pool, folding, progress, progress.committed, is_wanted if has_types else None)
+        await fold.run(paced, ranges)
+    if stop.is_set:
+        raise Stopped
