@@ -94,7 +94,7 @@ def series_asked_for(path: Path) -> list[tuple[str, set[str]]]:
 
 def packaged_folders() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    return {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
 
 
 def copied() -> set[str]:

@@ -109,8 +109,8 @@ def test_a_claim_ends_with_its_process() -> None:
     window = DedupeWindow(table, WINDOW_MS)
     script = f"""
 import os, signal, sys
-from ingest.dedupe import DedupeWindow, content_of
-from ingest.id_table import IdTable
+from ingest.dedupe.window import DedupeWindow, content_of
+from ingest.dedupe.id_table import IdTable
 window = DedupeWindow(IdTable(1000, descriptor={table.descriptor}), {WINDOW_MS})
 window.claim(content_of({TOPIC!r}, "evt_1", b"f" * 32), 1000)
 print("claimed", flush=True)
