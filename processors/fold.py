@@ -45,8 +45,6 @@ def fold_record(raw: RawRecord) -> Folded:
         if not events:
             raise PoisonRecord("unparsable", "the record announces no event")
         return _fold_events(raw, record, events, fingerprint)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001 - outermost per record: a plug-in's `sys.exit` must not stop the rest
         return _dead_whole(raw, poison_of(error), record)
 

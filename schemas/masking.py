@@ -139,8 +139,6 @@ def describe(error: BaseException) -> str:
     """
     try:
         return _describe(error) or type(error).__name__
-    except KeyboardInterrupt:
-        raise
     except BaseException:  # noqa: BLE001 - a plug-in's exception runs a plug-in's code when it is asked what it says
         return type(error).__name__
 

@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` returns. Whatever it raises is an `Exception`: `Exited` stands for a `sys.exit()` and the like,
-    which would end the process for every other source.
+    """What `function` returns. Whatever it raises is an `Exception`: `Exited` stands for a `sys.exit()`, a
+    `KeyboardInterrupt` and the like, which would end the process for every other source.
 
-    A KeyboardInterrupt goes on: somebody pressed Ctrl-C.
+    Ctrl-C is not among them: services and commands handle that signal in their event loop.
     """
     try:
         return function(*args, **kwargs)
-    except (Exception, KeyboardInterrupt):
+    except Exception:
         raise
     except BaseException as error:
         raise Exited(describe(error)) from error

@@ -57,8 +57,6 @@ def project_each(
     for ordinal, item in enumerate(items, start=1):
         try:
             event = project(record, item)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # noqa: BLE001 - outermost per event: a projection's bug must not stop the rest
             kind = _unread(unread_type, item)
             if kind is not None:

@@ -40,6 +40,7 @@ from schemas.providers.sound import (
     is_fingerprint,
     is_sound_signature,
     is_sound_time,
+    plain,
     require_identity,
     require_provider,
 )
@@ -86,8 +87,6 @@ def _asked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     try:
         return function(*args, **kwargs)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         if type(error) is Misconfigured or (type(error) is RejectedDelivery and is_sound_time(error.signed_at)):
             raise
@@ -150,15 +149,19 @@ def conceal(provider: Provider, delivery: Delivery, secrets: Secrets) -> Deliver
     """
     if provider.mask_token is None or delivery.token_digest:
         return delivery
-    return _asked(_conceal, provider.mask_token, delivery, secrets)
+    return _asked(_conceal, provider.name in OURS, provider.mask_token, delivery, secrets)
 
 
-def _conceal(mask: MaskToken, delivery: Delivery, secrets: Secrets) -> Delivery:
+def _conceal(is_ours: bool, mask: MaskToken, delivery: Delivery, secrets: Secrets) -> Delivery:
     masked, token = mask(delivery)
+    body, headers = masked.body, masked.headers
+    if not is_ours:
+        body, token = plain(body), plain(token)
+        headers = {plain(name): plain(value) for name, value in headers.items()}
+        if type(body) is not bytes or {type(text) for text in (token, *headers, *headers.values())} != {str}:
+            raise TypeError("the masked body is not bytes, or its token or a header is not text")
     # Nothing else of it is the provider's to change.
-    masked = delivery._replace(body=masked.body, headers=masked.headers)
-    if not isinstance(masked.body, bytes):
-        raise TypeError("the masked body is not bytes")
+    masked = delivery._replace(body=body, headers=headers)
     # Nothing presented leaves nothing to compare later: it stays missing.
     return masked._replace(token_digest=token_digest(secrets.digest_key, token)) if token else masked
 
@@ -173,8 +176,6 @@ def identify(provider: Provider, verified: VerifiedDelivery) -> Identity:
         payload = provider.parse(delivery)
         found = provider.identify(payload, verified.signed_id)
         return found if provider.name in OURS else require_identity(provider, found)
-    except KeyboardInterrupt:
-        raise
     except BaseException:  # noqa: BLE001 - whatever it is, what is verified is kept
         return _identity_of_bytes(provider, delivery, payload)
 
@@ -221,8 +222,6 @@ def fingerprint_by(provider: Provider, payload: Payload, record_id: str) -> byte
     """The provider's fingerprint; that of the record's id for what can't be digested. It may be read all the same."""
     try:
         found = provider.fingerprint(payload)
-    except KeyboardInterrupt:
-        raise
     except BaseException:  # noqa: BLE001 - as above
         return digest_of(record_id)
     return found if is_fingerprint(found) else digest_of(record_id)

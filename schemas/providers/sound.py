@@ -1,7 +1,7 @@
 """What a plug-in's provider is made of and gives, before it is believed. Pure."""
 
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +16,7 @@ MAX_BODY_BYTES: Final = 5 * 1024 * 1024
 _LAST_SECOND: Final = 10**15
 """As many digits as a timestamp that a provider signs may have."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FINGERPRINT_BYTES: Final = 32
 _PROOFS: Final = ("signed", "token")
 
@@ -42,7 +43,7 @@ def is_sound_signature(held: Any, secrets: Secrets) -> bool:
         and type(held[0]) is int
         and 0 <= held[0] < len(secrets.values)
         and held[1] in _PROOFS
-        and (held[2] is None or isinstance(held[2], str))
+        and (held[2] is None or type(held[2]) is str)
     )
 
 
@@ -52,28 +53,50 @@ def is_sound_time(signed_at: Any) -> bool:
 
 
 def require_identity(provider: Provider, found: Any) -> Identity:
-    """The identity, its id bounded. Raises `Unparsable` for one that headers and the index can't hold."""
-    record_id, kind, occurred_at, fingerprint = found
+    """The identity, its id bounded. Raises `Unparsable` for one that headers and the index can't hold, and whatever the
+    plug-in's own types raise.
+    """
+    record_id, kind, occurred_at, fingerprint = map(plain, found)
     if not (
         type(found) is Identity
         and is_name(record_id)
         and is_name(kind)
         and kind.partition(".")[0] == provider.name
         and len(kind) <= MAX_ID_CHARACTERS
-        and (occurred_at is None or isinstance(occurred_at, datetime))
+        and (occurred_at is None or type(occurred_at) is datetime)
         and is_fingerprint(fingerprint)
     ):
         raise Unparsable(f"{provider.name} gives an identity that no record can have")
-    if len(record_id) > MAX_ID_CHARACTERS:
-        # A plug-in's, which did not make it with `event_id`.
-        return found._replace(record_id=bounded_id(record_id))
-    return found
+    # A plug-in may not have made its id with `event_id`.
+    name = record_id if len(record_id) <= MAX_ID_CHARACTERS else bounded_id(record_id)
+    return Identity(name, kind, occurred_at, fingerprint)
+
+
+def plain(value: Any) -> Any:
+    """A text, a number or a time of exactly that type, a time in UTC: what a subclass (an `Enum`, a `Timestamp`) stands
+    for, without the code that it brings along. Anything else is returned as it is.
+
+    Raises `OverflowError` for a time that UTC can't express.
+    """
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if type(value) is int else int.__int__(value)
+    if isinstance(value, bytes):
+        return value if type(value) is bytes else bytes.__getitem__(value, slice(None))
+    if isinstance(value, datetime):
+        if type(value) is datetime and value.tzinfo is UTC:
+            return value
+        return value if value.utcoffset() is None else _EPOCH + (value - _EPOCH)
+    return value
 
 
 def is_name(value: Any) -> bool:
     """Whether it can name a record, an event or a type: text that is printed as it is."""
-    return isinstance(value, str) and bool(value) and value.isprintable()
+    return type(value) is str and bool(value) and value.isprintable()
 
 
 def is_fingerprint(value: Any) -> bool:
-    return isinstance(value, bytes) and len(value) == _FINGERPRINT_BYTES
+    return type(value) is bytes and len(value) == _FINGERPRINT_BYTES

@@ -1,5 +1,5 @@
-"""Invariants 1, 3 and 9 for code from outside, through the real processes: a plug-in that calls `sys.exit`, divides by
-zero or says nothing sensible harms its own source alone. And a topic is of the provider that redrive.toml gives it.
+"""Invariants 1, 3 and 9 for code from outside, through the real processes: a plug-in that calls `sys.exit`, interrupts,
+divides by zero or says nothing sensible harms its own source alone. And a topic is of the provider that redrive.toml gives it.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ PLUG_IN = """
 import hmac
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from processors.projections.base import Event
 from schemas.billing import Payment
 from schemas.envelope import Identity
@@ -33,6 +34,8 @@ from schemas.providers.base import Signature, digest_of, hmac_sha256_hex, reject
 def verify(delivery, secrets, now):
     if b"verify-exit" in delivery.body:
         sys.exit("verify")
+    if b"verify-interrupt" in delivery.body:
+        raise KeyboardInterrupt
     if not hmac.compare_digest(hmac_sha256_hex(secrets.values[0].encode(), delivery.body), delivery.header("x-acme").encode()):
         raise reject_mismatch()
     return Signature(0)
@@ -40,6 +43,8 @@ def verify(delivery, secrets, now):
 def identify(payload, signed_id):
     if payload["do"] == "identify-exit":
         sys.exit("identify")
+    if payload["do"] == "identify-interrupt":
+        raise KeyboardInterrupt
     if payload["do"] == "identify-division":
         1 / 0
     return Identity(payload["id"], "acme." + payload["do"], None, digest_of(payload))
@@ -47,6 +52,11 @@ def identify(payload, signed_id):
 def project(record, payload):
     if payload["do"] == "project-exit":
         sys.exit("project")
+    if payload["do"] == "project-interrupt":
+        raise KeyboardInterrupt
+    if payload["do"] == "before-all-calendars":
+        yield Event(payload["id"], record.type, datetime.min.replace(tzinfo=timezone(timedelta(hours=14))))
+        return
     if payload["do"] == "unknown-table":
         yield Event(payload["id"], record.type, None, (object(),))
         return
@@ -69,7 +79,10 @@ plugins = [{names}]
 provider = "acme"
 secrets = ["{secret}"]
 """
-DEAD = ("identify-exit", "identify-division", "project-exit", "unknown-table", "other-source")
+POSTED = (
+    *("identify-exit", "identify-interrupt", "identify-division", "project-exit", "project-interrupt"),
+    *("unknown-table", "other-source", "before-all-calendars", "sound"),
+)
 
 
 def event(do: str) -> bytes:
@@ -109,6 +122,7 @@ async def test_a_plug_in_harms_no_source_but_its_own(tmp_path: Path, servers: di
     installation = Installation(tmp_path, **servers, **signing.SECRETS)
     (tmp_path / "hostile.py").write_text(PLUG_IN)
     (tmp_path / "fatal.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "interrupting.py").write_text("raise KeyboardInterrupt\n")
     name_plug_ins(installation, "hostile")
     try:
         await installation.up()
@@ -116,9 +130,10 @@ async def test_a_plug_in_harms_no_source_but_its_own(tmp_path: Path, servers: di
         connection = await asyncpg.connect(installation.address("DATABASE_URL"))
         try:
             # Refused, and no service ends: invariant 3.
-            assert (await post_to_acme(installation, "verify-exit"))[1]["code"] == "verification_failed"
+            for do in ("verify-exit", "verify-interrupt"):
+                assert (await post_to_acme(installation, do))[1]["code"] == "verification_failed"
             hashes = {}
-            for do in (*DEAD, "sound"):
+            for do in POSTED:
                 status, answer = await post_to_acme(installation, do)
                 assert (status, answer["status"]) == (200, "accepted")
                 hashes[do] = answer["record_id"]
@@ -132,15 +147,18 @@ async def test_a_plug_in_harms_no_source_but_its_own(tmp_path: Path, servers: di
             expected = {
                 # What identify can't read, the projection may read all the same.
                 "evt_identify-exit": ("applied", ""),
+                "evt_identify-interrupt": ("applied", ""),
                 "evt_identify-division": ("applied", ""),
                 "evt_sound": ("applied", ""),
                 "evt_1": ("applied", ""),
                 "evt_project-exit": ("dead", "projection_failed"),
+                "evt_project-interrupt": ("dead", "projection_failed"),
+                "evt_before-all-calendars": ("dead", "projection_failed"),
                 "evt_unknown-table": ("dead", "projection_failed"),
                 "evt_other-source": ("dead", "projection_failed"),
             }
             async with limit("every event is folded"):
-                while not (found := await statuses(connection)).items() >= expected.items() or len(found) < 8:
+                while not (found := await statuses(connection)).items() >= expected.items() or len(found) <= len(expected):
                     await asyncio.sleep(0.1)
             (forged,) = found.keys() - expected.keys()
             assert forged.startswith("webhooks.acme/")
@@ -150,20 +168,21 @@ async def test_a_plug_in_harms_no_source_but_its_own(tmp_path: Path, servers: di
 
             # Whatever folds, folds alike.
             entry = await installation.redrive_json("replay", "run", "--from", "1h ago", "--reason", "changes nothing")
-            assert (entry["state"], entry["rows_changed"], entry["dead"]) == ("done", 0, 4)
+            assert (entry["state"], entry["rows_changed"], entry["dead"]) == ("done", 0, 6)
             assert (await installation.redrive_json("prove"))["verdict"] == "equal"
             assert await connection.fetch("SELECT source, payment_intent_id FROM payments ORDER BY 1, 2") == before
 
-            name_plug_ins(installation, "hostile", "fatal")
-            for service in installation.ports:
-                await refuse_reload(installation, service, failures=1)
+            for failures, name in enumerate(("fatal", "interrupting"), start=1):
+                name_plug_ins(installation, "hostile", name)
+                for service in installation.ports:
+                    await refuse_reload(installation, service, failures)
             await post_payment(installation, 3)
             async with limit("the payment is folded"):
                 while (await statuses(connection)).get("evt_3") != ("applied", ""):
                     await asyncio.sleep(0.1)
             assert {name: installation.service(name).pid for name in installation.ports} == pids
             _, out = await installation.redrive("check", expect=78)
-            assert "plug-in fatal can't be imported: SystemExit at" in " ".join(out.split())
+            assert "plug-in interrupting can't be imported: KeyboardInterrupt at" in " ".join(out.split())
         finally:
             await connection.close()
     finally:

@@ -22,6 +22,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "recursion": RecursionError,
     "memory": MemoryError,
     "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
     "generator exit": GeneratorExit,
     "cancelled": asyncio.CancelledError,
     "group": lambda: BaseExceptionGroup("several", [SystemExit(1)]),
@@ -31,6 +32,22 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "poison of a reason of its own": lambda: PoisonRecord("acme\n", "x"),
     "speechless": lambda: type("Mute", (OSError,), {"__str__": lambda self: 1 / 0})(),
 }
+
+
+class Loud(str):
+    """Text that ends the process wherever it is used."""
+
+    def encode(self, *_: object) -> Any:
+        raise SystemExit
+
+    def __hash__(self) -> int:
+        raise SystemExit
+
+    def __eq__(self, _: object) -> bool:
+        raise SystemExit
+
+    def __len__(self) -> int:
+        raise SystemExit
 
 
 def raising(name: str) -> Callable[..., Any]:

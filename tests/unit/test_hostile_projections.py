@@ -4,8 +4,10 @@ dead letter, and what is around it is folded.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from enum import IntEnum
+from types import NoneType
 from typing import Annotated, Any
 
 import pytest
@@ -23,9 +25,15 @@ from schemas.lattice import Fact, Key, Latest, Max, Table, Version
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Payload, digest_of
 from tests.support.folding import letter_of
-from tests.support.hostile import AT, RAISED, acme, giving, named, raising, record_of
+from tests.support.hostile import AT, RAISED, Loud, acme, giving, named, raising, record_of
 from tests.support.records import payment, record
 from tests.support.registries import put_back_afterwards
+
+EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+
+
+class Rank(IntEnum):
+    HIGH = 7
 
 
 @pytest.fixture(autouse=True)
@@ -94,12 +102,34 @@ def test_whatever_a_projection_raises_its_record_is_one_dead_letter(step: str, f
     assert letter.message
 
 
-def test_ctrl_c_goes_through() -> None:
-    def interrupted(*_: object) -> Any:
-        raise KeyboardInterrupt
+def test_values_of_a_plug_ins_own_types_lose_the_code_that_they_bring() -> None:
+    class Paid(datetime):
+        def utcoffset(self) -> Any:
+            return timedelta(hours=2)
 
-    with pytest.raises(KeyboardInterrupt):
-        folded_by(interrupted)
+    later = Paid(2026, 11, 21, 2, tzinfo=timezone(timedelta(hours=2)))
+    fact = order(
+        order_id=Loud("ord_1"), paid_at=later, version=Version(later, Rank.HIGH, Loud("evt_1")), source=Loud("shop")
+    )
+    folded = folded_by(giving([event(fact, event_id=Loud("evt_1"), type=Loud("acme.paid"), occurred_at=later)]))
+    assert not folded.letters
+    assert {type(value) for value in folded.events[0]} <= {str, int, bytes, datetime, NoneType}
+    ((_, row),) = folded.rows
+    assert {type(value) for value in row} <= {str, int, bytes, datetime, Decimal, NoneType}
+    assert folded.events[0].occurred_at == AT
+
+
+@pytest.mark.parametrize("beyond", [datetime.min.replace(tzinfo=EAST), datetime.max.replace(tzinfo=WEST)], ids=str)
+@pytest.mark.parametrize("place", ["occurred_at", "paid_at", "version"])
+def test_a_time_that_utc_can_not_express_is_a_dead_letter(place: str, beyond: datetime) -> None:
+    if place == "occurred_at":
+        found = event(order(), event_id="evt_2", occurred_at=beyond)
+    else:
+        changed = Version(beyond, 0, "evt_1") if place == "version" else beyond
+        found = event(order(**{place: changed}), event_id="evt_2")
+    (letter,) = folded_by(giving([found])).letters
+    assert letter.reason == "projection_failed"
+    assert "out of range: in UTC, years 1 to 9999" in letter.message
 
 
 def test_what_would_end_the_process_is_named_with_its_place() -> None:

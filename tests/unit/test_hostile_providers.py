@@ -24,7 +24,7 @@ from schemas.providers import (
     verify,
 )
 from schemas.providers.base import Secrets, Signature, digest_of
-from tests.support.hostile import BODY, RAISED, acme, giving, named, raising, record_of
+from tests.support.hostile import BODY, RAISED, Loud, acme, giving, named, raising, record_of
 from tests.support.records import verified
 from tests.support.registries import put_back_afterwards
 
@@ -161,6 +161,24 @@ def test_masking_changes_no_more_than_body_and_headers() -> None:
     assert masked == delivery._replace(body=b"***", token_digest=masked.token_digest)
 
 
+def test_an_identity_of_a_plug_ins_own_types_loses_the_code_that_they_bring() -> None:
+    given = named(record_id=Loud("evt_1"), type=Loud("acme.order.paid"))
+    found = identify(acme(identify=giving(given)), verified("shop", "stripe", BODY))
+    assert (found.record_id, found.type) == ("evt_1", "acme.order.paid")
+    assert {type(found.record_id), type(found.type)} == {str}
+
+
+def test_a_masked_delivery_of_a_plug_ins_own_types_loses_the_code_that_they_bring() -> None:
+    delivery = verified("shop", "stripe", BODY).delivery
+    masked = conceal(
+        acme(mask_token=lambda one: (one._replace(headers={"x-acme": Loud("seven")}), Loud("token"))),
+        delivery,
+        SECRETS,
+    )
+    assert masked.headers == {"x-acme": "seven"}
+    assert {type(text) for pair in masked.headers.items() for text in pair} == {str}
+
+
 @pytest.mark.parametrize("handshake", [*map(raising, RAISED), giving(7), giving(None)])
 def test_a_handshake_that_fails_is_refused(handshake: Any) -> None:
     refused = refusal(lambda: answer_handshake(acme(answer_handshake=handshake), "", SECRETS))
@@ -172,18 +190,6 @@ def test_a_secret_that_can_not_be_checked_is_misconfigured_and_not_quoted(fault:
     with pytest.raises(Misconfigured, match="secret 1") as refused:
         check_secrets(acme(check_secret=raising(fault)), SECRETS)
     assert SECRETS.values[0] not in str(refused.value)
-
-
-def test_ctrl_c_goes_through() -> None:
-    def interrupted(*_: object) -> Any:
-        raise KeyboardInterrupt
-
-    delivery = verified("shop", "stripe", BODY)
-    provider = acme(verify=interrupted, identify=interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        verify(provider, delivery.delivery, SECRETS, 0)
-    with pytest.raises(KeyboardInterrupt):
-        identify(provider, delivery)
 
 
 @pytest.mark.parametrize(
