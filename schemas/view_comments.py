@@ -180,6 +180,7 @@ VIEWS: Final[dict[str, Commented]] = {
         {
             "exists": "false once the latest of creation, restore and deletion is a deletion",
             "properties": "name to value of its latest change; null where it was cleared",
+            "properties_left_out": "how many are not among the properties: the largest, beyond 16 MiB in all",
         },
     ),
     "contact_preferences": Commented(

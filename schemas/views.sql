@@ -270,14 +270,24 @@ CROSS JOIN LATERAL (
 ) AS talk;
 
 -- An object is there until it is said to be gone: a property may change before the creation has come.
+-- Postgres holds 256 MiB in one jsonb, and raises beyond: the smallest properties are shown, up to 16 MiB.
 CREATE OR REPLACE VIEW :views.crm_objects AS
 SELECT object.source, object.portal_id, object.object_type, object.object_id,
        coalesce(object.exists, true) AS exists,
-       coalesce(property.properties, '{}'::jsonb) AS properties
+       coalesce(property.properties, '{}'::jsonb) AS properties,
+       coalesce(property.left_out, 0) AS properties_left_out
 FROM :gen.crm_objects AS object
 LEFT JOIN (
-    SELECT source, portal_id, object_type, object_id, jsonb_object_agg(name, value) AS properties
-    FROM :gen.crm_properties
+    SELECT source, portal_id, object_type, object_id,
+           jsonb_object_agg(name, value) FILTER (WHERE bytes <= 16777216) AS properties,
+           count(*) FILTER (WHERE bytes > 16777216) AS left_out
+    FROM (
+        SELECT *, sum(octet_length(name) + coalesce(octet_length(value), 0)) OVER (
+            PARTITION BY source, portal_id, object_type, object_id
+            ORDER BY octet_length(value) NULLS FIRST, name ROWS UNBOUNDED PRECEDING
+        ) AS bytes
+        FROM :gen.crm_properties
+    ) AS measured
     GROUP BY source, portal_id, object_type, object_id
 ) AS property USING (source, portal_id, object_type, object_id);
 

@@ -158,7 +158,9 @@ async def test_a_plug_in_harms_no_source_but_its_own(tmp_path: Path, servers: di
                 "evt_other-source": ("dead", "projection_failed"),
             }
             async with limit("every event is folded"):
-                while not (found := await statuses(connection)).items() >= expected.items() or len(found) <= len(expected):
+                while not (found := await statuses(connection)).items() >= expected.items() or len(found) <= len(
+                    expected
+                ):
                     await asyncio.sleep(0.1)
             (forged,) = found.keys() - expected.keys()
             assert forged.startswith("webhooks.acme/")

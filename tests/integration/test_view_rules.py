@@ -244,6 +244,26 @@ async def test_a_merge_deletes_what_is_merged_and_keeps_the_primary_object(share
         assert {row["object_id"]: row["exists"] for row in rows} == {"8": True, "9": False, "10": False}
 
 
+async def test_an_object_of_more_than_a_jsonb_holds_shows_its_small_properties(shared_connection: Any) -> None:
+    """Signed events can bring it to any size; one view that raises takes every object from everybody."""
+    await tell(
+        shared_connection,
+        "hubspot",
+        [hubspot(crm("creation")), hubspot(crm("propertyChange", propertyName="a", propertyValue="b"))],
+    )
+    ((before,),) = await shared_connection.fetch("SELECT properties FROM crm_objects")
+    await shared_connection.execute(
+        "INSERT INTO gen_1.crm_properties (source, portal_id, object_type, object_id, name, value)"
+        " SELECT source, portal_id, object_type, object_id, 'p' || n, repeat('x', 4194304)"
+        " FROM gen_1.crm_objects, generate_series(1, 70) AS n"
+    )
+    ((properties, left_out),) = await shared_connection.fetch("SELECT properties, properties_left_out FROM crm_objects")
+    shown = json.loads(properties)
+    assert {name: shown[name] for name in json.loads(before)} == json.loads(before)
+    assert len(shown) + left_out == 70 + len(json.loads(before))
+    assert 0 < left_out < 70
+
+
 async def test_an_e_mail_is_in_no_conversation(shared_connection: Any) -> None:
     await tell(shared_connection, "sendgrid", [sendgrid("delivered")])
     assert await shared_connection.fetchval("SELECT count(*) FROM messages") == 1
