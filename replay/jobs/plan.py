@@ -130,10 +130,13 @@ def unpinned(selection: Selection, document: object) -> Plan:
 
 async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tuple[list[Range], int]:
     """Cut the ranges at the live positions; returns them and how many offsets were cut off."""
-    rows = await connection.fetch(_POSITIONS)
-    positions = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-    _, kept, cut = split(ranges, {}, positions)
+    _, kept, cut = split(ranges, {}, await live_positions(connection))
     return kept, count(cut)
+
+
+async def live_positions(connection: Connection) -> dict[Place, int]:
+    rows = await connection.fetch(_POSITIONS)
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
 class _Planning:
@@ -148,7 +151,7 @@ class _Planning:
 
     async def choice(self, selection: Selection) -> tuple[Choice, list[Range]]:
         """Which of its records a selection means, and which offsets to read for it."""
-        starts, ends = await self._reader.bounds(selection.topics)
+        starts, ends = await self._bounds(selection.topics)
         if not selection.has_locations:
             self.gone += await gone_from(self._connection, selection, starts)
             return Choice(selection, None), await self._window(selection, starts, ends)
@@ -159,6 +162,15 @@ class _Planning:
         self.gone += [Gone(part, len(part), "dropped") for part in below]
         self.gone += [Gone(part, len(part), "absent") for part in past]
         return Choice(selection, Offsets(kept)), merged(kept, SKIPPED_OFFSETS)
+
+    async def _bounds(self, topics: Sequence[str]) -> tuple[Mapping[Place, int], Mapping[Place, int]]:
+        """The log's starts and ends. A topic that is gone ends where it was folded to, and starts there: all of it is
+        dropped, and the other topics are planned.
+        """
+        starts, ends = await self._reader.bounds(topics)
+        gone = set(topics) - {topic for topic, _ in starts}
+        folded = {place: at for place, at in (await live_positions(self._connection)).items() if place[0] in gone}
+        return {**starts, **folded}, {**ends, **folded}
 
     async def _window(
         self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]

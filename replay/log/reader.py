@@ -82,18 +82,22 @@ class LogReader:
         return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
 
     async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
-        """The log's starts and ends as of now; what arrives later is not part of a plan. Raises `InvalidSelection`."""
+        """The log's starts and ends as of now, without topics that are gone.
+
+        What arrives later is not part of a plan.
+        """
         async with self._answering():
-            partitions = await self._partitions(topics)
-            starts = await self._consumer.beginning_offsets(partitions)
-            ends = await self._consumer.end_offsets(partitions)
+            partitions = await self._partitions(await self._there(topics))
+            starts, ends = await self._extents(partitions)
         return {tuple(tp): at for tp, at in starts.items()}, {tuple(tp): at for tp, at in ends.items()}
 
     async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
-        """The first offset of a record that arrived at that moment or later; without partitions that have none."""
+        """The first offset of a record that arrived at that moment or later; without partitions that have none, and
+        without topics that are gone.
+        """
         async with self._answering():
-            asked = {tp: max(moment_ms, 0) for tp in await self._partitions(topics)}
-            found = await self._consumer.offsets_for_times(asked)
+            asked = {tp: max(moment_ms, 0) for tp in await self._partitions(await self._there(topics))}
+            found = await self._consumer.offsets_for_times(asked) if asked else {}
         return {tuple(tp): at.offset for tp, at in found.items() if at is not None}
 
     async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
@@ -180,15 +184,19 @@ class LogReader:
         ranges = [Range(topic, tp.partition, max(ends[tp] - count, starts[tp]), ends[tp]) for tp in partitions]
         return [r for r in ranges if len(r)]
 
-    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+    async def _there(self, topics: Sequence[str]) -> list[str]:
         try:
             known = await self._consumer.topics()
         except KafkaError as error:
             raise self._away(error) from error
+        return [topic for topic in topics if topic in known]
+
+    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+        there = await self._there(topics)
         for topic in topics:
             # The public API knows the partitions of topics that it is subscribed to, and we are to none.
             await self._consumer._client.add_topic(topic)
-        if missing := [topic for topic in topics if topic not in known]:
+        if missing := [topic for topic in topics if topic not in there]:
             raise InvalidSelection(f"there is no topic {', '.join(missing)}")
         found = []
         for topic in topics:

@@ -15,6 +15,7 @@ from replay.selection.selection import Range, RowKey, Selection, parse_offsets
 from tests.conftest import Stack
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
 from tests.support.replays import everything, planned, rerun
+from tests.support.topics import create, delete
 
 CREATED = 1_760_000_000
 
@@ -149,3 +150,23 @@ async def test_what_the_log_no_longer_holds_is_said(
     entry = await rerun(stack, database_url, connection, events)
     assert (entry["records"], entry["records_gone"], len(entry["gone"])) == (1, 2, 2)
     assert entry["gone"][0] == {"topic": topic, "partition": 0, "first": 0, "last": 0, "records": 1, "why": "dropped"}
+
+
+async def test_a_topic_that_is_gone_is_said_and_the_others_are_planned(
+    stack: Stack, topic: str, connection: Any, logged: list[FakeRecord]
+) -> None:
+    other = f"{topic}-b"
+    await create(stack.servers, other, 1)
+    await produce(stack.servers, [record(other, "stripe", payment(100 + n)) for n in range(2)])
+    await connection.execute(
+        "INSERT INTO redrive.positions (generation, topic, partition, next_offset) VALUES (1, $1, 0, 2)", other
+    )
+    await delete(stack.servers, [topic])
+    sources = (topic.removeprefix("webhooks."), other.removeprefix("webhooks."))
+    plan = await planned(stack, connection, Selection(sources, from_ms=0))
+    assert {(part.topic, part.start, part.end) for part in plan.ranges} == {(other, 0, 2)}
+    assert plan.records == 2
+    assert {(one.part.topic, one.why) for one in plan.gone} == {(topic, "dropped")}
+    assert sum(one.records for one in plan.gone) == len(logged)
+    plan = await planned(stack, connection, Selection(sources, event_ids=("evt_3", "evt_100")))
+    assert [(one.part.topic, one.records, one.why) for one in plan.gone] == [(topic, 1, "dropped")]
