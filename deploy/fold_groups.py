@@ -92,6 +92,12 @@ def warn_of_others(groups: Groups, installation: UUID, topics: Collection[str], 
             f"several places fold for this database, and share its partitions (group {own}): {named}. Hosts of one"
             " installation do; one with a copy of the database must not: `docs/runbooks/two-installations.md`"
         )
+    return warnings + name_other_readers(groups, installation, topics)
+
+
+def name_other_readers(groups: Groups, installation: UUID, topics: Collection[str]) -> list[str]:
+    """A sentence for each group of another database that reads some of these topics."""
+    own, sentences = fold_group(installation), []
     for name, members in sorted(groups.items()):
         shared = sorted(set[str]().union(*(member.topics for member in members)) & set(topics))
         if name == own or not shared:
@@ -102,5 +108,5 @@ def warn_of_others(groups: Groups, installation: UUID, topics: Collection[str], 
             if name == FOLD_GROUP
             else ("another installation")
         )
-        warnings.append(f"{who} also reads {', '.join(shared)} of this Kafka (group {name}): {named}")
-    return warnings
+        sentences.append(f"{who} also reads {', '.join(shared)} of this Kafka (group {name}): {named}")
+    return sentences

@@ -6,11 +6,15 @@ from typing import Any, Final
 import click
 
 from deploy.cli import Commands, examples, json_option, run, with_runtime
+from deploy.fold_groups import INSTALLATION, find_groups, name_other_readers
 from deploy.reload import control_topic
-from deploy.terminal.output import print_json, print_table, say
+from deploy.terminal.output import print_json, print_table, say, warn
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
 from replay.operations.sources import VERBS, Change, change, describe_all
+from replay.ports import Connection
+from schemas.errors import Unavailable
+from schemas.topics import topic_of
 
 
 @click.group(cls=Commands)
@@ -41,7 +45,9 @@ def _command(verb: str, text: str) -> click.Command:
     @json_option
     @with_runtime
     def change_state(runtime: Runtime, source: str, reason: str | None, as_json: bool) -> None:
-        done = run(_change(runtime, Change(source, verb, Author(runtime.operator, reason))))
+        done, others = run(_change(runtime, Change(source, verb, Author(runtime.operator, reason))))
+        for sentence in others:
+            warn(f"{sentence}; this change applies to it, too", "!")
         if as_json:
             print_json(done)
         else:
@@ -51,10 +57,21 @@ def _command(verb: str, text: str) -> click.Command:
     return change_state
 
 
-async def _change(runtime: Runtime, wanted: Change) -> dict[str, Any]:
+async def _change(runtime: Runtime, wanted: Change) -> tuple[dict[str, Any], list[str]]:
+    """What was done, and a sentence for each other installation that it applies to."""
     async with connected(runtime.settings) as connection:
         control = control_topic(runtime.cluster())
-        return await change(connection, control, runtime.sources, wanted)
+        done = await change(connection, control, runtime.sources, wanted)
+        return done, await _other_readers(runtime, connection, wanted.source)
+
+
+async def _other_readers(runtime: Runtime, connection: Connection, source: str) -> list[str]:
+    try:
+        groups = await find_groups(runtime.cluster())
+    except Unavailable:
+        # A login that may not ask for groups may change a source all the same.
+        return []
+    return name_other_readers(groups, await connection.fetchval(INSTALLATION), [topic_of(source)])
 
 
 for _verb, _said in VERBS.items():

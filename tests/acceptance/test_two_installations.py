@@ -1,6 +1,7 @@
 """Two installations on one Kafka: each folds all of it into its own database, and says that the other one does."""
 
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import Stack, fresh_database
+from tests.support import forks
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
@@ -50,6 +52,13 @@ async def test_each_folds_everything_and_names_the_other(installation: Installat
         assert "another installation also reads webhooks" in said
         assert "webhooks.stripe" in said
         assert found["fold"]["group"] not in said
+        command = await forks.redrive(
+            "sources", "pause", "stripe", cwd=second.folder, env=second.environment, stdout=PIPE, stderr=PIPE
+        )
+        said = " ".join((await command.communicate())[1].decode().split())
+        assert "another installation also reads webhooks.stripe" in said
+        assert "this change applies to it, too" in said
+        await second.redrive("sources", "resume", "stripe")
     assert "another installation also reads" in started(second)
     assert "another installation also reads" not in started(installation)
 
