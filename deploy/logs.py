@@ -22,7 +22,10 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 ROTATE_BYTES: Final = 20 * 1024 * 1024
 ROTATE_FILES: Final = 5
 MAX_CAUSES: Final = 10
-_RETRIES: Final = ("Unable connect to", "Unable to update metadata", "Failed fetch messages", "Failed fetch offsets")
+_RETRIES: Final = (
+    *("Unable connect to", "Unable to update metadata", "Failed fetch messages", "Failed fetch offsets"),
+    "Topic %s not found in cluster metadata",
+)
 
 
 class JsonFormatter(logging.Formatter):
@@ -95,7 +98,7 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """aiokafka reports every try at a broker that is away, several a second; our own lines say it once."""
+    """aiokafka reports every try at a broker or a topic that is away, several a second; our own lines say it once."""
     return not (record.name.startswith("aiokafka") and str(record.msg).startswith(_RETRIES))
 
 

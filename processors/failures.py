@@ -23,5 +23,8 @@ def verdict_of(error: BaseException) -> Verdict:
     """`poison` where the same records would fail again, `retry` for everything that time or an operator mends."""
     if isinstance(error, asyncpg.PostgresError):
         return "poison" if (error.sqlstate or "")[:2] in _DATA_CLASSES else "retry"
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        # asyncpg's own DataError: a value that it can't send.
+        return "poison"
     # What is left is about the data, or a bug of ours that this data meets: the rest must not wait for either.
     return "retry" if isinstance(error, (*RETRYABLE, RedriveError)) else "poison"

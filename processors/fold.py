@@ -157,7 +157,15 @@ def refused_event(folded: Folded, message: str) -> Dead:
     """The dead letter of the one event of what `split` gave; `message` is what Postgres said of its rows."""
     (event,) = folded.events
     poison = PoisonRecord("refused_by_database", unfit(folded.rows) or message)
-    return _letter(folded.raw, event._replace(status="dead"), poison)
+    # The letter must not be refused for the same reason.
+    return _letter(folded.raw, event._replace(status="dead", occurred_at=_storable_time(event.occurred_at)), poison)
+
+
+def _storable_time(at: datetime | None) -> datetime | None:
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def _letter(raw: RawRecord, event: Indexed, poison: PoisonRecord) -> Dead:

@@ -97,7 +97,7 @@ def database_failed(error: BaseException, tp: TP | None) -> None:
     if _fold_outage.begins(time.monotonic(), location):
         log.warning(
             "the database does not take a batch; it is tried again until it does: %s",
-            describe(error),
+            _reason(error),
             extra={"action": "fold", "outcome": "lost", "code": "database_unavailable", "location": location},
         )
 
@@ -111,6 +111,11 @@ def database_took(tp: TP | None) -> None:
         log.info("the database takes batches again", extra=line)
 
 
+def _reason(error: BaseException) -> str:
+    """Only asyncpg's waits end in a bare TimeoutError, which does not say who is silent."""
+    return "Postgres does not answer in time" if isinstance(error, TimeoutError) and not str(error) else describe(error)
+
+
 def _location(tp: TP | None) -> str:
     return f"{tp.topic}/{tp.partition}" if tp else ""
 
@@ -119,7 +124,7 @@ def lag_unread(error: BaseException) -> None:
     if _lag_outage.begins(time.monotonic()):
         code = code_of(error, "log_unavailable" if isinstance(error, KafkaError) else "database_unavailable")
         line = {"action": "note_lag", "outcome": "lost", "code": code}
-        log.warning("the lag can't be read: %s", describe(error), extra=line)
+        log.warning("the lag can't be read: %s", _reason(error), extra=line)
 
 
 def lag_read() -> None:

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from replay.jobs.delivery import Delivered
 from replay.ports import Outcome
-from schemas.errors import RedriveError, code_of
+from schemas.errors import RedriveError, Unavailable, code_of
 from schemas.masking import describe
 from schemas.outage import Outage
 
@@ -36,11 +36,12 @@ def proof_done(verdict: str, conclusion: str, seconds: float) -> None:
     log.log(logging.INFO if is_equal else logging.ERROR, "the tables were proved: %s", conclusion, extra=line)
 
 
-def proof_failed() -> None:
-    """Within the `except` that caught it."""
+def proof_failed(error: Exception) -> None:
+    """Within the `except` that caught it. Where a dependency is away, a traceback says nothing more."""
     for one in _VERDICTS:
         PROOF_VERDICT.labels(one).set(one == "failed")
-    log.exception("a proof failed", extra={"action": "prove", "outcome": "failed", "code": "proof_failed"})
+    line = {"action": "prove", "outcome": "failed", "code": code_of(error, "proof_failed")}
+    log.error("a proof failed: %s", describe(error), exc_info=not isinstance(error, Unavailable), extra=line)
 
 
 SLOWED: Final = Gauge("redrive_replays_slowed", "Replays that are run here and give way, or wait.", ["reason"])

@@ -178,7 +178,10 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
         conclusion = f"; {fold.conclusion}" if fold is not None else ""
-        say(f"settings, database and topics are sound{conclusion}", "ok", "green")
+        is_still = fold is not None and bool(fold.still)
+        mark, style = ("warning", "yellow") if is_still else ("ok", "green")
+        still = ", and the fold stands still" if is_still else ""
+        say(f"settings, database and topics are sound{still}{conclusion}", mark, style)
     if is_faulty:
         raise Reported(EXIT_MISCONFIGURED)
 

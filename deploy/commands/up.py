@@ -114,7 +114,7 @@ async def _create_topics(runtime: Runtime) -> None:
 async def _start(
     stack: AsyncExitStack, children: Sequence[Child], settings: Settings, sample: bool, stop: asyncio.Event
 ) -> None:
-    """Everything, and every service ready that did not give up."""
+    """Everything, and every service ready that can be. Raises `Unavailable` where none is."""
     data = settings.data
     addresses = await stack.enter_async_context(_backends(data, stop))
     _write_env(data, settings, addresses)
@@ -136,10 +136,10 @@ async def _start(
         "processors": f"http://{runtime.settings.processors_host}:{runtime.settings.processors_port}",
         "console": f"http://{runtime.settings.console_host}:{runtime.settings.console_port}",
     }
-    for child in children:
-        await _until_ready(child, urls[child.command.name], stop)
-    is_whole = not any(child.gave_up.is_set() for child in children)
-    if sample and is_whole and await _log_is_empty(runtime):
+    ready = [await _is_ready_in_time(child, urls[child.command.name], stop) for child in children]
+    if not any(ready):
+        raise Unavailable(f"no service is ready; their logs are in {data / 'logs'}")
+    if sample and all(ready) and await _log_is_empty(runtime):
         await _send_samples(runtime, urls["ingest"])
     _print_urls(runtime, urls)
 
@@ -232,8 +232,8 @@ def _name_lone_halves() -> None:
             _announce(f"{named}: the handshake of {one.name} holds, and its deliveries are refused")
 
 
-async def _until_ready(child: Child, url: str, stop: asyncio.Event) -> None:
-    """Or until it gave up: the others are no worse for it. Raises `Unavailable`."""
+async def _is_ready_in_time(child: Child, url: str, stop: asyncio.Event) -> bool:
+    """False, and announced, where it gave up or takes too long: the other services are no worse for it."""
     name = child.command.name
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
     last = "no answer"
@@ -247,12 +247,14 @@ async def _until_ready(child: Child, url: str, stop: asyncio.Event) -> None:
                         last = await response.text()
                         if response.status == 200:
                             _step(f"{name} is ready")
-                            return
+                            return True
                 except (aiohttp.ClientError, TimeoutError):
                     pass
                 if asyncio.get_running_loop().time() > deadline or child.restarts > 2:
-                    raise Unavailable(f"{name} is not ready ({last}); its log is in the data folder's logs/{name}.log")
+                    _announce(f"{name} is not ready ({last}) and goes on trying; its log is {name}.log among the logs")
+                    return False
                 await asyncio.sleep(0.2)
+    return False
 
 
 async def _log_is_empty(runtime: Runtime) -> bool:

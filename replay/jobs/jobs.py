@@ -6,6 +6,7 @@ Must not plan one. An outage of the database, the log or a target is waited for;
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from typing import Final
 
@@ -22,6 +23,7 @@ from replay.log.pacing import Stop, Stopped
 from replay.ports import Connection
 from schemas.errors import InvalidSelection, Unavailable, code_of
 from schemas.masking import describe
+from schemas.outage import Outage
 
 log: Final = logging.getLogger("redrive.console")
 POLL_SECONDS: Final = 1.0
@@ -46,6 +48,7 @@ class Jobs:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._outage = Outage()
 
     async def serve(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         """Until cancelled: what is under way then is left to others, where it stands."""
@@ -74,13 +77,9 @@ class Jobs:
         try:
             await self.take(replay)
         except PASSING as error:
-            line = {
-                "action": "replay",
-                "outcome": "let_go",
-                "code": code_of(error, "unavailable"),
-                "replay": str(replay),
-            }
-            log.warning("a replay was let go: %s", describe(error), extra=line)
+            if self._outage.begins(time.monotonic(), str(replay)):
+                line = {"action": "replay", "outcome": "let_go", "code": code_of(error, "unavailable")}
+                log.warning("a replay was let go: %s", describe(error), extra={**line, "replay": str(replay)})
         except Exception:  # noqa: BLE001 - the outermost of a job
             metrics.replay_failed(str(replay))
         finally:
@@ -94,6 +93,10 @@ class Jobs:
         connection = await self._ports.connect()
         try:
             job = await lease.hold(connection, replay)
+            seconds = self._outage.ends(time.monotonic(), str(replay))
+            if seconds is not None:
+                line = {"action": "replay", "outcome": "back", "replay": str(replay), "seconds": round(seconds, 1)}
+                log.info("what a replay waited for is back", extra=line)
             if job is not None:
                 await self._run(connection, job)
         except InvalidSelection as error:

@@ -107,7 +107,7 @@ class Proofs:
                 metrics.proof_done(made.verdict, made.conclusion, time.monotonic() - began)
                 certificate, state, error = made.model_dump_json(), "done", ""
             except Exception as failed:  # noqa: BLE001 - the outermost of the task: the row says what came of it
-                metrics.proof_failed()
+                metrics.proof_failed(failed)
                 error = describe(failed)
             finally:
                 telling.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from tests.support import forks
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS
@@ -57,6 +58,29 @@ async def test_a_deleted_topic_stops_no_other_source_and_is_folded_once_it_is_ba
         assert await connection.fetchval("SELECT count(DISTINCT source) FROM webhook_events") == 2
     finally:
         await connection.close()
+
+
+async def test_a_service_that_crashes_at_a_start_keeps_no_other_one_down(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    installation = Installation(tmp_path, **servers, **SECRETS)
+    (tmp_path / "redrive.toml").write_text('plugins = ["crashing"]\n')
+    crash = tmp_path / "crashing.py"
+    crash.write_text("import os, sys\nPROVIDERS = []\nif 'processors' in sys.argv: os._exit(3)\n")
+    try:
+        output = (tmp_path / "up.log").open("ab")
+        installation.process = await forks.redrive(
+            "up", cwd=tmp_path, env=installation.environment, stdout=output, stderr=output
+        )
+        await installation.until(lambda: "redrive is up" in installation.output(), "it goes on without them")
+        assert "processors is not ready (no answer) and goes on trying" in installation.output()
+        provider = Provider(installation.ingest_url)
+        await provider.deliver_all(of_stripe(34).webhooks)
+        assert provider.done.retries == 0
+        crash.write_text("PROVIDERS = []\n")
+        await installation.until_ready("processors")
+    finally:
+        await installation.stop()
 
 
 async def test_a_service_that_can_not_work_stops_no_other_one(tmp_path: Path, servers: dict[str, str]) -> None:

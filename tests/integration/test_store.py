@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -243,3 +244,16 @@ async def test_a_process_that_freezes_while_it_writes_stops_nobody_else(
         await writing
     assert await connection.fetchval("SELECT count(*) FROM payments") == 0
     other.terminate()
+
+
+async def test_a_value_that_the_client_can_not_send_is_a_dead_letter_and_the_others_are_written(
+    connection: Any,
+) -> None:
+    """It would fail at each try, and hold its partition for good."""
+    batch = fold([record(TOPIC, "stripe", payment(n), n) for n in range(3)])
+    beyond = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+    batch[1] = batch[1]._replace(events=tuple(one._replace(occurred_at=beyond) for one in batch[1].events))
+    letters = await Store(1, Letters()).commit_batch(connection, Span(TOPIC, 0, 0, 3), batch)
+    assert [(one.raw.offset, one.reason) for one in letters] == [(1, "refused_by_database")]
+    rows = await connection.fetch("SELECT record_offset, status FROM redrive.event_index ORDER BY 1")
+    assert [row["status"] for row in rows] == ["applied", "dead", "applied"]
