@@ -70,7 +70,7 @@ ROLES: Final = (
             "replay_progress": _MERGE,
             "proofs": _MERGE,
             "replay_outcomes": _MERGE,
-            "releases": _APPEND,
+            "releases": _MERGE,
             "requeues": _MERGE,
             # Who did something can't undo that it was written down.
             "audit": _APPEND,

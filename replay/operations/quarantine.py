@@ -17,7 +17,7 @@ from replay.selection.selection import Range, iso_of
 from schemas.envelope import ARRIVED, LAST_MS, REJECTION, Delivery, Location, VerifiedDelivery, delivery_of
 from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, RedriveError, RejectedDelivery
 from schemas.masking import mask_text
-from schemas.providers import verify
+from schemas.providers import identify, verify
 from schemas.providers.base import body_record_id
 from schemas.quarantine import DROPPED_TYPE, Dropped
 from schemas.settings import Source
@@ -28,10 +28,16 @@ UNKNOWN: Final = "unknown"
 """The reason of a record that somebody else wrote into the topic."""
 
 _LOCATION: Final = re.compile(rf"(?:{re.escape(QUARANTINE)}/)?(\d{{1,9}})/(\d{{1,18}})\Z", re.ASCII)
-_RELEASED: Final[LiteralString] = "SELECT partition, record_offset FROM redrive.releases"
-_RELEASE: Final[LiteralString] = """
-    SELECT location, released_at FROM redrive.releases WHERE partition = $1 AND record_offset = $2
+_RELEASED: Final[LiteralString] = """
+    SELECT partition, record_offset, source, record_id, fingerprint FROM redrive.releases
 """
+_RELEASE: Final[LiteralString] = """
+    SELECT location, released_at, source, record_id, fingerprint FROM redrive.releases
+    WHERE partition = $1 AND record_offset = $2
+"""
+
+Content = tuple[str, str, bytes]
+"""(source, record id, fingerprint): what makes two deliveries copies of one."""
 
 
 class UnknownDelivery(RedriveError):
@@ -108,7 +114,7 @@ class Quarantine:
                     at,
                     one.reason,
                     f"{one.partition}/{one.offset}",
-                    is_released=(one.partition, one.offset) in released,
+                    is_released=self.is_released(one, verdict, released.get((one.partition, one.offset))),
                     verifies=verdict.verified is not None,
                     clock_off_seconds=verdict.clock_off_seconds,
                 )
@@ -129,6 +135,8 @@ class Quarantine:
             await note_reveal(self.connection, reveal, entry)
         release = await self.connection.fetchrow(_RELEASE, partition, offset)
         verdict = self.judge(held)
+        if release and not self.is_released(held, verdict, _content_of(release)):
+            release = None
         source = held.delivery.source
         return {
             "location": str(held.location),
@@ -145,9 +153,22 @@ class Quarantine:
             **shown_record(record, reveal is not None),
         }
 
-    async def released(self) -> set[tuple[int, int]]:
-        """(partition, offset) of what was released before."""
-        return {(row["partition"], row["record_offset"]) for row in await self.connection.fetch(_RELEASED)}
+    async def released(self) -> dict[tuple[int, int], Content]:
+        """What was released before, by (partition, offset)."""
+        rows = await self.connection.fetch(_RELEASED)
+        return {(row["partition"], row["record_offset"]): _content_of(row) for row in rows}
+
+    def is_released(self, one: Held, verdict: Verdict, content: Content | None) -> bool:
+        """Whether `content`, which was released from its offset, is this delivery. Of a topic that was deleted and
+        created again, an offset names another one. One that does not verify now can't be named, and can't be released.
+        """
+        if content is None or one.delivery.source != content[0]:
+            return False
+        return verdict.verified is None or self.content(one, verdict.verified) == content
+
+    def content(self, one: Held, verified: VerifiedDelivery) -> Content:
+        identity = identify(self.sources[one.delivery.source].provider, verified)
+        return one.delivery.source, identity.record_id, identity.fingerprint
 
     def judge(self, one: Held, clock_off_ms: int = 0) -> Verdict:
         """By today's secrets. `clock_off_ms` is taken from the arrival: how far our clock stood ahead then."""
@@ -189,6 +210,10 @@ class Quarantine:
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
         return Held(record.partition, record.offset, delivery, reason if reason in REJECTIONS else UNKNOWN)
+
+
+def _content_of(release: Any) -> Content:
+    return release["source"], release["record_id"], release["fingerprint"]
 
 
 def parse_location(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any, Final, LiteralString
 
 from replay import audit
 from replay.audit import Author
-from replay.operations.quarantine import UNTIMELY, Held, Quarantine, Verdict
+from replay.operations.quarantine import UNTIMELY, Content, Held, Quarantine, Verdict
 from replay.ports import Append
 from schemas.envelope import Identity, VerifiedDelivery
 from schemas.errors import InvalidSelection, Unavailable
@@ -29,11 +29,10 @@ _KNOWN: Final[LiteralString] = """
 """
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.releases (partition, record_offset, source, record_id, fingerprint, location)
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (partition, record_offset) DO UPDATE
+    SET source = EXCLUDED.source, record_id = EXCLUDED.record_id, fingerprint = EXCLUDED.fingerprint,
+        location = EXCLUDED.location, released_at = now()
 """
-
-Content = tuple[str, str, bytes]
-"""(source, record id, fingerprint): what makes two deliveries copies of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,10 @@ class _Work:
             for one in part:
                 if isinstance(one, Dropped) or one.delivery.source not in self.wanted.sources:
                     continue
-                if (one.partition, one.offset) in released:
+                verdict = self._judge(one)
+                if self.quarantine.is_released(one, verdict, released.get((one.partition, one.offset))):
                     self.done.released_before += 1
                     continue
-                verdict = self._judge(one)
                 if verdict.verified is None:
                     self.done.still_failing += 1
                     self.done.untimely += verdict.code == UNTIMELY

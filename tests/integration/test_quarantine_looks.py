@@ -161,6 +161,26 @@ async def test_what_was_released_says_where_to(outage: Outage, redrive: Redrive)
     assert json.loads(text)["released_to"].startswith(f"webhooks.{outage.source}/")
 
 
+async def test_what_is_at_the_offset_of_an_earlier_topics_release_is_released_and_once(
+    outage: Outage, redrive: Redrive, connection: Any
+) -> None:
+    """A topic that is deleted and created again gives its offsets to other deliveries."""
+    place = (await listed(redrive, outage.source))["minutes"][2]["first"]
+    partition, offset = map(int, place.split("/"))
+    await connection.execute(
+        "INSERT INTO redrive.releases VALUES ($1, $2, $3, 'evt_of_the_earlier_topic', '\\x00', 'webhooks.x/0/1')",
+        partition,
+        offset,
+        outage.source,
+    )
+    reason = ("--reason", "the clock stood a day ahead")
+    release = ("quarantine", "release", "--source", outage.source, "--clock-was-off", "1d", "--json", *reason)
+    done = [json.loads((await redrive(*release))[1]) for _ in range(2)]
+    assert [(one["released"], one["released_before"]) for one in done] == [(1, 0), (0, 1)]
+    rows = await connection.fetch("SELECT record_id FROM redrive.releases")
+    assert [row["record_id"] for row in rows] == ["evt_3"]
+
+
 async def test_where_there_is_no_delivery_the_command_says_so(redrive: Redrive) -> None:
     code, _ = await redrive("quarantine", "show", f"0/{10**15}")
     assert code == 1
