@@ -78,6 +78,10 @@ class Folded(NamedTuple):
     """What is left of the record is about these; None: about all of it."""
 
     @property
+    def record_id(self) -> str:
+        return (self.events[0] if self.events else self.letters[0].event).record_id
+
+    @property
     def rows(self) -> tuple[TableRow, ...]:
         return tuple([row for rows in self.rows_of for row in rows])
 

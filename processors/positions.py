@@ -30,7 +30,7 @@ LOSE_RANGE: Final[LiteralString] = """
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
         VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
     )
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
@@ -46,11 +46,12 @@ RESET: Final[LiteralString] = """
     INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
     SELECT generation, topic, partition, $4, $5 FROM moved
     ON CONFLICT (generation, topic, partition, first_offset)
-    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
     RETURNING end_offset
 """
 # The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
-# nobody is going to read those. Nothing happens where somebody else did this first.
+# nobody is going to read those; and so is what was seen beyond the positions. Nothing happens where somebody else did
+# this first.
 NEW_LOG: Final[LiteralString] = """
     WITH old AS (
         SELECT partition, next_offset FROM redrive.positions
@@ -58,13 +59,20 @@ NEW_LOG: Final[LiteralString] = """
     ), moved AS (
         UPDATE redrive.positions AS p SET next_offset = 0, topic_id = $4 FROM old
         WHERE generation = $1 AND topic = $2 AND p.partition = old.partition
+    ), ends AS (
+        SELECT partition, max(at) AS at FROM (
+            SELECT partition, next_offset AS at FROM old
+            UNION ALL
+            SELECT partition, at FROM unnest($5::integer[], $6::bigint[]) AS seen (partition, at)
+            WHERE EXISTS (SELECT FROM old)
+        ) AS every GROUP BY partition
     ), lost AS (
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        SELECT $1, $2, partition, 0, next_offset FROM old WHERE next_offset > 0
+        SELECT $1, $2, partition, 0, at FROM ends WHERE at > 0
         ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
     )
-    SELECT partition, next_offset FROM old
+    SELECT partition, at FROM ends
 """
 
 
@@ -77,6 +85,10 @@ class Stored(NamedTuple):
     def is_of(self, extent: Extent) -> bool:
         """Whether it may speak of that log."""
         return self.topic_id is None or extent.topic_id is None or self.topic_id == extent.topic_id
+
+    def is_past(self, extent: Extent) -> bool:
+        """Whether that log ends before it: it lost its tail, if the extent was asked after the position was read."""
+        return self.is_of(extent) and self.next_offset > extent.end
 
     def lag(self, extent: Extent) -> int:
         """How many offsets of that log are not folded."""
@@ -94,9 +106,10 @@ async def read_stored(connection: Connection, generation: int, seconds: float | 
 
 
 async def find_starts(
-    connection: Connection, generation: int, extents: Mapping[TP, Extent], is_confirmed: bool
+    connection: Connection, generation: int, extents: Mapping[TP, Extent], is_confirmed: bool, seen: Mapping[TP, Extent]
 ) -> dict[TP, Start]:
-    """Where to read each partition from. Writes down what the log no longer holds, and which log it is.
+    """Where to read each partition from. Writes down what the log no longer holds, and which log it is. `seen` are the
+    extents as they were last looked at: of a topic that was made anew, they say how far the old one went.
 
     Without those of which the log's extent is to be asked again: where it is not the log that the position speaks of,
     and the extent was asked once (`is_confirmed` is false), or its position has moved since it was read.
@@ -104,7 +117,7 @@ async def find_starts(
     stored = await read_stored(connection, generation)
     starts = {}
     for tp, extent in extents.items():
-        offset = await _start(connection, generation, tp, stored.get(tp, NOTHING), extent, is_confirmed)
+        offset = await _start(connection, generation, tp, stored.get(tp, NOTHING), extent, is_confirmed, seen)
         if offset is not None:
             starts[tp] = Start(offset, extent.topic_id)
             if tp in stored and stored[tp].topic_id is None and extent.topic_id is not None:
@@ -115,14 +128,26 @@ async def find_starts(
 
 
 async def _start(
-    connection: Connection, generation: int, tp: TP, stored: Stored, extent: Extent, is_confirmed: bool
+    connection: Connection,
+    generation: int,
+    tp: TP,
+    stored: Stored,
+    extent: Extent,
+    is_confirmed: bool,
+    seen: Mapping[TP, Extent],
 ) -> int | None:
     position = stored.next_offset
     if not stored.is_of(extent):
         # One broker of several may not have heard of the new topic yet.
         if not is_confirmed:
             return None
-        moved = await connection.fetch(NEW_LOG, generation, tp.topic, stored.topic_id, extent.topic_id)
+        ends = {
+            one.partition: was.end
+            for one, was in seen.items()
+            if one.topic == tp.topic and was.topic_id == stored.topic_id
+        }
+        ids = (stored.topic_id, extent.topic_id)
+        moved = await connection.fetch(NEW_LOG, generation, tp.topic, *ids, list(ends), list(ends.values()))
         for partition, end in moved:
             metrics.topic_replaced(tp.topic, partition, end)
         # What was read of the positions before is of the old log, for the other partitions too.

@@ -50,6 +50,10 @@ class Worker:
         """Kafka's id of the topic that each partition is read of."""
         self._stored: dict[TP, Stored] | None = None
         """Of all partitions, as they were last looked at."""
+        self._extents: dict[TP, Extent] = {}
+        """Of all partitions: a topic that was made anew does not say how far the old one went."""
+        self._past: set[TP] = set()
+        """Partitions whose log ended before the position when they were last looked at."""
         self._folding: set[TP] = set()
         self._seen: dict[TP, tuple[int, int]] = {}
         self._still: dict[TP, int] = {}
@@ -91,16 +95,16 @@ class Worker:
                 self._store = Store(generation, self._dead_letters)
             if before != generation:
                 metrics.generation_moved(generation)
-            return await find_starts(connection, generation, extents, is_confirmed)
+            return await find_starts(connection, generation, extents, is_confirmed, self._extents)
 
     async def look(self, extents: Mapping[TP, Extent]) -> bool:
         """Note how far the rows are behind the log in each partition, whoever folds it. Returns whether what is read
-        here has to be sought again: the topic was made anew, or a stored position is behind what was committed (the
-        database was restored to an older backup).
+        here has to be sought again: the topic was made anew, a stored position is behind what was committed (the
+        database was restored to an older backup) or past the log's end (Kafka was).
 
         While the database is away, the positions are those that were read last; raises what it raises.
         """
-        committed, read_of = dict(self._expected), dict(self._read_of)
+        committed, read_of, before = dict(self._expected), dict(self._read_of), self._stored or {}
         try:
             await self._read_stored()
         finally:
@@ -108,6 +112,16 @@ class Worker:
                 lag = {tp: self._stored.get(tp, NOTHING).lag(extent) for tp, extent in extents.items()}
                 metrics.note_lag(lag)
         stored = self._stored or {}
+        ids = {tp.topic: one.topic_id for tp, one in stored.items() if one.topic_id is not None}
+        self._extents.update(
+            {tp: one for tp, one in extents.items() if one.topic_id in (None, ids.get(tp.topic, one.topic_id))}
+        )
+        # The positions of the look before are older than these extents, and no position was ever past the end of its
+        # log. Two looks: a broker that has just become the leader may say less for a moment.
+        past = {tp for tp in read_of.keys() & extents.keys() if before.get(tp, NOTHING).is_past(extents[tp])}
+        self._past, is_shorter = past, bool(past & self._past)
+        if is_shorter:
+            return True
         return any(stored.get(tp, NOTHING).next_offset < position for tp, position in committed.items()) or any(
             extents[tp].topic_id not in (None, topic_id) for tp, topic_id in read_of.items() if tp in extents
         )

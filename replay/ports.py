@@ -77,6 +77,9 @@ class NamedRecord(FoldedRecord, Protocol):
 class PartialRecord(FoldedRecord, Protocol):
     """A record of which some events can be written alone."""
 
+    @property
+    def record_id(self) -> str: ...
+
     def only(self, wanted: Mapping[int, str]) -> FoldedRecord:
         """Without its other events: `wanted` are ordinals, with the ids of the events there."""
         ...

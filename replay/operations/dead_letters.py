@@ -57,7 +57,12 @@ _LIST: Final[LiteralString] = f"""
     ORDER BY received_at DESC, topic DESC, partition DESC, record_offset DESC, ordinal DESC LIMIT $15
 """  # noqa: S608 - constants
 NEXT: Final[LiteralString] = f"""
-    SELECT * FROM ({OPEN}) AS letter
+    SELECT letter.*, (
+        SELECT record_id FROM redrive.event_index AS i
+        WHERE (i.source, i.event_id, i.topic, i.partition, i.record_offset)
+            = (letter.source, letter.event_id, letter.topic, letter.partition, letter.record_offset)
+    ) AS record_id
+    FROM ({OPEN}) AS letter
     WHERE {_FILTERS}
       AND (topic, partition, record_offset, ordinal) > ($9::text, $10::integer, $11::bigint, $12::integer)
     ORDER BY topic, partition, record_offset, ordinal LIMIT $13

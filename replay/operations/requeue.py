@@ -18,6 +18,7 @@ from replay.operations.dead_letters import NEXT, DeadLetters
 from replay.ports import Connection, FoldedRecord, GenerationFolding, Letter, Outcome
 from replay.selection.offsets import merged
 from replay.selection.selection import Range
+from schemas.envelope import Location
 from schemas.errors import Unavailable
 
 ACTION: Final = "dead_letters.requeue"
@@ -130,10 +131,11 @@ class Requeue:
             return
         found = {(part.topic, part.partition, part.start) for part in kept}
         async for part, records in self._reader.read(merged(kept, NEAR_OFFSETS)):
-            selected = [one for one in records if (one.topic, one.partition, one.offset) in found]
+            selected = [one for one in records if _place_of(one) in found and self._is_same(one, letters)]
             read = {(one.topic, one.partition, one.offset) for one in selected}
             covered = {place for place in found if place[:2] == (part.topic, part.partition)}
-            # Offsets that hold nothing any more, as after a compaction.
+            # Offsets that hold nothing any more, as after a compaction; or another record, of a topic that was deleted
+            # and created again.
             empty = {place for place in covered - read if part.start <= place[2] < part.end}
             await self._note_gone([letters[place] for place in sorted(empty)])
             for first in range(0, len(selected), PORTION_RECORDS):
@@ -164,6 +166,11 @@ class Requeue:
         """What is asked for of a record: all of it, where it was dead as a whole."""
         folded, wanted = self._folding.fold(record), letters[_place_of(record)]
         return folded if 0 in wanted else folded.only({ordinal: row["event_id"] for ordinal, row in wanted.items()})
+
+    def _is_same(self, record: Any, letters: Letters) -> bool:
+        """Whether it is the record that was dead. One that could not be decoded is named by its location."""
+        named = {row["record_id"] for row in letters[_place_of(record)].values()}
+        return str(Location(*_place_of(record))) in named or self._folding.fold(record).record_id in named
 
     async def _commit(
         self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Outcome], Awaitable[None]]

@@ -142,9 +142,11 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
                 f"generation {number} copied tables from generation {generation.copied_from}, and {live} is live now:"
                 " rebuild again (or accept the loss of what changed since)"
             )
-    if generation.only is None and not await older_projections(connection, number, ports.code):
+    is_fresh = generation.only is None and not generation.was_live
+    if is_fresh and not await older_projections(connection, number, ports.code):
         return
-    # A replay adds to the live tables what neither a copy from before nor the fold of older code has.
+    # What a replay adds to the live tables is not in a copy from before, in the fold of older code, or in a generation
+    # that was live before.
     replayed = await connection.fetchrow(_REPLAYED, number)
     if replayed is not None:
         raise InvalidTransition(

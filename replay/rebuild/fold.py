@@ -40,6 +40,13 @@ _WAY: Final[LiteralString] = """
       ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
     WHERE live.generation = (SELECT live FROM redrive.generation)
 """
+# Since the cut the live positions began again there: what the log holds at these offsets now was not copied.
+_BEGUN_AGAIN: Final[LiteralString] = """
+    SELECT l.topic, l.partition, min(l.first_offset) AS first
+    FROM redrive.lost_ranges AS l JOIN redrive.generations AS g ON g.generation = $1
+    WHERE l.generation = (SELECT live FROM redrive.generation) AND l.noticed_at >= g.created_at
+    GROUP BY l.topic, l.partition
+"""
 _FOLLOW_FROM: Final[LiteralString] = """
     SELECT of_topic, of_partition, next_offset FROM redrive.follow_from($1, $2, $3, $4)
 """
@@ -59,6 +66,7 @@ class GenerationFold:
     def __init__(self, ports: Ports, generation: Generation) -> None:
         self._ports = ports
         self.generation = generation
+        self._cut = dict(generation.cut)
 
     async def before(self, connection: Connection, part: Range) -> None:
         number = self.generation.number
@@ -81,6 +89,9 @@ class GenerationFold:
         rows = await connection.fetch(_BEHIND, self.generation.number)
         if not rows:
             return []
+        for topic, partition, first in await connection.fetch(_BEGUN_AGAIN, self.generation.number):
+            if (topic, partition) in self._cut:
+                self._cut[topic, partition] = min(self._cut[topic, partition], first)
         bounds = {(row["topic"], row["partition"]): row["bound"] for row in rows}
         held = await reader.extents(set(bounds))
         # Where a partition is gone, all of it is.
@@ -120,7 +131,7 @@ class GenerationFold:
 
     def _stages(self, ranges: Sequence[Range]) -> list[tuple[frozenset[str] | None, list[Range]]]:
         """Up to the cut only the tables that are folded anew; from there on, all. Without those that have no range."""
-        only, cut = self.generation.only, self.generation.cut
+        only, cut = self.generation.only, self._cut
         if only is None:
             stages: list[tuple[frozenset[str] | None, list[Range]]] = [(None, list(ranges))]
         else:

@@ -21,7 +21,8 @@ Partition = tuple[str, int]
 
 _KEPT: Final[LiteralString] = """
     SELECT g.generation, g.state, g.only_tables, g.cut, g.copied_from, g.generation = l.live AS is_live,
-           coalesce(g.generation = l.previous, false) AS is_previous
+           coalesce(g.generation = l.previous, false) AS is_previous,
+           g.generation IN (l.live, l.previous) OR g.to_redrive IS NULL AS was_live
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l
     WHERE g.state <> 'dropped' ORDER BY g.generation
 """
@@ -101,6 +102,8 @@ class Generation:
     copied_from: int | None
     is_live: bool
     is_previous: bool
+    was_live: bool
+    """It is, or was: a replay or an operator may have changed its tables, and a flip away from it ended that."""
 
     @property
     def schema(self) -> str:
@@ -117,6 +120,7 @@ async def kept(connection: Connection) -> list[Generation]:
             row["copied_from"],
             row["is_live"],
             row["is_previous"],
+            bool(row["was_live"]),
         )
         for row in await connection.fetch(_KEPT)
     ]

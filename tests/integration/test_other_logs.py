@@ -1,17 +1,19 @@
 """Invariant 7 where the topic is another one: made anew, with partitions that were not there, or folded by others."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from faust.types import TP
 from prometheus_client import REGISTRY
 
 from deploy.topic_ids import TopicIds
-from processors.partition_state import Extent
+from processors.partition_state import Extent, Start
 from processors.store import Span, Store, TopicReplaced
+from processors.worker import Worker
 from tests.conftest import Stack, fresh_database
 from tests.support.folding import NoLetters
 from tests.support.proving import proved
@@ -104,6 +106,35 @@ async def test_what_was_on_partitions_that_the_new_topic_does_not_have_is_told_a
     assert {(loss.partition, loss.first_offset, loss.end_offset) for loss in made.losses or ()} == {
         (partition, 0, 20) for partition in range(PARTITIONS)
     }
+
+
+@pytest.fixture
+async def worker(database_url: str) -> AsyncIterator[Worker]:
+    pool = await asyncpg.create_pool(database_url, min_size=1, max_size=2)
+    yield Worker(pool, NoLetters())
+    await pool.close()
+
+
+async def test_what_was_seen_of_the_old_log_and_not_folded_is_lost_too(connection: Any, worker: Worker) -> None:
+    folding, waiting = TP("webhooks.x", 0), TP("webhooks.x", 1)
+    await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 20, $1)", OLD)
+    await worker.positions({folding: Extent(0, 20, OLD)}, True)
+    await worker.look({folding: Extent(0, 50, OLD), waiting: Extent(0, 7, OLD)})
+    await worker.look({folding: Extent(0, 3, NEW), waiting: Extent(0, 2, NEW)})
+    assert await worker.positions({folding: Extent(0, 5, NEW)}, True) == {}
+    assert await lost_ranges(connection) == [(1, 0, 0, 50), (1, 1, 0, 7)]
+
+
+async def test_a_log_that_lost_its_tail_under_a_worker_is_read_from_its_start(connection: Any, worker: Worker) -> None:
+    """Kafka was restored to an older state, and nobody started again."""
+    tp = TP("webhooks.x", 0)
+    await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 50, $1)", OLD)
+    await worker.positions({tp: Extent(0, 50, OLD)}, True)
+    ends = (50, 50, 10, 50, 10, 11)
+    looks = [await worker.look({tp: Extent(0, end, OLD)}) for end in ends]
+    assert looks == [False, False, False, False, False, True], "once may be a broker that is behind"
+    assert await worker.positions({tp: Extent(0, 11, OLD)}, True) == {tp: Start(0, OLD)}
+    assert await lost_ranges(connection) == [(1, 0, 11, 50)]
 
 
 async def test_positions_of_before_ids_were_kept_adopt_the_one_that_is_there(

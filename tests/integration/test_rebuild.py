@@ -35,6 +35,7 @@ from tests.support.rebuilds import (
 )
 from tests.support.records import batch, produce
 from tests.support.replays import everything, rerun
+from tests.support.topics import make_anew
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
@@ -190,6 +191,41 @@ async def test_copies_of_a_generation_that_is_live_no_more_are_not_applied(
         await apply(ports, 2)
     await apply(ports, 2, is_loss_accepted=True)
     assert await live_and_previous(connection) == (2, 3)
+
+
+async def test_what_a_replay_repaired_since_is_not_taken_back_by_a_rollback(
+    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any
+) -> None:
+    """A generation that was live is no function of the log: whatever damaged it, the replay repaired its successor."""
+    await connection.execute("DELETE FROM gen_1.payments WHERE payment_intent_id < 'pi_5'")
+    await apply(ports, (await rebuild(ports, frozenset({"invoices"}))).number)
+    await rollback(ports)
+    await apply(ports, 2)
+    await rerun(stack, database_url, connection, everything(folded_topic))
+    for refused in (rollback(ports), apply(ports, 1)):
+        with pytest.raises(InvalidTransition, match=r"generation 1 lacks what replay .* has changed in generation 2"):
+            await refused
+    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
+    assert await live_and_previous(connection) == (2, 1)
+
+
+async def test_copied_tables_get_what_is_at_offsets_below_the_cut_of_a_topic_made_anew(
+    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+) -> None:
+    """The copy has none of it, and no flip may lose it."""
+    await rebuild(ports, frozenset({"invoices"}))
+    await make_anew(stack.servers, folded_topic)
+    await produce(stack.servers, batch(folded_topic, range(200, 230)))
+    await produce(stack.servers, batch(folded_topic, range(RECORDS)))
+    async with run_worker(stack, database_url, folded_topic, folded_topic, tmp_path):
+
+        async def is_folded() -> bool:
+            return sum((await positions_of(connection, 1)).values()) == RECORDS + 30
+
+        await until(is_folded, "the new log")
+    live = await fact_rows(connection, "gen_1")
+    await apply(ports, 2, is_loss_accepted=True)
+    assert await fact_rows(connection, "gen_2") == live
 
 
 async def test_a_rollback_is_held_to_the_rule_of_every_flip(

@@ -34,6 +34,7 @@ from tests.conftest import Stack
 from tests.support.auditing import audited
 from tests.support.records import FakeRecord, payment, produce, record
 from tests.support.tables import physical_rows
+from tests.support.topics import make_anew
 
 ARRIVAL = 1_760_000_000_000
 ADA = Author("ada", "the projection is mended")
@@ -109,6 +110,15 @@ async def test_a_dry_run_says_what_would_become_of_them_and_changes_nothing(log:
     assert await physical_rows(connection) == before
     assert await connection.fetchval("SELECT count(*) FROM redrive.requeues") == 0
     assert await audited(connection) == []
+
+
+async def test_another_record_at_the_place_of_a_dead_one_revives_nothing(log: Log, connection: Any) -> None:
+    """The topic was deleted and created again: its offsets name others."""
+    await make_anew(log.stack.servers, log.topic)
+    await produce(log.stack.servers, [record(log.topic, "stripe", payment(100 + n)) for n in range(12)])
+    assert await log.requeue() == Requeued(gone=5)
+    assert {one["status"] for one in await log.open()} == {"gone"}
+    assert await connection.fetchval("SELECT count(*) FROM payments") == 7
 
 
 async def test_what_can_be_applied_now_is_and_the_rest_keeps_its_history(log: Log, connection: Any) -> None:
