@@ -158,7 +158,13 @@ def refused_event(folded: Folded, message: str) -> Dead:
     (event,) = folded.events
     poison = PoisonRecord("refused_by_database", unfit(folded.rows) or message)
     # The letter must not be refused for the same reason.
-    return _letter(folded.raw, event._replace(status="dead", occurred_at=_storable_time(event.occurred_at)), poison)
+    named = event._replace(
+        event_id=_safe_id(event.event_id),
+        record_id=_safe_id(event.record_id),
+        type=_safe_id(event.type),
+        occurred_at=_storable_time(event.occurred_at),
+    )
+    return _letter(folded.raw, named._replace(status="dead"), poison)
 
 
 def _storable_time(at: datetime | None) -> datetime | None:

@@ -27,10 +27,11 @@ LOST: Final[LiteralString] = """
 """
 LOSE_RANGE: Final[LiteralString] = """
     WITH lost AS (
-        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset, folded_to)
+        VALUES ($1, $2, $3, $4, $5, $4)
         ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
+            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
     )
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
@@ -43,10 +44,11 @@ RESET: Final[LiteralString] = """
         WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
         RETURNING generation, topic, partition
     )
-    INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-    SELECT generation, topic, partition, $4, $5 FROM moved
+    INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset, folded_to)
+    SELECT generation, topic, partition, $4, $5, $5 FROM moved
     ON CONFLICT (generation, topic, partition, first_offset)
-    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
+    DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
+            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
     RETURNING end_offset
 """
 # The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
@@ -60,17 +62,18 @@ NEW_LOG: Final[LiteralString] = """
         UPDATE redrive.positions AS p SET next_offset = 0, topic_id = $4 FROM old
         WHERE generation = $1 AND topic = $2 AND p.partition = old.partition
     ), ends AS (
-        SELECT partition, max(at) AS at FROM (
-            SELECT partition, next_offset AS at FROM old
+        SELECT partition, max(at) AS at, max(folded_to) AS folded_to FROM (
+            SELECT partition, next_offset AS at, next_offset AS folded_to FROM old
             UNION ALL
-            SELECT partition, at FROM unnest($5::integer[], $6::bigint[]) AS seen (partition, at)
+            SELECT partition, at, 0 FROM unnest($5::integer[], $6::bigint[]) AS seen (partition, at)
             WHERE EXISTS (SELECT FROM old)
         ) AS every GROUP BY partition
     ), lost AS (
-        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)
-        SELECT $1, $2, partition, 0, at FROM ends WHERE at > 0
+        INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset, folded_to)
+        SELECT $1, $2, partition, 0, at, folded_to FROM ends WHERE at > 0
         ON CONFLICT (generation, topic, partition, first_offset)
-        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now()
+        DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
+            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
     )
     SELECT partition, at FROM ends
 """

@@ -9,10 +9,13 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from schemas.errors import PoisonRecord
-from schemas.topics import PROVIDER_OF, source_of
+from schemas.topics import OPERATOR, PROVIDER_OF, source_of
 
 Provenance = Literal["signed", "token", "released", "fetched"]
-_PROVENANCES: Final = (*get_args(Provenance), "operator")
+_OPERATORS: Final = "operator"
+"""Of corrections alone, which are on a topic of their own."""
+
+_PROVENANCES: Final = (*get_args(Provenance), _OPERATORS)
 KafkaHeaders = Sequence[tuple[str, bytes | None]]
 """Kafka knows headers without a value; the ingress writes none."""
 
@@ -248,6 +251,8 @@ class Record(NamedTuple):
                 raise PoisonRecord("bad_envelope", "ce_type is of another provider than the source's")
             if provenance not in _PROVENANCES:
                 raise PoisonRecord("bad_envelope", f"redrive_provenance is none of {', '.join(_PROVENANCES)}")
+            if provenance == _OPERATORS and topic != OPERATOR:
+                raise PoisonRecord("bad_envelope", f"redrive_provenance is {_OPERATORS}, and the topic a provider's")
             return cls(
                 location=Location(topic, partition, offset),
                 record_id=found["ce_id"].decode(),

@@ -70,6 +70,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "first_offset": "the first offset of the range",
             "end_offset": "the offset behind its last",
             "noticed_at": "when that was noticed",
+            "folded_to": "the first offset of it that was never folded; NULL: not known",
         },
     ),
     "ended_losses": (

@@ -13,11 +13,12 @@ from schemas.providers.models import require_object
 from schemas.providers.standardwebhooks import CreditsUsed
 from schemas.text import REPLACEMENT
 
-VERSION: Final = 2
+VERSION: Final = 3
 WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"
 READS: Final = frozenset({"credits.used"})
+_OTHER_KINDS: Final = ("pi_", "correction:")
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
@@ -31,6 +32,7 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         raise Unparsable("webhook-id: not UTF-8 text")
     used = CreditsUsed.model_validate(require_object(payload.get("data"), "data"))
     _require_names(record, used)
+    _require_own_id(used)
     fact = CreditEntry(
         version=Version(at, 0, record.record_id),
         source=used.source,
@@ -42,6 +44,14 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         reason=used.reason,
     )
     yield Event(record.record_id, CREDITS_USED, at, (fact,))
+
+
+def _require_own_id(used: CreditsUsed) -> None:
+    """Entries of all kinds share a table: a usage must not take the place of a purchase or a correction. Raises
+    `Unparsable`.
+    """
+    if used.id.startswith(_OTHER_KINDS):
+        raise Unparsable(f"data.id: {' and '.join(_OTHER_KINDS)} begin the ids of purchases and corrections")
 
 
 def _require_names(record: Record, used: CreditsUsed) -> None:

@@ -2,10 +2,11 @@
 
 A range that the log lost is *recovered* where the index knows an event of every offset, and all of these events are on
 the log below the cut, wherever they lie now. What they say is compared as all else is: with the rows. Nobody can say so
-of what was never folded, or is not in the index any more: that ends by being *accepted*, with a reason, on record.
+of what was never folded, whatever another topic of that name has at its offsets, or is not in the index any more: that
+ends by being *accepted*, with a reason, on record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, LiteralString
 
 from replay import audit
@@ -21,6 +22,14 @@ ACCEPT: Final = "loss.accept"
 
 _LOST: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1
+"""
+# In whichever generation: one that went live later may not know.
+_UNFOLDED: Final[LiteralString] = """
+    SELECT l.topic, l.partition, l.first_offset, l.end_offset FROM redrive.lost_ranges AS l
+    WHERE l.generation = $1 AND EXISTS (
+        SELECT FROM redrive.lost_ranges AS o
+        WHERE (o.topic, o.partition) = (l.topic, l.partition) AND o.folded_to < o.end_offset
+          AND o.folded_to < l.end_offset AND l.first_offset < o.end_offset)
 """
 _ENDED: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset, ended_as, operator, reason FROM redrive.ended_losses
@@ -42,12 +51,21 @@ async def lost_ranges(connection: Connection, generation: int) -> dict[Range, st
     return {part: f"{_name(part)} were lost" for part in parts}
 
 
+async def unfolded_ranges(connection: Connection, generation: int) -> frozenset[Range]:
+    """Those of the lost ranges of which a part was never folded."""
+    return frozenset(Range(*row) for row in await connection.fetch(_UNFOLDED, generation))
+
+
 async def ended_losses(connection: Connection) -> dict[Range, Loss]:
     return {Range(*row[:4]): _loss(Range(*row[:4]), *row[4:]) for row in await connection.fetch(_ENDED)}
 
 
 def judge(
-    lost: Mapping[Range, str], ended: Mapping[Range, Loss], seen: Mapping[Range, Sought], accepting: Author | None
+    lost: Mapping[Range, str],
+    unfolded: Collection[Range],
+    ended: Mapping[Range, Loss],
+    seen: Mapping[Range, Sought],
+    accepting: Author | None,
 ) -> tuple[list[Loss], list[str]]:
     """(every loss and how it ended, why the open ones can't be known). Pure."""
     losses, reasons = [], []
@@ -55,7 +73,7 @@ def judge(
         was, found = ended.get(part), seen.get(part, Sought())
         # The index may have been pruned since it was seen; never is an event passed over that it knows.
         is_known = found.offsets == len(part) or (was is not None and was.state == "recovered")
-        if is_known and not found.missing:
+        if is_known and not found.missing and part not in unfolded:
             losses.append(_loss(part, "recovered"))
         elif was is not None and was.state == "accepted":
             losses.append(was)
@@ -63,12 +81,12 @@ def judge(
             losses.append(_loss(part, "accepted", *accepting))
         else:
             losses.append(_loss(part, "open"))
-            reasons.append(f"{text}; {_unknown(part, found)}")
+            reasons.append(f"{text}; {_unknown(part, found, part in unfolded)}")
     return losses, reasons
 
 
-def _unknown(part: Range, seen: Sought) -> str:
-    if seen.offsets < len(part):
+def _unknown(part: Range, seen: Sought, is_unfolded: bool) -> str:
+    if is_unfolded or seen.offsets < len(part):
         return "nobody knows all that was there"
     return f"{seen.missing} of the events that were there are not on the log"
 

@@ -24,7 +24,7 @@ from replay.prove.certificate import (
     verdict_of,
 )
 from replay.prove.held import held_below
-from replay.prove.losses import ended_losses, judge, lost_ranges
+from replay.prove.losses import ended_losses, judge, lost_ranges, unfolded_ranges
 from replay.prove.merkle import TableHash, canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
@@ -74,6 +74,8 @@ class Cut:
     positions: dict[tuple[str, int], int]
     lost: dict[Range, str]
     """What whoever folded it found to be lost."""
+    unfolded: frozenset[Range]
+    """Those of which a part was never folded."""
     ended: dict[Range, Loss]
     reasons: list[str]
     """Why it can't be known whether its tables are right."""
@@ -133,7 +135,7 @@ class Prover:
         await self._shadow.fold(reader, held.ranges, advance)
         tables = await self._compare_tables(schema, hashes, found)
         await self._compare_dead(held.ranges, found)
-        losses, unknown = judge(lost, cut.ended, await self._shadow.seen(), accepting)
+        losses, unknown = judge(lost, cut.unfolded, cut.ended, await self._shadow.seen(), accepting)
         reasons = [*unknown, *cut.reasons, *held.reasons]
         return Certificate(
             verdict=verdict_of(reasons, tables, found.total),
@@ -203,7 +205,8 @@ class Prover:
         ]
         (counts,) = await self._live.fetch(_COUNTS)
         lost, ended = await lost_ranges(self._live, generation), await ended_losses(self._live)
-        return Cut(generation, positions, lost, ended, reasons, counts["events"], counts["duplicates"])
+        unfolded = await unfolded_ranges(self._live, generation)
+        return Cut(generation, positions, lost, unfolded, ended, reasons, counts["events"], counts["duplicates"])
 
     def _partitions(self, positions: Mapping[tuple[str, int], int]) -> list[PartitionProof]:
         found = []

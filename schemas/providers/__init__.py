@@ -158,7 +158,8 @@ def _conceal(is_ours: bool, mask: MaskToken, delivery: Delivery, secrets: Secret
     if not is_ours:
         body, token = plain(body), plain(token)
         headers = {plain(name): plain(value) for name, value in headers.items()}
-        if type(body) is not bytes or {type(text) for text in (token, *headers, *headers.values())} != {str}:
+        texts = (token, *headers, *headers.values())
+        if not isinstance(body, bytes) or not all([isinstance(text, str) for text in texts]):
             raise TypeError("the masked body is not bytes, or its token or a header is not text")
     # Nothing else of it is the provider's to change.
     masked = delivery._replace(body=body, headers=headers)

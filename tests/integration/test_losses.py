@@ -19,7 +19,7 @@ from tests.support.auditing import audited
 from tests.support.folding import fold_live
 from tests.support.proving import RECORDS, Prove, check
 from tests.support.rebuilds import apply, rebuild, rebuilding
-from tests.support.records import PARTITIONS, batch, produce
+from tests.support.records import PARTITIONS, batch, payment, produce, record
 from tests.support.topics import delete_records, make_anew
 from tests.support.waiting import until
 from tests.support.workers import run_worker
@@ -158,6 +158,32 @@ async def test_what_was_never_folded_ends_by_being_accepted_and_the_certificate_
     assert made.verdict == "incomplete"
     (reason,) = made.reasons
     assert reason.startswith(f"{topic}/1: the log starts at offset 12; what was before is gone")
+
+
+async def test_events_of_another_topic_at_the_same_offsets_recover_nothing_that_was_never_folded(
+    stack: Stack, topic: str, prove: Prove, database_url: str, connection: Any, tmp_path: Path
+) -> None:
+    await produce(stack.servers, batch(topic, range(RECORDS)))
+    await delete_records(stack.servers, topic, 1, 10)
+
+    async def fold(count: int) -> None:
+        async def is_folded() -> bool:
+            return bool(await connection.fetchval("SELECT sum(next_offset) FROM redrive.positions") == count)
+
+        async with run_worker(stack, database_url, topic, topic, tmp_path):
+            await until(is_folded, "all that is there is folded")
+
+    await fold(RECORDS)
+    await make_anew(stack.servers, topic)
+    # Others, and all that had been folded.
+    folded_once = [n for n in range(RECORDS) if n % PARTITIONS != 1 or n // PARTITIONS >= 10]
+    again = [record(topic, "stripe", payment(n), partition=n % PARTITIONS) for n in folded_once]
+    await produce(stack.servers, [*batch(topic, range(300, 390)), *again])
+    await fold(90 + len(again))
+    made = await prove()
+    (loss,) = [loss for loss in made.losses or () if loss.state == "open"]
+    assert (made.verdict, loss.partition, loss.first_offset) == ("incomplete", 1, 0)
+    assert made.reasons[0].endswith("nobody knows all that was there")
 
 
 async def test_an_end_is_forgotten_where_the_live_workers_lose_something_again(connection: Any) -> None:

@@ -246,6 +246,16 @@ async def test_a_process_that_freezes_while_it_writes_stops_nobody_else(
     other.terminate()
 
 
+async def test_an_id_that_postgres_does_not_take_is_a_dead_letter_and_the_others_are_written(connection: Any) -> None:
+    """Whoever may write to the topic names a record as he likes."""
+    batch = [record(TOPIC, "stripe", payment(n), n) for n in range(3)]
+    batch[1].headers = [(name, b"a\0b" if name == "ce_id" else value) for name, value in batch[1].headers]
+    letters = await commit(connection, Store(1, Letters()), batch, 0, 3)
+    assert [(one.raw.offset, one.reason) for one in letters] == [(1, "refused_by_database")]
+    assert await payments(connection) == {"pi_0", "pi_2"}
+    assert await position(connection) == 3
+
+
 async def test_a_value_that_the_client_can_not_send_is_a_dead_letter_and_the_others_are_written(
     connection: Any,
 ) -> None:

@@ -161,6 +161,7 @@ def test_every_fixture_has_an_id_far_below_the_limit() -> None:
         ("ce_source", b"/webhooks/", "another source than the topic's"),
         ("redrive_provenance", b"trusted", "redrive_provenance is none of signed"),
         ("redrive_provenance", b"quarantined", "redrive_provenance is none of signed"),
+        ("redrive_provenance", b"operator", "redrive_provenance is operator, and the topic a provider's"),
     ],
 )
 def test_whoever_may_write_to_one_topic_says_nothing_for_another_source(header: str, value: bytes, said: str) -> None:

@@ -125,6 +125,14 @@ def test_usage_that_does_not_follow_its_schema_is_a_dead_letter(changes: dict[st
     assert (dead.reason, dead.message.partition(":")[0]) == ("invalid_payload", f"CreditsUsed.{name}")
 
 
+@pytest.mark.parametrize("taken", ["pi_1", "correction:1"])
+def test_a_usage_takes_the_place_of_no_purchase_and_no_correction(taken: str) -> None:
+    """Entries of all kinds share a table, and the later one would win."""
+    letter = letter_of(usage(id=taken))
+    assert letter.reason == "invalid_payload"
+    assert "begin the ids of purchases and corrections" in letter.message
+
+
 @pytest.mark.parametrize(("word", "is_opt_out"), [("STOP", True), (" stop ", True), ("Stop it", False), ("", False)])
 def test_stop_is_an_opt_out_only_alone(word: str, is_opt_out: bool) -> None:
     from urllib.parse import urlencode
