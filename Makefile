@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint, types, import rules, vulnerable dependencies
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.audit
 
-fmt: $(STAMP) ## Format and mend what can be mended
+fmt: $(STAMP) ## Format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
