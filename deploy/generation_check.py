@@ -19,6 +19,11 @@ _UNIQUE: Final[LiteralString] = """
     SELECT relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
     WHERE relnamespace = $1::text::regnamespace AND indisunique AND NOT indisprimary ORDER BY 1
 """
+_OPEN_LOSSES: Final[LiteralString] = """
+    SELECT coalesce(sum(l.end_offset - l.first_offset), 0)::bigint FROM redrive.lost_ranges AS l
+    LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
+    WHERE l.generation = (SELECT live FROM redrive.generation) AND e.ended_as IS NULL
+"""
 _VIEWS: Final[LiteralString] = "SELECT viewname FROM pg_views WHERE schemaname = $1"
 
 
@@ -36,6 +41,17 @@ async def older_code(connection: Connection) -> list[str]:
     return [
         f"generation {live} was folded by older code: {named}; rows of {', '.join(tables)} may be wrong. A replay adds"
         " what is missing, only `redrive rebuild` repairs what is wrong"
+    ]
+
+
+async def open_losses(connection: Connection) -> list[str]:
+    """A warning where the log lost records, and no proof has ended the loss."""
+    lost = await connection.fetchval(_OPEN_LOSSES)
+    if not lost:
+        return []
+    return [
+        f"the log lost {lost:,} records, and it is open what became of them: `redrive prove`,"
+        " docs/runbooks/lost-ranges.md"
     ]
 
 

@@ -143,6 +143,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
             if not pending:
                 installation = await connection.fetchval(fold_groups.INSTALLATION)
                 warnings += await generation_check.older_code(connection)
+                warnings += await generation_check.open_losses(connection)
                 said, found = await generation_check.declared_by_users(connection, runtime.declared())
                 warnings += said
                 faults += found

@@ -81,8 +81,8 @@ class Segment:
         data = self.path.read_bytes()
         mark = mark_of(self.path, data)
         head = _FILE_HEAD.pack(_MAGIC, mark)
-        at = min(len(head), len(data))
-        damaged = 0 if data.startswith(head) else at
+        # A head that lost bytes moved the records.
+        at, damaged = (len(head) if data.startswith(head) else 0), 0
         while at < len(data):
             record, end = _decode(data, at, mark)
             if record is None:

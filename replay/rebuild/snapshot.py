@@ -21,7 +21,7 @@ from replay.ports import Connection, Reading
 from replay.rebuild.fold import Advance
 from replay.selection.selection import Range
 from replay.selection.times import moment_of
-from replay.tables.generations import Ports, author_of, name_ranges
+from replay.tables.generations import Ports, author_of, lost_ranges, name_ranges
 from replay.tables.read_models import create_declared_views, create_facts, create_views
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 
@@ -30,6 +30,7 @@ _LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
+_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _INSERT: Final[LiteralString] = """
     INSERT INTO redrive.scratches (name, state, as_of, operator, reason) VALUES ($1, 'building', $2, $3, $4)
 """
@@ -175,6 +176,8 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
     # What was folded once and is not there: the topic is gone, or the end of the log.
     ends = {place: held[place][1] if place in held else 0 for place in folded}
     lost += [(*place, ends[place], stored) for place, stored in sorted(folded.items()) if stored > ends[place]]
+    # Of a topic that was created again, the positions say nothing of the old one.
+    lost += [part for part in await lost_ranges(connection, await connection.fetchval(_LIVE)) if part not in lost]
     if lost and not moment.is_loss_accepted:
         raise InvalidTransition(
             f"the log no longer holds {name_ranges(lost)}: the state would lack what these records said"

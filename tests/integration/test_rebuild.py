@@ -9,6 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from deploy import generation_check
 from deploy.folding import code
 from processors import projections
 from replay.rebuild import flip as flipping
@@ -445,3 +446,22 @@ async def test_no_state_of_the_past_is_made_of_a_log_that_is_gone(
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-"):
         await snapshot.make(ports, moment, TESTER, lambda *_: None)
     assert await snapshot.describe_all(connection) == []
+
+
+async def test_no_snapshot_is_made_of_a_topic_that_was_created_again(
+    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+) -> None:
+    """The positions are of the new topic, and say nothing of the old one."""
+    await make_anew(stack.servers, folded_topic)
+
+    async def is_told() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) FROM redrive.lost_ranges") == 3)
+
+    async with run_worker(stack, database_url, folded_topic, folded_topic, tmp_path):
+        await until(is_told, "the loss")
+    moment = Moment("then", 4_000_000_000_000)
+    with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-29"):
+        await snapshot.make(ports, moment, TESTER, lambda *_: None)
+    assert (await generation_check.open_losses(connection))[0].startswith("the log lost 90 records")
+    entry = await snapshot.make(ports, replace(moment, is_loss_accepted=True), TESTER, lambda *_: None)
+    assert entry["state"] == "ready"

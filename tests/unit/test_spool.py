@@ -108,6 +108,16 @@ async def test_a_flipped_bit_costs_the_record_that_it_touches_wherever_it_is(tmp
         path.unlink()
 
 
+async def test_bytes_that_a_file_lost_cost_the_records_that_they_were_of(tmp_path: Path) -> None:
+    records = await written(tmp_path / "spool", 3)
+    whole = segment(tmp_path / "spool").read_bytes()
+    path = tmp_path / segment(tmp_path / "spool").name
+    for at in range(0, len(whole), 3):
+        for size in (1, 5):
+            path.write_bytes(whole[:at] + whole[at + size :])
+            assert list(Segment(path).read()) == untouched(records, at, at + size), (at, size)
+
+
 @given(data=st.data(), size=st.integers(1, 700))
 async def test_a_damage_costs_only_the_records_that_it_touches(data: st.DataObject, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
