@@ -12,13 +12,13 @@ import yoyo
 from deploy import roles
 from deploy.comments import give_comments
 from deploy.wiring import user_name
+from replay.locks import Lock, advisory_lock
 from replay.tables import read_models
 from replay.tables.read_models import NOTHING_DECLARED, Declared
 from schemas import table_sql
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
-LOCK: Final = "redrive.migrate"
 FIRST_GENERATION: Final = 1
 _APPLIED: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
 _COLUMNS: Final[LiteralString] = """
@@ -66,8 +66,7 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
 
     Every generation that is kept has this version's tables, and the indexes that users declared.
     """
-    await connection.execute("SELECT pg_advisory_lock(hashtext($1))", LOCK)
-    try:
+    async with advisory_lock(connection, Lock.MIGRATE):
         names = await pending(connection)
         if names:
             _apply(url)
@@ -84,8 +83,6 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
             for schema in ("redrive", "public"):
                 await give_comments(connection, schema)
             await roles.grant(connection)
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", LOCK)
     return names
 
 

@@ -1,8 +1,8 @@
 """Postgres' advisory locks, by name: the one place to review which work excludes which.
 
 A session that takes several takes them in the order of `Lock`. Migrations take three of them in SQL functions:
-`GENERATION`, shared, in each writer's transaction (`redrive.live_generation`, `redrive.follow`), and after it
-`REPLAY_STEP`, shared (`redrive.join_replay`).
+`GENERATION`, shared, in each writer's transaction (`redrive.advance`, `redrive.follow`), and after it `REPLAY_STEP`,
+shared (`redrive.join_replay`).
 """
 
 from collections.abc import AsyncIterator
@@ -41,8 +41,8 @@ class Lock(StrEnum):
     FOLD = "redrive.rebuild.generation"
     """Key: the generation. One process folds it, or drops its tables."""
     GENERATION = "redrive.generation"
-    """Each writer of a generation shares it for its transaction; a flip, a drop and a view's change take it
-    exclusively: what keeps a flip and a replay apart.
+    """Each writer of a generation shares it for its transaction, as do a drop and a comparison of views. A flip takes
+    it exclusively: that keeps a flip and a replay apart.
     """
 
 

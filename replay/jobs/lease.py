@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from replay.jobs.plan import Plan, unpinned
+from replay.locks import Lock, try_lock
 from replay.ports import Connection
 from replay.selection.document import stored_selection
 from replay.selection.offsets import place_of
@@ -34,7 +35,6 @@ _KEEP_ALIVE: Final[LiteralString] = """
     SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
            set_config('tcp_keepalives_count', '3', false)
 """
-_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.replay'), hashtext($1::uuid::text))"
 _BEGIN: Final[LiteralString] = """
     UPDATE redrive.replays SET state = 'running', runner = $2, started_at = coalesce(started_at, now())
     WHERE id = $1 AND state IN ('planned', 'running')
@@ -75,7 +75,7 @@ async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
     Raises `InvalidSelection` for a row that can't be read, and for ids that select nothing.
     """
     await connection.execute(_KEEP_ALIVE)
-    if not await connection.fetchval(_HOLD, replay):
+    if not await try_lock(connection, Lock.REPLAY, str(replay)):
         return None
     row = await connection.fetchrow(_BEGIN, replay, f"{socket.gethostname()}/{os.getpid()}")
     if row is None:

@@ -14,6 +14,7 @@ import orjson
 from replay import audit
 from replay.audit import Author
 from replay.jobs.plan import Plan
+from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
 from replay.selection.offsets import Place, common, decode, place_of
 from replay.selection.selection import Range
@@ -31,7 +32,6 @@ _PART: Final[LiteralString] = """
     INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset, offsets)
     VALUES ($1, $2, $3, $4, $5, $6)
 """
-_ALONE: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.replay.create'))"
 _NEIGHBOURS: Final[LiteralString] = """
     SELECT r.id, r.state, r.plan FROM redrive.replays AS r
     WHERE r.state IN ('planned', 'running', 'paused') AND r.plan IS NOT NULL AND r.generation = $1
@@ -42,7 +42,6 @@ _NEIGHBOURS: Final[LiteralString] = """
           WHERE p.replay = r.id AND p.next_offset < n.past AND n.first < p.end_offset)
     ORDER BY r.created_at
 """
-_STEP: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.replay.step'), hashtext($1::uuid::text))"
 _STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
 _CHANGE: Final[LiteralString] = """
     UPDATE redrive.replays
@@ -114,7 +113,7 @@ async def create(connection: Connection, order: Order) -> uuid.UUID:
     target = None if order.target is None else _json(order.target)
     spans = _spans(plan.ranges)
     async with connection.transaction():
-        await connection.execute(_ALONE)
+        await transaction_lock(connection, Lock.REPLAY_CREATE, "exclusive")
         await _require_alone(connection, order, target, spans)
         await audit.note(
             connection,
@@ -164,7 +163,7 @@ async def change(connection: Connection, replay: uuid.UUID, verb: str, author: A
     """
     state, allowed_from = VERBS[verb]
     async with connection.transaction():
-        await connection.execute(_STEP, replay)
+        await transaction_lock(connection, Lock.REPLAY_STEP, "exclusive", str(replay))
         before = await connection.fetchval(_STATE, replay)
         if before is None:
             raise UnknownReplay(f"the ledger has no replay {replay}")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from replay import audit
 from replay.faults import first_fault
+from replay.locks import Lock, advisory_lock
 from replay.log.reader import LogReader
 from replay.operations.requeue import RolledBack, hold_live
 from replay.operations.sources import UnknownSource
@@ -31,8 +32,6 @@ ACTIONS: Final = {
 }
 """Type of a change -> what the audit calls it."""
 
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.corrections'))"
-_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.corrections'))"
 _IS_KNOWN: Final[LiteralString] = "SELECT EXISTS (SELECT FROM public.accounts WHERE source = $1 AND customer_id = $2)"
 _ROWS: Final[dict[str, LiteralString]] = {
     "credits": "SELECT * FROM public.credits WHERE source = $1 AND customer_id = $2",
@@ -106,8 +105,7 @@ async def correct(connection: Connection, desk: Desk, order: Order, operator: st
     if order.source not in desk.sources:
         raise UnknownSource(f"no source is called {order.source[:40]!r}; there are: {', '.join(desk.sources)}")
     correction = _correction(order, operator)
-    await connection.execute(_LOCK)
-    try:
+    async with advisory_lock(connection, Lock.CORRECTIONS):
         earlier = await _earlier(desk, correction) if order.id is not None else None
         if earlier is not None:
             view, row = await _row(connection, correction)
@@ -118,8 +116,6 @@ async def correct(connection: Connection, desk: Desk, order: Order, operator: st
             return Corrected("planned", order.id, None, None, view, before, after)
         location = await _append(connection, desk, correction)
         return Corrected("accepted", correction.id, correction.event_id, str(location), view, before, after)
-    finally:
-        await connection.execute(_UNLOCK)
 
 
 def _correction(order: Order, operator: str) -> Correction:

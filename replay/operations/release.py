@@ -9,6 +9,7 @@ from typing import Any, Final, LiteralString
 
 from replay import audit
 from replay.audit import Author
+from replay.locks import Lock, advisory_lock
 from replay.operations.quarantine import UNTIMELY, Content, Held, Quarantine, Verdict
 from replay.ports import Append
 from schemas.envelope import Identity, VerifiedDelivery
@@ -21,8 +22,6 @@ ACTION: Final = "quarantine.release"
 FARTHEST_SECONDS: Final = 10**10
 """No clock stands farther off than this: three hundred years."""
 
-_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.quarantine'))"
-_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.quarantine'))"
 _KNOWN: Final[LiteralString] = """
     SELECT source, record_id, fingerprint FROM redrive.releases
     WHERE (source, record_id, fingerprint) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[]))
@@ -83,17 +82,15 @@ async def release(
     if wanted.clock_off_seconds and order is not None and not order.author.reason:
         raise InvalidSelection("that our clock was off needs a reason, which goes into the audit")
     connection = quarantine.connection
-    if not await connection.fetchval(_LOCK):
-        raise Unavailable("another release of the quarantine is under way; wait for its end")
-    try:
+    async with advisory_lock(connection, Lock.QUARANTINE, "try") as is_ours:
+        if not is_ours:
+            raise Unavailable("another release of the quarantine is under way; wait for its end")
         work = _Work(quarantine, wanted, order.append if order else None)
         if order is None:
             await work.run(advance)
         else:
             await _on_record(work, order.author, advance)
         return work.done
-    finally:
-        await connection.execute(_UNLOCK)
 
 
 async def _on_record(work: "_Work", author: Author, advance: Callable[[int], None]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, LiteralString
 from replay import audit, metrics
 from replay.audit import Author
 from replay.jobs.plan import bound_by_live
+from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.reader import NEAR_OFFSETS, LogReader
 from replay.operations.dead_letters import NEXT, DeadLetters
@@ -26,9 +27,6 @@ PAGE: Final = 1000
 PORTION_RECORDS: Final = 200
 LAST_ORDINAL: Final = 2**31 - 1
 
-_TRY_LOCK: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.requeue'))"
-_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.requeue'))"
-_HOLD: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.requeues AS known (
@@ -68,7 +66,7 @@ class RolledBack(Exception):
 
 async def hold_live(connection: Connection, generation: int) -> None:
     """Until the transaction's end. Raises `Unavailable` once another generation is live."""
-    await connection.execute(_HOLD)
+    await transaction_lock(connection, Lock.GENERATION, "shared")
     if await connection.fetchval(_LIVE) != generation:
         raise Unavailable("another generation went live; try again")
 
@@ -91,9 +89,9 @@ class Requeue:
 
         Raises `Unavailable`, and `InvalidSelection` for an author that the audit can't take.
         """
-        if not await self._connection.fetchval(_TRY_LOCK):
-            raise Unavailable("another requeue is under way; wait for its end")
-        try:
+        async with advisory_lock(self._connection, Lock.REQUEUE, "try") as is_ours:
+            if not is_ours:
+                raise Unavailable("another requeue is under way; wait for its end")
             await self._note("begun", wanted)
             outcome = "failed"
             try:
@@ -102,8 +100,6 @@ class Requeue:
             finally:
                 await self._note(outcome, wanted, **asdict(self._done))
             return self._done
-        finally:
-            await self._connection.execute(_UNLOCK)
 
     async def _note(self, outcome: str, wanted: DeadLetters, **counts: int) -> None:
         if self._author is not None:

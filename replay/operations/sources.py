@@ -10,6 +10,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 
 from replay import audit
 from replay.audit import Author
+from replay.locks import Lock, advisory_lock
 from replay.ports import Connection
 from replay.selection.document import sources_of_log
 from schemas.errors import InvalidSelection, InvalidTransition
@@ -17,8 +18,6 @@ from schemas.settings import Source
 from schemas.source_state import SourceState, State
 from schemas.topics import source_of, topic_of
 
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.control'))"
-_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.control'))"
 _TOPICS: Final[LiteralString] = "SELECT DISTINCT topic FROM redrive.positions"
 _UNINDEXED: Final[LiteralString] = """
     SELECT name FROM unnest($1::text[]) AS name
@@ -88,15 +87,12 @@ async def change(
     One at a time: what is said rests on what was said before. Raises `UnknownSource`, `InvalidTransition`,
     `Unavailable`, and `InvalidSelection` for an author that the audit can't take.
     """
-    await connection.execute(_LOCK)
-    try:
+    async with advisory_lock(connection, Lock.CONTROL):
         said = (await control.states()).get(wanted.source)
         if wanted.source not in configured and (said is None or VERBS[wanted.verb].state != "active"):
             known = ", ".join(configured)
             raise UnknownSource(f"no source is called {wanted.source!r}; there are: {known}")
         return await _say(connection, control, wanted, said.state if said else "active")
-    finally:
-        await connection.execute(_UNLOCK)
 
 
 async def _say(connection: Connection, control: ControlTopic, wanted: Change, before: State) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import orjson
 
 from replay import audit, metrics
 from replay.audit import Author
+from replay.locks import Lock, try_lock
 from replay.prove.certificate import Certificate
 from replay.prove.shadow import Advance
 from schemas.errors import InvalidSelection, InvalidTransition
@@ -35,8 +36,7 @@ _LIST: Final = (
 _SHOW: Final = f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict, certificate FROM redrive.proofs WHERE id = $1"  # noqa: S608
 _RUNNING: Final[LiteralString] = "SELECT id FROM redrive.proofs WHERE state = 'running' ORDER BY created_at DESC"
 
-# Held by the session that writes the row: a process that was killed holds nothing any more.
-_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.proof'))"
+# `Lock.PROOF` is held by the session that writes the row: a process that was killed holds nothing any more.
 _CLOSE_INTERRUPTED: Final[LiteralString] = """
     UPDATE redrive.proofs SET state = 'failed', finished_at = now(), error = 'interrupted: its process was killed'
     WHERE state = 'running' AND pg_try_advisory_xact_lock(hashtext('redrive.proof'))
@@ -64,7 +64,7 @@ class Proofs:
             raise InvalidSelection("accept_loss needs a reason: what was lost, and why you do without it")
         connection = await self._connect()
         try:
-            if not await connection.fetchval(_HOLD):
+            if not await try_lock(connection, Lock.PROOF):
                 found = await connection.fetchval(_RUNNING)
                 raise InvalidTransition(f"proof {found} is running: one at a time")
             proof = uuid.uuid4()

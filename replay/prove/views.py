@@ -9,13 +9,13 @@ from typing import Final, LiteralString
 
 import asyncpg
 
+from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
 from replay.prove.certificate import Difference, Kind
 from replay.tables.read_models import NOTHING_DECLARED, REFUSALS, SESSION, Declared, declared_beside, views_beside
 from schemas.masking import mask_key
 
 _PREFIX: Final = "_expected_"
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
 _DEFINITIONS: Final[LiteralString] = """
@@ -85,7 +85,7 @@ async def compare_views(connection: Connection, declared: Declared) -> tuple[lis
     await transaction.start()
     try:
         # No flip moves the views meanwhile.
-        await connection.execute(_LOCK)
+        await transaction_lock(connection, Lock.GENERATION, "shared")
         facts = f"gen_{await connection.fetchval(_LIVE)}"
         ours = views_beside(facts, f"{SESSION}.{_PREFIX}")
         names, sql = declared_beside(declared, facts, f"{SESSION}.{_PREFIX}")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
+from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import NEAR_OFFSETS, LogReader
@@ -15,12 +16,11 @@ from replay.ports import Connection, FoldedRecord, Outcome, RawRecord
 from replay.rebuild.fold import LOOK_SECONDS, NotFollowed
 from replay.selection.offsets import Offsets, count, merged, place_of, split
 from replay.selection.selection import Range
-from replay.tables.generations import Ports, is_beyond, let_go, try_to_hold
+from replay.tables.generations import Ports, is_beyond
 
 PORTION_RECORDS: Final = 100_000
 """Whose offsets are held at once: what bounds the memory, however many events are ignored."""
 
-_SHARE: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _PENDING: Final[LiteralString] = """
     SELECT g.generation, g.to_redrive FROM redrive.generations AS g
@@ -78,22 +78,20 @@ async def settle(ports: Ports, reader: LogReader) -> int:
 
 async def try_to_settle(ports: Ports, reader: LogReader, holder: Connection, wanted: Pending) -> int | None:
     """None: somebody else is at it. Records that are gone from the log stay what they are."""
-    if not await try_to_hold(holder, wanted.generation):
-        return None
-    try:
-        settlement = _Settlement(ports, reader, holder, wanted.generation)
-        dead = await settlement.redrive(_DEAD, only_with_rows=False)
-        if wanted.is_all:
-            # One that is ignored again is only read: nothing would change.
-            await settlement.redrive(_IGNORED, only_with_rows=True)
-        await holder.execute(_SETTLED, wanted.generation)
-        return dead
-    except NotFollowed:
-        # Another one went live.
-        return 0
-    finally:
-        if not holder.is_closed():
-            await let_go(holder, wanted.generation)
+    async with advisory_lock(holder, Lock.FOLD, "try", wanted.generation) as is_ours:
+        if not is_ours:
+            return None
+        try:
+            settlement = _Settlement(ports, reader, holder, wanted.generation)
+            dead = await settlement.redrive(_DEAD, only_with_rows=False)
+            if wanted.is_all:
+                # One that is ignored again is only read: nothing would change.
+                await settlement.redrive(_IGNORED, only_with_rows=True)
+            await holder.execute(_SETTLED, wanted.generation)
+            return dead
+        except NotFollowed:
+            # Another one went live.
+            return 0
 
 
 class _Settlement:
@@ -131,7 +129,7 @@ class _Settlement:
             yield merged(Range(topic, partition, offset, offset + 1) for topic, partition, offset in rows)
 
     async def before(self, connection: Connection, part: Range) -> None:
-        await connection.execute(_SHARE)
+        await transaction_lock(connection, Lock.GENERATION, "shared")
         if await connection.fetchval(_LIVE) != self._generation:
             raise NotFollowed
 

@@ -10,6 +10,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from replay import audit, metrics
 from replay.audit import Author
+from replay.locks import Lock, transaction_lock
 from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.rebuild.after_flip import leave, settle
@@ -39,7 +40,6 @@ ROLLBACK: Final = "rebuild.rollback"
 _GIVE_UP_WAITING: Final[LiteralString] = """
     SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s'
 """
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock(hashtext('redrive.generation'))"
 _STATE: Final[LiteralString] = """
     SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept
     FROM redrive.generation AS l LEFT JOIN redrive.generations AS g ON g.generation = $1
@@ -162,7 +162,7 @@ async def _flip_at_once(
     number = fold.generation.number
     async with connection.transaction():
         await connection.execute(_GIVE_UP_WAITING)
-        await connection.execute(_LOCK)
+        await transaction_lock(connection, Lock.GENERATION, "exclusive")
         # Only now: an earlier statement's snapshot could be older than the lock.
         state = await connection.fetchrow(_STATE, number)
         if state is None or not state["is_kept"]:

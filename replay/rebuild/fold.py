@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, LiteralString
 
+from replay.locks import Lock, advisory_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
 from replay.ports import Connection, Outcome, Reading
 from replay.selection.selection import Range
-from replay.tables.generations import Generation, Ports, find, let_go, try_to_hold
+from replay.tables.generations import Generation, Ports, find
 from schemas.errors import RedriveError, Unavailable
 
 CLOSE_OFFSETS: Final = 500
@@ -173,16 +174,14 @@ async def build(ports: Ports, generation: Generation, reader: LogReader, advance
     """
     fold = GenerationFold(ports, generation)
     async with ports.pool.acquire() as holder:
-        while not await try_to_hold(holder, generation.number):
+        while True:
+            async with advisory_lock(holder, Lock.FOLD, "try", generation.number) as is_ours:
+                if is_ours:
+                    await catch_up(ports, fold, reader, advance)
+                    return fold
             await find(holder, generation.number)
             done, of = await fold.way(holder)
             advance(done, of)
             if of - done <= CLOSE_OFFSETS:
                 return fold
             await asyncio.sleep(LOOK_SECONDS)
-        try:
-            await catch_up(ports, fold, reader, advance)
-        finally:
-            if not holder.is_closed():
-                await let_go(holder, generation.number)
-    return fold

@@ -5,14 +5,16 @@ Must not make generations, nor flip. Of several processes that run it, one at a 
 """
 
 import asyncio
+import contextlib
 from typing import Final
 
 from replay import metrics
+from replay.locks import Lock, advisory_lock
 from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.rebuild.after_flip import pending, try_to_settle
 from replay.rebuild.fold import GenerationFold, NotFollowed, catch_up
-from replay.tables.generations import Generation, Ports, is_beyond, kept, let_go, note_ready, try_to_hold
+from replay.tables.generations import Generation, Ports, is_beyond, kept, note_ready
 
 LOOK_SECONDS: Final = 1.0
 FAILURE_SECONDS: Final = 5.0
@@ -60,18 +62,16 @@ class Follower:
         return one.state == "building" or await fold.is_behind(connection)
 
     async def _follow(self, one: Generation, reader: LogReader) -> None:
-        async with self._ports.pool.acquire() as holder:
-            if not await try_to_hold(holder, one.number):
+        async with (
+            self._ports.pool.acquire() as holder,
+            advisory_lock(holder, Lock.FOLD, "try", one.number) as is_ours,
+        ):
+            if not is_ours:
                 return
-            try:
+            # It may go live, or be dropped: the next look says so.
+            with contextlib.suppress(NotFollowed):
                 fold = GenerationFold(self._ports, one)
                 await catch_up(
                     self._ports, fold, reader, lambda done, of: metrics.generation_followed(one.number, of - done)
                 )
                 await note_ready(holder, one.number)
-            except NotFollowed:
-                # It went live, or was dropped: the next look says so.
-                return
-            finally:
-                if not holder.is_closed():
-                    await let_go(holder, one.number)

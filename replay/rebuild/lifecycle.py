@@ -7,6 +7,7 @@ import orjson
 
 from replay import audit
 from replay.audit import Author
+from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.ports import Connection
 from replay.rebuild.after_flip import pending
 from replay.tables.diff import PATIENCE_SECONDS
@@ -17,7 +18,6 @@ from replay.tables.generations import (
     find,
     is_beyond,
     kept,
-    let_go,
     older_projections,
     readers,
     versions_of,
@@ -54,10 +54,6 @@ _FORGET: Final[LiteralString] = """
          v AS (DELETE FROM redrive.generation_versions WHERE generation = $1)
     UPDATE redrive.generation SET previous = NULL WHERE previous = $1
 """
-_BEGIN: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild'))"
-_BEGUN: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.rebuild'))"
-_HOLD: Final[LiteralString] = "SELECT pg_advisory_lock(hashtext('redrive.rebuild.generation'), $1)"
-_LOCK: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))"
 _LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 
 
@@ -66,8 +62,7 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
     where tables would be copied into which the last flip is still re-driving.
     """
     # Somebody else may be copying tables.
-    await connection.execute(_BEGIN, timeout=PATIENCE_SECONDS)
-    try:
+    async with advisory_lock(connection, Lock.REBUILD, timeout=PATIENCE_SECONDS):
         for one in await kept(connection):
             if one.state != "building":
                 continue
@@ -85,8 +80,6 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
             )
         number = await _create(connection, ports, only, author)
         return await find(connection, number)
-    finally:
-        await connection.execute(_BEGUN)
 
 
 async def _create(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> int:
@@ -153,7 +146,7 @@ async def drop(connection: Connection, number: int, author: Author) -> None:
     await audit.note(connection, *author_of("rebuild.drop", author), generation=number)
     # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.
     async with connection.transaction():
-        await connection.execute(_LOCK)
+        await transaction_lock(connection, Lock.GENERATION, "shared")
         if await connection.fetchval(_DROP, number) is None:
             raise InvalidTransition(f"generation {number} is live")
     await sweep(connection)
@@ -163,10 +156,6 @@ async def sweep(connection: Connection) -> None:
     """The tables of generations that were dropped, and whose dropping was cut short."""
     for row in await connection.fetch(_DROPPED):
         number = row["generation"]
-        await connection.execute(_HOLD, number)
-        try:
-            async with connection.transaction():
-                await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
-                await connection.execute(_FORGET, number)
-        finally:
-            await let_go(connection, number)
+        async with advisory_lock(connection, Lock.FOLD, key=number), connection.transaction():
+            await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
+            await connection.execute(_FORGET, number)

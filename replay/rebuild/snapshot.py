@@ -14,6 +14,7 @@ import asyncpg
 
 from replay import audit
 from replay.audit import Author
+from replay.locks import Lock, advisory_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
@@ -40,8 +41,6 @@ _LIST: Final[LiteralString] = """
 """
 _STATE: Final[LiteralString] = "SELECT state FROM redrive.scratches WHERE name = $1"
 _DELETE: Final[LiteralString] = "DELETE FROM redrive.scratches WHERE name = $1"
-_TRY_TO_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.scratch'), hashtext($1))"
-_LET_GO: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.scratch'), hashtext($1))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +106,20 @@ async def make(
             raise InvalidTransition(
                 f"there is a state called {moment.name}; `redrive rebuild drop {moment.name}`, or name another"
             )
-        if not await holder.fetchval(_TRY_TO_HOLD, moment.name):
-            raise InvalidTransition(f"somebody else makes a state called {moment.name}")
-        try:
-            async with ports.open_log() as reader:
-                ranges = await _ranges(holder, reader, moment)
-                await _begin(ports, holder, moment, author)
-                begun()
-                await _fold(ports, holder, moment, (reader, ranges), advance)
-        except BaseException:
-            # A connection that is gone takes its lock along, and the next one sweeps.
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                await _remove(holder, moment.name)
-            raise
-        finally:
-            if not holder.is_closed():
-                await holder.execute(_LET_GO, moment.name)
+        async with advisory_lock(holder, Lock.SNAPSHOT, "try", moment.name) as is_ours:
+            if not is_ours:
+                raise InvalidTransition(f"somebody else makes a state called {moment.name}")
+            try:
+                async with ports.open_log() as reader:
+                    ranges = await _ranges(holder, reader, moment)
+                    await _begin(ports, holder, moment, author)
+                    begun()
+                    await _fold(ports, holder, moment, (reader, ranges), advance)
+            except BaseException:
+                # A connection that is gone takes its lock along, and the next one sweeps.
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await _remove(holder, moment.name)
+                raise
         return next(one for one in await describe_all(holder) if one["name"] == moment.name)
 
 
@@ -195,26 +192,23 @@ async def drop(connection: Connection, name: str, author: Author) -> None:
     """Raises `InvalidSelection`, `InvalidTransition` while it is being made, or `Misconfigured` as `make` does."""
     if await connection.fetchval(_STATE, name) is None:
         raise InvalidSelection(f"there is no state called {name!r}")
-    if not await connection.fetchval(_TRY_TO_HOLD, name):
-        raise InvalidTransition(f"{name} is being made")
-    try:
+    async with advisory_lock(connection, Lock.SNAPSHOT, "try", name) as is_ours:
+        if not is_ours:
+            raise InvalidTransition(f"{name} is being made")
         async with _as_owner(), connection.transaction():
             await audit.note(connection, *author_of("rebuild.drop", author), name=name)
             await _remove(connection, name)
-    finally:
-        await connection.execute(_LET_GO, name)
 
 
 async def sweep(connection: Connection) -> None:
     """What a process that was killed left half-made."""
     for one in await describe_all(connection):
-        if one["state"] == "building" and await connection.fetchval(_TRY_TO_HOLD, one["name"]):
-            try:
-                # Whoever held it may have ended meanwhile.
-                if await connection.fetchval(_STATE, one["name"]) == "building":
-                    await _remove(connection, one["name"])
-            finally:
-                await connection.execute(_LET_GO, one["name"])
+        if one["state"] != "building":
+            continue
+        async with advisory_lock(connection, Lock.SNAPSHOT, "try", one["name"]) as is_ours:
+            # Whoever held it may have ended meanwhile.
+            if is_ours and await connection.fetchval(_STATE, one["name"]) == "building":
+                await _remove(connection, one["name"])
 
 
 async def _remove(connection: Connection, name: str) -> None:

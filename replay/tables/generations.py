@@ -58,8 +58,6 @@ _VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.gener
 _READY: Final[LiteralString] = """
     UPDATE redrive.generations SET state = 'ready', ready_at = now() WHERE generation = $1 AND state = 'building'
 """
-_TRY_TO_HOLD: Final[LiteralString] = "SELECT pg_try_advisory_lock(hashtext('redrive.rebuild.generation'), $1)"
-_LET_GO: Final[LiteralString] = "SELECT pg_advisory_unlock(hashtext('redrive.rebuild.generation'), $1)"
 # A view of somebody's own that reads the facts would go with them.
 _DEPENDENTS: Final[LiteralString] = """
     SELECT DISTINCT reader.oid::regclass::text AS name
@@ -198,15 +196,6 @@ def author_of(action: str, author: Author) -> tuple[str, str, str | None]:
 async def note_ready(connection: Connection, number: int) -> None:
     """It has been at the live positions once."""
     await connection.execute(_READY, number)
-
-
-async def try_to_hold(connection: Connection, number: int) -> bool:
-    """Whether nobody else folds it: one process at a time, for as long as the connection lives or until `let_go`."""
-    return bool(await connection.fetchval(_TRY_TO_HOLD, number))
-
-
-async def let_go(connection: Connection, number: int) -> None:
-    await connection.execute(_LET_GO, number)
 
 
 async def readers(connection: Connection, schema: str) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from replay import metrics
+from replay.locks import Lock, advisory_lock
 from replay.log.reader import LogReader
 from replay.rebuild import lifecycle
 from replay.rebuild.fold import CLOSE_OFFSETS, build
 from replay.rebuild.follower import Follower
-from replay.tables.generations import let_go, try_to_hold
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from tests.conftest import Stack
@@ -48,9 +48,9 @@ async def test_who_builds_what_another_is_at_waits_and_goes_on_where_that_one_en
     looks: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
     async with rebuilding(stack, database_url) as ports, ports.open_log() as reader:
         generation = await lifecycle.begin(connection, ports, None, TESTER)
-        assert await try_to_hold(connection, generation.number)
-        building = asyncio.create_task(build(ports, generation, reader, lambda *way: looks.put_nowait(way)))
-        assert [await looks.get(), await looks.get()] == [(0, records)] * 2
-        await let_go(connection, generation.number)
+        async with advisory_lock(connection, Lock.FOLD, "try", generation.number) as is_ours:
+            assert is_ours
+            building = asyncio.create_task(build(ports, generation, reader, lambda *way: looks.put_nowait(way)))
+            assert [await looks.get(), await looks.get()] == [(0, records)] * 2
         fold = await building
         assert await fold.way(connection) == (records, records)
