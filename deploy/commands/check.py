@@ -181,8 +181,8 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
         conclusion = f"; {fold.conclusion}" if fold is not None else ""
         is_still = fold is not None and bool(fold.still)
         mark, style = ("warning", "yellow") if is_still else ("ok", "green")
-        still = ", and the fold stands still" if is_still else ""
-        say(f"settings, database and topics are sound{still}{conclusion}", mark, style)
+        still = ", and no position moves" if is_still else ""
+        say(f"settings, database and topics are sound{conclusion}{still}", mark, style)
     if is_faulty:
         raise Reported(EXIT_MISCONFIGURED)
 

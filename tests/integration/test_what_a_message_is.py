@@ -111,5 +111,6 @@ async def test_a_type_of_hubspot_is_one_by_its_name_and_by_its_id(shared_connect
             "object_id": "9001",
             "exists": True,
             "properties": {"hs_pipeline_stage": "2"},
+            "properties_left_out": 0,
         }
     }
