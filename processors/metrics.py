@@ -102,6 +102,13 @@ def database_failed(error: BaseException, tp: TP | None) -> None:
         )
 
 
+def session_ended(pid: int) -> None:
+    log.warning(
+        "a session of Postgres was ended: its process froze while it sent, and kept others waiting",
+        extra={"action": "fold", "outcome": "ended", "code": "session_frozen", "pid": pid},
+    )
+
+
 def database_took(tp: TP | None) -> None:
     """A batch; None: it said where to read from, and what was held up before may be others' by now."""
     now = time.monotonic()

@@ -30,6 +30,16 @@ END_IF_IDLE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeo
 session, and its batch is folded again.
 """
 
+# A process that freezes while it sends is not idle to Postgres: the session waits for the rest of a message. A COPY
+# waits for its client, too, and is none of these.
+_END_HALF_SENT: Final[LiteralString] = """
+    SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND (usename = current_user OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+      AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
+      AND greatest(state_change, query_start) < now() - interval '15 s' AND query NOT ILIKE 'copy%'
+"""
+
 INDEX_COLUMNS: Final = {
     "source": "text[]",
     "event_id": "text[]",
@@ -134,6 +144,13 @@ class DeadLetters(Protocol):
     """Where events go that no projection could apply. `put` returns when they are durable."""
 
     async def put(self, letters: Sequence[Dead]) -> None: ...
+
+
+async def end_half_sent(connection: Connection, seconds: float | None = None) -> list[int]:
+    """End sessions whose client froze while it sent a statement, and return their process ids: they keep their locks,
+    and their batches are folded again. Gives up after `seconds`.
+    """
+    return [row["pid"] for row in await connection.fetch(_END_HALF_SENT, timeout=seconds)]
 
 
 class FactStore:

@@ -21,7 +21,16 @@ from processors.outcome import Folded, RawRecord
 from processors.partition_state import Batch, Extent, Start
 from processors.positions import NOTHING, Stored, find_starts, read_stored
 from processors.projections import versions
-from processors.store import Connection, DeadLetters, GenerationMoved, PositionGap, Span, Store, TopicReplaced
+from processors.store import (
+    Connection,
+    DeadLetters,
+    GenerationMoved,
+    PositionGap,
+    Span,
+    Store,
+    TopicReplaced,
+    end_half_sent,
+)
 from schemas.errors import Unavailable
 
 LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
@@ -130,6 +139,8 @@ class Worker:
         async with self._pool.acquire(timeout=LOOK_SECONDS) as connection:
             generation = await connection.fetchval(LIVE_GENERATION, timeout=LOOK_SECONDS)
             self._stored = await read_stored(connection, generation, LOOK_SECONDS)
+            for pid in await end_half_sent(connection, LOOK_SECONDS):
+                metrics.session_ended(pid)
 
     def has_stalled(self, log_ends: Mapping[TP, int]) -> bool:
         """Whether a partition had records to fold when this was last asked, and got none since, with nothing under way.

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from processors import store as store_module
 from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Dead, Folded
-from processors.store import GenerationMoved, PositionGap, Span, Store
+from processors.store import GenerationMoved, PositionGap, Span, Store, end_half_sent
 from tests.support.records import FakeRecord, payment, record, refused, stripe_event
+from tests.support.waiting import until
 
 TOPIC = "webhooks.stripe"
 
@@ -244,6 +247,35 @@ async def test_a_process_that_freezes_while_it_writes_stops_nobody_else(
         await writing
     assert await connection.fetchval("SELECT count(*) FROM payments") == 0
     other.terminate()
+
+
+async def test_a_session_whose_process_froze_while_it_sent_is_ended(
+    connection: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To Postgres it is not idle: it waits for the rest of a message, and keeps its locks for ever."""
+    monkeypatch.setattr(store_module, "_END_HALF_SENT", store_module._END_HALF_SENT.replace("15 s", "0.2 s"))
+    frozen: Any = await asyncpg.connect(database_url)
+    busy = await asyncpg.connect(database_url)
+    transaction = frozen.transaction()
+    await transaction.start()
+    await frozen.execute("SELECT pg_advisory_xact_lock_shared(hashtext('redrive.generation'))")
+    query = b"SELECT $1::text"
+    parse = b"half\0" + query + b"\0" + struct.pack("!h", 0)
+    frozen._transport.write(b"P" + struct.pack("!i", len(parse) + 4) + parse)
+    frozen._transport.write(b"B" + struct.pack("!i", 1_000_000) + b"x" * 100)
+    async with busy.transaction():
+        # Its client thinks.
+        await busy.execute("SELECT 1")
+
+        async def is_ended() -> bool:
+            return await end_half_sent(connection) == [pid]
+
+        pid = frozen.get_server_pid()
+        await until(is_ended, "it is ended")
+        await connection.execute("SELECT pg_advisory_lock(hashtext('redrive.generation'))")
+        await busy.execute("SELECT 1")
+    frozen.terminate()
+    await busy.close()
 
 
 async def test_an_id_that_postgres_does_not_take_is_a_dead_letter_and_the_others_are_written(connection: Any) -> None:
