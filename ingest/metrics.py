@@ -248,6 +248,13 @@ def window_forgotten(topic: str) -> None:
     )
 
 
+def window_void() -> None:
+    log.error(
+        "the log holds other records than the saved dedupe window: all of the window is read from the log",
+        extra={"action": "catch_up", "outcome": "replaced", "code": "window_void"},
+    )
+
+
 def disabled_not_saved(error: BaseException) -> None:
     DISABLED_SAVE_FAILURES.inc()
     log.error(

@@ -79,6 +79,9 @@ class WindowKeeper:
         self._known = KnownOffsets()
         self._logs: dict[str, str] = {}
         """Kafka's id of the topic that the window speaks of, by topic."""
+        self._newest: dict[Partition, tuple[int, Content]] = {}
+        """While it is loaded: the last saved entry of each partition, to be found again on the log."""
+        self._is_other_log = False
         self._saved: Chunk | None = None
         self._unsaved: dict[str, list[bytes]] = {}
 
@@ -99,7 +102,19 @@ class WindowKeeper:
             bounds = await tail.bounds()
             positions = await self._load(bounds, logs, since_ms)
             kept = {at: offset for at, offset in positions.items() if at in bounds and offset <= bounds[at][1]}
+            for at, (offset, _) in self._newest.items():
+                if at in kept and bounds[at][0] <= offset:
+                    kept[at] = min(kept[at], offset)
             read = await self._read(tail, kept, since_ms)
+            if self._is_other_log:
+                # Kafka came back with older data: what was saved is of records that the log has lost.
+                metrics.window_void()
+                await asyncio.to_thread(self._store.clear)
+                for topic in topics:
+                    self._window.forget(topic)
+                self._unsaved.clear()
+                read = await self._read(tail, {}, since_ms)
+        self._newest.clear()
         self._known.set({at: end for at, (_, end) in bounds.items()})
         self._logs = logs
         await self.save(now_ms)
@@ -119,10 +134,10 @@ class WindowKeeper:
         """Take in what is saved of these logs, and return the offsets up to which it knows them."""
         chunks = await asyncio.to_thread(lambda: list(self._store.load(since_ms)))
         positions, saved = current_of(chunks, logs)
-        # A stored position past the log's end: it lost its tail, and what we know of the topic is void.
-        void = {at[0] for at, offset in positions.items() if offset > bounds.get(at, (0, 0))[1]}
+        # A stored position past the log's end: it lost its tail.
+        self._is_other_log = any(at in bounds and offset > bounds[at][1] for at, offset in positions.items())
         for topic, blob in saved:
-            for at in range(0, len(blob) if topic not in void else 0, _TICK_ENTRIES * ENTRY.size):
+            for at in range(0, len(blob), _TICK_ENTRIES * ENTRY.size):
                 self.take_in(topic, blob[at : at + _TICK_ENTRIES * ENTRY.size], bounds, since_ms)
                 await asyncio.sleep(0)
         return positions
@@ -140,6 +155,8 @@ class WindowKeeper:
                 location = Location(topic, partition, offset)
                 self._window.remember(Content(topic, key, fingerprint), location, arrived_ms, is_ours=False)
                 taken.append(location)
+                if bounds is not None and offset >= self._newest.get((topic, partition), (0, None))[0]:
+                    self._newest[topic, partition] = (offset, Content(topic, key, fingerprint))
         return taken
 
     def heard(self, chunk: Chunk) -> None:
@@ -196,6 +213,9 @@ class WindowKeeper:
         read = 0
         async for records in tail.read_tail(positions, since_ms):
             for seen in records:
+                newest = self._newest.get((seen.location.topic, seen.location.partition))
+                if newest is not None and newest[0] == seen.location.offset and newest[1].key != seen.content.key:
+                    self._is_other_log = True
                 self._window.remember(seen.content, seen.location, seen.arrived_ms, is_ours=False)
                 self._note(seen.content, seen.location, seen.arrived_ms)
             read += len(records)

@@ -87,6 +87,13 @@ class WindowStore:
                 yield chunk if chunk.written_ms >= since_ms else replace(chunk, entries={})
                 at = end
 
+    def clear(self) -> None:
+        """Forget all of it."""
+        self.close()
+        for path in self._segments():
+            path.unlink()
+        self._newest_ms.clear()
+
     def last(self) -> Chunk:
         """The last chunk; an empty one where there is none."""
         found = Chunk({}, {}, 0)

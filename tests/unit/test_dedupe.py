@@ -232,7 +232,7 @@ async def test_a_restart_reads_only_what_it_does_not_know(tmp_path: Path) -> Non
     again, window, table = keeper(tmp_path, tail)
     await again.open([TOPIC], 2000)
     assert table.is_complete
-    assert tail.read_from == 3
+    assert tail.read_from == 2, "the last one that is known is looked at again"
     assert [window.find(content(number)) for number in range(3)] == [location(number) for number in range(3)]
 
 
@@ -345,7 +345,7 @@ async def test_a_running_window_forgets_a_topic_that_is_made_anew(tmp_path: Path
     again, window, _ = keeper(tmp_path, tail)
     tail.seen.append(seen(1)._replace(location=location(2)))
     await again.open([TOPIC], 2000)
-    assert tail.read_from == 3
+    assert tail.read_from == 2, "the last one that is known is looked at again"
     assert [window.find(content(number)) for number in (0, 1, 10)] == [None, location(2), location(0)]
 
 
@@ -358,6 +358,23 @@ async def test_a_topic_that_was_made_anew_meanwhile_is_read_from_its_start(tmp_p
     await again.open([TOPIC], 2000)
     assert tail.read_from == 0
     assert [window.find(content(number)) for number in (0, 1, 10)] == [None, None, location(0)]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+async def test_a_log_that_was_restored_to_an_older_state_is_read_whole(tmp_path: Path, length: int) -> None:
+    """Kafka's id of the topic is the same, and the log may have grown past what was known of the old one."""
+    first, _, _ = keeper(tmp_path, Tail(0, [seen(0), seen(1), seen(2)]))
+    await first.open([TOPIC], 2000)
+    tail = Tail(0, [seen(0), *(seen(10 + n)._replace(location=location(n)) for n in range(1, length))])
+    again, window, _ = keeper(tmp_path, tail)
+    await again.open([TOPIC], 2000)
+    expected = [location(0), None, None, *(location(n) for n in range(1, length))]
+    assert [window.find(content(n)) for n in (0, 1, 2, *(10 + n for n in range(1, length)))] == expected
+    # What is saved now is of this log alone.
+    last, window, _ = keeper(tmp_path, tail)
+    await last.open([TOPIC], 2000)
+    assert tail.read_from == length - 1
+    assert window.find(content(1)) is None
 
 
 async def test_a_topic_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> None:
