@@ -159,3 +159,25 @@ async def first_answer(port: int, raw: bytes) -> bytes:
         return head + await reader.readexactly(int(headers[b"content-length"]))
     finally:
         writer.close()
+
+
+async def test_a_trailer_says_nothing_of_the_next_request(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
+) -> None:
+    """A proxy may send the requests of several senders over one connection."""
+    chunked = framed(source_name, [b"Transfer-Encoding: chunked"], CHUNKED, BODY)
+    trailed = chunked.removesuffix(b"\r\n") + b"X-Forwarded-For: 9.9.9.9\r\n\r\n"
+    other = payment("other")
+    unsigned = b"POST /webhooks/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (
+        source_name.encode(),
+        len(other),
+    )
+    signature = signing.stripe(other, int(time.time()))["Stripe-Signature"].encode()
+    with_signature = chunked.removesuffix(b"\r\n") + b"Stripe-Signature: %s\r\n\r\n" % signature
+    async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
+        port = int(running.url.rpartition(":")[2])
+        for first in (trailed, with_signature):
+            answer = await say(port, first + unsigned + other)
+            assert re.findall(rb"HTTP/1\.. (\d+)", answer) == [b"200"]
+            assert b"connection: close" in answer.lower()
+    assert [record.value for record in await read_topic(topic)] == [BODY]
