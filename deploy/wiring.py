@@ -317,6 +317,7 @@ async def open_pool(
         command_timeout=120,
         timeout=10,
         init=connections.add if connections else None,
+        server_settings={"application_name": "redrive"},
     )
 
 

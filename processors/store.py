@@ -31,11 +31,11 @@ session, and its batch is folded again.
 """
 
 # A process that freezes while it sends is not idle to Postgres: the session waits for the rest of a message. A COPY
-# waits for its client, too, and is none of these.
+# waits for its client, too, and is none of these; nor is a session of another program with the same login.
 _END_HALF_SENT: Final[LiteralString] = """
     SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()
-      AND (usename = current_user OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user
+      AND application_name = current_setting('application_name')
       AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
       AND greatest(state_change, query_start) < now() - interval '15 s' AND query NOT ILIKE 'copy%'
 """
