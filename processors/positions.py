@@ -25,20 +25,27 @@ LOST: Final[LiteralString] = """
     FROM redrive.lost_ranges LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     WHERE generation = $1 GROUP BY topic, partition
 """
-LOSE_RANGE: Final[LiteralString] = """
+# Offsets that are lost again: where all of both losses had been folded, all of their union was. Of a row of before,
+# nobody knows.
+FOLDED_TO: Final[LiteralString] = """CASE
+            WHEN EXCLUDED.folded_to < EXCLUDED.end_offset OR lost_ranges.folded_to < lost_ranges.end_offset
+            THEN least(lost_ranges.folded_to, EXCLUDED.folded_to)
+            WHEN lost_ranges.folded_to IS NOT NULL THEN greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
+        END"""
+LOSE_RANGE: Final[LiteralString] = f"""
     WITH lost AS (
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset, folded_to)
         VALUES ($1, $2, $3, $4, $5, $4)
         ON CONFLICT (generation, topic, partition, first_offset)
         DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
+            folded_to = {FOLDED_TO}
     )
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
-"""
+"""  # noqa: S608 - a constant
 # The log ends before the position: it lost its tail. Which offsets are new can't be told, so all of it is folded again:
 # merges make that harmless, and nothing is skipped.
-RESET: Final[LiteralString] = """
+RESET: Final[LiteralString] = f"""
     WITH moved AS (
         UPDATE redrive.positions SET next_offset = $6
         WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
@@ -48,13 +55,13 @@ RESET: Final[LiteralString] = """
     SELECT generation, topic, partition, $4, $5, $5 FROM moved
     ON CONFLICT (generation, topic, partition, first_offset)
     DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
+            folded_to = {FOLDED_TO}
     RETURNING end_offset
-"""
+"""  # noqa: S608 - a constant
 # The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
 # nobody is going to read those; and so is what was seen beyond the positions. Nothing happens where somebody else did
 # this first.
-NEW_LOG: Final[LiteralString] = """
+NEW_LOG: Final[LiteralString] = f"""
     WITH old AS (
         SELECT partition, next_offset FROM redrive.positions
         WHERE generation = $1 AND topic = $2 AND topic_id = $3 ORDER BY partition FOR UPDATE
@@ -73,10 +80,10 @@ NEW_LOG: Final[LiteralString] = """
         SELECT $1, $2, partition, 0, at, folded_to FROM ends WHERE at > 0
         ON CONFLICT (generation, topic, partition, first_offset)
         DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = least(lost_ranges.folded_to, EXCLUDED.folded_to)
+            folded_to = {FOLDED_TO}
     )
     SELECT partition, at FROM ends
-"""
+"""  # noqa: S608 - a constant
 
 
 class Stored(NamedTuple):

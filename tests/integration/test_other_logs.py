@@ -125,6 +125,23 @@ async def test_what_was_seen_of_the_old_log_and_not_folded_is_lost_too(connectio
     assert await lost_ranges(connection) == [(1, 0, 0, 50), (1, 1, 0, 7)]
 
 
+async def test_what_was_folded_of_two_topics_in_turn_is_all_folded(connection: Any, worker: Worker) -> None:
+    """Each was deleted once it was folded: nothing of it is unknown, whichever was longer."""
+    tp = TP("webhooks.x", 0)
+    await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 20, $1)", OLD)
+    for before, after, end in ((OLD, NEW, 50), (NEW, OLD, 30), (OLD, NEW, 0)):
+        await worker.positions({tp: Extent(0, end, after)}, True)
+        await connection.execute("UPDATE redrive.positions SET next_offset = $1, topic_id = $2", end, after)
+        assert before != after
+    row = await connection.fetchrow("SELECT first_offset, end_offset, folded_to FROM redrive.lost_ranges")
+    assert tuple(row) == (0, 50, 50)
+    await connection.execute("UPDATE redrive.positions SET next_offset = 10, topic_id = $1", OLD)
+    await worker.look({tp: Extent(0, 70, OLD)})
+    await worker.positions({tp: Extent(0, 5, NEW)}, True)
+    row = await connection.fetchrow("SELECT first_offset, end_offset, folded_to FROM redrive.lost_ranges")
+    assert tuple(row) == (0, 70, 10)
+
+
 async def test_a_log_that_lost_its_tail_under_a_worker_is_read_from_its_start(connection: Any, worker: Worker) -> None:
     """Kafka was restored to an older state, and nobody started again."""
     tp = TP("webhooks.x", 0)
