@@ -22,6 +22,9 @@ class _Connection(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         answer = problem_of(resp) if isinstance(resp, web.HTTPException) else resp
         answer.headers["Server"] = SERVER
+        if "transfer-encoding" in request.headers:
+            # aiohttp's parser gives the last trailer of a chunked body to the next request on the connection.
+            answer.force_close()
         return await super().finish_response(request, answer, start_time)
 
     def handle_error(

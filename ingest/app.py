@@ -58,11 +58,7 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
             if answer.status == HTTPStatus.REQUEST_TIMEOUT:
                 # aiohttp would give the rest of the body another ten seconds, and the connection with it.
                 request.protocol._lingering_time = 0.0
-            response = answer.response()
-            if "transfer-encoding" in request.headers:
-                # aiohttp's parser gives the last trailer of a chunked body to the next request on the connection.
-                response.force_close()
-            return response
+            return answer.response()
         path = path.partition("?")[0]
         if path not in PAGES:
             return responses.problem("not_found").response()

@@ -148,6 +148,14 @@ class Connection(RequestHandler):
             return
         super()._process_keepalive()
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if "transfer-encoding" in request.headers:
+            # aiohttp's parser gives the last trailer of a chunked body to the next request on the connection.
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
     def handle_error(
         self,
         request: web.BaseRequest,
