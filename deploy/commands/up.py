@@ -251,7 +251,7 @@ async def _is_ready_in_time(child: Child, url: str, stop: asyncio.Event) -> bool
                 except (aiohttp.ClientError, TimeoutError):
                     pass
                 if asyncio.get_running_loop().time() > deadline or child.restarts > 2:
-                    _announce(f"{name} is not ready ({last}) and goes on trying; its log is {name}.log among the logs")
+                    _announce(f"{name} is not ready ({last}) and goes on trying; see {name}.log among the logs")
                     return False
                 await asyncio.sleep(0.2)
     return False

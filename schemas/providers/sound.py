@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -86,6 +87,8 @@ def plain(value: Any) -> Any:
         return value if type(value) is int else int.__int__(value)
     if isinstance(value, bytes):
         return value if type(value) is bytes else bytes.__getitem__(value, slice(None))
+    if isinstance(value, Decimal):
+        return value if type(value) is Decimal else Decimal(value)
     if isinstance(value, datetime):
         if type(value) is datetime and value.tzinfo is UTC:
             return value

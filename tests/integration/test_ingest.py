@@ -3,12 +3,16 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingest.dedupe.store import ENTRY
+from ingest.dedupe.window import content_of
+from schemas.providers import PROVIDERS
 from tests.conftest import Stack
 from tests.support import (
     signing,
@@ -136,6 +140,32 @@ async def test_what_was_on_a_topic_that_is_made_anew_is_taken_again(
         assert (await post_stripe(running, source_name, stripe_event("evt_2")))[1]["status"] == "duplicate"
         assert await taken(running, source_name, "evt_1")
         assert {one.key for one in await read_topic(topic)} == {b"evt_%d" % number for number in range(1, 8)}
+
+
+async def test_a_window_that_remembers_other_records_than_the_log_holds_is_read_from_it(
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
+) -> None:
+    """Kafka was restored to an older state and went on from there: a copy of what was lost is accepted."""
+    sources = {source_name: source(source_name, "stripe")}
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        for number in range(1, 9):
+            assert await taken(running, source_name, f"evt_{number}")
+        await running.keeper.collect()
+        await running.keeper.save(now_ms())
+        # As if each of them had been another one when it was saved.
+        chunk = running.keeper._store.last()
+        (blob,) = [one.entries[topic] for one in running.keeper._store.load(0) if topic in one.entries][-1:]
+        others = []
+        for number, (_, _, *place) in enumerate(ENTRY.iter_unpack(blob)):
+            name = f"lost_{number}"
+            fingerprint = PROVIDERS["stripe"].fingerprint(json.loads(stripe_event(name)))
+            _, key, fingerprint = content_of(topic, name, fingerprint)
+            others.append(ENTRY.pack(key, fingerprint, *place))
+        running.keeper._store.append(replace(chunk, entries={topic: b"".join(others)}), 0)
+    async with run_ingress(stack, sources, tmp_path, now_ms) as running:
+        assert (await post_stripe(running, source_name, stripe_event("evt_2")))[1]["status"] == "duplicate"
+        assert (await post_stripe(running, source_name, stripe_event("lost_0")))[1]["status"] == "accepted"
+    assert len(await read_topic(topic)) == 9
 
 
 async def taken(running: RunningIngress, name: str, event_id: str) -> bool:
