@@ -1,7 +1,9 @@
 """The Faust app: which topics it reads, and the one agent that folds them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +11,7 @@ from aiokafka.errors import KafkaError
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from processors import metrics
+from processors.compared_positions import ComparedPositions, read_records
 from processors.failures import RETRYABLE
 from processors.faust_transport import BatchApp, BatchSchema
 from processors.partition_state import Batch, TopicIds
@@ -16,6 +19,7 @@ from processors.partition_tasks import Lanes
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
+from schemas.outage import Outage
 
 WATCH_SECONDS: Final = 5.0
 FETCH_BYTES: Final = 2 * 1024 * 1024
@@ -36,11 +40,12 @@ def create_app(
     cluster: Cluster, subscription: Subscription, worker: Worker, topic_ids: TopicIds, folder: Path
 ) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
+    positions, outage = ComparedPositions(partial(read_records, cluster), worker), Outage()
     app = BatchApp(
         subscription.group,
         # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
         env_prefix="REDRIVE_FAUST_",
-        positions=worker,
+        positions=positions,
         topic_ids=topic_ids,
         broker=[f"kafka://{server.strip()}" for server in cluster.servers.split(",")],
         broker_credentials=_credentials(cluster),
@@ -85,12 +90,17 @@ def create_app(
             extents = await app.extents(app.batches.partitions(subscription.topics))
             assigned = app.batches.assignment()
             reading = {tp: one.end for tp, one in extents.items() if tp in assigned and tp.topic not in app.resting}
+            # Kafka may have been restored while it was away; what was read since then has moved the positions.
+            before = worker.last_positions(extents, assigned) if outage.is_on else {}
+            restored = await positions.refold(before, extents)
             is_misplaced = await worker.look(extents)
-            if worker.has_stalled(reading) or is_misplaced:
+            outage.ends(time.monotonic())
+            if worker.has_stalled(reading) or is_misplaced or restored:
                 reseek()
         except (KafkaError, Unavailable, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.
             metrics.lag_unread(error)
+            outage.begins(time.monotonic())
         else:
             metrics.lag_read()
 

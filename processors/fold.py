@@ -56,7 +56,7 @@ def _dead_whole(raw: RawRecord, poison: PoisonRecord, record: Record | None) -> 
 
 def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], fingerprint: bytes) -> Folded:
     # Read once, and not for each of a thousand events.
-    topic, partition, offset, received_at = raw.topic, raw.partition, raw.offset, _time(raw.timestamp)
+    topic, partition, offset, received_at = raw.topic, raw.partition, raw.offset, arrival_of(raw)
     source, record_id, provider = record.source, record.record_id, record.provider
     is_nul_there = may_hold_nul(record.body, record.query)
     indexed: list[Indexed] = []
@@ -146,7 +146,7 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
         provider=_safe_id(record.provider if record else "unknown"),
         type=_safe_id(record.type if record else "unknown"),
         occurred_at=None,
-        received_at=_time(raw.timestamp),
+        received_at=arrival_of(raw),
         status="dead",
         error=None,
     )
@@ -187,8 +187,9 @@ def _safe_id(text: str) -> str:
     return "sha256:" + hashlib.sha256(encoded).hexdigest()
 
 
-def _time(timestamp_ms: int) -> datetime:
-    return datetime.fromtimestamp(min(max(timestamp_ms, 0), LAST_MS) / 1000, UTC)
+def arrival_of(raw: RawRecord) -> datetime:
+    """The record's timestamp, or the nearest that a datetime can hold."""
+    return datetime.fromtimestamp(min(max(raw.timestamp, 0), LAST_MS) / 1000, UTC)
 
 
 def combine(folded: Iterable[Folded]) -> Changes:

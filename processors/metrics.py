@@ -178,6 +178,19 @@ def range_lost(topic: str, partition: int, first: int, end: int) -> None:
     )
 
 
+def log_restored(topic: str, partition: int, first: int, end: int) -> None:
+    log.error(
+        "the log was restored to an older state and has grown since: all of it is folded again",
+        extra={
+            "action": "seek",
+            "outcome": "lost",
+            "code": "range_lost",
+            "location": f"{topic}/{partition}/{first}",
+            "end": end,
+        },
+    )
+
+
 def note_lag(lag: Mapping[TP, int]) -> None:
     """Of these partitions and no others; a process can't take back what it told its siblings, and so tells them 0."""
     for tp in _lagging - lag.keys():

@@ -7,6 +7,8 @@ from uuid import UUID
 from faust.types import TP
 
 from processors import metrics
+from processors.fold import arrival_of
+from processors.outcome import RawRecord
 from processors.partition_state import Extent, Start
 from processors.store import Connection
 
@@ -58,6 +60,9 @@ RESET: Final[LiteralString] = f"""
             folded_to = {FOLDED_TO}
     RETURNING end_offset
 """  # noqa: S608 - a constant
+# The log was restored to an older state and has grown past the position: from $4 on, the records below $5 are others
+# than those that were folded. The position may have moved on since.
+REFOLD: Final[LiteralString] = RESET.replace("next_offset = $5", "next_offset >= $5")
 # The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
 # nobody is going to read those; and so is what was seen beyond the positions. Nothing happens where somebody else did
 # this first.
@@ -84,6 +89,18 @@ NEW_LOG: Final[LiteralString] = f"""
     )
     SELECT partition, at FROM ends
 """  # noqa: S608 - a constant
+
+# The index has a row for every event of every record, and an index by arrival.
+_UNKNOWN: Final[LiteralString] = """
+    SELECT topic, partition
+    FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::timestamptz[])
+        AS read (topic, partition, record_offset, received_at)
+    WHERE NOT EXISTS (
+        SELECT FROM redrive.event_index AS folded
+        WHERE folded.received_at = read.received_at AND folded.topic = read.topic
+            AND folded.partition = read.partition AND folded.record_offset = read.record_offset
+    )
+"""
 
 
 class Stored(NamedTuple):
@@ -175,3 +192,15 @@ async def _start(
         metrics.range_lost(*tp, extent.end, position)
         return extent.start
     return position
+
+
+async def unknown_records(connection: Connection, records: Mapping[TP, RawRecord]) -> set[TP]:
+    """The partitions whose record is not the one that was folded at its offset."""
+    rows = await connection.fetch(
+        _UNKNOWN,
+        [tp.topic for tp in records],
+        [tp.partition for tp in records],
+        [record.offset for record in records.values()],
+        [arrival_of(record) for record in records.values()],
+    )
+    return {TP(row["topic"], row["partition"]) for row in rows}

@@ -6,7 +6,7 @@ itself: the caller acknowledges a batch when `handle` returns.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.partition_state import Batch, Extent, Start
-from processors.positions import NOTHING, Stored, find_starts, read_stored
+from processors.positions import NOTHING, REFOLD, Stored, find_starts, read_stored, unknown_records
 from processors.projections import versions
 from processors.store import (
     Connection,
@@ -105,6 +105,32 @@ class Worker:
             if before != generation:
                 metrics.generation_moved(generation)
             return await find_starts(connection, generation, extents, is_confirmed, self._extents)
+
+    async def unknown_records(self, records: Mapping[TP, RawRecord]) -> set[TP]:
+        """The partitions whose record is not the one that was folded at its offset."""
+        async for attempt in self._attempts():
+            with attempt:
+                async with self._pool.acquire() as connection:
+                    unknown = await unknown_records(connection, records)
+        return unknown
+
+    async def refold(self, tp: TP, first: int, position: int, extent: Extent) -> None:
+        """Move the position back to the log's start: the records [first, position) are not those that were folded."""
+        async for attempt in self._attempts():
+            with attempt:
+                async with self._pool.acquire() as connection:
+                    generation = await connection.fetchval(LIVE_GENERATION)
+                    moved = await connection.fetchval(REFOLD, generation, *tp, first, position, extent.start)
+        if moved is not None:
+            metrics.log_restored(*tp, first, position)
+
+    def last_positions(self, extents: Mapping[TP, Extent], partitions: Collection[TP]) -> dict[TP, int]:
+        """The positions of these partitions at the last look, if the log goes at least that far."""
+        stored = self._stored or {}
+        known = {tp: (stored[tp], extents[tp]) for tp in partitions if tp in stored and tp in extents}
+        return {
+            tp: one.next_offset for tp, (one, extent) in known.items() if one.is_of(extent) and not one.is_past(extent)
+        }
 
     async def look(self, extents: Mapping[TP, Extent]) -> bool:
         """Note how far the rows are behind the log in each partition, whoever folds it. Returns whether what is read
