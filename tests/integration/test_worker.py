@@ -51,6 +51,13 @@ async def test_a_second_worker_takes_over_and_hands_back(
     await assert_folded_once(connection, 1200)
 
 
+FORGET_NEWER = """
+    DELETE FROM redrive.event_index AS i USING redrive.positions AS p
+    WHERE i.topic = p.topic AND i.partition = p.partition AND i.record_offset >= p.next_offset
+"""
+"""An older backup's index ends where its positions are."""
+
+
 async def test_a_database_restored_to_an_older_backup_is_folded_forward_again(
     stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
 ) -> None:
@@ -61,7 +68,7 @@ async def test_a_database_restored_to_an_older_backup_is_folded_forward_again(
         async with connection.transaction():
             await connection.execute("UPDATE redrive.positions SET next_offset = 40")
             await connection.execute("DELETE FROM gen_1.payments")
-            await connection.execute("DELETE FROM redrive.event_index WHERE record_offset >= 40")
+            await connection.execute(FORGET_NEWER)
             for number in range(120):
                 await connection.execute(
                     "INSERT INTO gen_1.payments (source, payment_intent_id) VALUES ($1, $2)",
@@ -85,7 +92,7 @@ async def test_rewinds_under_load_lose_nothing_and_fold_nothing_twice(
             async with connection.transaction():
                 await connection.execute("UPDATE redrive.positions SET next_offset = next_offset / 2")
                 await connection.execute("DELETE FROM gen_1.payments")
-                await connection.execute("DELETE FROM redrive.event_index")
+                await connection.execute(FORGET_NEWER)
         await connection.execute("UPDATE redrive.positions SET next_offset = 0")
         await producing
         await until(folded(connection, count), "all of it")
@@ -108,7 +115,7 @@ async def test_a_restored_database_is_noticed_without_any_traffic(
         async with connection.transaction():
             await connection.execute("UPDATE redrive.positions SET next_offset = 10")
             await connection.execute("DELETE FROM gen_1.payments")
-            await connection.execute("DELETE FROM redrive.event_index")
+            await connection.execute(FORGET_NEWER)
         await until(folded(connection, 600), "after the restore")
     assert await connection.fetchval("SELECT count(*) FROM payments") == 600 - 3 * 10
 
