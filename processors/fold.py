@@ -9,7 +9,7 @@ from typing import Any, Final
 from processors.outcome import Dead, Folded, Indexed, IndexKey, Place, RawRecord
 from processors.projections import project
 from processors.projections.base import Event, unnamed
-from processors.rows import TableRow, row_of, storable_fact, unfit
+from processors.rows import TOO_LARGE, TableRow, largest_of, rows_within, storable_fact, unfit
 from schemas.envelope import LAST_MS, Location, Record
 from schemas.errors import PoisonRecord
 from schemas.facts import TABLES
@@ -32,6 +32,8 @@ class Changes:
     events: list[Indexed] = field(default_factory=list)
     revived: list[Place] = field(default_factory=list)
     """Records whose dead letters, as the index knows them, these events replace."""
+    size: int = 0
+    """Of the texts of all rows, at most."""
 
 
 def fold_record(raw: RawRecord) -> Folded:
@@ -62,6 +64,7 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
     indexed: list[Indexed] = []
     rows: list[tuple[TableRow, ...]] = []
     dead: list[tuple[int, Event, PoisonRecord]] = []
+    size, most = 0, largest_of(record.body)
     for ordinal, event in enumerate(events, start=1):
         poison = event.poison
         if poison is None:
@@ -69,12 +72,17 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
                 facts = event.facts
                 if is_nul_there:
                     facts = tuple([storable_fact(fact) for fact in facts])
-                rows.append(tuple([row_of(fact) for fact in facts]))
+                found, more = rows_within(facts, most)
             except PoisonRecord as refused:
                 poison = refused
         if poison is not None:
             dead.append((ordinal, event, poison))
             continue
+        size += more
+        if size > most:
+            # None of its events is too large by itself: which ones fit would be chance.
+            raise PoisonRecord("invalid_payload", TOO_LARGE)
+        rows.append(found)
         indexed.append(
             Indexed(
                 source,
@@ -97,7 +105,7 @@ def _fold_events(raw: RawRecord, record: Record, events: Sequence[Event], finger
     letters: tuple[Dead, ...] = ()
     if dead:
         letters = tuple(_letters(raw, record, fingerprint, dead, {one.event_id for one in indexed}))
-    return Folded(raw, source, tuple(indexed), tuple(rows), letters)
+    return Folded(raw, source, tuple(indexed), tuple(rows), letters, size=size)
 
 
 def _letters(
@@ -197,7 +205,9 @@ def combine(folded: Iterable[Folded]) -> Changes:
     rows: dict[Table[Any], list[Row]] = {}
     events: dict[IndexKey, Indexed] = {}
     revived: list[Place] = []
+    size = 0
     for one in folded:
+        size += one.size
         for each in one.rows_of:
             for table, row in each:
                 rows.setdefault(table, []).append(row)
@@ -210,6 +220,7 @@ def combine(folded: Iterable[Folded]) -> Changes:
         tables={table: table.join_all(rows[table]) for table in TABLES if table in rows},
         events=[events[key] for key in sorted(events)],
         revived=revived,
+        size=size,
     )
 
 

@@ -70,20 +70,26 @@ def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: flo
     BATCH_SECONDS.observe(seconds)
 
 
-def event_dead(letter: Dead) -> None:
-    source = source_of(letter.raw.topic)
-    DEAD_LETTERS.labels(source, letter.reason).inc()
-    log.warning(
-        "an event went to the dead letters",
-        extra={
-            "action": "fold",
-            "source": source,
-            "event_id": mask_id(letter.event.event_id),
-            "outcome": "dead",
-            "code": letter.reason,
-            "location": f"{letter.raw.topic}/{letter.raw.partition}/{letter.raw.offset}",
-        },
-    )
+LINES_PER_RECORD: Final = 10
+"""A record may hold thousands of dead events, and the fold waits while they are logged: the index names all."""
+
+
+def events_dead(letters: Iterable[Dead]) -> None:
+    by_record: dict[tuple[str, int, int], list[Dead]] = {}
+    for letter in letters:
+        DEAD_LETTERS.labels(source_of(letter.raw.topic), letter.reason).inc()
+        by_record.setdefault((letter.raw.topic, letter.raw.partition, letter.raw.offset), []).append(letter)
+    for (topic, partition, offset), dead in by_record.items():
+        place = {"source": source_of(topic), "location": f"{topic}/{partition}/{offset}"}
+        for letter in dead[:LINES_PER_RECORD]:
+            named = {"event_id": mask_id(letter.event.event_id), "outcome": "dead", "code": letter.reason}
+            log.warning("an event went to the dead letters", extra={"action": "fold", **named, **place})
+        if len(dead) > LINES_PER_RECORD:
+            log.warning(
+                "%d more events of the record went to the dead letters; `redrive events list --status dead` names them",
+                len(dead) - LINES_PER_RECORD,
+                extra={"action": "fold", "outcome": "dead", "code": dead[LINES_PER_RECORD].reason, **place},
+            )
 
 
 _fold_outage: Final = Outage()

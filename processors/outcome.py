@@ -76,6 +76,8 @@ class Folded(NamedTuple):
     letters: tuple[Dead, ...] = ()
     ordinals: frozenset[int] | None = None
     """What is left of the record is about these; None: about all of it."""
+    size: int = 0
+    """Of the texts of its rows."""
 
     @property
     def record_id(self) -> str:

@@ -1,6 +1,6 @@
 """Facts to rows that Postgres takes. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
@@ -15,6 +15,43 @@ TableRow = tuple[Table[Any], Row]
 
 _DURATION_END: Final = 10**9
 """Durations are numeric(12, 3)."""
+
+
+MAX_ROWS_SIZE: Final = 32 * 2**20
+ROWS_PER_BODY: Final = 32
+"""Three times what the shortest events of any provider come to, of which each has all its rows."""
+
+ROWS_OF_ANY_BODY: Final = 64 * 2**10
+
+
+def size_of(row: Row) -> int:
+    """Characters and bytes of its texts."""
+    return sum([len(value) for value in row if type(value) is str or type(value) is bytes])
+
+
+def largest_of(body: bytes) -> int:
+    """What the rows of a record may come to. A text that stands once in a body may stand in every row of its events:
+    without a bound a few megabytes would become gigabytes.
+    """
+    return min(MAX_ROWS_SIZE, ROWS_OF_ANY_BODY + ROWS_PER_BODY * len(body))
+
+
+def rows_within(facts: Sequence[Fact], most: int) -> tuple[tuple[TableRow, ...], int]:
+    """The rows of one event, and their size. Raises `PoisonRecord`, also where they come to more than `most`."""
+    rows, size = [], 0
+    for fact in facts:
+        found = row_of(fact)
+        size += size_of(found[1])
+        if size > most:
+            raise PoisonRecord("invalid_payload", f"{found[0].name}: {TOO_LARGE}")
+        rows.append(found)
+    return tuple(rows), size
+
+
+TOO_LARGE: Final = (
+    f"the body repeats itself in its rows: they come to more than {ROWS_PER_BODY} times its size, or to more than"
+    f" {MAX_ROWS_SIZE // 2**20} MiB"
+)
 
 
 def storable_fact(fact: Fact) -> Fact:

@@ -1,7 +1,7 @@
 """Rows to Postgres: changes, event index and position in one transaction. Must not know Kafka or projections."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, LiteralString, Protocol, TypeAlias
 from uuid import UUID
@@ -11,9 +11,11 @@ import asyncpg
 from processors.failures import verdict_of
 from processors.fold import Changes, combine, refused_event
 from processors.outcome import Dead, Folded
+from processors.rows import size_of
 from schemas import table_sql
 from schemas.errors import RedriveError
 from schemas.facts import TABLES
+from schemas.lattice import Row
 from schemas.masking import describe
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -21,6 +23,11 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolC
 ADVANCE: Final[LiteralString] = """
     SELECT live, stored, is_other_log, is_advanced FROM redrive.advance($1, $2, $3, $4, $5, $6)
 """
+
+STATEMENT_SIZE: Final = 16 * 2**20
+"""Postgres takes no message of 1 GiB or more, and closes the connection; the driver holds a copy of each."""
+
+STATEMENT_EVENTS: Final = 10_000
 
 GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
 """Who waits for a row that somebody holds occupies a connection that other partitions need."""
@@ -236,19 +243,33 @@ class FactStore:
         changed = 0
         for table, rows in changes.tables.items():
             try:
-                status = await connection.execute(self._upserts[table], *table.arrays(rows))
+                for part in [rows] if changes.size <= STATEMENT_SIZE else portions(rows):
+                    status = await connection.execute(self._upserts[table], *table.arrays(part))
+                    changed += int(status.rpartition(" ")[2])
             except asyncpg.PostgresError as error:
                 # Postgres names the table only where a constraint is at fault, and its values are not repeated.
                 error.table_name = error.table_name or table.name
                 raise
-            changed += int(status.rpartition(" ")[2])
         if not self._is_indexing:
             return changed
         if changes.revived:
             await connection.execute(REVIVE, *zip(*changes.revived, strict=True))
-        if changes.events:
-            await connection.execute(UPSERT_INDEX, *zip(*changes.events, strict=True))
+        for first in range(0, len(changes.events), STATEMENT_EVENTS):
+            part = changes.events[first : first + STATEMENT_EVENTS]
+            await connection.execute(UPSERT_INDEX, *zip(*part, strict=True))
         return changed
+
+
+def portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """In their order: two writers lock in the same one."""
+    first, size = 0, 0
+    for number, row in enumerate(rows):
+        more = size_of(row)
+        if number > first and size + more > STATEMENT_SIZE:
+            yield rows[first:number]
+            first, size = number, 0
+        size += more
+    yield rows[first:]
 
 
 class Store(FactStore):

@@ -38,7 +38,7 @@ NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
 
 FAILURE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 5.0
-PORTION_RECORDS: Final = 64
+PORTION_EVENTS: Final = 64
 HOLDS_UP_ONE: Final = (Unavailable, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 """Failures of one batch: the database itself answers."""
 
@@ -236,16 +236,19 @@ class Worker:
         letters = await self._store.commit_batch(connection, span, folded)
         self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
-        for letter in letters:
-            metrics.event_dead(letter)
+        metrics.events_dead(letters)
 
     async def _decode(self, records: Sequence[RawRecord]) -> list[Folded]:
         folded: list[Folded] = []
         async with self._decoding:
-            for first in range(0, len(records), PORTION_RECORDS):
-                folded += [fold_record(record) for record in records[first : first + PORTION_RECORDS]]
-                # Let the transactions under way hear Postgres's answers.
-                await asyncio.sleep(0)
+            events = 0
+            for record in records:
+                folded.append(one := fold_record(record))
+                events += len(one.events) + len(one.letters)
+                if events >= PORTION_EVENTS:
+                    # Let the transactions under way hear Postgres's answers.
+                    await asyncio.sleep(0)
+                    events = 0
         return folded
 
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Final
 from urllib.parse import unquote
 
@@ -38,7 +39,7 @@ from schemas.providers.base import (
     time_of_milliseconds,
 )
 from schemas.providers.batches import is_other, listed, other_identity
-from schemas.providers.models import Model, require_object
+from schemas.providers.models import Model, Several, require_object
 
 HEADER: Final = "x-hubspot-signature-v3"
 TIMESTAMP_HEADER: Final = "x-hubspot-request-timestamp"
@@ -200,7 +201,7 @@ class HubSpotEvent(Model):
     eventId: Id
     occurredAt: Annotated[datetime, BeforeValidator(time_of_milliseconds)]
 
-    @property
+    @cached_property
     def ordered_id(self) -> str:
         """`eventId` as text whose order is the order of the numbers."""
         is_number = self.eventId.isascii() and self.eventId.isdigit()
@@ -220,5 +221,5 @@ class Merge(HubSpotEvent):
     """Some merges make a new object, others keep the primary one; the merged ones go either way."""
 
     primaryObjectId: Id
-    mergedObjectIds: tuple[Id, ...]
+    mergedObjectIds: Several[Id]
     newObjectId: Id | None = None

@@ -5,9 +5,9 @@ whoever reads it after all raises what is wrong with it. A payload without odd f
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from schemas.providers.base import Unparsable
 from schemas.providers.poison import fault_of
@@ -16,6 +16,28 @@ _ODD: Final = "odd fields"
 """Where an instance keeps what is wrong with the fields that it was read without."""
 
 Path = tuple[str | int, ...]
+
+MAX_LISTED: Final = 1000
+Item = TypeVar("Item")
+
+
+def _require_few(found: Any) -> Any:
+    """Before pydantic looks at them: it would describe each of two million wrong ones."""
+    if isinstance(found, list) and len(found) > MAX_LISTED:
+        raise Unparsable(f"more than {MAX_LISTED:,} of them; providers list a hundred at most")
+    return found
+
+
+Several = Annotated[tuple[Item, ...], BeforeValidator(_require_few)]
+"""A list inside an event."""
+
+
+def _first(found: Any) -> Any:
+    return found[:1] if isinstance(found, list) else found
+
+
+FirstOf = Annotated[tuple[Item, ...], BeforeValidator(_first)]
+"""A list of which rules read the first: a batch may hold twenty thousand of them."""
 
 
 def require_object(value: Any, what: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from schemas.providers.base import (
     time_of_seconds,
 )
 from schemas.providers.keys import check_token
-from schemas.providers.models import Model, require_object
+from schemas.providers.models import Model, Several, require_object
 
 HEADER: Final = "stripe-signature"
 PREFIX: Final = "whsec_"
@@ -140,7 +140,7 @@ class SubscriptionItem(Model):
 
 
 class SubscriptionItems(Model):
-    data: tuple[SubscriptionItem, ...] = ()
+    data: Several[SubscriptionItem] = ()
 
 
 class StripeSubscription(Model):
@@ -247,7 +247,7 @@ class StripeRefund(Model):
 
 
 class StripeRefunds(Model):
-    data: tuple[StripeRefund, ...] = ()
+    data: Several[StripeRefund] = ()
 
 
 class StripeCharge(Model):

@@ -34,7 +34,7 @@ from schemas.providers.base import (
     time_of_iso,
 )
 from schemas.providers.keys import ed25519_public_key
-from schemas.providers.models import Model, require_object
+from schemas.providers.models import Model, Several, require_object
 
 SIGNATURE_HEADER: Final = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER: Final = "telnyx-timestamp"
@@ -155,12 +155,12 @@ class TelnyxMessage(Model):
     id: str = Field(min_length=1)
     type: str | None = None
     sender: Party = Field(default=Party(), alias="from")
-    to: tuple[Party, ...] = Field(min_length=1)
+    to: Several[Party] = Field(min_length=1)
     text: str | None = None
     body: Any = None
     """What RCS and WhatsApp have in the place of `text`."""
-    media: tuple[Media, ...] | None = None
-    errors: tuple[MessageError, ...] | None = None
+    media: Several[Media] | None = None
+    errors: Several[MessageError] | None = None
     received_at: str | None = None
     sent_at: str | None = None
     completed_at: str | None = None

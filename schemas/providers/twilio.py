@@ -30,6 +30,7 @@ from schemas.providers.base import (
     require_text,
     time_of_iso,
 )
+from schemas.providers.batches import bounded
 from schemas.providers.models import Model, require_object
 from schemas.providers.times import time_of_mail_text
 
@@ -177,7 +178,7 @@ def is_other_json(payload: Payload) -> bool:
 
 def stream_events(payload: Payload) -> list[Any]:
     """Event Streams post a list of CloudEvents, and one alone in some sinks."""
-    return [payload] if isinstance(payload, dict) else list(payload)
+    return [payload] if isinstance(payload, dict) else bounded(payload)
 
 
 def stream_event_id(event: Any) -> str:

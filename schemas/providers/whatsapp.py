@@ -6,6 +6,7 @@ https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 
 import hmac
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
@@ -30,7 +31,8 @@ from schemas.providers.base import (
     require_header,
     require_text,
 )
-from schemas.providers.models import Model, require_object
+from schemas.providers.batches import MAX_EVENTS, bounded
+from schemas.providers.models import FirstOf, Model, require_object
 
 HEADER: Final = "x-hub-signature-256"
 PREFIX: Final = "sha256="
@@ -108,19 +110,22 @@ class Item(NamedTuple):
     """Of a message of the history: whom the chat is with."""
 
 
-def items(payload: Payload) -> Iterator[Item]:
-    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there is none.
+def items(payload: Payload) -> list[Item]:
+    """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there is none, or too many.
 
     Other products of Meta (Messenger, Instagram) may have the same address; their entries hold no changes.
     """
-    payload = require_object(payload, "the body")
+    return bounded(_items(require_object(payload, "the body")))
+
+
+def _items(payload: dict[str, Any]) -> Iterator[Item]:
     is_ours = payload.get("object") in (None, OBJECT)
     is_empty = True
     for entry in _listed(payload.get("entry")):
         found = _changes_of(entry)
         for change in found:
             is_empty = False
-            yield from list(_listed_in(change)) or [Item("change", change, change)]
+            yield from list(islice(_listed_in(change), MAX_EVENTS + 1)) or [Item("change", change, change)]
         if not found and not is_ours:
             is_empty = False
             yield Item("entry", entry, payload)
@@ -272,7 +277,7 @@ class WhatsAppMessage(Model):
     timestamp: str | int | None = None
     type: str = "unknown"
     history_context: HistoryContext | None = None
-    errors: tuple[StatusError, ...] = ()
+    errors: FirstOf[StatusError] = ()
 
 
 class WhatsAppStatus(Model):
@@ -281,7 +286,7 @@ class WhatsAppStatus(Model):
     timestamp: str | int | None = None
     recipient_id: str | None = None
     recipient_type: str | None = None
-    errors: tuple[StatusError, ...] = ()
+    errors: FirstOf[StatusError] = ()
 
 
 class WhatsAppCall(Model):
@@ -299,7 +304,7 @@ class WhatsAppCall(Model):
     start_time: str | int | None = None
     end_time: str | int | None = None
     duration: int | None = Field(default=None, ge=0, lt=10**9)
-    errors: tuple[StatusError, ...] = ()
+    errors: FirstOf[StatusError] = ()
 
 
 class UserPreference(Model):
