@@ -18,7 +18,17 @@ from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable, Unavailable
 from schemas.masking import reason_of
 from schemas.settings import Source
-from schemas.topics import CONTROL, LOG_CONFIG, OPERATOR, QUARANTINE, SIDE_CONFIG, TIMESTAMP_LIMITS, WIDENED, WINDOW
+from schemas.topics import (
+    CONTROL,
+    LOG_CONFIG,
+    OPERATOR,
+    QUARANTINE,
+    SIDE_CONFIG,
+    TIMESTAMP_LIMITS,
+    UNPACKED,
+    WIDENED,
+    WINDOW,
+)
 
 KNOWN_SECONDS: Final = 30.0
 ASK_AGAIN_SECONDS: Final = 0.05
@@ -38,7 +48,8 @@ class TopicState:
     @property
     def widening(self) -> dict[str, str]:
         """Of the faults those that can be mended without a loss, and what the settings are then."""
-        return {setting: value for setting, value in WIDENED.get(self.name, {}).items() if setting in self.faults}
+        settings = {**UNPACKED, **WIDENED.get(self.name, {})}
+        return {setting: value for setting, value in settings.items() if setting in self.faults}
 
 
 def wanted(sources: Iterable[Source]) -> dict[str, dict[str, str]]:

@@ -27,12 +27,18 @@ DEFAULT_PARTITIONS: Final = 12
 MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
 """Meta sends bodies of up to 3 MB; the headers and the protocol come on top."""
 
+UNPACKED: Final[dict[str, str]] = {"compression.type": "uncompressed"}
+"""Of every topic. The broker unpacks what a producer compressed, and bounds what it unpacks to: otherwise a record of
+a megabyte could be a gigabyte to whoever reads it, or of a codec that is not installed there.
+"""
+
 LOG_CONFIG: Final[dict[str, str]] = {
     "retention.ms": "-1",
     "retention.bytes": "-1",
     "cleanup.policy": "delete",
     "max.message.bytes": str(MAX_RECORD_BYTES),
     "message.timestamp.type": "CreateTime",
+    **UNPACKED,
 }
 """What `webhooks.<source>` and `webhooks.operator` must be: the log is the truth, so nothing may expire from it."""
 
@@ -54,9 +60,10 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
         "max.message.bytes": str(MAX_RECORD_BYTES),
         # By the broker's clock: where ours is wrong, what it keeps out of the log would expire at once, or never.
         "message.timestamp.type": "LogAppendTime",
+        **UNPACKED,
     },
     OPERATOR: LOG_CONFIG,
-    CONTROL: {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES)},
+    CONTROL: {"cleanup.policy": "compact", "max.message.bytes": str(MAX_RECORD_BYTES), **UNPACKED},
     WINDOW: {
         "retention.ms": str(3600 * 1000),
         "segment.bytes": str(32 * 1024 * 1024),
@@ -64,6 +71,7 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
         "max.message.bytes": str(MAX_RECORD_BYTES),
         # What the broker says of the time of a record is how a host knows whether its own clock is right.
         "message.timestamp.type": "LogAppendTime",
+        **UNPACKED,
     },
 }
 
@@ -71,7 +79,9 @@ WIDENED: Final[dict[str, dict[str, str]]] = {
     QUARANTINE: {"retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"},
     WINDOW: {"message.timestamp.type": "LogAppendTime"},
 }
-"""What side topics of older versions have otherwise, and `redrive topics --apply` sets. It can cost no record."""
+"""What side topics of older versions have otherwise, and `redrive topics --apply` sets, beside `UNPACKED` of every
+topic. It can cost no record.
+"""
 
 
 def is_folded(topic: str) -> bool:

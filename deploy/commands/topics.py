@@ -31,7 +31,7 @@ async def widen_on_record(runtime: Runtime, admin: Topics) -> dict[str, dict[str
 @json_option
 @with_runtime
 def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
-    """Show the topics; --apply creates those that are missing, and widens the side topics of older versions.
+    """Show the topics; --apply creates those that are missing, and widens those of older versions.
 
     Nothing else of a topic that exists is ever changed.
     """

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from deploy.terminal.output import print_table, say
 from deploy.topics import TopicState
+from schemas.topics import UNPACKED
 
 
 def print_topics(states: Sequence[TopicState]) -> None:
@@ -27,7 +28,8 @@ def print_topics(states: Sequence[TopicState]) -> None:
 def print_topic_faults(states: Sequence[TopicState]) -> None:
     for state in states:
         for setting, value in state.faults.items():
-            what = f"topic {state.name}: {setting} is {value!r}; it could lose records"
+            harm = "one record could stop whoever reads it" if setting in UNPACKED else "it could lose records"
+            what = f"topic {state.name}: {setting} is {value!r}; {harm}"
             wanted = state.widening.get(setting)
             remedy = f": `redrive topics --apply` makes it {wanted!r}" if wanted else ""
             say(f"{what}{remedy}", "fault", "red")
