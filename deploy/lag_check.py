@@ -13,7 +13,10 @@ from deploy.wiring import connected
 from replay.log.fold_lag import PartitionLag, fold_lag
 from replay.log.reader import LogReader
 from replay.ports import Connection
+from replay.selection.selection import Range
 from schemas.cluster import Cluster
+from schemas.errors import LogUnavailable
+from schemas.masking import describe
 from schemas.settings import Settings
 
 STILL_SECONDS: Final = 3.0
@@ -34,6 +37,8 @@ class FoldState:
     as_of: datetime
     partitions: list[PartitionLag]
     still: list[PartitionLag]
+    unreadable: Mapping[str, str]
+    """Location -> why the record at which a still partition is can't be read."""
 
     @property
     def records(self) -> int:
@@ -46,7 +51,12 @@ class FoldState:
         waiting = sum(one.records for one in self.still)
         return [
             f"{waiting:,} records wait, and no position moves in {_named(self.still)}: do the processors run? Is the"
-            " source paused? (`redrive sources list`)"
+            " source paused? (`redrive sources list`)",
+            *(
+                f"{location} can't be read, and its partition rests there: {why}; how to get past it is in"
+                " docs/runbooks/dead-letters.md"
+                for location, why in self.unreadable.items()
+            ),
         ]
 
     @property
@@ -58,7 +68,8 @@ class FoldState:
     def as_document(self) -> dict[str, Any]:
         still = {(one.topic, one.partition) for one in self.still}
         partitions = [{**asdict(one), "still": (one.topic, one.partition) in still} for one in self.partitions]
-        return {"as_of": self.as_of, "records": self.records, "partitions": partitions}
+        found = {"as_of": self.as_of, "records": self.records, "partitions": partitions}
+        return {**found, "unreadable": dict(self.unreadable)}
 
     def __str__(self) -> str:
         waiting = [one for one in self.partitions if one.records]
@@ -83,7 +94,23 @@ async def fold_state(settings: Settings, cluster: Cluster) -> FoldState:
             await asyncio.sleep(_LOOK_SECONDS)
             positions = await _positions(connection, logs)
             still = [one for one in still if positions.get((one.topic, one.partition), 0) <= one.next_offset]
-    return FoldState(as_of, partitions, still)
+    return FoldState(as_of, partitions, still, await unreadable_records(cluster, still[:_LISTED]))
+
+
+async def unreadable_records(cluster: Cluster, still: Sequence[PartitionLag]) -> dict[str, str]:
+    """A reader each: one that failed to read a record keeps failing."""
+    found = {}
+    for one in still:
+        start = one.next_offset
+        try:
+            async with LogReader(cluster) as reader:
+                async for _ in reader.read([Range(one.topic, one.partition, start, start + 1)]):
+                    pass
+        except LogUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the parser raises whatever the bytes of others make it raise
+            found[f"{one.topic}/{one.partition}/{start}"] = describe(error)
+    return found
 
 
 async def _logs(cluster: Cluster, topics: Sequence[str]) -> Mapping[str, UUID | None]:

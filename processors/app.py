@@ -89,13 +89,18 @@ def create_app(
         try:
             extents = await app.extents(app.batches.partitions(subscription.topics))
             assigned = app.batches.assignment()
-            reading = {tp: one.end for tp, one in extents.items() if tp in assigned and tp.topic not in app.resting}
+            is_passed, at_rest = app.unreadable.passed(extents), app.unreadable.places
+            reading = {
+                tp: one.end
+                for tp, one in extents.items()
+                if tp in assigned and tp.topic not in app.resting and tp not in at_rest
+            }
             # Kafka may have been restored while it was away; what was read since then has moved the positions.
             before = worker.last_positions(extents, assigned) if outage.is_on else {}
             restored = await positions.refold(before, extents)
             is_misplaced = await worker.look(extents)
             outage.ends(time.monotonic())
-            if worker.has_stalled(reading) or is_misplaced or restored:
+            if worker.has_stalled(reading) or is_misplaced or is_passed or restored:
                 reseek()
         except (KafkaError, Unavailable, *RETRYABLE) as error:
             # A timer that raises would take the whole worker down; readiness says what is away.

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, cast
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.partition_state import Batch, Extent, Positions, Readings, Start, TopicIds
+from processors.unreadable import UnreadablePartitions
 from schemas.errors import Unavailable
 from schemas.masking import describe
 from schemas.outage import Outage
@@ -36,8 +37,13 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         super().__post_init__()
         self._readings = Readings()
 
+    @property
+    def _unreadable(self) -> UnreadablePartitions:
+        return cast(BatchApp, self.app).unreadable
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self._readings.end_all()
+        self._unreadable.forget_all()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -88,7 +94,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> Mapping[TP, list[Batch]]:
         resting = cast(BatchApp, self.app).resting
-        wanted = {tp for tp in active_partitions if tp.topic not in resting}
+        wanted = {tp for tp in active_partitions if tp.topic not in resting} - self._unreadable.resting()
         ready = self._readings.ready(wanted)
         if not ready:
             await asyncio.sleep(IDLE_SECONDS)
@@ -96,7 +102,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         if len(ready) < len(wanted):
             # Nothing wakes this wait when a partition that is full now has room again.
             timeout = IDLE_SECONDS
-        fetched = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
+        fetched = await self._fetch_each(consumer, ready, timeout, max_records)
         # Nothing else of this loop ran since the fetcher moved its position, so the readings are still what they were.
         batches: dict[TP, list[Batch]] = {}
         holes: list[TP] = []
@@ -110,6 +116,34 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         if holes:
             await self._drop_what_jumped(consumer, batches, holes)
         return batches
+
+    async def _fetch_each(
+        self, consumer: Any, partitions: set[TP], timeout: float | None, max_records: int | None
+    ) -> dict[Any, Any]:
+        """Partition by partition: the client raises for all of them if it can't read a record of one, and what it has
+        read of the others is lost.
+        """
+        fetcher = consumer._fetcher
+        fetched: dict[Any, Any] = {}
+        if self.consumer.flow_active and partitions.isdisjoint(fetcher._records):
+            await _until_fetched(fetcher, timeout)
+        for tp in partitions.intersection(fetcher._records):
+            most = 1 if self._unreadable.is_read_singly(tp) else max_records
+            try:
+                fetched.update(await super()._fetch_records(consumer, {tp}, timeout=0, max_records=most))
+            except ConsumerStoppedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the parser raises whatever the bytes of others make it raise
+                # Half read, it would pass over what it has read so far.
+                fetcher._records.pop(tp, None)
+                fetcher._notify(fetcher._wait_consume_future)
+                reading = self._readings.get(tp)
+                if reading is not None:
+                    self._unreadable.failed(tp, reading.at, error)
+            else:
+                if tp in fetched:
+                    self._unreadable.moved(tp, is_whole=tp not in fetcher._records)
+        return fetched
 
     async def _drop_what_jumped(self, consumer: Any, batches: dict[TP, list[Batch]], holes: list[TP]) -> None:
         """A hole is nothing (offsets that Kafka never hands out), unless the log now starts behind it.
@@ -128,6 +162,18 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         if has_lost:
             app = cast(BatchApp, self.app)
             app.loop.call_soon_threadsafe(lambda: app.seek_in_background(set(app.batches.assignment())))
+
+
+async def _until_fetched(fetcher: Any, timeout: float | None) -> None:
+    """As the client waits for records, without taking any."""
+    with fetcher._subscriptions.fetch_context():
+        waiter = fetcher._create_fetch_waiter()
+        done, _ = await asyncio.wait([waiter], timeout=timeout)
+        if done:
+            # Raises what stops all partitions: the group may not be read.
+            waiter.result()
+        else:
+            waiter.cancel()
 
 
 class _NoReadOffsets(dict[TP, int | None]):
@@ -241,6 +287,7 @@ class BatchApp(faust.App):
         self._topic_ids = topic_ids
         self._seek: asyncio.Task[None] | None = None
         self.resting: frozenset[str] = frozenset()
+        self.unreadable = UnreadablePartitions()
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> BatchTransport:

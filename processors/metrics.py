@@ -11,7 +11,7 @@ from faust.types import TP
 from prometheus_client import Counter, Gauge, Histogram
 
 from processors.outcome import Dead, Folded
-from schemas.errors import code_of
+from schemas.errors import DatabaseUnavailable, LogUnavailable, code_of
 from schemas.masking import describe, mask_id
 from schemas.outage import Outage
 from schemas.topics import source_of
@@ -49,6 +49,12 @@ MISSING_TOPICS: Final = Gauge(
     "redrive_processors_missing_topics",
     "1 for a topic of a configured source that is not there.",
     ["topic"],
+    multiprocess_mode="mostrecent",
+)
+UNREADABLE: Final = Gauge(
+    "redrive_processors_unreadable_partitions",
+    "1 for a partition that rests at a record that can't be read.",
+    ["topic", "partition"],
     multiprocess_mode="mostrecent",
 )
 _lagging: Final[set[TP]] = set()
@@ -101,10 +107,21 @@ def database_failed(error: BaseException, tp: TP | None) -> None:
     RETRIES.labels(type(error).__name__).inc()
     location = _location(tp)
     if _fold_outage.begins(time.monotonic(), location):
+        who = (
+            "Kafka does not take the dead letters of"
+            if isinstance(error, LogUnavailable)
+            else "the database does not take"
+        )
         log.warning(
-            "the database does not take a batch; it is tried again until it does: %s",
+            "%s a batch; it is tried again until it does: %s",
+            who,
             _reason(error),
-            extra={"action": "fold", "outcome": "lost", "code": "database_unavailable", "location": location},
+            extra={
+                "action": "fold",
+                "outcome": "lost",
+                "code": code_of(error, DatabaseUnavailable.code),
+                "location": location,
+            },
         )
 
 
@@ -229,6 +246,27 @@ def topics_missing(names: Collection[str], before: Collection[str]) -> None:
             name,
             extra={"action": "look_for_topics", "outcome": "found", "source": source_of(name)},
         )
+
+
+def partition_unreadable(topic: str, partition: int, offset: int, error: BaseException) -> None:
+    UNREADABLE.labels(topic, partition).set(1)
+    log.error(
+        "the record can't be read, and its partition rests there; the others are folded: %s",
+        describe(error),
+        extra={
+            "action": "fetch",
+            "source": source_of(topic),
+            "outcome": "unreadable",
+            "code": "record_unreadable",
+            "location": f"{topic}/{partition}/{offset}",
+        },
+    )
+
+
+def partition_readable(topic: str, partition: int) -> None:
+    UNREADABLE.labels(topic, partition).set(0)
+    line = {"action": "fetch", "source": source_of(topic), "outcome": "back", "location": f"{topic}/{partition}"}
+    log.info("the partition no longer rests at a record that can't be read", extra=line)
 
 
 def topic_replaced(topic: str, partition: int, position: int) -> None:

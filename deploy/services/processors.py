@@ -95,7 +95,9 @@ class _ProcessorsService:
 
     def details(self) -> dict[str, Any]:
         """What readiness does not hang on: the sources that are there are folded."""
-        return {"missing_topics": self._missing}
+        at_rest = self._app.unreadable.places if self._app is not None else {}
+        unreadable = [f"{tp.topic}/{tp.partition}/{offset}" for tp, offset in sorted(at_rest.items())]
+        return {"missing_topics": self._missing, "unreadable_records": unreadable}
 
     async def readiness(self) -> dict[str, bool]:
         # Side by side: each may take as long as a page may.
