@@ -5,14 +5,16 @@ The dead events of one record go as one: a body may have megabytes, and hold a t
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from processors.outcome import Dead
-from schemas.errors import Unavailable
+from schemas.errors import LogUnavailable
 from schemas.masking import describe
 from schemas.topics import DEAD_LETTER
 
@@ -26,6 +28,14 @@ EVENTS_HEADER: Final = "redrive_origin_events"
 MAX_LISTED: Final = 1000
 """Events that a header names; the index names all of them."""
 
+OMITTED_HEADER: Final = "redrive_omitted"
+"""What of the record the topic did not take: the origin says where it is."""
+
+REFUSED: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
+"""Another try would end the same: what a broker says of a letter, and not of itself."""
+
+_WHOLE, _WITHOUT_VALUE, _BARE = range(3)
+
 
 class KafkaDeadLetters:
     """A dead letter's identity is its origin, record and event: a batch tried again may write it twice, and it still
@@ -38,7 +48,7 @@ class KafkaDeadLetters:
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
-        """Raises `Unavailable`."""
+        """Raises `LogUnavailable`."""
         await self._started()
 
     async def stop(self) -> None:
@@ -47,21 +57,53 @@ class KafkaDeadLetters:
             await _stop(producer)
 
     async def put(self, letters: Sequence[Dead]) -> None:
-        """Returns once all are durable. Raises `Unavailable`: the batch must then not be committed."""
+        """Returns once all are durable. Raises `LogUnavailable`: the batch must then not be committed."""
         if not letters:
             return
-        producer: AIOKafkaProducer | None = None
+        records = sorted(_by_record(letters), key=_size)
         try:
             async with asyncio.timeout(PUT_SECONDS):
-                producer = await self._started()
-                sent = [await self._send(producer, of_record) for of_record in _by_record(letters)]
-                for future in sent:
-                    await future
+                try:
+                    await self._put_together(records)
+                except REFUSED:
+                    await self._put_one_by_one(records)
         except (KafkaError, TimeoutError) as error:
-            if producer is not None and producer is self._producer:
+            raise LogUnavailable(f"the dead letters could not be written: {describe(error)}") from error
+
+    async def _put_together(self, records: Sequence[Sequence[Dead]]) -> None:
+        async with self._producing() as producer:
+            sent = [await self._send(producer, letters) for letters in records]
+            for outcome in await asyncio.gather(*sent, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def _put_one_by_one(self, records: Sequence[Sequence[Dead]]) -> None:
+        """Each with as much of its record as the topic takes; from the smallest one on, so that few are refused."""
+        too_large: float = math.inf
+        for letters in records:
+            shape = _WHOLE if _size(letters) < too_large else _WITHOUT_VALUE
+            while True:
+                try:
+                    async with self._producing() as producer:
+                        await (await self._send(producer, letters, shape))
+                    break
+                except REFUSED as error:
+                    if shape == _BARE:
+                        raise
+                    if shape == _WHOLE and not isinstance(error, InvalidTimestampError):
+                        too_large = _size(letters)
+                    shape += 1
+
+    @asynccontextmanager
+    async def _producing(self) -> AsyncIterator[AIOKafkaProducer]:
+        producer = await self._started()
+        try:
+            yield producer
+        except BaseException:
+            if producer is self._producer:
                 # A failed batch leaves a hole in an idempotent producer's sequence: all later ones would be refused.
                 await self.stop()
-            raise Unavailable(f"the dead letters could not be written: {describe(error)}") from error
+            raise
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -71,15 +113,17 @@ class KafkaDeadLetters:
                     await producer.start()
                 except KafkaError as error:
                     await _stop(producer)
-                    raise Unavailable(f"Kafka takes no dead letters: {describe(error)}") from error
+                    raise LogUnavailable(f"Kafka takes no dead letters: {describe(error)}") from error
                 self._producer = producer
             return self._producer
 
-    async def _send(self, producer: AIOKafkaProducer, letters: Sequence[Dead]) -> Awaitable[object]:
+    async def _send(
+        self, producer: AIOKafkaProducer, letters: Sequence[Dead], shape: int = _WHOLE
+    ) -> Awaitable[object]:
         first, raw = letters[0], letters[0].raw
         origin = f"{raw.topic}/{raw.partition}/{raw.offset}"
         headers = [
-            *raw.headers,
+            *(() if shape == _BARE else raw.headers),
             ("redrive_reason", first.reason.encode()),
             ("redrive_error", first.message.encode("utf-8", "replace")),
             *zip(ORIGIN_HEADERS, (part.encode() for part in origin.split("/")), strict=True),
@@ -87,10 +131,21 @@ class KafkaDeadLetters:
         if first.ordinal:
             ordinals = ",".join([str(letter.ordinal) for letter in letters[:MAX_LISTED]])
             headers.append((EVENTS_HEADER, ordinals.encode()))
+        if shape != _WHOLE:
+            headers.append((OMITTED_HEADER, b"value" if shape == _WITHOUT_VALUE else b"value, headers, timestamp"))
         sent: Awaitable[object] = await producer.send(
-            DEAD_LETTER, raw.value, key=origin.encode(), headers=headers, timestamp_ms=raw.timestamp
+            DEAD_LETTER,
+            raw.value if shape == _WHOLE else None,
+            key=origin.encode(),
+            headers=headers,
+            timestamp_ms=None if shape == _BARE else raw.timestamp,
         )
         return sent
+
+
+def _size(letters: Sequence[Dead]) -> int:
+    raw = letters[0].raw
+    return len(raw.value or b"") + sum([len(name) + len(value or b"") for name, value in raw.headers])
 
 
 def _by_record(letters: Sequence[Dead]) -> Iterable[Sequence[Dead]]:

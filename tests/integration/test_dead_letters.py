@@ -1,23 +1,25 @@
 """Dead letters are durable before the batch that passes over them, also after the log refused some."""
 
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from processors.fold import dead_record
 from processors.outcome import Dead
-from schemas.errors import PoisonRecord, Unavailable
-from schemas.topics import DEAD_LETTER, SIDE_CONFIG
+from schemas.errors import LogUnavailable, PoisonRecord
+from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, SIDE_CONFIG
 from tests.conftest import Stack
 from tests.support.records import FakeRecord
 from tests.support.workers import dead_letters_of
 
 
-def letter(offset: int, body: bytes) -> Dead:
-    return dead_record(FakeRecord("webhooks.x", 0, offset, 0, b"k", body), PoisonRecord("unparsable", "not JSON"))
+def letter(offset: int, body: bytes, topic: str = "webhooks.x") -> Dead:
+    return dead_record(FakeRecord(topic, 0, offset, 0, b"k", body), PoisonRecord("unparsable", "not JSON"))
 
 
 @pytest.fixture
@@ -38,14 +40,53 @@ async def narrow_topic(stack: Stack) -> AsyncIterator[Any]:
         await admin.close()
 
 
-async def test_after_a_refusal_letters_are_written_again(stack: Stack, narrow_topic: Any, read_topic: Any) -> None:
+def headers_of(record: ConsumerRecord) -> dict[str, bytes]:
+    return dict(record.headers)
+
+
+async def test_a_letter_that_is_too_large_goes_without_its_value_and_holds_up_nobody(
+    stack: Stack, narrow_topic: Any, read_topic: Any
+) -> None:
     letters = dead_letters_of(stack)
     await letters.start()
+    origin = f"webhooks.{secrets.token_hex(4)}"
+    wide = FakeRecord(origin, 1, 7, 0, b"k", b"x" * 4000, [("odd", b"h" * 3000)])
     try:
-        with pytest.raises(Unavailable):
-            await letters.put([letter(number, b"x" * 4000) for number in range(20)])
-        await letters.put([letter(number, b"small") for number in range(100, 120)])
+        await letters.put(
+            [letter(number, b"x" * 4000, origin) for number in range(20)] + [letter(99, b"small", origin)]
+        )
+        await letters.put([dead_record(wide, PoisonRecord("unparsable", "not JSON"))])
+        await letters.put([letter(100, b"next", origin)])
     finally:
         await letters.stop()
-    written = {one.value for one in await read_topic(DEAD_LETTER) if one.value in (b"small", b"x" * 4000)}
-    assert written == {b"small"}
+    found = {int(headers_of(one)["redrive_origin_offset"]): one for one in await read_topic(DEAD_LETTER)
+             if headers_of(one).get("redrive_origin_topic") == origin.encode()}  # fmt: skip
+    omitted = {offset: headers_of(one).get("redrive_omitted") for offset, one in found.items()}
+    assert omitted == {
+        **dict.fromkeys(range(20), b"value"), 99: None, 7: b"value, headers, timestamp", 100: None
+    }  # fmt: skip
+    assert {offset: one.value for offset, one in found.items() if one.value} == {99: b"small", 100: b"next"}
+    assert headers_of(found[7])["redrive_reason"] == b"unparsable"
+
+
+async def test_a_letter_as_large_as_any_record_is_written(stack: Stack, read_topic: Any) -> None:
+    """The record is as large as its topic takes, and ours has more headers."""
+    letters = dead_letters_of(stack)
+    await letters.start()
+    origin = f"webhooks.{secrets.token_hex(4)}"
+    try:
+        await letters.put([letter(0, b"x" * (MAX_RECORD_BYTES - 100), origin), letter(1, bytes(8 * 2**20), origin)])
+    finally:
+        await letters.stop()
+    found = [headers_of(one) for one in await read_topic(DEAD_LETTER)]
+    assert [one["redrive_omitted"] for one in found if one["redrive_origin_topic"] == origin.encode()] == [b"value"] * 2
+
+
+async def test_where_the_topic_takes_nothing_the_log_is_to_blame(stack: Stack, narrow_topic: Any) -> None:
+    await narrow_topic("50")
+    letters = dead_letters_of(stack)
+    try:
+        with pytest.raises(LogUnavailable, match="dead letters"):
+            await letters.put([letter(0, b"x")])
+    finally:
+        await letters.stop()
