@@ -175,6 +175,19 @@ async def test_a_bug_that_only_a_batch_meets_is_bisected_like_refused_data(
     assert await payments(connection) == {f"pi_{n}" for n in range(6)} - {"pi_3"}
 
 
+async def test_rows_in_statements_of_any_size_are_the_same_rows(
+    connection: Any, store: Store, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres closes the connection at a message of 1 GiB, whatever the batch is."""
+    monkeypatch.setattr(store_module, "STATEMENT_SIZE", 1000)
+    monkeypatch.setattr(store_module, "STATEMENT_EVENTS", 3)
+    batch = [record(TOPIC, "stripe", refused(n) if n == 5 else payment(n), n) for n in range(20)]
+    await commit(connection, store, batch, 0, 20)
+    assert await payments(connection) == {f"pi_{n}" for n in range(20)} - {"pi_5"}
+    assert [letter.raw.offset for letter in letters.written] == [5]
+    assert await connection.fetchval("SELECT count(*) FROM webhook_events") == 20
+
+
 async def test_a_record_that_is_not_ours_is_a_dead_letter_of_its_own(
     connection: Any, store: Store, letters: Letters
 ) -> None:
