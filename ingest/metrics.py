@@ -107,6 +107,9 @@ SPOOL_DAMAGED: Final = Counter("redrive_ingest_spool_damaged_bytes", "Bytes of t
 SPOOL_SET_ASIDE: Final = Counter(
     "redrive_ingest_spool_set_aside", "Spooled deliveries that the broker will never take."
 )
+SPOOL_UNREADABLE: Final = Counter(
+    "redrive_ingest_spool_unreadable", "Times that a file of the spool could not be read, and was passed over."
+)
 REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
 WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.", multiprocess_mode="max")
 WINDOW_SHARE_FAILURES: Final = Counter(
@@ -312,6 +315,15 @@ def spool_damaged(path: str, damaged: int) -> None:
         "the spool is damaged: %d bytes have no valid checksum; the file is kept",
         damaged,
         extra={"action": "spool", "outcome": "damaged", "code": "spool_damaged", "path": path},
+    )
+
+
+def spool_unreadable(path: str, error: BaseException) -> None:
+    SPOOL_UNREADABLE.inc()
+    log.error(
+        "a file of the spool can't be read, and is passed over: %s; correct that, and restart the ingress",
+        describe(error),
+        extra={"action": "spool", "outcome": "passed_over", "code": "spool_unreadable", "path": path},
     )
 
 

@@ -154,6 +154,7 @@ class _IngestService:
             self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
             if count % _TICK_RECORDS == 0:
                 await asyncio.sleep(0)
+        self._window.has_read_spool(self._number)
 
     async def _enter(self) -> None:
         """A broker that refuses us now refuses us later: raises `Misconfigured`."""
