@@ -6,6 +6,7 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 import logging
 import time
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -121,6 +122,9 @@ CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
 )
 TOPICS_REPLACED: Final = Counter("redrive_ingest_topics_replaced", "Topics that were made anew.", ["topic"])
+WINDOW_VOIDS: Final = Counter(
+    "redrive_ingest_dedupe_voids", "Times that a log turned out to have lost records that the window knew.", ["topic"]
+)
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
@@ -251,11 +255,14 @@ def window_forgotten(topic: str) -> None:
     )
 
 
-def window_void() -> None:
-    log.error(
-        "the log holds other records than the saved dedupe window: all of the window is read from the log",
-        extra={"action": "catch_up", "outcome": "replaced", "code": "window_void"},
-    )
+def window_void(topics: Iterable[str]) -> None:
+    for topic in topics:
+        WINDOW_VOIDS.labels(topic).inc()
+        log.error(
+            "the log of %s holds other records than its dedupe window: all of the window is read from the log",
+            topic,
+            extra={"action": "watch_topics", "outcome": "replaced", "code": "window_void", "topic": topic},
+        )
 
 
 def disabled_not_saved(error: BaseException) -> None:

@@ -120,6 +120,10 @@ class DedupeWindow:
         finally:
             self._table.unlock()
 
+    def era(self, topic: str) -> int:
+        """A number that changes, for all processes at once, when what was on the topic is forgotten."""
+        return self._table.number_of(topic)
+
     def forget(self, topic: str) -> None:
         """The topic was made anew: what was on the old one is nowhere, for all processes at once."""
         self._table.renew(topic)
