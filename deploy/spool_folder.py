@@ -19,6 +19,7 @@ class SpoolState:
     free_bytes: int
     set_aside: int
     damaged: int
+    unreadable: int
 
     @property
     def warnings(self) -> list[str]:
@@ -34,6 +35,8 @@ class SpoolState:
             found.append(f"{self.set_aside} spooled deliveries are set aside: see docs/runbooks/spool-damaged.md")
         if self.damaged:
             found.append(f"{self.damaged} files of the spool are damaged: see docs/runbooks/spool-damaged.md")
+        if self.unreadable:
+            found.append(f"{self.unreadable} files of the spool can't be read: see docs/runbooks/spool-damaged.md")
         return found
 
     def __str__(self) -> str:
@@ -52,6 +55,7 @@ def spool_state(settings: Settings) -> SpoolState:
         free_bytes=shutil.disk_usage(disk).free,
         set_aside=len(list(folder.glob("*/set-aside/*.spool"))),
         damaged=len(list(folder.glob("*/damaged/*.spool"))),
+        unreadable=len(list(folder.glob("*/unreadable/*.spool"))),
     )
 
 

@@ -6,6 +6,7 @@ Accepted deliveries are logged at DEBUG: at full speed a line per delivery costs
 import logging
 import time
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -107,6 +108,9 @@ SPOOL_DAMAGED: Final = Counter("redrive_ingest_spool_damaged_bytes", "Bytes of t
 SPOOL_SET_ASIDE: Final = Counter(
     "redrive_ingest_spool_set_aside", "Spooled deliveries that the broker will never take."
 )
+SPOOL_UNREADABLE: Final = Counter(
+    "redrive_ingest_spool_unreadable", "Times that a file of the spool could not be read, and was passed over."
+)
 REJECTIONS: Final = Counter("redrive_ingest_rejections", "Refused deliveries by problem code.", ["source", "code"])
 WINDOW_IDS: Final = Gauge("redrive_ingest_dedupe_ids", "Record ids in the dedupe window.", multiprocess_mode="max")
 WINDOW_SHARE_FAILURES: Final = Counter(
@@ -118,6 +122,9 @@ CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
 )
 TOPICS_REPLACED: Final = Counter("redrive_ingest_topics_replaced", "Topics that were made anew.", ["topic"])
+WINDOW_VOIDS: Final = Counter(
+    "redrive_ingest_dedupe_voids", "Times that a log turned out to have lost records that the window knew.", ["topic"]
+)
 WINDOW_SAVE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_save_failures", "Times that the dedupe window could not be written to disk."
 )
@@ -248,11 +255,14 @@ def window_forgotten(topic: str) -> None:
     )
 
 
-def window_void() -> None:
-    log.error(
-        "the log holds other records than the saved dedupe window: all of the window is read from the log",
-        extra={"action": "catch_up", "outcome": "replaced", "code": "window_void"},
-    )
+def window_void(topics: Iterable[str]) -> None:
+    for topic in topics:
+        WINDOW_VOIDS.labels(topic).inc()
+        log.error(
+            "the log of %s holds other records than its dedupe window: all of the window is read from the log",
+            topic,
+            extra={"action": "watch_topics", "outcome": "replaced", "code": "window_void", "topic": topic},
+        )
 
 
 def disabled_not_saved(error: BaseException) -> None:
@@ -312,6 +322,15 @@ def spool_damaged(path: str, damaged: int) -> None:
         "the spool is damaged: %d bytes have no valid checksum; the file is kept",
         damaged,
         extra={"action": "spool", "outcome": "damaged", "code": "spool_damaged", "path": path},
+    )
+
+
+def spool_unreadable(path: str, error: BaseException) -> None:
+    SPOOL_UNREADABLE.inc()
+    log.error(
+        "a file of the spool can't be read, and is passed over: %s; correct that, and restart the ingress",
+        describe(error),
+        extra={"action": "spool", "outcome": "passed_over", "code": "spool_unreadable", "path": path},
     )
 
 

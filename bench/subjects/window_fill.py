@@ -17,7 +17,8 @@ import orjson
 import psutil
 
 from ingest.dedupe.id_table import IdTable
-from ingest.dedupe.keeper import LogTail, Seen, WindowKeeper
+from ingest.dedupe.keeper import WindowKeeper
+from ingest.dedupe.log_reading import LogTail, Seen
 from ingest.dedupe.store import Partition
 from ingest.dedupe.window import Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location

@@ -32,6 +32,7 @@ from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_tail import KafkaLogTail
+from ingest.dedupe.other_log import AckedEnds
 from ingest.dedupe.peers import Gossip
 from ingest.dedupe.window import DedupeWindow
 from ingest.disabled_sources import LastHeard
@@ -93,6 +94,7 @@ class _IngestService:
         story = Story()
         self._log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story)
         self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
+        self._log.acked = AckedEnds(self._window).add
         self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
         self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
         self._storing.is_caught_up = lambda: table.is_complete
@@ -154,6 +156,7 @@ class _IngestService:
             self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
             if count % _TICK_RECORDS == 0:
                 await asyncio.sleep(0)
+        self._window.has_read_spool(self._number)
 
     async def _enter(self) -> None:
         """A broker that refuses us now refuses us later: raises `Misconfigured`."""

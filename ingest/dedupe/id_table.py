@@ -44,7 +44,10 @@ _FLAG: Final = 2 * _COUNT.size
 _NAMES: Final = 64
 _METERS: Final = _NAMES + MAX_NAMES * _NAME_BYTES
 _EPOCHS: Final = _METERS + MAX_NAMES * _TOKENS.size
-_INDEX: Final = _EPOCHS + MAX_NAMES
+MAX_MEMBERS: Final = 64
+_MEMBERS: Final = _EPOCHS + MAX_NAMES
+_MEMBER: Final = struct.Struct(f"<{MAX_MEMBERS}I")
+_INDEX: Final = _MEMBERS + _MEMBER.size
 
 _NUMBER_BITS: Final = 10
 _EPOCH_COUNT: Final = 2 ** (16 - _NUMBER_BITS)
@@ -141,6 +144,14 @@ class IdTable:
     @collected.setter
     def collected(self, number: int) -> None:
         _COUNT.pack_into(self._memory, _COLLECTED, number)
+
+    def join(self, number: int, pid: int) -> None:
+        """The process of that number is this one from now on."""
+        struct.pack_into("<I", self._memory, _MEMBERS + number % MAX_MEMBERS * 4, pid)
+
+    def members(self) -> tuple[int, ...]:
+        """Of each number the process that joined last, dead or alive."""
+        return _MEMBER.unpack_from(self._memory, _MEMBERS)
 
     def find(self, key: bytes) -> list[tuple[int, Entry]]:
         """Places and entries of this key; the caller holds the lock."""

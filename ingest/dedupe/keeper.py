@@ -8,17 +8,18 @@ itself is read from the log.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
-from uuid import UUID
+from typing import Final
 
 from ingest import metrics
+from ingest.dedupe.appended import appended
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.known_offsets import KnownOffsets
+from ingest.dedupe.log_reading import LogTail, OpenTail, TopicIds
+from ingest.dedupe.other_log import Comparison, shortened
 from ingest.dedupe.store import ENTRY, Chunk, Partition, WindowStore, current_of, is_readable
-from ingest.dedupe.window import CLAIMED, VOID, Content, DedupeWindow, content_of, is_gone, is_overdue, location_of
+from ingest.dedupe.window import Content, DedupeWindow
 from schemas.envelope import Location
 from schemas.errors import Unavailable
 
@@ -28,38 +29,6 @@ LOOK_SECONDS: Final = 2.0
 """Between two looks for topics that were made anew."""
 
 _TICK_ENTRIES: Final = 500
-
-
-class Seen(NamedTuple):
-    """A record of the log, as the window needs it."""
-
-    record_id: str
-    fingerprint: bytes
-    location: Location
-    arrived_ms: int
-
-    @property
-    def content(self) -> Content:
-        return content_of(self.location.topic, self.record_id, self.fingerprint)
-
-
-class LogTail(Protocol):
-    """The log, for reading back what the window missed."""
-
-    def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
-        """Every record from `positions`, or where there is none from arrival `since_ms`, to the end as of now."""
-        ...
-
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
-        """{partition: (log start, log end)}."""
-        ...
-
-
-OpenTail = Callable[[Sequence[str]], AbstractAsyncContextManager[LogTail]]
-"""The tail of some topics."""
-
-TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, UUID | None]]]
-"""Kafka's ids of those of these topics that are there; None where this Kafka gives none. Raises `Unavailable`."""
 
 
 class WindowKeeper:
@@ -79,9 +48,13 @@ class WindowKeeper:
         self._known = KnownOffsets()
         self._logs: dict[str, str] = {}
         """Kafka's id of the topic that the window speaks of, by topic."""
-        self._newest: dict[Partition, tuple[int, Content]] = {}
-        """While it is loaded: the last saved entry of each partition, to be found again on the log."""
-        self._is_other_log = False
+        self._eras: dict[str, int] = {}
+        """Of the topics in the table, as this keeper knows them: another process may void one."""
+        self._void: set[str] = set()
+        self._untold: set[str] = set()
+        """Topics of which what was saved before is void: the disk does not know it yet, and other hosts do not."""
+        self._deaf_until: dict[str, float] = {}
+        self._loading: Comparison | None = None
         self._saved: Chunk | None = None
         self._unsaved: dict[str, list[bytes]] = {}
 
@@ -92,29 +65,29 @@ class WindowKeeper:
             # An earlier keeper's work, in the memory of the host; what it had not saved is a gap now.
             last = await asyncio.to_thread(self._store.last)
             self._known.set(last.positions)
-            self._logs = last.logs
+            self._logs, self._eras = last.logs, last.eras
             return
         started = time.monotonic()
         since_ms = now_ms - self._window.window_ms
         # Before the log is read: of a topic that is made anew meanwhile, the next look tells.
         logs = await self._ask_logs()
+        self._note_eras(topics)
+        loading = self._loading = Comparison()
         async with self._open_tail(topics) as tail:
             bounds = await tail.bounds()
             positions = await self._load(bounds, logs, since_ms)
-            kept = {at: offset for at, offset in positions.items() if at in bounds and offset <= bounds[at][1]}
-            for at, (offset, _) in self._newest.items():
-                if at in kept and bounds[at][0] <= offset:
-                    kept[at] = min(kept[at], offset)
-            read = await self._read(tail, kept, since_ms)
-            if self._is_other_log:
+            loading.is_other_log |= bool(shortened(positions, bounds))
+            read = await self._read(tail, loading.starts(positions, bounds), since_ms)
+            if loading.is_other_log:
                 # Kafka came back with older data: what was saved is of records that the log has lost.
-                metrics.window_void()
+                metrics.window_void(topics)
                 await asyncio.to_thread(self._store.clear)
                 for topic in topics:
                     self._window.forget(topic)
+                self._note_eras(topics)
                 self._unsaved.clear()
                 read = await self._read(tail, {}, since_ms)
-        self._newest.clear()
+        self._loading = None
         self._known.set({at: end for at, (_, end) in bounds.items()})
         self._logs = logs
         await self.save(now_ms)
@@ -134,8 +107,6 @@ class WindowKeeper:
         """Take in what is saved of these logs, and return the offsets up to which it knows them."""
         chunks = await asyncio.to_thread(lambda: list(self._store.load(since_ms)))
         positions, saved = current_of(chunks, logs)
-        # A stored position past the log's end: it lost its tail.
-        self._is_other_log = any(at in bounds and offset > bounds[at][1] for at, offset in positions.items())
         for topic, blob in saved:
             for at in range(0, len(blob), _TICK_ENTRIES * ENTRY.size):
                 self.take_in(topic, blob[at : at + _TICK_ENTRIES * ENTRY.size], bounds, since_ms)
@@ -155,17 +126,24 @@ class WindowKeeper:
                 location = Location(topic, partition, offset)
                 self._window.remember(Content(topic, key, fingerprint), location, arrived_ms, is_ours=False)
                 taken.append(location)
-                if bounds is not None and offset >= self._newest.get((topic, partition), (0, None))[0]:
-                    self._newest[topic, partition] = (offset, Content(topic, key, fingerprint))
+                if self._loading is not None:
+                    self._loading.saved(location, key)
         return taken
 
     def heard(self, chunk: Chunk) -> None:
         """What another host appended, as its keeper collected it. What can't be is passed over, and so are topics that
         are not followed here, or made anew as only one of us knows: once we do, they are read from the log.
         """
+        for topic in chunk.void:
+            if self._known.follows(topic) and chunk.logs.get(topic) == self._logs.get(topic):
+                self._window.forget(topic)
+                self._note_eras([topic])
+                self._begin_again(topic)
         for topic, blob in chunk.entries.items():
             log = self._logs.get(topic)
-            if not self._known.follows(topic) or not is_readable(blob) or chunk.logs.get(topic, log) != log:
+            # Just after a void, it may be of what the log lost; what is not is read as a gap.
+            is_late = time.monotonic() < self._deaf_until.get(topic, 0.0)
+            if is_late or not self._known.follows(topic) or not is_readable(blob) or chunk.logs.get(topic, log) != log:
                 continue
             for location in self.take_in(topic, blob, None, 0):
                 self._known.add(location)
@@ -175,6 +153,7 @@ class WindowKeeper:
         """Take in topics that were not followed until now. Raises what the log raises."""
         self._topics |= {*topics}
         logs = await self._ask_logs()
+        self._note_eras(topics)
         async with self._open_tail(topics) as tail:
             bounds = await tail.bounds()
             await self._read(tail, {}, now_ms - self._window.window_ms)
@@ -195,29 +174,57 @@ class WindowKeeper:
                 if known is not None:
                     metrics.window_forgotten(topic)
                 self._window.forget(topic)
-                self._known.forget(topic)
-                self._unsaved.pop(topic, None)
-                self._unread.add(topic)
+                self._begin_again(topic)
+        for topic in self._topics - self._unread:
+            if self._table.number_of(topic) != self._eras.get(topic):
+                # A process has seen that its log lost the tail.
+                self._begin_again(topic)
+                self._untold.add(topic)
         if self._unread:
             await self.learn(sorted(self._unread), now_ms)
             self._unread.clear()
 
+    def _begin_again(self, topic: str) -> None:
+        """The window of a topic is void; all of its log is to be read."""
+        self._known.forget(topic)
+        self._unsaved.pop(topic, None)
+        self._void.add(topic)
+        self._deaf_until[topic] = time.monotonic() + GAP_SECONDS
+        self._unread.add(topic)
+
+    def _note_eras(self, topics: Sequence[str]) -> None:
+        self._eras |= {topic: self._table.number_of(topic) for topic in topics}
+
+    async def compare(self) -> None:
+        """After an outage: void what is known of a log that came back shorter. Raises `Unavailable`."""
+        known = self._known.ends()
+        async with self._open_tail(sorted(self._topics)) as tail:
+            for topic in shortened(known, await tail.bounds()):
+                metrics.window_void([topic])
+                self._window.forget(topic)
+
     async def watch(self, now_ms: Callable[[], int]) -> None:
         """For ever; while Kafka is away, nothing is known to have changed."""
+        was_away = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with contextlib.suppress(Unavailable):
+            try:
+                if was_away:
+                    await self.compare()
                 await self.look(now_ms())
+                was_away = False
+            except Unavailable:
+                was_away = True
 
     async def _read(self, tail: LogTail, positions: Mapping[Partition, int], since_ms: int) -> int:
         read = 0
         async for records in tail.read_tail(positions, since_ms):
             for seen in records:
-                newest = self._newest.get((seen.location.topic, seen.location.partition))
-                if newest is not None and newest[0] == seen.location.offset and newest[1].key != seen.content.key:
-                    self._is_other_log = True
-                self._window.remember(seen.content, seen.location, seen.arrived_ms, is_ours=False)
-                self._note(seen.content, seen.location, seen.arrived_ms)
+                content = seen.content
+                if self._loading is not None:
+                    self._loading.found(seen.location, content.key)
+                self._window.remember(content, seen.location, seen.arrived_ms, is_ours=False)
+                self._note(content, seen.location, seen.arrived_ms)
             read += len(records)
         return read
 
@@ -229,43 +236,38 @@ class WindowKeeper:
     async def collect(self) -> Chunk:
         """What this host appended since the last time: for the disk, and for other hosts."""
         ours: dict[str, list[bytes]] = {}
-        for count, (number, entry) in enumerate(self._table.since(self._table.collected), 1):
-            if entry.value == CLAIMED and not is_overdue(entry):
-                # Nobody knows yet what becomes of it, and the order of the ring is ours.
-                break
-            self._table.collected = number + 1
-            if entry.value > VOID and entry.owner:
-                topic = self._table.name_of(entry.name)
-                location = location_of(topic, entry)
-                if location is not None and not is_gone(entry, self._table.number_of(topic)):
-                    packed = ENTRY.pack(
-                        entry.key, entry.fingerprint, location.partition, location.offset, entry.arrived_ms
-                    )
-                    ours.setdefault(topic, []).append(packed)
-                    self._known.add(location)
+        for count, found in enumerate(appended(self._table), 1):
+            if found is not None:
+                location, packed = found
+                ours.setdefault(location.topic, []).append(packed)
+                self._known.add(location)
             if count % _TICK_ENTRIES == 0:
                 # A burst must not keep deliveries waiting.
                 await asyncio.sleep(0)
         blobs = {topic: b"".join(entries) for topic, entries in ours.items()}
         for topic, blob in blobs.items():
             self._unsaved.setdefault(topic, []).append(blob)
-        return Chunk(blobs, {}, 0, dict(self._logs))
+        untold, self._untold = self._untold, set()
+        return Chunk(blobs, {}, 0, dict(self._logs), sorted(untold))
 
     async def save(self, now_ms: int) -> None:
         """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
         metrics.WINDOW_IDS.set(min(self._table.count, self._table.max_ids))
         saved = self._saved
-        if not self._unsaved and saved and (self._known.to, self._logs) == (saved.positions, saved.logs):
+        is_same = saved and (self._known.to, self._logs) == (saved.positions, saved.logs)
+        if is_same and not self._unsaved and not self._void:
             return
         unsaved, self._unsaved = self._unsaved, {}
+        void, self._void = self._void, set()
         entries = {topic: b"".join(blobs) for topic, blobs in unsaved.items()}
-        chunk = Chunk(entries, dict(self._known.to), now_ms, dict(self._logs))
+        chunk = Chunk(entries, dict(self._known.to), now_ms, dict(self._logs), sorted(void), dict(self._eras))
         try:
             await asyncio.to_thread(self._store.append, chunk, now_ms - self._window.window_ms)
         except OSError as error:
-            for topic, blobs in self._unsaved.items():
-                unsaved.setdefault(topic, []).extend(blobs)
-            self._unsaved = unsaved
+            for topic, blobs in unsaved.items():
+                if topic not in self._void:
+                    self._unsaved[topic] = blobs + self._unsaved.get(topic, [])
+            self._void |= void
             metrics.window_not_saved(error)
         else:
             self._saved = chunk
@@ -290,7 +292,7 @@ class WindowKeeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), SAVE_SECONDS)
             chunk = await self.collect()
-            if chunk.entries:
+            if chunk.entries or chunk.void:
                 tell(chunk)
             with contextlib.suppress(Unavailable):
                 # Later, then: a gap costs reading at the next start, nothing else.

@@ -32,6 +32,10 @@ class KnownOffsets:
             for at in [at for at in known if at[0] == topic]:
                 del known[at]
 
+    def ends(self) -> dict[Partition, int]:
+        """How far each of them reaches at least."""
+        return {at: max([to, *(offset + 1 for offset in self._beyond.get(at, ()))]) for at, to in self.to.items()}
+
     def follows(self, topic: str) -> bool:
         return any(followed == topic for followed, _ in self.to)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from ingest.dedupe.keeper import Seen
+from ingest.dedupe.log_reading import Seen
 from ingest.dedupe.store import Partition
 from schemas.cluster import Cluster
 from schemas.envelope import Location, Record

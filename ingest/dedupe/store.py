@@ -41,6 +41,10 @@ class Chunk:
     positions: dict[Partition, int]
     written_ms: int
     logs: dict[str, str] = field(default_factory=dict)
+    void: list[str] = field(default_factory=list)
+    """Topics of which all that was saved, or told, before this chunk is void: the log lost its tail."""
+    eras: dict[str, int] = field(default_factory=dict)
+    """Of the topics, in the memory of the host that wrote it."""
 
     def encode(self) -> bytes:
         directory = orjson.dumps(
@@ -49,6 +53,8 @@ class Chunk:
                 "positions": [[topic, partition, offset] for (topic, partition), offset in self.positions.items()],
                 "written_ms": self.written_ms,
                 "logs": self.logs,
+                "void": self.void,
+                "eras": self.eras,
             }
         )
         blob = b"".join(self.entries.values())
@@ -161,6 +167,7 @@ def current_of(
 
     What was saved without an id is of the topic that is there, unless another id was saved since.
     """
+    begins = {topic: number for number, chunk in enumerate(chunks) for topic in chunk.void}
     known: dict[str, set[str]] = {}
     for chunk in chunks:
         for topic, log in chunk.logs.items():
@@ -172,7 +179,12 @@ def current_of(
 
     last = chunks[-1].positions if chunks else {}
     positions = {at: offset for at, offset in last.items() if is_current(chunks[-1], at[0])}
-    return positions, [(at, blob) for chunk in chunks for at, blob in chunk.entries.items() if is_current(chunk, at)]
+    return positions, [
+        (at, blob)
+        for number, chunk in enumerate(chunks)
+        for at, blob in chunk.entries.items()
+        if number >= begins.get(at, 0) and is_current(chunk, at)
+    ]
 
 
 def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
@@ -193,7 +205,9 @@ def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
             start += length
         positions = {(topic, partition): offset for topic, partition, offset in directory["positions"]}
         logs = {str(topic): str(log) for topic, log in dict(directory.get("logs", {})).items()}
-        return Chunk(entries, positions, int(directory["written_ms"]), logs), end
+        void = [str(topic) for topic in directory.get("void", [])]
+        eras = {str(topic): int(era) for topic, era in dict(directory.get("eras", {})).items()}
+        return Chunk(entries, positions, int(directory["written_ms"]), logs, void, eras), end
     except (ValueError, KeyError, TypeError):
         # Whole, but none of ours: a checksum is no signature.
         return None, at

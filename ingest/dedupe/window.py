@@ -81,7 +81,7 @@ class DedupeWindow:
         name = table.number_of(topic)
         table.lock()
         try:
-            is_conflict = False
+            is_conflict = is_spooled = False
             place: int | None = None
             for at, entry in table.find(key):
                 if entry.fingerprint != fingerprint:
@@ -90,12 +90,15 @@ class DedupeWindow:
                 if entry.value > VOID:
                     if now_ms - entry.arrived_ms <= self.window_ms and not is_gone(entry, name):
                         return _location(topic, entry.value)
-                elif entry.value == SPOOLED:
-                    return IN_SPOOL
+                elif entry.value == SPOOLED and self._is_in_spool(entry):
+                    # Where the log has it as well, that is the better answer.
+                    is_spooled = True
                 elif entry.value == CLAIMED and not self._is_lost(entry):
                     return HELD
                 else:
                     place = at
+            if is_spooled:
+                return IN_SPOOL
             since_ms = _steady_ms()
             mine = (key, fingerprint, since_ms, CLAIMED, self._pid, name)
             if place is None or not table.replace(place, mine):
@@ -117,22 +120,38 @@ class DedupeWindow:
         finally:
             self._table.unlock()
 
+    def era(self, topic: str) -> int:
+        """A number that changes, for all processes at once, when what was on the topic is forgotten."""
+        return self._table.number_of(topic)
+
     def forget(self, topic: str) -> None:
         """The topic was made anew: what was on the old one is nowhere, for all processes at once."""
         self._table.renew(topic)
 
     def _is_lost(self, entry: Entry) -> bool:
         """Whether nobody will bring this claim to an end."""
-        if is_overdue(entry):
-            return True
+        return is_overdue(entry) or not self._is_alive(entry.owner)
+
+    def _is_in_spool(self, entry: Entry) -> bool:
+        """Whether a process vouches for it. Of one that has died nobody does any more once its successor has read the
+        spool: what that found there is its own now, and what it did not find is lost.
+        """
+        return self._is_alive(entry.owner) or entry.owner in self._table.members()
+
+    @staticmethod
+    def _is_alive(pid: int) -> bool:
         try:
-            os.kill(entry.owner, 0)
+            os.kill(pid, 0)
         except ProcessLookupError:
-            return True
+            return False
         except PermissionError:
             # It lives, as somebody else.
             pass
-        return False
+        return True
+
+    def has_read_spool(self, number: int) -> None:
+        """The process of that number, this one, knows now what its predecessor left."""
+        self._table.join(number, self._pid)
 
     def settle(self, claim: Claim, location: Location) -> None:
         """It is on the log. Raises `Unavailable`."""
@@ -141,6 +160,19 @@ class DedupeWindow:
     def spooled(self, claim: Claim) -> None:
         """It is in the spool. Raises `Unavailable`."""
         self._end(claim, SPOOLED)
+
+    def end_spooled(self, content: Content) -> None:
+        """The spool of this process has it no longer: unless it is on the log, the next copy may come. Raises
+        `Unavailable`.
+        """
+        table = self._table
+        table.lock()
+        try:
+            for place, entry in table.find(content.key):
+                if (entry.fingerprint, entry.value, entry.owner) == (content.fingerprint, SPOOLED, self._pid):
+                    table.replace(place, entry._replace(value=VOID))
+        finally:
+            table.unlock()
 
     def release(self, claim: Claim) -> None:
         """Nothing came of it: the next copy may try, unless somebody has taken it over. Raises `Unavailable`."""
@@ -187,6 +219,8 @@ class DedupeWindow:
                     if entry.value > VOID and not is_gone(entry, name):
                         return False
                     if value == SPOOLED and entry.value == SPOOLED:
+                        # Whoever has it now vouches for it.
+                        table.replace(place, entry._replace(owner=owner))
                         return True
                     # Its new entry comes last in the ring, where the keeper has not been yet.
                     table.replace(place, entry._replace(value=VOID))

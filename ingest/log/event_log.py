@@ -70,6 +70,8 @@ class EventLog:
         self._renewal: asyncio.Task[None] | None = None
         self._look_at = 0.0
         self._story = story or Story()
+        self.acked: Callable[[str, int, int, int], None] = lambda *_: None
+        """Hears topic, partition, first offset and number of records of each batch that Kafka took."""
 
     async def start(self) -> None:
         """Raises `Unavailable` while no broker answers."""
@@ -167,6 +169,7 @@ class EventLog:
         if metadata.offset < 0:
             raise Unavailable("the broker does not say where the batch is")
         self._story.took(topic)
+        self.acked(topic, batch.partition, metadata.offset, count)
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
 
     async def _look_for(self, topic: str) -> None:
@@ -245,6 +248,7 @@ class EventLog:
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
         self._story.took(topic)
+        self.acked(topic, batch.partition, metadata.offset, len(batch.waiters))
         batch.settle(metadata.offset)
         self._send_if_waiting(topic)
 

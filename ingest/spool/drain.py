@@ -5,7 +5,7 @@ append that everybody thought lost, the window knows, and it is not appended aga
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -14,6 +14,7 @@ from ingest.dedupe.window import Content, DedupeWindow
 from ingest.log.event_log import EventLog, Refused
 from ingest.spool.segment import Segment, SpooledRecord
 from ingest.spool.spool import Spool
+from ingest.spool.unreadable import PASSING
 from schemas.envelope import Location
 from schemas.errors import Unavailable
 
@@ -32,7 +33,6 @@ class Drain:
         self._log = log
         self._window = window
         self._suspects: set[Content] = set()
-        self._refused: set[Content] = set()
         self._landed: dict[Content, tuple[Location, int]] = {}
         """On the log, and not known to the window yet."""
 
@@ -49,34 +49,60 @@ class Drain:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _drain_all(self) -> bool:
-        """False where something has to stay for now. Raises OSError."""
-        # Every segment, not only the oldest: a topic that is missing must not hold up the others.
-        return all([await self._drain(segment) for segment in await self._spool.sealed()])
+        """False where something has to stay for now."""
+        # Every segment, not only the oldest: a topic that is missing must not hold up the others, nor a bad disk.
+        return all([await self._drain_apart(segment) for segment in await self._spool.sealed()])
+
+    async def _drain_apart(self, segment: Segment) -> bool:
+        try:
+            return await self._drain(segment)
+        except (Unavailable, OSError) as error:
+            metrics.spool_failed(error, 0)
+            return False
 
     async def _drain(self, segment: Segment) -> bool:
-        records = await asyncio.to_thread(lambda: list(segment.read()))
+        """False where something has to stay for now. Raises `Unavailable` and OSError."""
+        try:
+            data = await asyncio.to_thread(segment.path.read_bytes)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            await self._release(segment.contents)
+            self._spool.pass_over(segment, error)
+            return True
+        records = await asyncio.to_thread(lambda: list(segment.read(data)))
+        if len(records) < segment.records:
+            await self._release(segment.lose(records))
         away = set()
         for chunk in _chunks(records):
             try:
                 self._remember_landed()
-                rest = [one for one in chunk if not self._is_done(one.content)]
+                rest = [one for one in chunk if one.content not in segment.refused and not self._is_done(one.content)]
                 while rest and rest[0].record.topic not in away:
-                    rest = rest[await self._append(rest) :]
+                    rest = rest[await self._append(rest, segment) :]
             except Unavailable:
                 away.add(chunk[0].record.topic)
-        if away:
+        if away or segment.has_unkept_damage:
             return False
+        await self._release(segment.contents)
         self._spool.drop(segment)
         if not self._spool.has_records.is_set():
             self._suspects.clear()
-            self._refused.clear()
         metrics.spool_drained(len(records))
         return True
 
-    def _is_done(self, content: Content) -> bool:
-        return content in self._refused or self._window.find(content) is not None
+    async def _release(self, contents: Iterable[Content]) -> None:
+        """The segment has them no longer: a copy of what is not on the log is accepted. Raises `Unavailable`."""
+        for count, content in enumerate(contents, 1):
+            self._window.end_spooled(content)
+            if count % CHUNK_RECORDS == 0:
+                # Live deliveries go first.
+                await asyncio.sleep(0)
 
-    async def _append(self, records: Sequence[SpooledRecord]) -> int:
+    def _is_done(self, content: Content) -> bool:
+        return self._window.find(content) is not None
+
+    async def _append(self, records: Sequence[SpooledRecord], segment: Segment) -> int:
         """How many of them are done with, from the front. Raises `Unavailable`."""
         together = list(takewhile(lambda one: one.content not in self._suspects, records)) or records[:1]
         try:
@@ -87,7 +113,8 @@ class Drain:
                 self._suspects.update(one.content for one in together)
                 raise Unavailable("a record among them is refused") from refusal
             self._spool.set_aside(together[0], str(refusal))
-            self._refused.add(together[0].content)
+            segment.refused.add(together[0].content)
+            self._window.end_spooled(together[0].content)
             return 1
         for one, location in zip(together, locations, strict=False):
             self._landed[one.content] = (location, one.record.timestamp_ms)

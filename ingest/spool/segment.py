@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, NamedTuple
 import orjson
 
 from ingest import metrics
+from ingest.dedupe.id_table import FINGERPRINT_BYTES, KEY_BYTES
 from ingest.dedupe.window import Content, content_of
 from ingest.log.record_batch import LogRecord, VerifiedRecord
 
@@ -32,6 +33,7 @@ _NAME: Final = re.compile(r"segment-(?P<number>[0-9]+)(?:-(?P<mark>[0-9a-f]{16})
 """Files of earlier releases have no mark in their names, nor have those that somebody puts back by hand."""
 
 FILE_HEAD_BYTES: Final = _FILE_HEAD.size
+_CONTENT: Final = struct.Struct(f"{KEY_BYTES}s{FINGERPRINT_BYTES}s")
 _RECORD_BYTES: Final = 700
 """Of a record beside its body."""
 
@@ -66,6 +68,21 @@ class SpooledRecord(NamedTuple):
         return _HEAD.pack(mark, len(directory), len(value), checksum) + directory + value
 
 
+class _Contents:
+    """What a segment was given, in 32 bytes each: a full spool has a million of them."""
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, bytearray] = {}
+
+    def add(self, content: Content) -> None:
+        self._by_topic.setdefault(content.topic, bytearray()).extend(content.key + content.fingerprint)
+
+    def __iter__(self) -> Iterator[Content]:
+        for topic, packed in self._by_topic.items():
+            for key, fingerprint in _CONTENT.iter_unpack(packed):
+                yield Content(topic, key, fingerprint)
+
+
 class Segment:
     """A file of the spool, and how much of it there is."""
 
@@ -74,11 +91,32 @@ class Segment:
         self.mark = mark
         self.records = 0
         self.bytes = 0
+        self.contents = _Contents()
+        self.refused: set[Content] = set()
+        """What the broker will never take of it: set aside."""
         self._is_reported = False
+        self.has_unkept_damage = False
+        """The disk did not take what is to be kept of it: it must stay."""
 
-    def read(self) -> Iterator[SpooledRecord]:
-        """Its records in the order of writing. What is damaged between them is reported, and passed over."""
-        data = self.path.read_bytes()
+    def count(self, record: SpooledRecord) -> None:
+        """It is in the file."""
+        self.records += 1
+        self.contents.add(record.content)
+
+    def lose(self, left: Sequence[SpooledRecord]) -> list[Content]:
+        """Only these can be read of it. Returns what else it was given."""
+        found = {one.content for one in left}
+        lost = [content for content in self.contents if content not in found]
+        self.records, self.contents = 0, _Contents()
+        for one in left:
+            self.count(one)
+        return lost
+
+    def read(self, data: bytes | None = None) -> Iterator[SpooledRecord]:
+        """Its records in the order of writing, out of its bytes if they have been read already. What is damaged between
+        them is reported, and passed over.
+        """
+        data = self.path.read_bytes() if data is None else data
         mark = mark_of(self.path, data)
         head = _FILE_HEAD.pack(_MAGIC, mark)
         # A head that lost bytes moved the records.
@@ -93,7 +131,14 @@ class Segment:
                 yield record
             at = end
         if damaged:
-            self._keep_damaged(damaged)
+            try:
+                self._keep_damaged(damaged)
+            except OSError as error:
+                self._is_reported = False
+                self.has_unkept_damage = True
+                metrics.spool_failed(error, 0)
+            else:
+                self.has_unkept_damage = False
 
     def _keep_damaged(self, damaged: int) -> None:
         if self._is_reported:
@@ -122,6 +167,12 @@ def number_of(path: Path) -> int | None:
     """Segments were written in the order of their numbers. None for what somebody else called otherwise."""
     name = _NAME.fullmatch(path.name)
     return int(name["number"]) if name else None
+
+
+def segments_in(folder: Path) -> list[tuple[int, Path]]:
+    """Number and file, in the order of writing."""
+    named = ((number_of(path), path) for path in folder.glob("segment-*.spool"))
+    return sorted((number, path) for number, path in named if number is not None)
 
 
 def mark_of(path: Path, data: bytes) -> bytes:

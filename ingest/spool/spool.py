@@ -20,14 +20,14 @@ from ingest.spool.segment import (
     FILE_HEAD_BYTES,
     Segment,
     SpooledRecord,
-    mark_of,
     new_mark,
-    number_of,
     segment_name,
+    segments_in,
     sync_folder,
     write_all,
     write_segment,
 )
+from ingest.spool.unreadable import adopt, adopt_unreadable, move_away
 from schemas.errors import Misconfigured, Unavailable
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
@@ -71,26 +71,35 @@ class Spool:
         if not self._max_bytes and not self._folder.exists():
             return
         self._lock = _lock(self._folder)
-        self._number = max([number for number, _ in _segments_in(self._folder)], default=0)
+        adopt_unreadable(self._folder, self._folder)
         for folder in abandoned:
-            with _lock(folder):
-                for _, path in _segments_in(folder):
-                    self._number += 1
-                    path.rename(self._folder / segment_name(self._number, mark_of(path, path.read_bytes())))
-                sync_folder(self._folder)
-        for _, path in _segments_in(self._folder):
-            segment = Segment(path)
-            segment.bytes = path.stat().st_size
-            for record in segment.read():
-                segment.records += 1
-                self.topics.add(record.record.topic)
-                yield record
-            if segment.records:
-                self._sealed.append(segment)
-            else:
-                # Nothing of it has to go to the log; what was damaged of it is kept.
-                path.unlink()
+            try:
+                with _lock(folder):
+                    adopt_unreadable(folder, self._folder)
+                    adopt(folder, self._folder)
+            except OSError as error:
+                metrics.spool_unreadable(str(folder), error)
+        self._number = max([number for number, _ in segments_in(self._folder)], default=0)
+        for _, path in segments_in(self._folder):
+            yield from self._read_in(Segment(path))
         self._report()
+
+    def _read_in(self, segment: Segment) -> Iterator[SpooledRecord]:
+        try:
+            data = segment.path.read_bytes()
+        except OSError as error:
+            move_away(segment.path, error)
+            return
+        segment.bytes = len(data)
+        for record in segment.read(data):
+            segment.count(record)
+            self.topics.add(record.record.topic)
+            yield record
+        if segment.records or segment.has_unkept_damage:
+            self._sealed.append(segment)
+        else:
+            # Nothing of it has to go to the log; what was damaged of it is kept.
+            segment.path.unlink()
 
     @property
     def size(self) -> int:
@@ -179,7 +188,8 @@ class Spool:
             self._seal()
             raise
         segment.bytes += len(data)
-        segment.records += len(records)
+        for record in records:
+            segment.count(record)
 
     def _begin_segment(self) -> None:
         self._seal()
@@ -217,8 +227,18 @@ class Spool:
     def drop(self, segment: Segment) -> None:
         """All of it is on the log, or set aside."""
         self._sealed.remove(segment)
-        segment.path.unlink()
+        try:
+            segment.path.unlink(missing_ok=True)
+        except OSError as error:
+            # The next start finds it, and all of it on the log.
+            metrics.spool_failed(error, 0)
         self._story.drained(segment.records)
+        self._report()
+
+    def pass_over(self, segment: Segment, error: OSError) -> None:
+        """It can't be read: out of the way of all others."""
+        self._sealed.remove(segment)
+        move_away(segment.path, error)
         self._report()
 
     def set_aside(self, spooled: SpooledRecord, reason: str) -> None:
@@ -277,9 +297,3 @@ def _tell(done: Done, is_kept: bool) -> None:
         done(is_kept)
     except Exception:  # noqa: BLE001 - one who fails must not keep the news from the others
         metrics.handler_failed(metrics.UNKNOWN)
-
-
-def _segments_in(folder: Path) -> list[tuple[int, Path]]:
-    """Number and file, in the order of writing."""
-    named = ((number_of(path), path) for path in folder.glob("segment-*.spool"))
-    return sorted((number, path) for number, path in named if number is not None)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from ingest.dedupe.keeper import Seen
+from ingest.dedupe.log_reading import Seen
 from ingest.dedupe.window import Content, content_of
 from ingest.log.event_log import Refused
 from ingest.log.record_batch import LogRecord, VerifiedRecord, Waiter

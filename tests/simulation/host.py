@@ -63,6 +63,7 @@ class Process:
     async def _start(self) -> None:
         for spooled in self.spool.open():
             self.window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
+        self.window.has_read_spool(self.number)
         self.is_listening = True
         for step in (self.log.start, self._catch_up):
             while True:

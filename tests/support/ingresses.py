@@ -19,6 +19,7 @@ from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_tail import KafkaLogTail
+from ingest.dedupe.other_log import AckedEnds
 from ingest.dedupe.window import DedupeWindow
 from ingest.handler import Ingress
 from ingest.http.limits import Limits
@@ -86,6 +87,7 @@ async def run_ingress(
         await log.start()
         table = IdTable(100_000)
         window = DedupeWindow(table, 7 * DAY_MS)
+        log.acked = AckedEnds(window).add
         ids = TopicIds(stack.cluster)
         closing.push_async_callback(ids.stop)
         keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted), ids)

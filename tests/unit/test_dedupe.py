@@ -14,7 +14,8 @@ import pytest
 
 from ingest.dedupe import window as dedupe
 from ingest.dedupe.id_table import IdTable
-from ingest.dedupe.keeper import Seen, WindowKeeper
+from ingest.dedupe.keeper import WindowKeeper
+from ingest.dedupe.log_reading import Seen
 from ingest.dedupe.store import Chunk, Partition
 from ingest.dedupe.window import CLAIM_MS, HELD, IN_SPOOL, Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
