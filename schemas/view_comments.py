@@ -121,8 +121,7 @@ VIEWS: Final[dict[str, Commented]] = {
     "credit_entries": Commented(
         "Credits bought, used or adjusted: the entries of which balances are the sums.",
         {
-            "entry_id": "the payment intent of a purchase, the id of a usage (source:<source>:<id> of a source that is"
-            " not called standardwebhooks), correction:<id> of an adjustment",
+            "entry_id": "the payment intent of a purchase, the id of a usage, correction:<id> of an adjustment",
             "kind": "purchase, usage or adjustment",
             "credits": "bought: positive; used: negative; adjusted: either",
             "credits_refunded": "credits given back of a purchase, rounded down; 0 for others",

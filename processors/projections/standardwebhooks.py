@@ -13,14 +13,12 @@ from schemas.providers.models import require_object
 from schemas.providers.standardwebhooks import CreditsUsed
 from schemas.text import REPLACEMENT
 
-VERSION: Final = 4
+VERSION: Final = 3
 WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"
 READS: Final = frozenset({"credits.used"})
-_OWN_SOURCE: Final = "standardwebhooks"
-_OF_SOURCE: Final = "source:"
-_OTHER_KINDS: Final = ("pi_", "correction:", _OF_SOURCE)
+_OTHER_KINDS: Final = ("pi_", "correction:")
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
@@ -38,7 +36,7 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     fact = CreditEntry(
         version=Version(at, 0, record.record_id),
         source=used.source,
-        entry_id=_entry_id(record.source, used.id),
+        entry_id=used.id,
         kind="usage",
         customer_id=used.customer,
         credits=-used.credits,
@@ -48,20 +46,12 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     yield Event(record.record_id, CREDITS_USED, at, (fact,))
 
 
-def _entry_id(sender: str, used_id: str) -> str:
-    """`data.id`, for the source that has the provider's name. Of any other source the sender is a part of the entry's
-    identity: two senders number their usages as they like, and may charge the same accounts.
-    """
-    return used_id if sender == _OWN_SOURCE else f"{_OF_SOURCE}{sender}:{used_id}"
-
-
 def _require_own_id(used: CreditsUsed) -> None:
-    """Entries of all kinds share a table: a usage must not take the place of a purchase, of a correction or of another
-    source's usage. Raises `Unparsable`.
+    """Entries of all kinds share a table: a usage must not take the place of a purchase or a correction. Raises
+    `Unparsable`.
     """
     if used.id.startswith(_OTHER_KINDS):
-        named = ", ".join(_OTHER_KINDS)
-        raise Unparsable(f"data.id: {named} begin the ids of purchases and corrections, and those of other sources")
+        raise Unparsable(f"data.id: {' and '.join(_OTHER_KINDS)} begin the ids of purchases and corrections")
 
 
 def _require_names(record: Record, used: CreditsUsed) -> None:
