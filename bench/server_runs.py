@@ -12,7 +12,7 @@ from bench.requests import RequestFile, write_requests
 from bench.results import Sample
 from bench.stack import TOPIC, Stack, say
 from bench.subject import Subject, environment, running, wait_until_ready
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from schemas.errors import Unavailable
 
 MAX_PER_SECOND: Final = 40_000

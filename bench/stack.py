@@ -13,7 +13,8 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres
+from deploy.embedded.embedded_kafka import EmbeddedKafka
+from deploy.embedded.embedded_postgres import EmbeddedPostgres
 from deploy.migrate import migrate
 from deploy.topics import Topics
 from schemas.cluster import Cluster

@@ -18,6 +18,7 @@ from ingest.http.limits import Limits
 from ingest.http.responses import Answer
 from ingest.log.event_log import EventLog
 from ingest.log.record_batch import VerifiedRecord, record_of
+from ingest.request_metrics import REQUESTS
 from ingest.spool.segment import SpooledRecord
 from ingest.spool.spool import Spool
 from schemas.envelope import Identity, Location, VerifiedDelivery
@@ -45,7 +46,7 @@ class Exchange:
         self._held = size
 
     def finish(self, answer: Answer) -> None:
-        metrics.REQUESTS.observe(time.perf_counter() - self.started)
+        REQUESTS.observe(time.perf_counter() - self.started)
         if self._limits is not None:
             self._limits.free(self._held)
         self._reply(answer)
@@ -230,5 +231,5 @@ class _Append:
     def _answer_all(self, answer: Answer) -> None:
         self._exchange.finish(answer)
         for copy in self._copies or ():
-            metrics.REQUESTS.count(self._source.name, "duplicate" if answer.status == 200 else "failed")
+            REQUESTS.count(self._source.name, "duplicate" if answer.status == 200 else "failed")
             copy.finish(answer)

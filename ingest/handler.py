@@ -18,6 +18,7 @@ from ingest.http.limits import Limits
 from ingest.http.responses import Answer
 from ingest.http.whole_request import PREFIX
 from ingest.quarantine.quarantine import Quarantine
+from ingest.request_metrics import REQUESTS
 from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
 from schemas.providers import answer_handshake, identify, verify
@@ -52,7 +53,7 @@ class Ingress:
     def use(self, sources: Mapping[str, Source]) -> None:
         """Take these sources from the next request on; those under way keep theirs."""
         for name, source in sources.items():
-            metrics.REQUESTS.announce(name, len(source.secrets.values))
+            REQUESTS.announce(name, len(source.secrets.values))
         self._sources = sources
 
     def disable(self, names: frozenset[str]) -> None:
@@ -132,7 +133,7 @@ class Ingress:
                     raise
                 self._keep(source, delivery, rejection, exchange)
                 return
-            metrics.REQUESTS.match(label, verified.secret_index)
+            REQUESTS.match(label, verified.secret_index)
             self._storing.store(source, verified, identify(source.provider, verified), exchange)
         except RejectedDelivery as rejection:
             exchange.finish(_refuse(label, rejection))

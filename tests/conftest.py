@@ -23,7 +23,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from hypothesis import HealthCheck, settings
 
 from deploy import migrate
-from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres
+from deploy.embedded.embedded_kafka import EmbeddedKafka
+from deploy.embedded.embedded_postgres import EmbeddedPostgres
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from schemas.topics import LOG_CONFIG, SIDE_CONFIG, source_of

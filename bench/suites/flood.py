@@ -11,7 +11,7 @@ from bench.requests import RequestFile, write_requests
 from bench.results import Comparison, Findings, Sample
 from bench.stack import SOURCE, Stack, say
 from bench.subject import SECRET, environment, module, running, wait_until_ready
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from schemas.errors import Unavailable
 from schemas.providers import PROVIDERS
 from schemas.topics import topic_of

@@ -17,7 +17,7 @@ from bench.paced import post_paced
 from bench.results import Findings, Sample
 from bench.stack import SOURCE, TOPIC, Stack, say
 from bench.subject import environment, module, running, wait_until_ready
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from schemas.errors import Unavailable
 
 ALONE: Final = "live traffic alone"

@@ -20,7 +20,9 @@ from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
 from deploy.embedded.dev_secrets import development_secrets, new_key
-from deploy.embedded.local import EmbeddedKafka, EmbeddedPostgres, embedded_addresses, postgres_programs, require_space
+from deploy.embedded.embedded_kafka import EmbeddedKafka
+from deploy.embedded.embedded_postgres import EmbeddedPostgres, postgres_programs
+from deploy.embedded.local import embedded_addresses, require_space
 from deploy.embedded.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal

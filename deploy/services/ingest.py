@@ -26,7 +26,6 @@ from deploy.services.checks import BrokerCheck
 from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
 from deploy.wiring import Runtime
-from ingest import metrics
 from ingest.app import create_server
 from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
@@ -42,6 +41,7 @@ from ingest.log.event_log import EventLog
 from ingest.log.producer import producer_factory
 from ingest.outage_log import Story
 from ingest.quarantine.quarantine import Quarantine
+from ingest.request_metrics import REQUESTS
 from ingest.spool.drain import Drain
 from ingest.spool.spool import Spool
 from schemas.errors import Misconfigured, Unavailable
@@ -183,7 +183,7 @@ class _IngestService:
         """Scrapes reach one process, and speak for all."""
         while True:
             await asyncio.sleep(PUBLISH_SECONDS)
-            metrics.REQUESTS.publish()
+            REQUESTS.publish()
 
     async def work(self) -> None:
         if not self._stop.is_set():
@@ -248,4 +248,4 @@ class _IngestService:
         await asyncio.gather(*self._saving)
         await self._control.stop()
         await self._topic_ids.stop()
-        metrics.REQUESTS.publish()
+        REQUESTS.publish()

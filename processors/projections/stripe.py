@@ -1,41 +1,33 @@
 """Stripe events to subscriptions, invoices, payments and credit entries. Pure."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from processors.projections.base import UNKNOWN_STATUS, Event
+from processors.projections.base import Event
+from processors.projections.stripe_event import Facts, StripeEvent
+from processors.projections.stripe_refunds import DISPUTE_RANKS, REFUNDED, charge, dispute, refund
 from schemas.billing import (
     MAX_CREDITS,
-    REFUND_STATUSES,
-    UNDONE_REFUNDS,
     CreditEntry,
-    Dispute,
     Invoice,
     Payment,
-    Refund,
     Subscription,
 )
 from schemas.envelope import Record
 from schemas.facts import CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS
-from schemas.lattice import Fact, Version
+from schemas.lattice import Fact
 from schemas.providers.base import (
     Payload,
     clean_type,
     event_id,
-    require_text,
-    time_of_iso,
     time_of_seconds,
 )
 from schemas.providers.models import require_object
 from schemas.providers.stripe import (
     Metadata,
-    StripeCharge,
     StripeCheckoutSession,
-    StripeDispute,
     StripeInvoice,
     StripePaymentIntent,
-    StripeRefund,
     StripeSubscription,
 )
 
@@ -43,9 +35,6 @@ VERSION: Final = 2
 WRITES: Final = (CREDIT_ENTRIES, DISPUTES, INVOICES, PAYMENTS, REFUNDS, SUBSCRIPTIONS)
 
 CREDIT_PURCHASE: Final = "credit_purchase"
-
-_MOMENT: Final = timedelta(microseconds=1)
-_FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
 
 _PAYMENT_LIFE: Final = (
     "payment_intent.created", "payment_intent.requires_action", "payment_intent.processing",
@@ -63,33 +52,10 @@ _CHECKOUT_STATUSES: Final = {
     ("checkout.session.async_payment_failed", "unpaid"): "requires_payment_method",
 }
 
-_DISPUTE_LIFE: Final = ("created", "updated", "funds_withdrawn", "closed", "funds_reinstated")
-_DISPUTE_RANKS: Final = {f"charge.dispute.{verb}": rank for rank, verb in enumerate(_DISPUTE_LIFE)}
-
-_REFUNDED: Final = "charge.refunded"
-
 _GIVEN_UP: Final = frozenset({"invoice.voided", "invoice.marked_uncollectible"})
 
-Facts = tuple[tuple[Fact, ...], str | None]
-"""The facts of an event, and why it is ignored all the same, if it is."""
 
-
-class _Context:
-    """What every rule needs of the envelope."""
-
-    def __init__(self, record: Record, payload: Payload) -> None:
-        payload = require_object(payload, "the body")
-        self.source = record.source
-        self.type = require_text(payload.get("type"), "type")
-        self.id = require_text(payload.get("id"), "id")
-        created = payload.get("created")
-        self.created = time_of_iso(created) if isinstance(created, str) else time_of_seconds(created)
-
-    def version(self, rank: int = 0) -> Version:
-        return Version(self.created, rank, self.id)
-
-
-def _subscription(context: _Context, data: dict[str, Any]) -> Facts:
+def _subscription(context: StripeEvent, data: dict[str, Any]) -> Facts:
     found = StripeSubscription.model_validate(data)
     prices = found.prices
     rank = {"customer.subscription.created": 0, "customer.subscription.deleted": 2}.get(context.type, 1)
@@ -110,7 +76,7 @@ def _subscription(context: _Context, data: dict[str, Any]) -> Facts:
     return (fact,), None
 
 
-def _invoice(context: _Context, data: dict[str, Any]) -> Facts:
+def _invoice(context: StripeEvent, data: dict[str, Any]) -> Facts:
     found = StripeInvoice.model_validate(data)
     fact = Invoice(
         version=context.version(),
@@ -131,7 +97,7 @@ def _invoice(context: _Context, data: dict[str, Any]) -> Facts:
     return (fact,), None
 
 
-def _payment_intent(context: _Context, data: dict[str, Any]) -> Facts:
+def _payment_intent(context: StripeEvent, data: dict[str, Any]) -> Facts:
     found = StripePaymentIntent.model_validate(data)
     error = found.last_payment_error
     is_succeeded = context.type == "payment_intent.succeeded"
@@ -184,7 +150,7 @@ def _fault_of_purchase(metadata: Metadata, cost: int | None) -> str | None:
     return "a credit purchase of amount 0" if cost == 0 else None
 
 
-def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
+def _checkout_session(context: StripeEvent, data: dict[str, Any]) -> Facts:
     """A session names the payment or the subscription that it made, and whose they are.
 
     The credits in its metadata count where the payment intent has none, once that has succeeded.
@@ -232,82 +198,6 @@ def _checkout_session(context: _Context, data: dict[str, Any]) -> Facts:
     return tuple(facts), fault or (None if found.payment_intent else "a credit purchase without a payment intent")
 
 
-def _charge(context: _Context, data: dict[str, Any]) -> Facts:
-    """A charge says how much of it is refunded, all told; where it lists its refunds, also which."""
-    found = StripeCharge.model_validate(data)
-    if not found.payment_intent:
-        return (), "a charge without a payment intent"
-    # Of the charges of a payment one succeeds: those that were declined know nothing of its refunds.
-    is_declined = found.status == "failed"
-    payment = Payment(
-        # Without an id, so that several refunds of one second tie: then the greatest figure is the last.
-        version=Version(context.created, int(context.type == _REFUNDED), ""),
-        source=context.source,
-        payment_intent_id=found.payment_intent,
-        customer_id=found.customer,
-        amount_refunded=None if is_declined else found.amount_refunded,
-        charge_refunded=None if is_declined else found.amount_refunded,
-        charge_knows_until=None if is_declined else _known_until(context),
-        currency=found.currency,
-    )
-    refunds = found.refunds.data if found.refunds else ()
-    return (payment, *(_refund_fact(context, one, found.payment_intent, is_listed=True) for one in refunds)), None
-
-
-def _known_until(context: _Context) -> datetime | None:
-    """Of its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund."""
-    return _just_before(context.created) if context.type == _REFUNDED else context.created
-
-
-def _refund(context: _Context, data: dict[str, Any]) -> Facts:
-    found = StripeRefund.model_validate(data)
-    if not found.payment_intent:
-        return (), "a refund without a payment intent"
-    is_known = found.status is None or found.status in REFUND_STATUSES
-    return (_refund_fact(context, found, found.payment_intent),), None if is_known else UNKNOWN_STATUS
-
-
-def _refund_fact(context: _Context, found: StripeRefund, payment_intent: str, *, is_listed: bool = False) -> Refund:
-    undone_at = context.created if found.status in UNDONE_REFUNDS else None
-    return Refund(
-        version=context.version(),
-        source=context.source,
-        refund_id=found.id,
-        payment_intent_id=payment_intent,
-        charge_id=found.charge,
-        status=found.status if found.status in REFUND_STATUSES else None,
-        amount=found.amount,
-        currency=found.currency,
-        failure_reason=found.failure_reason,
-        occurred_at=time_of_seconds(found.created) or context.created,
-        # The charge that lists it as undone doesn't count it any more.
-        undone_at=_just_before(undone_at) if is_listed else undone_at,
-    )
-
-
-def _just_before(moment: datetime | None) -> datetime | None:
-    return moment - _MOMENT if moment is not None and moment > _FIRST_MOMENT else moment
-
-
-def _dispute(context: _Context, data: dict[str, Any]) -> Facts:
-    found = StripeDispute.model_validate(data)
-    if not found.payment_intent:
-        return (), "a dispute without a payment intent"
-    dispute = Dispute(
-        version=context.version(_DISPUTE_RANKS[context.type]),
-        source=context.source,
-        dispute_id=found.id,
-        payment_intent_id=found.payment_intent,
-        charge_id=found.charge,
-        status=found.status,
-        amount=found.amount,
-        currency=found.currency,
-        reason=found.reason,
-        occurred_at=time_of_seconds(found.created) or context.created,
-    )
-    return (dispute,), None
-
-
 _SUBSCRIPTION_VERBS: Final = (
     "created updated deleted paused resumed trial_will_end pending_update_applied pending_update_expired"
 )
@@ -315,15 +205,15 @@ _INVOICE_VERBS: Final = (
     "created finalized updated paid payment_succeeded payment_failed payment_action_required overdue sent voided"
     " marked_uncollectible"
 )
-_RULES: Final[dict[str, Callable[[_Context, dict[str, Any]], Facts]]] = {
+_RULES: Final[dict[str, Callable[[StripeEvent, dict[str, Any]], Facts]]] = {
     **{f"customer.subscription.{verb}": _subscription for verb in _SUBSCRIPTION_VERBS.split()},
     **{f"invoice.{verb}": _invoice for verb in _INVOICE_VERBS.split()},
     **{name: _payment_intent for name in _PAYMENT_RANKS if name.startswith("payment_intent.")},
     **{name: _checkout_session for name in _PAYMENT_RANKS if name.startswith("checkout.session.")},
     "checkout.session.expired": _checkout_session,
-    **dict.fromkeys((_REFUNDED, "charge.updated"), _charge),
-    **dict.fromkeys(("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _refund),
-    **dict.fromkeys(_DISPUTE_RANKS, _dispute),
+    **dict.fromkeys((REFUNDED, "charge.updated"), charge),
+    **dict.fromkeys(("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), refund),
+    **dict.fromkeys(DISPUTE_RANKS, dispute),
 }
 """Event type -> rule. A type that is not here is ignored: stored, indexed, and read by nobody."""
 
@@ -331,7 +221,7 @@ READS: Final = frozenset(_RULES)
 
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
-    context = _Context(record, payload)
+    context = StripeEvent(record, payload)
     facts: tuple[Fact, ...] = ()
     error: str | None = None
     rule = _RULES.get(context.type)

@@ -15,17 +15,8 @@ from schemas.envelope import Record
 from schemas.facts import CALLS, CONTACT_PREFERENCES, MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, require_text, time_of_seconds
-from schemas.providers.whatsapp import (
-    Item,
-    UserPreference,
-    WhatsAppMessage,
-    WhatsAppStatus,
-    display_phone_number,
-    error_of,
-    item_event_id,
-    item_type,
-    items,
-)
+from schemas.providers.whatsapp import Item, display_phone_number, item_event_id, item_type, items
+from schemas.providers.whatsapp_models import UserPreference, WhatsAppMessage, WhatsAppStatus, error_of
 
 VERSION: Final = 2
 WRITES: Final = (CALLS, CONTACT_PREFERENCES, MESSAGES)

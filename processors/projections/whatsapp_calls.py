@@ -9,7 +9,8 @@ from processors.projections.base import UNKNOWN_STATUS, Event
 from schemas.facts import Call
 from schemas.lattice import Version
 from schemas.providers.base import time_of_seconds
-from schemas.providers.whatsapp import Item, WhatsAppCall, WhatsAppStatus, error_of
+from schemas.providers.whatsapp import Item
+from schemas.providers.whatsapp_models import WhatsAppCall, WhatsAppStatus, error_of
 
 _DIRECTIONS: Final = {"USER_INITIATED": "inbound", "BUSINESS_INITIATED": "outbound"}
 _STATUSES: Final = {"RINGING": "ringing", "ACCEPTED": "answered", "REJECTED": "busy"}

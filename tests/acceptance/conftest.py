@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Stack, fresh_database, fresh_topics
+from tests.support import signing
 from tests.support.processes import Installation
 from tests.support.signing import SECRETS
+from tests.support.stripe_only import TOML
+from tests.support.told import Told, installed
 
 
 @pytest.fixture
@@ -42,3 +45,20 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Installation]:
         yield found
     finally:
         await found.stop()
+
+
+@pytest.fixture
+def stripe_only(tmp_path: Path, servers: dict[str, str]) -> Installation:
+    """An installation, not started, with one source, whose secret stands in `.env`."""
+    installation = Installation(
+        tmp_path, **servers, **{name: value for name, value in signing.SECRETS.items() if not name.startswith("STRIPE")}
+    )
+    (tmp_path / "redrive.toml").write_text(TOML)
+    return installation
+
+
+@pytest.fixture(scope="module")
+async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
+    """With servers that `redrive up` starts, and starts again."""
+    async with installed(tmp_path_factory.mktemp("told"), INGEST_WORKERS="2") as installation:
+        yield Told(installation, 12)

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from tests.support.processes import Installation

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.embedded.local import EmbeddedKafka
+from deploy.embedded.embedded_kafka import EmbeddedKafka
 from tests.support.processes import Installation
 from tests.support.provider import Provider
 from tests.support.signing import SECRETS

@@ -5,17 +5,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from deploy.topics import Topics
+from processors import projections
+from processors.store import Store
+from processors.worker import Worker
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Versions
+from replay.tables.generations import Ports
 from tests.conftest import Stack
-from tests.support import consoles, replays, workers
+from tests.support import consoles, jobs, rebuilds, replays, workers
 from tests.support.consoles import Call, Consoles, running_console
-from tests.support.folding import fold_live
+from tests.support.folding import NoLetters, fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, proved
 from tests.support.records import batch, produce
+from tests.support.replays import never_folded
+from tests.support.stores import Letters
 from tests.support.waiting import until
 
 
@@ -71,3 +78,54 @@ async def console(stack: Stack, database_url: str, tmp_path: Path) -> AsyncItera
 def call(console: str) -> Call:
     """(method, path, JSON) -> (status, document)."""
     return partial(consoles.call, console)
+
+
+@pytest.fixture
+def letters() -> Letters:
+    return Letters()
+
+
+@pytest.fixture
+def store(letters: Letters) -> Store:
+    return Store(1, letters)
+
+
+@pytest.fixture
+async def worker(database_url: str) -> AsyncIterator[Worker]:
+    """A worker of the processors without its consumer: the test hands the records on."""
+    pool = await asyncpg.create_pool(database_url, min_size=1, max_size=2)
+    yield Worker(pool, NoLetters())
+    await pool.close()
+
+
+@pytest.fixture
+async def log(stack: Stack, topic: str, connection: Any) -> str:
+    """A topic of ninety payments that nobody has folded."""
+    await never_folded(stack, connection, topic, jobs.RECORDS)
+    return topic
+
+
+@pytest.fixture
+async def ports(stack: Stack, database_url: str) -> AsyncIterator[Ports]:
+    """What a rebuild needs, on the test's database."""
+    async with rebuilds.rebuilding(stack, database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def spoiled_topic(
+    stack: Stack,
+    folded_topic: str,
+    database_url: str,
+    connection: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The same with 30 more, which met a bug."""
+    with monkeypatch.context() as patch:
+        patch.setitem(projections.PROJECTIONS, "stripe", rebuilds.with_a_bug(projections.PROJECTIONS["stripe"]))
+        await produce(stack.servers, batch(folded_topic, range(replays.RECORDS, replays.RECORDS + 30)))
+        async with workers.run_worker(stack, database_url, folded_topic, folded_topic, tmp_path):
+            await until(workers.folded(connection, replays.RECORDS + 30), "the spoiled part")
+    assert await rebuilds.failed(connection) == 30
+    return folded_topic

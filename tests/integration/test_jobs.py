@@ -1,10 +1,6 @@
 """A replay as a job: its states, who runs it, what survives, and that each record is counted once (invariants 8, 10)."""
 
 import asyncio
-import contextlib
-import dataclasses
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,54 +9,14 @@ from replay import metrics
 from replay.audit import Author
 from replay.jobs import lease, ledger
 from replay.jobs.jobs import Jobs
-from replay.jobs.runner import TakenOver, redrive
-from replay.log.pacing import Stop
-from replay.log.reader import LogReader
 from replay.ports import Taken
 from replay.selection.selection import Selection, parse_offsets
-from schemas.cluster import Cluster
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
+from tests.support.jobs import RECORDS, SLOWLY, assert_all_done, entry_of, has_begun, is_over, served
 from tests.support.records import payment, produce, record
 from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
 from tests.support.waiting import until
-
-RECORDS = 90
-SLOWLY = 60.0
-"""Records a second: a replay takes a second and a half."""
-
-
-@pytest.fixture
-async def log(stack: Stack, topic: str, connection: Any) -> str:
-    await never_folded(stack, connection, topic, RECORDS)
-    return topic
-
-
-@asynccontextmanager
-async def served(jobs: Jobs, pool: Any) -> AsyncIterator[None]:
-    """As the console service runs them."""
-    serving = asyncio.create_task(jobs.serve(pool))
-    try:
-        yield
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-async def entry_of(connection: Any, replay: Any) -> dict[str, Any]:
-    return await ledger.brief(connection, replay)
-
-
-async def has_begun(connection: Any, replay: Any) -> bool:
-    return bool((await entry_of(connection, replay))["records"])
-
-
-async def assert_all_done(connection: Any, replay: Any) -> None:
-    entry = await ledger.show_replay(connection, replay)
-    assert (entry["state"], entry["error"], entry["progress"]) == ("done", None, 1.0)
-    assert (entry["records"], entry["total"], entry["rows_changed"]) == (RECORDS, RECORDS, RECORDS)
-    assert all(part["done"] == part["offsets"] == part["next_offset"] for part in entry["partitions"])
-    assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
 
 
 async def test_a_paused_replay_writes_nothing_more_and_goes_on_where_it_was(
@@ -90,10 +46,6 @@ async def is_let_go(connection: Any, replay: Any) -> bool:
         "SELECT pg_try_advisory_xact_lock(hashtext('redrive.replay'), hashtext($1::uuid::text))", replay
     )
     return bool(found)
-
-
-async def is_over(connection: Any, replay: Any) -> bool:
-    return await state_of(connection, replay) not in ledger.OPEN
 
 
 @pytest.mark.parametrize("state", ["planned", "running", "paused"])
@@ -142,84 +94,6 @@ async def test_what_overlaps_is_refused_until_the_first_has_ended_and_what_does_
     await ledger.change(connection, first, "cancel", ADA)
     await put(stack, connection, part("0:0-4"))
     assert await connection.fetchval("SELECT count(*) FROM redrive.audit WHERE action = 'replay.run'") == 4
-
-
-async def test_of_two_that_take_it_at_once_one_runs_it(
-    stack: Stack, log: str, database_url: str, connection: Any
-) -> None:
-    replay = await put(stack, connection, everything(log), rate=SLOWLY * 2)
-    await asyncio.gather(*(Jobs(ports(stack, database_url)).take(replay) for _ in range(3)))
-    await assert_all_done(connection, replay)
-
-
-async def test_a_session_that_ends_lets_another_process_go_on(
-    stack: Stack, log: str, database_url: str, connection: Any, pool: Any
-) -> None:
-    """As a process that is killed, or a failover: every session is gone."""
-    replay = await put(stack, connection, everything(log), rate=SLOWLY)
-    first, second = Jobs(ports(stack, database_url)), Jobs(ports(stack, database_url))
-    running = asyncio.create_task(first.take(replay))
-    await until(lambda: has_begun(connection, replay), "it runs")
-    async with served(second, pool):
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        await until(lambda: is_over(connection, replay), "the other has taken over")
-    await asyncio.gather(running, return_exceptions=True)
-    await assert_all_done(connection, replay)
-
-
-async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
-    stack: Stack, log: str, database_url: str, connection: Any
-) -> None:
-    replay = await put(stack, connection, everything(log), rate=SLOWLY)
-    job = await lease.hold(connection, replay)
-    assert job is not None
-    ours = ports(stack, database_url)
-    zombie_pool, pool = await ours.open_pool(5), await ours.open_pool(5)
-    try:
-        zombie = asyncio.create_task(redrive(job, ours, zombie_pool, Stop()))
-        await until(lambda: has_begun(connection, replay), "it runs")
-        is_over = False
-        while not is_over:
-            # It has to start anew where the other one wrote last.
-            with contextlib.suppress(TakenOver):
-                await redrive(dataclasses.replace(job, rate=None), ours, pool, Stop())
-                is_over = True
-        with pytest.raises(TakenOver):
-            await zombie
-    finally:
-        zombie_pool.terminate()
-        pool.terminate()
-    await lease.finish(connection, replay, "done")
-    await assert_all_done(connection, replay)
-
-
-async def test_an_outage_is_waited_for_and_the_entry_says_so(
-    stack: Stack, log: str, database_url: str, connection: Any
-) -> None:
-    replay = await put(stack, connection, everything(log))
-    is_away = True
-
-    def open_reader() -> LogReader:
-        return LogReader(Cluster("127.0.0.1:1")) if is_away else LogReader(stack.cluster)
-
-    jobs = Jobs(dataclasses.replace(ports(stack, database_url), open_reader=open_reader))
-    running = asyncio.create_task(jobs.take(replay))
-
-    async def says_why() -> bool:
-        entry = await entry_of(connection, replay)
-        return bool(entry["slowed_by"]) and "Kafka does not answer" in entry["slowed_by"]
-
-    await until(says_why, "it says what it waits for")
-    assert await state_of(connection, replay) == "running"
-    assert metrics.SLOWED.labels("waiting")._value.get() == 1
-    is_away = False
-    await running
-    await assert_all_done(connection, replay)
-    assert (await entry_of(connection, replay))["slowed_by"] is None
-    assert metrics.SLOWED.labels("waiting")._value.get() == 0
 
 
 async def test_a_range_that_the_log_no_longer_holds_fails_the_replay(

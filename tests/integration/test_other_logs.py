@@ -1,30 +1,26 @@
 """Invariant 7 where the topic is another one: made anew, with partitions that were not there, or folded by others."""
 
-from collections.abc import AsyncIterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from faust.types import TP
 from prometheus_client import REGISTRY
 
 from deploy.topic_ids import TopicIds
-from processors.compared_positions import ComparedPositions, read_records
-from processors.partition_state import Extent, Start
+from processors.partition_state import Extent
 from processors.store import Span, Store, TopicReplaced
 from processors.worker import Worker
 from tests.conftest import Stack, fresh_database
 from tests.support.folding import NoLetters
+from tests.support.other_logs import NEW, OLD, lost_ranges
 from tests.support.proving import proved
 from tests.support.records import PARTITIONS, batch, produce, record
 from tests.support.topics import add_partitions, make_anew
 from tests.support.waiting import until
 from tests.support.workers import assert_folded_once, folded, run_worker
-
-OLD, NEW = UUID(int=1), UUID(int=2)
 
 
 async def id_of(stack: Stack, topic: str) -> UUID | None:
@@ -37,13 +33,6 @@ async def id_of(stack: Stack, topic: str) -> UUID | None:
 
 async def stored_ids(connection: Any) -> set[UUID | None]:
     return {row[0] for row in await connection.fetch("SELECT topic_id FROM redrive.positions")}
-
-
-async def lost_ranges(connection: Any) -> list[tuple[Any, ...]]:
-    rows = await connection.fetch(
-        "SELECT generation, partition, first_offset, end_offset FROM redrive.lost_ranges ORDER BY 1, 2, 3"
-    )
-    return [tuple(row) for row in rows]
 
 
 def lag(topic: str, partition: int) -> float | None:
@@ -110,13 +99,6 @@ async def test_what_was_on_partitions_that_the_new_topic_does_not_have_is_told_a
     }
 
 
-@pytest.fixture
-async def worker(database_url: str) -> AsyncIterator[Worker]:
-    pool = await asyncpg.create_pool(database_url, min_size=1, max_size=2)
-    yield Worker(pool, NoLetters())
-    await pool.close()
-
-
 async def test_what_was_seen_of_the_old_log_and_not_folded_is_lost_too(connection: Any, worker: Worker) -> None:
     folding, waiting = TP("webhooks.x", 0), TP("webhooks.x", 1)
     await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 20, $1)", OLD)
@@ -142,68 +124,6 @@ async def test_what_was_folded_of_two_topics_in_turn_is_all_folded(connection: A
     await worker.positions({tp: Extent(0, 5, NEW)}, True)
     row = await connection.fetchrow("SELECT first_offset, end_offset, folded_to FROM redrive.lost_ranges")
     assert tuple(row) == (0, 70, 10)
-
-
-async def test_a_log_that_lost_its_tail_under_a_worker_is_read_from_its_start(connection: Any, worker: Worker) -> None:
-    """Kafka was restored to an older state, and nobody started again."""
-    tp = TP("webhooks.x", 0)
-    await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 50, $1)", OLD)
-    await worker.positions({tp: Extent(0, 50, OLD)}, True)
-    ends = (50, 50, 10, 50, 10, 11)
-    looks = [await worker.look({tp: Extent(0, end, OLD)}) for end in ends]
-    assert looks == [False, False, False, False, False, True], "once may be a broker that is behind"
-    assert await worker.positions({tp: Extent(0, 11, OLD)}, True) == {tp: Start(0, OLD)}
-    assert await lost_ranges(connection) == [(1, 0, 11, 50)]
-
-
-async def fold_other_records_from(connection: Any, offset: int) -> None:
-    """As if other records had been folded from there on: the log was restored to an older state, and has grown."""
-    await connection.execute(
-        "UPDATE redrive.event_index SET received_at = received_at - interval '1 minute' WHERE record_offset >= $1",
-        offset,
-    )
-    await connection.execute("DELETE FROM gen_1.payments")
-
-
-async def test_a_log_that_was_restored_and_has_grown_past_the_positions_is_folded_again(
-    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
-) -> None:
-    """By offsets and topic ids, nothing is wrong."""
-    await produce(stack.servers, batch(topic, range(60)))
-    async with run_worker(stack, database_url, topic, topic, tmp_path):
-        await until(folded(connection, 60), "the log of before")
-    await fold_other_records_from(connection, 13)
-    async with run_worker(stack, database_url, topic, topic, tmp_path):
-
-        async def is_folded() -> bool:
-            return bool(await connection.fetchval("SELECT count(*) FROM payments") == 60)
-
-        await until(is_folded, "the restored log")
-    assert await lost_ranges(connection) == [(1, partition, 13, 20) for partition in range(PARTITIONS)]
-
-
-async def test_a_restored_log_is_found_by_the_positions_of_before_the_outage(
-    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path
-) -> None:
-    """A worker that goes on reads of the new log before anybody looks, and moves the positions past it."""
-    await produce(stack.servers, batch(topic, range(60)))
-    async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, app):
-        await until(folded(connection, 60), "the log of before")
-        partitions = app.batches.partitions([topic])
-        await worker.look(await app.extents(partitions))
-        before = worker.last_positions(await app.extents(partitions), partitions)
-        await fold_other_records_from(connection, 13)
-        await produce(stack.servers, batch(topic, range(60, 90)))
-        await until(folded(connection, 90), "what came since")
-        compared = ComparedPositions(partial(read_records, stack.cluster), worker)
-        assert await compared.refold(before, await app.extents(partitions)) == partitions
-        app.seek_in_background(partitions)
-
-        async def is_folded() -> bool:
-            return bool(await connection.fetchval("SELECT count(*) FROM payments") == 90)
-
-        await until(is_folded, "the restored log")
-    assert await lost_ranges(connection) == [(1, partition, 13, 20) for partition in range(PARTITIONS)]
 
 
 async def test_positions_of_before_ids_were_kept_adopt_the_one_that_is_there(

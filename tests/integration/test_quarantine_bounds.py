@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from deploy.embedded.local import EmbeddedKafka
+from deploy.embedded.embedded_kafka import EmbeddedKafka
 from deploy.topics import Topics
 from replay.log.reader import LogReader
 from replay.operations.quarantine import Quarantine

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.services.console import create_app

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.local import EmbeddedKafka
+from deploy.embedded.embedded_kafka import EmbeddedKafka
 from deploy.topics import Topics
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable

@@ -10,8 +10,9 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from deploy.embedded.embedded_postgres import EmbeddedPostgres
 from deploy.embedded.kafka_jars import kafka_class_path
-from deploy.embedded.local import EmbeddedPostgres, free_ports
+from deploy.embedded.ports import free_ports
 from deploy.supervisor import Child, Command
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support.waiting import limit

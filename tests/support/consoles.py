@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from pydantic import SecretStr
 
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from replay.api.app import create_console
 from replay.api.events import event_routes
 from replay.api.operations import Operations

@@ -3,9 +3,19 @@
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from replay.targets.addresses import AllowedResolver
+from replay.targets.document import HttpTarget
+from replay.targets.http import Endpoint, Patience
+from tests.support.records import FakeRecord, payment, record
+
+QUICK = Patience(
+    request_seconds=0.5, connect_seconds=0.5, attempts=3, first_wait_seconds=0.001, longest_wait_seconds=0.01
+)
 
 
 @asynccontextmanager
@@ -37,3 +47,13 @@ class Names(AbstractResolver):
 
     async def close(self) -> None:
         return None
+
+
+def records(count: int) -> list[FakeRecord]:
+    return [record("webhooks.stripe", "stripe", payment(number), offset=number) for number in range(count)]
+
+
+@asynccontextmanager
+async def endpoint(url: str, patience: Patience = QUICK, **target: Any) -> AsyncIterator[Endpoint]:
+    async with Endpoint(HttpTarget(url, **target), "replay-1", AllowedResolver(()), {}, patience) as found:
+        yield found

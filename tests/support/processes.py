@@ -15,7 +15,7 @@ from weakref import WeakSet
 import aiohttp
 import psutil
 
-from deploy.embedded.local import free_ports
+from deploy.embedded.ports import free_ports
 from tests.support import forks
 from tests.support.waiting import limit, until, within
 

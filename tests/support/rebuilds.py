@@ -130,3 +130,7 @@ async def positions_of(connection: Any, generation: int) -> dict[tuple[str, int]
         "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1", generation
     )
     return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+
+async def failed(connection: Any) -> int:
+    return int(await connection.fetchval("SELECT count(*) FROM payments WHERE status = 'failed'"))

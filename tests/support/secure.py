@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jgo
 
-from deploy.embedded.local import DATABASE, EmbeddedKafka, EmbeddedPostgres, free_ports
+from deploy.embedded.embedded_kafka import EmbeddedKafka
+from deploy.embedded.embedded_postgres import DATABASE, EmbeddedPostgres
+from deploy.embedded.ports import free_ports
 from tests.support.certificates import Authority
 
 _BINARIES = "io.zonky.test.postgres:embedded-postgres-binaries-linux"

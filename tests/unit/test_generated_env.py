@@ -7,7 +7,8 @@ import pytest
 from dotenv import dotenv_values
 
 from deploy.commands.up import _backends, _write_env
-from deploy.embedded.local import EmbeddedPostgres, embedded_addresses
+from deploy.embedded.embedded_postgres import EmbeddedPostgres
+from deploy.embedded.local import embedded_addresses
 from deploy.wiring import LISTENING, generated_env, load
 from schemas.settings import VARIABLES, Settings
 
