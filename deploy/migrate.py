@@ -66,7 +66,7 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
 
     Every generation that is kept has this version's tables, and the indexes that users declared.
     """
-    async with advisory_lock(connection, Lock.MIGRATE):
+    async with advisory_lock(connection, Lock.MIGRATE, seconds=60):
         names = await pending(connection)
         if names:
             _apply(url)

@@ -3,6 +3,9 @@
 A session that takes several takes them in the order of `Lock`. Migrations take three of them in SQL functions:
 `GENERATION`, shared, in each writer's transaction (`redrive.advance`, `redrive.follow`), and after it `REPLAY_STEP`,
 shared (`redrive.join_replay`).
+
+No wait is without end: the session that has the lock may be of a frozen process. A wait that takes too long is
+`Locked`, which names that session.
 """
 
 from collections.abc import AsyncIterator
@@ -10,7 +13,10 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Final, Literal, LiteralString
 
+import asyncpg
+
 from replay.ports import Connection
+from schemas.errors import Locked
 
 
 class Lock(StrEnum):
@@ -46,6 +52,9 @@ class Lock(StrEnum):
     """
 
 
+LOCK_SECONDS: Final = 5.0
+"""Work under a lock takes less, but for the copy of tables, the end of a fold, and a migration."""
+
 Mode = Literal["wait", "try"]
 _TAKE: Final[dict[str, LiteralString]] = {
     "wait": "SELECT true FROM pg_advisory_lock({})",
@@ -54,6 +63,19 @@ _TAKE: Final[dict[str, LiteralString]] = {
     "shared": "SELECT true FROM pg_advisory_xact_lock_shared({})",
 }
 _RELEASE: Final[LiteralString] = "SELECT pg_advisory_unlock({})"
+_BOUND_WAIT: Final[LiteralString] = "SELECT set_config('lock_timeout', $1, true)"
+_HOLDERS: Final[LiteralString] = """
+    SELECT pid, application_name, coalesce(host(client_addr), 'a local socket') AS address, state,
+           extract(epoch FROM now() - state_change)::bigint AS seconds
+    FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted
+          AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND CASE objsubid
+                  WHEN 1 THEN $2::integer IS NULL AND ((classid::bigint << 32) | objid::bigint) = hashtext($1)::bigint
+                  ELSE classid::bigint = hashtext($1)::bigint & 4294967295 AND objid::bigint = $2::bigint & 4294967295
+              END
+    ORDER BY pid LIMIT 1
+"""
 
 
 def _sql(template: LiteralString, key: int | str | None) -> tuple[str, tuple[int | str, ...]]:
@@ -76,14 +98,16 @@ async def advisory_lock(
     lock: Lock,
     mode: Mode = "wait",
     key: int | str | None = None,
-    timeout: float | None = None,
+    seconds: float = LOCK_SECONDS,
 ) -> AsyncIterator[bool]:
     """The session's lock, for the block. `try` yields False where another session has it; the block decides what then.
-
-    `timeout`: seconds, where the connection's own is too short for the wait.
+    `wait` raises `Locked` after `seconds`.
     """
-    sql, keys = _sql(_TAKE[mode], key)
-    is_taken = bool(await connection.fetchval(sql, lock.value, *keys, timeout=timeout))
+    if mode == "try":
+        is_taken = await try_lock(connection, lock, key)
+    else:
+        await _wait_for(connection, "wait", lock, key, seconds)
+        is_taken = True
     try:
         yield is_taken
     finally:
@@ -94,8 +118,40 @@ async def advisory_lock(
 
 
 async def transaction_lock(
-    connection: Connection, lock: Lock, mode: Literal["exclusive", "shared"], key: int | str | None = None
+    connection: Connection,
+    lock: Lock,
+    mode: Literal["exclusive", "shared"],
+    key: int | str | None = None,
+    seconds: float = LOCK_SECONDS,
 ) -> None:
-    """Until the transaction ends. Read what the lock protects in a later statement: this one's snapshot is older."""
+    """Until the transaction ends. Read what the lock protects in a later statement: this one's snapshot is older.
+
+    Later statements of the transaction wait no longer for their locks either. Raises `Locked` after `seconds`.
+    """
+    await _wait_for(connection, mode, lock, key, seconds)
+
+
+async def _wait_for(connection: Connection, mode: str, lock: Lock, key: int | str | None, seconds: float) -> None:
     sql, keys = _sql(_TAKE[mode], key)
-    await connection.execute(sql, lock.value, *keys)
+    try:
+        # Within a transaction it is a savepoint, after which the holder can still be asked for.
+        async with connection.transaction():
+            await connection.execute(_BOUND_WAIT, f"{seconds * 1000:.0f}ms")
+            await connection.execute(sql, lock.value, *keys)
+    except asyncpg.LockNotAvailableError as error:
+        raise Locked(await _held_by(connection, lock, key, seconds)) from error
+
+
+async def _held_by(connection: Connection, lock: Lock, key: int | str | None, seconds: float) -> str:
+    """The sentence of `Locked`: the lock, its session, and the way out."""
+    number = key if isinstance(key, int) or key is None else await connection.fetchval("SELECT hashtext($1)", key)
+    holder = await connection.fetchrow(_HOLDERS, lock.value, number)
+    waited = f"waited {seconds:g} s for the lock {lock.value!r}"
+    if holder is None:
+        return f"{waited}, which several sessions take in turn: try again"
+    name = f" ({holder['application_name']})" if holder["application_name"] else ""
+    return (
+        f"{waited}: session {holder['pid']}{name} of {holder['address']} has it, {holder['state'] or 'active'} for"
+        f" {holder['seconds'] or 0} s. Wait for its end and try again; if its process is frozen, end the session:"
+        f" SELECT pg_terminate_backend({holder['pid']})"
+    )

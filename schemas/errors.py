@@ -50,11 +50,13 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "method_not_allowed": (405, "There is something here, but not by that method."),
     "invalid_transition": (409, "What is asked can't follow from the current state."),
     "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
+    "locked": (409, "Another session works on the same, and did not end in time; try again."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
     "internal_error": (500, "An error of ours; the console's log says more."),
     "database_unavailable": (503, "Postgres does not answer."),
     "log_unavailable": (503, "Kafka does not answer."),
+    "append_in_doubt": (503, "Kafka did not confirm a record, which may be on the log; the same id again counts once."),
     "unavailable": (503, "A dependency is away, or did not answer in time."),
 }
 """The same of the operators' edge."""
@@ -115,6 +117,12 @@ class LogUnavailable(Unavailable):
     code = "log_unavailable"
 
 
+class AppendInDoubt(LogUnavailable):
+    """Kafka did not confirm a record, which may be on the log: the same id again counts once."""
+
+    code = "append_in_doubt"
+
+
 class Misconfigured(RedriveError):
     """The configuration cannot work; refuse to start (exit 78)."""
 
@@ -149,3 +157,9 @@ class OverlappingReplay(RedriveError):
     """A replay that has not ended covers some of the same records."""
 
     code = "overlapping_replay"
+
+
+class Locked(RedriveError):
+    """Another session works on the same, and did not end in time; try again."""
+
+    code = "locked"

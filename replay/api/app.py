@@ -15,7 +15,7 @@ from replay.api.operations import Operations
 from replay.api.problems import problem, problem_of
 from replay.console.page import render_login, render_overview
 from replay.operations.sources import UnknownSource
-from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, Unavailable
+from schemas.errors import InvalidSelection, InvalidTransition, Locked, OverlappingReplay, Unavailable
 from schemas.masking import describe
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -57,7 +57,7 @@ def create_console(
             return problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
             return problem(400, error.code, str(error))
-        except (InvalidTransition, OverlappingReplay) as error:
+        except (InvalidTransition, Locked, OverlappingReplay) as error:
             return problem(409, error.code, str(error))
         except Unavailable as error:
             return problem(503, error.code, str(error))

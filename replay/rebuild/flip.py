@@ -27,7 +27,7 @@ from replay.tables.generations import (
     note_ready,
     older_projections,
 )
-from schemas.errors import InvalidTransition, Misconfigured, RedriveError, Unavailable
+from schemas.errors import InvalidTransition, Locked, Misconfigured, RedriveError, Unavailable
 
 MAX_REST_OFFSETS: Final = 4 * CLOSE_OFFSETS
 """Folded while every writer waits."""
@@ -37,9 +37,7 @@ APPLY: Final = "rebuild.apply"
 ROLLBACK: Final = "rebuild.rollback"
 """Actions of the audit."""
 
-_GIVE_UP_WAITING: Final[LiteralString] = """
-    SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s'
-"""
+_END_IF_FROZEN: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 _STATE: Final[LiteralString] = """
     SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept
     FROM redrive.generation AS l LEFT JOIN redrive.generations AS g ON g.generation = $1
@@ -60,6 +58,9 @@ _LIVE: Final[LiteralString] = "SELECT live, previous, is_rolled_back FROM redriv
 
 class _TooFar(RedriveError):
     """More is left to fold than anybody should wait for."""
+
+
+_TRY_AGAIN: Final = (Locked, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed)
 
 
 async def rollback_target(connection: Connection) -> int:
@@ -93,9 +94,7 @@ async def flip(
         before = await connection.fetchrow(_LIVE)
         await audit.note(connection, *author_of(action, author), generation=number, live=before and before["live"])
     tries = AsyncRetrying(
-        retry=retry_if_exception_type(
-            (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed)
-        ),
+        retry=retry_if_exception_type(_TRY_AGAIN),
         wait=wait_random(0.1, 1),
         stop=stop_after_delay(TRY_SECONDS),
         reraise=True,
@@ -112,8 +111,8 @@ async def flip(
                         await _require_whole(connection, ports, generation, action)
                     if await _flip_at_once(connection, ports, fold, reader, action == ROLLBACK):
                         metrics.generation_flipped(number)
-    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _TooFar, NotFollowed) as error:
-        raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s; try again") from error
+    except _TRY_AGAIN as error:
+        raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(
             "this login may not point the views: that is for their owner (`redrive migrate`'s)"
@@ -161,8 +160,8 @@ async def _flip_at_once(
     """Whether another generation went live: False where it was this one already."""
     number = fold.generation.number
     async with connection.transaction():
-        await connection.execute(_GIVE_UP_WAITING)
-        await transaction_lock(connection, Lock.GENERATION, "exclusive")
+        await connection.execute(_END_IF_FROZEN)
+        await transaction_lock(connection, Lock.GENERATION, "exclusive", seconds=1)
         # Only now: an earlier statement's snapshot could be older than the lock.
         state = await connection.fetchrow(_STATE, number)
         if state is None or not state["is_kept"]:

@@ -62,7 +62,7 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
     where tables would be copied into which the last flip is still re-driving.
     """
     # Somebody else may be copying tables.
-    async with advisory_lock(connection, Lock.REBUILD, timeout=PATIENCE_SECONDS):
+    async with advisory_lock(connection, Lock.REBUILD):
         for one in await kept(connection):
             if one.state != "building":
                 continue
@@ -156,6 +156,6 @@ async def sweep(connection: Connection) -> None:
     """The tables of generations that were dropped, and whose dropping was cut short."""
     for row in await connection.fetch(_DROPPED):
         number = row["generation"]
-        async with advisory_lock(connection, Lock.FOLD, key=number), connection.transaction():
+        async with advisory_lock(connection, Lock.FOLD, key=number, seconds=30), connection.transaction():
             await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
             await connection.execute(_FORGET, number)
