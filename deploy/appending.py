@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import BrokerResponseError, KafkaError, RecordTooLargeError, UnknownError
 
 from ingest.log.producer import producer_factory, stop_producer
 from replay.answering import while_answering
@@ -13,7 +13,7 @@ from replay.ports import Append
 from schemas.cluster import Cluster
 from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery, record_headers
-from schemas.errors import LogUnavailable
+from schemas.errors import AppendInDoubt, LogUnavailable
 from schemas.masking import reason_of
 from schemas.settings import Source
 from schemas.topics import OPERATOR
@@ -32,9 +32,29 @@ async def producing(cluster: Cluster, producer: AIOKafkaProducer) -> AsyncIterat
         await stop_producer(producer)
 
 
+@asynccontextmanager
+async def until_confirmed(cluster: Cluster) -> AsyncIterator[None]:
+    """For the block that sends. Raises `LogUnavailable` where the broker refused, so that nothing is on the log, and
+    `AppendInDoubt` where it did not answer: a request that it has in hand may reach the log later.
+    """
+    try:
+        async with while_answering(Broker(cluster)):
+            yield
+    except LogUnavailable as error:
+        raise AppendInDoubt(f"{error}; it did not confirm the record, which may be on the log") from error
+    except KafkaError as error:
+        has_answered = isinstance(error, BrokerResponseError | RecordTooLargeError) and not isinstance(
+            error, UnknownError
+        )
+        if has_answered and not error.retriable:
+            raise LogUnavailable(f"Kafka refused the record: {reason_of(error)}") from error
+        reason = f"Kafka did not confirm the record, which may be on the log: {reason_of(error)}"
+        raise AppendInDoubt(reason) from error
+
+
 async def append_correction(cluster: Cluster, correction: Correction) -> Location:
-    """Returns once it is durable. Raises `LogUnavailable`, and then it may reach the log later."""
-    async with producing(cluster, producer_factory(cluster)()) as producer, while_answering(Broker(cluster)):
+    """Returns once it is durable. Raises `LogUnavailable`, or `AppendInDoubt`."""
+    async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster):
         done = await producer.send_and_wait(
             OPERATOR,
             correction.body(),
@@ -47,24 +67,21 @@ async def append_correction(cluster: Cluster, correction: Correction) -> Locatio
 
 @asynccontextmanager
 async def appending(cluster: Cluster) -> AsyncIterator[Append]:
-    """Raises `LogUnavailable` when Kafka does not take a record."""
+    """Raises `LogUnavailable` when Kafka does not take a record, and `AppendInDoubt` when it does not confirm one."""
 
     async def append(records: Sequence[tuple[Source, VerifiedDelivery, Identity]]) -> Sequence[Location]:
-        try:
-            async with while_answering(Broker(cluster)):
-                sent = [
-                    await producer.send(
-                        source.topic,
-                        verified.delivery.body,
-                        key=identity.record_id.encode(),
-                        timestamp_ms=verified.delivery.arrived_ms,
-                        headers=record_headers(verified, identity, source.provider.kept_headers),
-                    )
-                    for source, verified, identity in records
-                ]
-                done = [await one for one in sent]
-        except KafkaError as error:
-            raise LogUnavailable(f"Kafka did not take the records: {reason_of(error)}") from error
+        async with until_confirmed(cluster):
+            sent = [
+                await producer.send(
+                    source.topic,
+                    verified.delivery.body,
+                    key=identity.record_id.encode(),
+                    timestamp_ms=verified.delivery.arrived_ms,
+                    headers=record_headers(verified, identity, source.provider.kept_headers),
+                )
+                for source, verified, identity in records
+            ]
+            done = [await one for one in sent]
         return [Location(one.topic, one.partition, one.offset) for one in done]
 
     async with producing(cluster, producer_factory(cluster)()) as producer:

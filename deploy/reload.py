@@ -9,7 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from deploy.appending import producing
+from deploy.appending import producing, until_confirmed
 from ingest.log.producer import producer_factory
 from replay.answering import while_answering
 from replay.log.broker import Broker, stop_consumer
@@ -140,7 +140,7 @@ def control_topic(cluster: Cluster) -> ControlTopic:
 
     async def say(state: SourceState) -> None:
         key, value = state.encode()
-        async with producing(cluster, producer_factory(cluster)()) as producer, while_answering(broker):
+        async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster):
             await producer.send_and_wait(CONTROL, value, key=key, partition=0)
 
     return ControlTopic(states, say)

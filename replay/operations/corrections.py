@@ -21,7 +21,7 @@ from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcom
 from replay.selection.selection import require_text
 from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
 from schemas.envelope import KafkaHeaders, Location, Record
-from schemas.errors import InvalidSelection, InvalidTransition, PoisonRecord
+from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, PoisonRecord
 from schemas.topics import OPERATOR
 
 ACTIONS: Final = {
@@ -100,7 +100,8 @@ def parse_order(raw: bytes) -> Order:
 
 async def correct(connection: Connection, desk: Desk, order: Order, operator: str) -> Corrected:
     """One at a time. Raises `UnknownSource`, `InvalidSelection` (an unknown customer, no reason), `InvalidTransition`
-    (the id said something else before) and `Unavailable`, after which the same id can be said again.
+    (the id said something else before) and `Unavailable`, after which the same id can be said again:
+    `AppendInDoubt` names it.
     """
     if order.source not in desk.sources:
         raise UnknownSource(f"no source is called {order.source[:40]!r}; there are: {', '.join(desk.sources)}")
@@ -222,6 +223,10 @@ async def _append(connection: Connection, desk: Desk, correction: Correction) ->
         location = await desk.append(correction)
         is_said = True
         return location
+    except AppendInDoubt as error:
+        raise AppendInDoubt(
+            f'{error}. Repeat the correction with its id, {correction.id} (--id, or "id" over HTTP): it counts once'
+        ) from error
     finally:
         if not is_said:
             doubt = {**details, "outcome": "in doubt: Kafka did not confirm it"}

@@ -13,7 +13,7 @@ from replay.audit import Author
 from replay.locks import Lock, advisory_lock
 from replay.ports import Connection
 from replay.selection.document import sources_of_log
-from schemas.errors import InvalidSelection, InvalidTransition
+from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition
 from schemas.settings import Source
 from schemas.source_state import SourceState, State
 from schemas.topics import source_of, topic_of
@@ -107,6 +107,8 @@ async def _say(connection: Connection, control: ControlTopic, wanted: Change, be
     try:
         await control.say(SourceState(source, state, operator, reason or "", now))
         is_said = True
+    except AppendInDoubt as error:
+        raise AppendInDoubt(f"{error}. {source} may be {state}: {verb} it again, which is harmless") from error
     finally:
         if not is_said:
             doubt = {"source": source, "was": before, "outcome": "in doubt: Kafka did not confirm it"}

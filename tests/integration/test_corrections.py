@@ -1,13 +1,18 @@
 """A correction is shown, put on record, appended once, and folded like any other event (invariant 10)."""
 
 import json
+import os
+import re
+import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 from aiokafka import ConsumerRecord
 
+from deploy import appending
 from deploy.appending import append_correction
 from deploy.folding import LiveFolding
 from processors.fold import combine, fold_record
@@ -17,13 +22,14 @@ from replay.operations.corrections import Corrected, Desk, Order, correct
 from replay.operations.sources import UnknownSource
 from schemas.corrections import Correction
 from schemas.envelope import Location
-from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
+from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, Unavailable
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
 from tests.support.auditing import NO_TEXTS, audited
 from tests.support.corrections import account, credits, subscription
 from tests.support.folding import NoLetters
 from tests.support.records import payment, record
+from tests.support.waiting import until
 
 Change = dict[str, Any]
 
@@ -185,4 +191,45 @@ async def test_what_kafka_does_not_confirm_is_in_doubt_and_can_be_said_again(
         await correct(connection, desk(stack, source_name, lose_the_answer), wanted, "ada")
     assert [details.get("outcome", "")[:8] for _, _, details in await audited(connection)] == ["", "in doubt"]
     assert (await correct(connection, desk(stack, source_name), wanted, "ada")).status == "duplicate"
+    assert len(await of_source(read_topic, source_name)) == 1
+
+
+async def test_a_correction_that_kafka_did_not_confirm_names_the_id_with_which_a_repeat_counts_once(
+    stack: Stack, source_name: str, known: str, connection: Any, read_topic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has the request, freezes, and writes the record once it goes on: nobody could know in time."""
+    producing = appending.producing
+
+    @asynccontextmanager
+    async def freezing(*args: Any) -> AsyncIterator[Any]:
+        async with producing(*args) as producer:
+
+            async def may_send() -> bool:
+                return bool(producer._txn_manager.has_pid())
+
+            # Without these two it sends nothing.
+            await until(may_send, "the producer has its id")
+            await producer.partitions_for(OPERATOR)
+            os.kill(stack.kafka.pid or 0, signal.SIGSTOP)
+            yield producer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(appending, "producing", freezing)
+        try:
+            with pytest.raises(AppendInDoubt, match="may be on the log") as doubt:
+                await correct(connection, desk(stack, source_name), order(source_name, credits(40, known)), "ada")
+        finally:
+            os.kill(stack.kafka.pid or 0, signal.SIGCONT)
+    named = re.search(r"its id, (\w+)", str(doubt.value))
+    assert named is not None
+    assert doubt.value.code == "append_in_doubt"
+
+    async def is_written() -> bool:
+        return len(await of_source(read_topic, source_name)) == 1
+
+    await until(is_written, "the frozen broker writes what it had in hand")
+    again = await correct(
+        connection, desk(stack, source_name), order(source_name, credits(40, known), id=named[1]), "ada"
+    )
+    assert again.status == "duplicate"
     assert len(await of_source(read_topic, source_name)) == 1
