@@ -16,7 +16,7 @@ from bench.options import Options
 from bench.results import Findings
 from bench.stack import Stack, say
 from bench.suites import flood, ingest, live, peers_copy, peers_fold, peers_ingest, processors, prove, replay, window
-from deploy.cli import EXIT_FAILED, EXIT_UNAVAILABLE
+from deploy.exit_codes import EXIT_FAILED, EXIT_UNAVAILABLE
 from schemas.errors import RedriveError, Unavailable
 
 SUITES: Final[dict[str, Callable[[Stack, Options], Awaitable[Findings]]]] = {

@@ -10,7 +10,9 @@ from processors.outcome import Dead, Folded
 from processors.rows import TableRow
 from processors.store import Connection, FactStore, Store, Written
 from processors.worker import LIVE_GENERATION
+from replay.jobs.dry_run import SessionFolding
 from replay.ports import Projections, RawRecord
+from replay.tables.read_models import SESSION
 from schemas.errors import Misconfigured
 
 
@@ -18,6 +20,11 @@ def code() -> Projections:
     """The projections of this process."""
     writes = projections.writes()
     return {key: (version, writes[key]) for key, version in projections.versions().items()}
+
+
+def session_folding() -> SessionFolding:
+    """Into tables that end with the database session: those of a dry run."""
+    return SessionFolding(SchemaFolding.into(SESSION), projections.versions())
 
 
 class NoDeadLetters:

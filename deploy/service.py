@@ -1,7 +1,6 @@
 """What the service processes share: health pages, signals, waiting for a dependency."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -72,20 +71,6 @@ async def listen(runner: web.BaseRunner, host: str, port: int, variable: str, ha
 
 TELL_SECONDS: Final = 30.0
 """Who waits for a dependency without end says so as often."""
-
-YOUNG_OF_READERS: Final = 500_000
-"""Who reads the log holds some ten thousand records at once, each of a dozen objects: with the lots of other services,
-a fifth of the time went into looking at them again and again."""
-
-
-def tune_garbage_collection(young: int = 50_000) -> None:
-    """After start-up: what lives for good is not looked at again, and young garbage is collected in larger lots.
-
-    A seventh of a busy service's time went into collections that found next to nothing. `young` objects are a lot.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(young, 20, 100)
 
 
 def stop_event() -> asyncio.Event:

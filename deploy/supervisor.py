@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from deploy.exit_codes import EXIT_MISCONFIGURED
 from schemas.masking import reason_of
 
 log: Final = logging.getLogger("redrive.supervisor")
 _PR_SET_PDEATHSIG: Final = 1
 RESTART_SECONDS: Final = 1.0
-MISCONFIGURED: Final = 78
+
 LOOK_SECONDS: Final = 0.5
 TELL_SECONDS: Final = 60.0
 """How often those are named that gave up."""
@@ -92,7 +93,7 @@ class Child:
             code = await self._process.wait()
             if self._is_stopping:
                 return
-            if code == MISCONFIGURED:
+            if code == EXIT_MISCONFIGURED:
                 self._tell(
                     "gave_up",
                     "misconfigured",

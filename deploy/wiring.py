@@ -16,9 +16,8 @@ import asyncpg
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from deploy import plugins
+from deploy.cluster import cluster_of
 from deploy.embedded.dev_secrets import development_secrets
-from deploy.kafka import cluster_of
 from deploy.postgres import PoolConnections, Postgres
 from replay.answering import ANSWER_SECONDS, TRY_SECONDS, WORK_SECONDS, is_answered, while_answering
 from replay.tables.read_models import Declared
@@ -157,7 +156,11 @@ def load_file(path: Path) -> FileConfig:
         raise Misconfigured(f"{path}: {error}") from error
     parsed = parse_toml(raw, str(path))
     # Plug-ins first: the rest of the file may name a provider of theirs.
-    plugins.load(_validated(PluginConfig, parsed, str(path)).plugins, path.parent.resolve())
+    if named := _validated(PluginConfig, parsed, str(path)).plugins:
+        # Imported here: it needs every projection, and most installations have no plug-in.
+        from deploy import plugins
+
+        plugins.load(named, path.parent.resolve())
     return file_config(parsed, str(path))
 
 

@@ -1,4 +1,4 @@
-"""Where Kafka is, and how a client proves itself there. Must not read files: `deploy.kafka` does."""
+"""Where Kafka is, and how a client proves itself there. Must not read files: `deploy.cluster` does."""
 
 from dataclasses import dataclass, field
 from ssl import SSLContext

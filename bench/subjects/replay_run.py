@@ -10,9 +10,9 @@ import orjson
 import uvloop
 
 from bench.stack import SOURCE
+from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
-from deploy.service import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.wiring import load
 from replay.audit import Author
 from replay.jobs import ledger

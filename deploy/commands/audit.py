@@ -1,11 +1,12 @@
 """`redrive audit list`: who changed what, when, and why."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from deploy.cli import Commands, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -55,6 +56,3 @@ def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> No
     )
     if not found:
         say("the audit has nothing like that")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (audit,)

@@ -13,10 +13,13 @@ from pydantic import ByteSize
 
 from deploy import clock_check, fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
-from deploy.cli import EXIT_MISCONFIGURED, Reported, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_MISCONFIGURED, Reported
 from deploy.lag_check import FoldState, fold_state
 from deploy.recording import record
 from deploy.spool_folder import SpoolState, spool_state
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_json, say
 from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
@@ -289,6 +292,3 @@ async def _migrate(connection: Any, runtime: Runtime, pending: list[str], with_r
     await migrations.store_price_tiers(connection, tiers)
     if not is_noted:
         await record(connection, runtime, "schema.migrate", **what)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (check, migrate)

@@ -1,14 +1,16 @@
 """`redrive correct credits | account | subscription`: an operator's change, as an event of the log."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import click
 
-from deploy.cli import Commands, examples, json_option, run, with_runtime
 from deploy.commands.send import wait_until_folded
 from deploy.correcting import correction_desk
+from deploy.event_loop import run
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -123,6 +125,3 @@ def _print(done: Corrected) -> None:
         say(f"{done.event_id} was said before, at {done.location}: nothing was appended")
     else:
         say(f"{done.event_id} is on the log, at {done.location}")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (correct,)

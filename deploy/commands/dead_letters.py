@@ -1,14 +1,17 @@
 """`redrive dead-letters list | show | requeue`: events that no projection could apply, and folding them again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from deploy.cli import EXIT_FAILED, Commands, Failed, Reported, examples, json_option, run, with_runtime
 from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.folding import LiveFolding
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -162,6 +165,3 @@ async def _requeue(runtime: Runtime, wanted: DeadLetters, author: Author | None)
             task = bar.add_task("folding again", total=None)
             requeueing = Requeue(connection, reader, folding, author)
             return await requeueing.run(wanted, lambda letters: bar.advance(task, letters))
-
-
-COMMANDS: Final[Sequence[click.Command]] = (dead_letters,)

@@ -6,11 +6,13 @@ from typing import Any, Final
 import click
 import orjson
 
-from deploy.cli import Commands, Failed, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import Failed
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
-from replay.log.reader import LogReader
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
 from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event
@@ -107,6 +109,9 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
     asked = reveal_of(runtime, reveal, reason)
 
     async def read() -> dict[str, Any]:
+        # Imported here: a list asks Postgres alone.
+        from replay.log.reader import LogReader
+
         cluster = runtime.cluster()
         async with connected(runtime.settings) as connection:
             try:
@@ -151,6 +156,3 @@ def _print_body(body: dict[str, Any] | None) -> None:
 def _print_form(pairs: Sequence[tuple[str, Any]]) -> None:
     for name, value in pairs:
         out.print(f"{name}={value}")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (events,)

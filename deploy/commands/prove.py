@@ -1,7 +1,7 @@
 """`redrive prove`: the live tables against the log, and a certificate of it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,10 @@ from typing import Final
 import click
 
 from deploy import proving
-from deploy.cli import EXIT_FAILED, Reported, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_FAILED, Reported
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say, text_of
 from deploy.wiring import Runtime
 from replay.audit import Author
@@ -138,6 +141,3 @@ def _print_differences(made: Certificate) -> None:
     if made.differences_total > len(made.differences):
         say(f"… {made.differences_total} in all")
     out.print()
-
-
-COMMANDS: Final[Sequence[click.Command]] = (prove,)

@@ -1,6 +1,6 @@
 """`redrive quarantine list | show | release`: deliveries that did not verify, and verifying them again."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -8,8 +8,11 @@ from typing import Any, Final
 import click
 
 from deploy.appending import appending
-from deploy.cli import Commands, Failed, examples, json_option, run, with_runtime
 from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.event_loop import run
+from deploy.exit_codes import Failed
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import OFFSET, TIME
 from deploy.wiring import Runtime, connected
@@ -198,6 +201,3 @@ async def _release(runtime: Runtime, wanted: Wanted, author: Author | None) -> R
                 return await release_wanted(opened, wanted, None, advance)
             async with appending(runtime.cluster()) as append:
                 return await release_wanted(opened, wanted, Order(author, append), advance)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (quarantine,)

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import click
 
-from deploy.cli import Commands, examples, json_option, run, with_runtime
+from deploy.event_loop import run
 from deploy.postgres import PoolConnections
 from deploy.rebuilding import POOL_CONNECTIONS, ports_of
+from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.diff_output import print_diff
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connect, connected, open_pool, postgres
@@ -234,6 +236,3 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
         print_json({"dropped": which})
     else:
         say(f"dropped {which}")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (rebuild,)

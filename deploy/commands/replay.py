@@ -3,18 +3,20 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
 import click
 
-from deploy.cli import EXIT_FAILED, Commands, Failed, Reported, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.targets import require_target
+from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.following import Follow
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say, warn
 from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
@@ -306,5 +308,3 @@ for _name, _meaning in (
     ("cancel", "End it. What it has written stays, and is right."),
 ):
     replay.add_command(_verb(_name, _meaning))
-
-COMMANDS: Final[Sequence[click.Command]] = (replay,)

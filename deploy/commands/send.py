@@ -10,10 +10,13 @@ import aiohttp
 import asyncpg
 import click
 
-from deploy.cli import EXIT_FAILED, Failed, Reported, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.recording import record_anew
 from deploy.reload import control_topic, in_state
 from deploy.samples import Sample, samples, story_length
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime, connected
 from replay.answering import while_answering
@@ -194,6 +197,3 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
         "statuses": statuses,
         "records": locations,
     }
-
-
-COMMANDS: Final[Sequence[click.Command]] = (send,)

@@ -1,16 +1,18 @@
 """`redrive ingest | processors | console`: each service alone, in the foreground, drained on SIGTERM."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from deploy import logs
-from deploy.cli import examples, option, run, with_runtime
+from deploy.event_loop import run
 from deploy.kafka import require_kafka
 from deploy.service import remember, told
+from deploy.terminal.command import option, with_runtime
+from deploy.terminal.group import examples
 from deploy.wiring import Runtime, connect
 from schemas.errors import Unavailable
 
@@ -85,6 +87,3 @@ def console(runtime: Runtime, host: str | None, port: int | None) -> None:
 
     configured = _configured(runtime, "console", console_host=host, console_port=port)
     run(_serve(run_console, configured, _kafka, _database))
-
-
-COMMANDS: Final[Sequence[click.Command]] = (ingest, processors, console)

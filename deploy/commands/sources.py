@@ -1,13 +1,15 @@
 """`redrive sources list | pause | resume | disable | enable`: what operators say of a source."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from deploy.cli import Commands, examples, json_option, run, with_runtime
+from deploy.event_loop import run
 from deploy.fold_groups import INSTALLATION, find_groups, name_other_readers
 from deploy.reload import control_topic
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say, warn
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
@@ -76,5 +78,3 @@ async def _other_readers(runtime: Runtime, connection: Connection, source: str) 
 
 for _verb, _said in VERBS.items():
     sources.add_command(_command(_verb, _said.meaning))
-
-COMMANDS: Final[Sequence[click.Command]] = (sources,)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
 
 import click
 
-from deploy.cli import EXIT_FAILED, Reported, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import EXIT_FAILED, Reported
 from deploy.recording import record_anew
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, say
 from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
@@ -68,6 +70,3 @@ def _report(widened: dict[str, dict[str, str]], states: Sequence[TopicState]) ->
         if not state.exists:
             say(f"{state.name} is missing; --apply creates it", "fault", "red")
     print_topic_faults(states)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (topics,)

@@ -16,7 +16,6 @@ import aiohttp
 import click
 
 from deploy import logs, migrate
-from deploy.cli import examples, option, with_settings
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
 from deploy.embedded.dev_secrets import development_secrets, new_key
@@ -27,6 +26,8 @@ from deploy.embedded.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
+from deploy.terminal.command import option, with_settings
+from deploy.terminal.group import examples
 from deploy.terminal.output import err, out, say, warn
 from deploy.topics import Topics, wanted
 from deploy.wiring import (
@@ -318,6 +319,3 @@ def _step(text: str) -> None:
 
 def _announce(text: str) -> None:
     warn(f"{datetime.now(UTC):%H:%M:%SZ} {text}", "!")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (up,)

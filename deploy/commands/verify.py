@@ -2,17 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from deploy.cli import examples, json_option
+from deploy.terminal.command import json_option
+from deploy.terminal.group import examples
 from deploy.terminal.output import say
 from deploy.wiring import load
 from schemas.envelope import LAST_MS, Delivery
@@ -130,6 +130,3 @@ def judge(request: CapturedRequest, provider: Provider, secrets: Secrets) -> dic
     except Misconfigured as error:
         return {"verified": False, "code": error.code}
     return {"verified": True, "code": None}
-
-
-COMMANDS: Final[Sequence[click.Command]] = (verify_request,)

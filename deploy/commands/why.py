@@ -1,12 +1,14 @@
 """`redrive why`: which records made a row, and whose word stands in each column."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
-from deploy.cli import Failed, examples, json_option, run, with_runtime
+from deploy.event_loop import run
+from deploy.exit_codes import Failed
 from deploy.folding import SchemaFolding
+from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_json, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
@@ -84,6 +86,3 @@ def _print(document: dict[str, Any]) -> None:
         say(f"… and {document['more']} rows more beneath it")
     if document["redacted"]:
         say("redacted; --reveal shows the whole, and is written into the audit", style="dim")
-
-
-COMMANDS: Final[Sequence[click.Command]] = (why,)

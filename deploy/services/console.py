@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from deploy.appending import appending
 from deploy.correcting import correction_desk
-from deploy.folding import LiveFolding
+from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
+from deploy.folding import LiveFolding, session_folding
 from deploy.http_server import Runner
 from deploy.postgres import PoolConnections
 from deploy.proving import prove
@@ -19,19 +20,16 @@ from deploy.rebuilding import POOL_CONNECTIONS, ports_of
 from deploy.reload import control_topic
 from deploy.replaying import jobs
 from deploy.service import (
-    YOUNG_OF_READERS,
     Readiness,
     health_routes,
     listen,
     read_again,
     reload_event,
     stop_event,
-    tune_garbage_collection,
     wait_for_signal,
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
-from deploy.terminal.dry_run_folding import session_folding
 from deploy.wiring import Runtime, connect, open_pool, opened, postgres
 from replay.api.app import create_console
 from replay.api.bound import bounded

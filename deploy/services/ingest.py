@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from deploy.event_loop import tune_garbage_collection
 from deploy.kafka import require_kafka
 from deploy.open_files import connections_within
 from deploy.reload import Control, in_state
@@ -18,7 +19,6 @@ from deploy.service import (
     reload_event,
     reload_refused,
     stop_event,
-    tune_garbage_collection,
     wait_for,
     wait_for_signal,
 )

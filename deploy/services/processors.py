@@ -13,6 +13,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
+from deploy.event_loop import tune_garbage_collection
 from deploy.fold_groups import INSTALLATION, find_groups, place_of, warn_of_others
 from deploy.migrate import Pool
 from deploy.reload import Control, in_state
@@ -21,7 +22,6 @@ from deploy.service import (
     reload_event,
     reload_refused,
     stop_event,
-    tune_garbage_collection,
     wait_for,
     wait_for_signal,
 )

@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry  # noqa: E402
 from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
 
 from deploy import logs  # noqa: E402
-from deploy.cli import exit_codes, run  # noqa: E402
+from deploy.event_loop import run  # noqa: E402
+from deploy.exit_codes import exit_codes, report_line  # noqa: E402
 from deploy.service import remember, told  # noqa: E402
 from deploy.wiring import Runtime, adopt, load  # noqa: E402
 
@@ -51,7 +52,7 @@ def _reserve_counters(folder: Path) -> None:
 
 
 def main() -> None:
-    with exit_codes():
+    with exit_codes(report_line):
         runtime = load()
         settings = runtime.settings
         logs.configure(f"{_SERVICE}-{_NUMBER}", settings.data, settings.log_level, settings.log_stdout_level)

@@ -15,7 +15,6 @@ from typing import BinaryIO, Final
 
 from deploy.service import reload_event, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
-from deploy.terminal.output import warn
 from deploy.wiring import Runtime
 from ingest.dedupe.id_table import IdTable
 from schemas.errors import Misconfigured
@@ -125,7 +124,7 @@ async def _after_orphans(service: str, data: Path, stop: asyncio.Event) -> Binar
 
 
 def _announce(text: str) -> None:
-    warn(text, "!")
+    print(f"! {text}", file=sys.stderr)
 
 
 async def _stop_all(children: list[Child]) -> None:

@@ -2,24 +2,18 @@
 
 import asyncpg
 
-from deploy.folding import SchemaFolding
+from deploy.folding import session_folding
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_table, progress, say
-from processors.projections import versions
-from replay.jobs.dry_run import DryRun, SessionFolding, dry_run
+from replay.jobs.dry_run import DryRun, dry_run
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
-from replay.tables.read_models import SESSION
 
 
 async def foresee(reader: LogReader, connection: "asyncpg.Connection[asyncpg.Record]", plan: Plan) -> DryRun:
     with progress() as bar:
         task = bar.add_task("folding it apart", total=plan.offsets)
         return await dry_run(reader, connection, plan, session_folding(), lambda offsets: bar.advance(task, offsets))
-
-
-def session_folding() -> SessionFolding:
-    return SessionFolding(SchemaFolding.into(SESSION), versions())
 
 
 def print_foreseen(found: DryRun) -> None:

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from textwrap import fill
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _PIPE_WIDTH: Final = 400
 """Wide enough that nothing is cut where nobody looks: ids must survive a pipe."""
@@ -95,8 +97,11 @@ def print_fields(fields: Mapping[str, Any]) -> None:
         say(f" {text_of(value)}", f"{name:<{width}}", "bold", " " * (width + 2))
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """A bar on a terminal, nothing elsewhere."""
+    # Imported here: most commands show none.
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

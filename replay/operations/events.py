@@ -5,12 +5,11 @@ Nothing personal leaves this module that was not asked for with a `Reveal`, and 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from replay import audit
-from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.selection.event_index import named_events
 from replay.selection.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
@@ -20,6 +19,10 @@ from schemas.event_ids import spellings
 from schemas.masking import MASK, mask_id, mask_text
 from schemas.redaction import redacted_body, redacted_headers, revealed_body, revealed_headers
 from schemas.topics import is_source_name
+
+if TYPE_CHECKING:
+    # A list of events asks Postgres alone, and does without a client of Kafka.
+    from replay.log.reader import LogReader
 
 ACTION: Final = "events.reveal"
 STATUSES: Final = ("applied", "ignored", "dead")
@@ -126,7 +129,7 @@ async def list_events(
 
 
 async def show_event(
-    connection: Connection, open_log: Callable[[], LogReader], source: str, event_id: str, reveal: Reveal | None
+    connection: Connection, open_log: "Callable[[], LogReader]", source: str, event_id: str, reveal: Reveal | None
 ) -> dict[str, Any]:
     """One event: its entry, all its locations, and the headers and body of the earliest record.
 
@@ -153,7 +156,7 @@ async def show_event(
     return {**entry, "redacted": reveal is None, "locations": locations, **shown_record(record, reveal is not None)}
 
 
-async def read_record(open_log: Callable[[], LogReader], at: Range) -> Any | None:
+async def read_record(open_log: "Callable[[], LogReader]", at: Range) -> Any | None:
     """None where the log no longer holds it. Raises `Unavailable`."""
     async with open_log() as reader:
         return await reader.record(at)

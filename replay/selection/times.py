@@ -4,8 +4,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import dateparser
-
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LOST_PLUS: Final = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:?\d\d)\Z")
@@ -28,6 +26,9 @@ def parse_time(text: str) -> int:
         # RFC 3339 allows small letters.
         moment = datetime.fromisoformat(text.upper())
     except ValueError:
+        # Imported here: it takes longer than most commands, and most times are RFC 3339.
+        import dateparser
+
         moment = dateparser.parse(text, settings=_RELATIVE)
     if moment is None:
         raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")

@@ -25,6 +25,7 @@ from replay.selection.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support import signing
+from tests.support.commands import every_command
 from tests.support.consoles import Call, operations
 
 CORRECTION = {"source": "stripe", "new": True, "reason": "why"}
@@ -123,7 +124,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_that_changes_something_is_known() -> None:
-    assert set(leaves(cli.redrive)) == {*COMMANDS, *ONLY_LOOKS, *SERVICES}
+    assert set(leaves(every_command())) == {*COMMANDS, *ONLY_LOOKS, *SERVICES}
 
 
 def test_every_route_that_changes_something_is_known() -> None:
@@ -171,11 +172,6 @@ async def redrive(folder: Path, environment: dict[str, str], *arguments: str) ->
 
     done = await asyncio.to_thread(invoke)
     assert done.exit_code == 0, (arguments, done.output, done.exception)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def commands() -> None:
-    cli.load_commands()
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from deploy.terminal.dry_run_folding import foresee, print_foreseen, session_folding
+from deploy.folding import session_folding
+from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.output import out
 from replay.jobs.dry_run import TableChange, dry_run
 from replay.log.reader import LogReader

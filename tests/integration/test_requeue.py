@@ -249,7 +249,6 @@ async def test_people_and_programs_read_the_same_of_them(
             with contextlib.chdir(tmp_path):
                 return CliRunner().invoke(cli.redrive, arguments, env=environment)
 
-        cli.load_commands()
         done = await asyncio.to_thread(invoke)
         return done.exit_code, done.output
 

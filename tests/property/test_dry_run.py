@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.folding import SchemaFolding
-from deploy.terminal.dry_run_folding import session_folding
+from deploy.folding import SchemaFolding, session_folding
 from replay.jobs.dry_run import TableChange, dry_run
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader

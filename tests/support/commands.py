@@ -1,10 +1,11 @@
-"""A command, run in this process."""
+"""Commands, run in this process."""
 
 import asyncio
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 
 from deploy import cli
@@ -17,9 +18,16 @@ async def invoke(folder: Path, environment: Mapping[str, str], *arguments: str) 
     """
 
     def run() -> tuple[int, str]:
-        cli.load_commands()
         with contextlib.chdir(folder):
             done = CliRunner().invoke(cli.redrive, arguments, env=environment)
         return done.exit_code, done.output or str(done.exception)
 
     return await asyncio.to_thread(run)
+
+
+def every_command() -> click.Group:
+    """`redrive`, with the module of each command imported."""
+    context = click.Context(cli.redrive)
+    for name in cli.redrive.list_commands(context):
+        cli.redrive.get_command(context, name)
+    return cli.redrive

@@ -202,11 +202,16 @@ def _reap(running: dict[int, int]) -> None:
 
 def _main(fd: int, parent: int) -> None:
     die_with(parent)
-    from deploy import cli
-    from deploy.services import console, ingest, processors
+    import dateparser
+    import rich.progress
 
-    del console, ingest, processors
-    cli.load_commands()
+    from deploy import cli, library_errors, plugins
+    from deploy.services import console, ingest, processors, worker_host
+    from tests.support.commands import every_command
+
+    # What a command imports only when it needs it, too.
+    del console, ingest, processors, worker_host, library_errors, plugins, dateparser, rich
+    every_command()
     gc.freeze()
     asked = _serve(socket.socket(fileno=fd))
     if asked is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.kafka import cluster_of
+from deploy.cluster import cluster_of
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Final
 import click
 import pytest
 
-from deploy import cli
+from tests.support.commands import every_command
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -45,8 +45,7 @@ WRITTEN: Final = [(path, command) for path in PAGES for command in commands_of(p
 
 @pytest.fixture(scope="module")
 def root() -> click.Group:
-    cli.load_commands()
-    return cli.redrive
+    return every_command()
 
 
 @pytest.mark.parametrize(("path", "command"), WRITTEN, ids=[f"{path.stem}: {command}" for path, command in WRITTEN])

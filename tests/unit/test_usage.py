@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deploy.cli import EXIT_USAGE, exit_codes
+from deploy.exit_codes import EXIT_USAGE, exit_codes, report_line
 from schemas.settings import VARIABLES
 from tests.support import forks
 
@@ -58,6 +58,6 @@ async def test_a_program_is_told_of_wrong_usage_in_json(tmp_path: Path, argument
 
 
 def test_a_value_that_postgres_can_not_take_is_wrong_usage_and_no_outage() -> None:
-    with pytest.raises(SystemExit) as ended, exit_codes():
+    with pytest.raises(SystemExit) as ended, exit_codes(report_line):
         raise asyncpg.CharacterNotInRepertoireError("invalid byte sequence for encoding")
     assert ended.value.code == EXIT_USAGE
