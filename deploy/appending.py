@@ -1,7 +1,8 @@
 """Appending for operators' commands: the same records as the ingress makes, by a producer of their own."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError, RecordTooLargeError, UnknownError
@@ -9,6 +10,8 @@ from aiokafka.errors import BrokerResponseError, KafkaError, RecordTooLargeError
 from ingest.log.producer import producer_factory, stop_producer
 from replay.answering import while_answering
 from replay.log.broker import Broker
+from replay.log.reader import LogReader
+from replay.operations.corrections import Desk
 from replay.ports import Append
 from schemas.cluster import Cluster
 from schemas.corrections import Correction
@@ -63,6 +66,11 @@ async def append_correction(cluster: Cluster, correction: Correction) -> Locatio
             headers=correction.headers(),
         )
     return Location(done.topic, done.partition, done.offset)
+
+
+def correction_desk(cluster: Cluster, sources: Collection[str]) -> Desk:
+    """`sources` are the names of those that are configured now."""
+    return Desk(tuple(sources), lambda: LogReader(cluster), partial(append_correction, cluster))
 
 
 @asynccontextmanager

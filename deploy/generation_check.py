@@ -6,9 +6,9 @@ from typing import Any, Final, LiteralString
 import asyncpg
 
 from deploy import roles
-from deploy.folding import code
 from replay.ports import Connection
 from replay.tables import generations, read_models
+from replay.tables.folding import code
 from replay.tables.read_models import Declared
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES

@@ -12,6 +12,7 @@ import yoyo
 from deploy import roles
 from deploy.comments import give_comments
 from deploy.wiring import user_name
+from processors.store import LIVE_GENERATION
 from replay.locks import Lock, advisory_lock
 from replay.tables import read_models
 from replay.tables.read_models import NOTHING_DECLARED, Declared
@@ -73,7 +74,7 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
             rows = [(name, packaged()[name]) for name in names]
             await connection.executemany("INSERT INTO redrive.migration_checksum VALUES ($1, $2)", rows)
         async with connection.transaction():
-            live = await connection.fetchval("SELECT live FROM redrive.generation")
+            live = await connection.fetchval(LIVE_GENERATION)
             if live is None:
                 live = FIRST_GENERATION
                 await connection.execute("INSERT INTO redrive.generation (live) VALUES ($1)", live)

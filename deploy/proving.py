@@ -6,7 +6,6 @@ from importlib.metadata import version
 
 import asyncpg
 
-from deploy.folding import SchemaFolding
 from deploy.wiring import Runtime, connected_for_work
 from processors.projections import versions
 from replay.answering import WORK_SECONDS
@@ -19,6 +18,7 @@ from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA, Advance
 from replay.prove.views import Configured
+from replay.tables.folding import SchemaFolding
 from schemas.settings import Settings
 
 Session = Callable[[Settings], "AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]"]

@@ -5,12 +5,12 @@ from typing import Final
 import asyncpg
 
 from deploy import migrate
-from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS
 from replay.log.folding import LANES
 from replay.log.reader import LogReader
 from replay.ports import Connection
+from replay.tables.folding import LiveFolding, SchemaFolding, code
 from replay.tables.generations import Ports
 
 POOL_CONNECTIONS: Final = LANES + 2

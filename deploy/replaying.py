@@ -6,7 +6,6 @@ from typing import Any
 
 import asyncpg
 
-from deploy.folding import LiveFolding
 from deploy.targets import open_target
 from deploy.wiring import Runtime, connect, open_pool
 from replay.answering import WORK_SECONDS
@@ -35,6 +34,4 @@ def jobs(current: Callable[[], Runtime]) -> Jobs:
             raise InvalidSelection("the ledger names no target")
         return open_target(current(), target, str(replay))
 
-    return Jobs(
-        Ports(connect_alone, pool_of, lambda: LogReader(cluster, WORK_SECONDS), LiveFolding, open_kept, outcomes.note)
-    )
+    return Jobs(Ports(connect_alone, pool_of, lambda: LogReader(cluster, WORK_SECONDS), open_kept, outcomes.note))

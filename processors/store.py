@@ -20,6 +20,8 @@ from schemas.masking import describe
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
+
 ADVANCE: Final[LiteralString] = """
     SELECT live, stored, is_other_log, is_advanced FROM redrive.advance($1, $2, $3, $4, $5, $6)
 """

@@ -22,6 +22,7 @@ from processors.partition_state import Batch, Extent, Start
 from processors.positions import NOTHING, REFOLD, Stored, find_starts, read_stored, unknown_records
 from processors.projections import versions
 from processors.store import (
+    LIVE_GENERATION,
     Connection,
     DeadLetters,
     GenerationMoved,
@@ -33,7 +34,6 @@ from processors.store import (
 )
 from schemas.errors import Unavailable
 
-LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
 NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
 
 FAILURE_SECONDS: Final = 1.0

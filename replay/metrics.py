@@ -9,8 +9,8 @@ from typing import Final, Literal, get_args
 import asyncpg
 from prometheus_client import Counter, Gauge
 
-from replay.jobs.delivery import Delivered
-from replay.ports import Outcome
+from processors.store import Written
+from replay.jobs.delivery import Sent
 from schemas.errors import RedriveError, Unavailable, code_of
 from schemas.masking import describe
 from schemas.outage import Outage
@@ -53,9 +53,9 @@ DONE_SHOWN: Final = 20
 """Replays that are shown after their end, so that a scrape sees it."""
 
 
-def batch_redriven(replay: str, records: int, outcome: Outcome, ratio: float) -> None:
+def batch_redriven(replay: str, records: int, outcome: Written | Sent, ratio: float) -> None:
     """After its commit."""
-    if isinstance(outcome, Delivered):
+    if isinstance(outcome, Sent):
         RECORDS.labels("delivered").inc(records - outcome.failed)
         RECORDS.labels("failed").inc(outcome.failed)
     else:

@@ -5,11 +5,10 @@ from typing import TypeAlias
 
 import asyncpg
 
-from deploy.folding import NoDeadLetters
 from processors.fold import fold_record
 from processors.outcome import RawRecord
-from processors.store import ADVANCE, PositionGap, Span, Store
-from processors.worker import LIVE_GENERATION
+from processors.store import ADVANCE, LIVE_GENERATION, PositionGap, Span, Store
+from replay.tables.folding import NoDeadLetters
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -7,8 +7,7 @@ import orjson
 
 from bench.subjects.folding import Connection, advance_all
 from processors.outcome import RawRecord
-from processors.store import Span
-from processors.worker import LIVE_GENERATION
+from processors.store import LIVE_GENERATION, Span
 
 _CREATE = "CREATE TABLE IF NOT EXISTS keyed (key integer PRIMARY KEY, value bigint NOT NULL, type text NOT NULL)"
 _UPSERT = """

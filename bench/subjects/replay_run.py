@@ -11,7 +11,6 @@ import uvloop
 
 from bench.stack import SOURCE
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
-from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.wiring import load
 from replay.audit import Author
@@ -20,6 +19,7 @@ from replay.jobs.ledger import Order
 from replay.jobs.plan import make_plan
 from replay.log.reader import LogReader
 from replay.selection.selection import Selection
+from replay.tables.folding import LiveFolding
 from schemas.cluster import Cluster
 
 

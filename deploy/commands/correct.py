@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import click
 
+from deploy.appending import correction_desk
 from deploy.commands.send import wait_until_folded
-from deploy.correcting import correction_desk
 from deploy.event_loop import run
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples

@@ -9,7 +9,6 @@ import click
 from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
-from deploy.folding import LiveFolding
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say
@@ -26,6 +25,7 @@ from replay.operations.dead_letters import (
 )
 from replay.operations.requeue import Requeue, Requeued
 from replay.operations.sources import require_sources
+from replay.tables.folding import LiveFolding
 from schemas.errors import InvalidSelection
 
 

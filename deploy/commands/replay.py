@@ -10,7 +10,6 @@ import click
 
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
-from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.targets import require_target
 from deploy.terminal.command import json_option, with_runtime
@@ -31,6 +30,7 @@ from replay.jobs.plan import Plan, make_plan
 from replay.log.pacing import require_rate
 from replay.log.reader import LogReader
 from replay.selection.selection import Selection
+from replay.tables.folding import LiveFolding
 from replay.targets.document import TargetDocument
 
 

@@ -6,7 +6,6 @@ import click
 
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
-from deploy.folding import SchemaFolding
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_json, progress, say
@@ -16,6 +15,7 @@ from replay import audit
 from replay.log.reader import LogReader
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
+from replay.tables.folding import SchemaFolding
 from schemas.masking import mask_key
 
 ACTION: Final = "why.reveal"

@@ -9,10 +9,8 @@ import asyncpg
 from aiohttp import web
 from pydantic import SecretStr
 
-from deploy.appending import appending
-from deploy.correcting import correction_desk
+from deploy.appending import appending, correction_desk
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
-from deploy.folding import LiveFolding, session_folding
 from deploy.http_server import Runner
 from deploy.postgres import PoolConnections
 from deploy.proving import prove
@@ -48,6 +46,7 @@ from replay.ports import Connection
 from replay.prove.proofs import Proofs
 from replay.rebuild.follower import Follower
 from replay.rebuild.snapshot_jobs import Scratches
+from replay.tables.folding import LiveFolding
 from replay.targets.document import target_of
 
 DRAIN_SECONDS: Final = 20.0
@@ -104,9 +103,7 @@ async def run_console(runtime: Runtime) -> None:
     replays = Replays(
         operations,
         lambda: LogReader(cluster),
-        LiveFolding.open,
         require,
-        session_folding,
         asyncio.Semaphore(MAX_PLANNING),
     )
     app = create_app(pool, settings.admin_api_key, replays, readiness)

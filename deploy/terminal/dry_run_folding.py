@@ -2,7 +2,6 @@
 
 import asyncpg
 
-from deploy.folding import session_folding
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.output import out, print_table, progress, say
 from replay.jobs.dry_run import DryRun, dry_run
@@ -13,7 +12,7 @@ from replay.log.reader import LogReader
 async def foresee(reader: LogReader, connection: "asyncpg.Connection[asyncpg.Record]", plan: Plan) -> DryRun:
     with progress() as bar:
         task = bar.add_task("folding it apart", total=plan.offsets)
-        return await dry_run(reader, connection, plan, session_folding(), lambda offsets: bar.advance(task, offsets))
+        return await dry_run(reader, connection, plan, lambda offsets: bar.advance(task, offsets))
 
 
 def print_foreseen(found: DryRun) -> None:

@@ -13,15 +13,16 @@ from aiokafka.errors import KafkaError
 from replay.api.operations import Operations
 from replay.api.requests import answer, author_of, document_of, flag_of, parameters
 from replay.jobs import ledger
-from replay.jobs.dry_run import SessionFolding, dry_run
+from replay.jobs.dry_run import dry_run
 from replay.jobs.ledger import Order, UnknownReplay
 from replay.jobs.outcomes import list_outcomes
 from replay.jobs.plan import Plan, make_plan
 from replay.log.pacing import require_rate
 from replay.log.reader import LogReader
-from replay.ports import Connection, GenerationFolding, RequireTarget
+from replay.ports import Connection, RequireTarget
 from replay.selection.document import FIELDS, parse_selection, sources_of_log
 from replay.selection.selection import Selection, page_limit
+from replay.tables.folding import LiveFolding
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.masking import describe
 
@@ -40,11 +41,7 @@ class Replays:
 
     operations: Operations
     open_reader: Callable[[], LogReader]
-    open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
-    """Of the live generation."""
     require_target: RequireTarget
-    session_folding: Callable[[], SessionFolding]
-    """What a dry run with a diff folds with."""
     planning: asyncio.Semaphore
 
     def routes(self) -> list[web.RouteDef]:
@@ -90,7 +87,7 @@ class Replays:
         return created
 
     async def _plan(self, connection: Connection, selection: Selection) -> tuple[Plan, int]:
-        folding = await self.open_folding(connection)
+        folding = await LiveFolding.open(connection)
         try:
             async with self.open_reader() as reader:
                 plan = await make_plan(reader, connection, selection, folding.fold, lambda *_: None)
@@ -101,7 +98,7 @@ class Replays:
     async def _foreseen(self, connection: Connection, plan: Plan) -> dict[str, Any]:
         try:
             async with self.open_reader() as reader:
-                return (await dry_run(reader, connection, plan, self.session_folding(), lambda _: None)).as_document()
+                return (await dry_run(reader, connection, plan, lambda _: None)).as_document()
         except KafkaError as error:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
 

@@ -1,44 +1,21 @@
-"""A target in the place of the projections: records go there, and what became of them stands with the progress.
+"""Records on their way to a target; what became of them is noted in one transaction with the progress.
 
 Must not know where a target is, or how it is reached.
 """
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from replay.ports import Connection, NoteOutcomes, Outcome, RawRecord, Target
-from replay.selection.matcher import Fold
+from processors.outcome import RawRecord
+from replay.ports import Connection, NoteOutcomes, Target
 from schemas.errors import Unavailable
-from schemas.lattice import Row, Table
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """What a batch brought to its target. Nothing of ours changed."""
+class Sent(NamedTuple):
+    """What a batch brought to its target."""
 
     failed: int
-    events: int = 0
-    rows_changed: int = 0
-    dead: int = 0
-    dead_records: int = 0
-    letters: tuple[()] = ()
-
-
-class Parcel(NamedTuple):
-    """A record as it is. `fold` says what it means, where only its events can tell whether it is selected."""
-
-    raw: RawRecord
-    fold: Fold
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        return self.fold(self.raw).types
-
-    @property
-    def rows(self) -> tuple[tuple[Table[Any], Row], ...]:
-        return ()
 
 
 class Delivery:
@@ -49,35 +26,33 @@ class Delivery:
         target: Target,
         note: NoteOutcomes,
         replay: uuid.UUID,
-        fold: Fold,
         may_send: Callable[[Connection], Awaitable[bool]],
     ) -> None:
         self._target = target
         self._note = note
         self._replay = replay
-        self._fold = fold
         self._may_send = may_send
 
-    def fold(self, raw: RawRecord) -> Parcel:
-        return Parcel(raw, self._fold)
+    def fold(self, raw: RawRecord) -> RawRecord:
+        """The record as it is."""
+        return raw
 
     async def commit(
         self,
         connection: Connection,
-        records: Sequence[Parcel],
+        records: Sequence[RawRecord],
         first: Callable[[], Awaitable[None]],
-        last: Callable[[Outcome], Awaitable[None]],
-    ) -> Outcome:
+        last: Callable[[Sent], Awaitable[None]],
+    ) -> Sent:
         """What was sent is noted even if the replay was paused meanwhile; nothing is sent after that."""
         if not await self._may_send(connection):
-            return Delivered(0)
-        raws = [one.raw for one in records]
-        taken = await self._target.take(raws) if raws else []
-        if len(taken) != len(raws):
-            raise Unavailable(f"the target answered for {len(taken)} of {len(raws)} records")
-        delivered = Delivered(sum(one.outcome == "failed" for one in taken))
+            return Sent(0)
+        taken = await self._target.take(records) if records else []
+        if len(taken) != len(records):
+            raise Unavailable(f"the target answered for {len(taken)} of {len(records)} records")
+        sent = Sent(sum(one.outcome == "failed" for one in taken))
         async with connection.transaction():
             await first()
-            await self._note(connection, self._replay, list(zip(raws, taken, strict=True)))
-            await last(delivered)
-        return delivered
+            await self._note(connection, self._replay, list(zip(records, taken, strict=True)))
+            await last(sent)
+        return sent

@@ -5,15 +5,18 @@ the process ends. Joined with the live rows of the same keys they hold what the 
 in which order it was told.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
+from processors.projections import versions
+from processors.store import LIVE_GENERATION, Written
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
-from replay.ports import Connection, Folding, Outcome
+from replay.ports import Connection
 from replay.tables.diff import PATIENCE_SECONDS, SAMPLES, Diff, difference
+from replay.tables.folding import SchemaFolding
 from replay.tables.generations import versions_of
 from replay.tables.read_models import SESSION, create_facts
 from schemas import table_sql
@@ -24,16 +27,7 @@ FACTS: Final = f"{SESSION}._facts_"
 PORTION_RECORDS: Final = 1000
 """Folded and not yet written: what bounds the memory, whatever one fetch brings."""
 
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _FORGET: Final[LiteralString] = "DISCARD TEMP"
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFolding:
-    """The projections of this process, folding into `SESSION`, and the version of each."""
-
-    folding: Folding
-    versions: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +61,19 @@ class DryRun:
         return {**said, **self.diff.as_document()}
 
 
-async def dry_run(
-    reader: LogReader, connection: Connection, plan: Plan, ours: SessionFolding, advance: Callable[[int], None]
-) -> DryRun:
+async def dry_run(reader: LogReader, connection: Connection, plan: Plan, advance: Callable[[int], None]) -> DryRun:
     """`connection` is in no transaction. `advance` hears offsets done."""
     async with _scratch(connection):
-        dead = await _fold(reader, connection, plan, ours.folding, advance)
+        dead = await _fold(reader, connection, plan, advance)
         async with connection.transaction(isolation="repeatable_read"):
-            live = await connection.fetchval(_LIVE)
+            live = await connection.fetchval(LIVE_GENERATION)
             tables = {}
             for table in TABLES:
                 if change := await _join(connection, table, f"gen_{live}"):
                     tables[table.name] = change
             folded_by = await versions_of(connection, live)
-            older = sorted(name for name, version in folded_by.items() if version < ours.versions.get(name, version))
+            ours = versions()
+            older = sorted(name for name, version in folded_by.items() if version < ours.get(name, version))
             found = await difference(connection, f"gen_{live}", FACTS, SAMPLES, tables)
             return DryRun(live, older, dead, tables, found)
 
@@ -96,18 +89,16 @@ async def _scratch(connection: Connection) -> AsyncIterator[None]:
             await connection.execute(_FORGET)
 
 
-async def _fold(
-    reader: LogReader, connection: Connection, plan: Plan, folding: Folding, advance: Callable[[int], None]
-) -> int:
+async def _fold(reader: LogReader, connection: Connection, plan: Plan, advance: Callable[[int], None]) -> int:
     """The selected records into the tables of the session; returns how many are dead."""
-    dead = 0
+    dead, folding = 0, SchemaFolding.into(SESSION)
     if not plan.ranges:
         return dead
 
     async def first() -> None:
         return None
 
-    async def last(outcome: Outcome) -> None:
+    async def last(outcome: Written) -> None:
         return None
 
     async for part, records in reader.read(plan.ranges):

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final, LiteralString
 
-from replay.ports import Connection, RawRecord, Taken
+from processors.outcome import RawRecord
+from replay.ports import Connection, Taken
 from replay.selection.selection import parse_number
 from schemas.errors import InvalidSelection
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, LiteralString
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from processors.outcome import RawRecord
 from replay.log.reader import LogReader
-from replay.ports import Connection, RawRecord
+from replay.ports import Connection
 from replay.selection.event_index import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
 from replay.selection.matcher import Choice, Chosen, Fold, pinned, type_of
 from replay.selection.offsets import Offsets, Place, common, count, decode, encode, merged, place_of, split

@@ -11,17 +11,21 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from processors.fold import fold_record
+from processors.outcome import Folded, RawRecord
+from processors.store import Written
 from replay import metrics
 from replay.jobs import lease
-from replay.jobs.delivery import Delivered, Delivery
+from replay.jobs.delivery import Delivery, Sent
 from replay.jobs.lease import Job
-from replay.log.folding import LogFold
+from replay.log.folding import LogFold, Sink
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.pacing import PacedReader, RateLimit, Stop, Stopped
 from replay.log.reader import LogReader
-from replay.ports import Connection, FoldedRecord, Folding, NoteOutcomes, OpenTarget, Outcome, RawRecord
+from replay.ports import Connection, NoteOutcomes, OpenTarget
 from replay.selection.offsets import Place, place_of
 from replay.selection.selection import Range
+from replay.tables.folding import LiveFolding
 from schemas.errors import RedriveError
 
 _JOIN: Final[LiteralString] = "SELECT live, state FROM redrive.join_replay($1)"
@@ -44,12 +48,11 @@ class TakenOver(RedriveError):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What running replays needs of others. `open_folding` is that of a generation."""
+    """What running replays needs of others."""
 
     connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
     open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]]
     open_reader: Callable[[], LogReader]
-    open_folding: Callable[[int], Folding]
     open_target: OpenTarget
     note_outcomes: NoteOutcomes
 
@@ -60,7 +63,7 @@ class _Progress:
     def __init__(self, job: Job, done: int) -> None:
         self._job = job
         self._done = done
-        self._written: dict[Place, tuple[int, Outcome]] = {}
+        self._written: dict[Place, tuple[int, Written | Sent]] = {}
         self._is_waiting_said = False
 
     async def say_slow(self, connection: "Connection | asyncpg.Pool[asyncpg.Record]", reason: str | None) -> None:
@@ -80,11 +83,13 @@ class _Progress:
         if row["live"] != self._job.generation:
             raise OtherGeneration
 
-    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
-        failed = outcome.failed if isinstance(outcome, Delivered) else 0
-        counts = (len(records), outcome.events, outcome.rows_changed, outcome.dead, failed)
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Written | Sent) -> None:
+        folded = (0, 0, 0) if isinstance(outcome, Sent) else (outcome.events, outcome.rows_changed, outcome.dead)
+        failed = outcome.failed if isinstance(outcome, Sent) else 0
         place = (part.topic, part.partition)
-        status = await connection.execute(_ADVANCE, self._job.id, *place, part.start, part.end, *counts)
+        status = await connection.execute(
+            _ADVANCE, self._job.id, *place, part.start, part.end, len(records), *folded, failed
+        )
         if status != "UPDATE 1":
             raise TakenOver
         if records and self._is_waiting_said:
@@ -110,15 +115,19 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
     async def is_running(connection: Connection) -> bool:
         return await lease.is_running(connection, job.id)
 
-    def is_wanted(record: RawRecord, folded: FoldedRecord) -> bool:
-        return chosen.holds(record) is not None or chosen.holds_folded(record, folded)
+    def is_wanted(record: RawRecord, folded: Folded) -> bool:
+        return chosen.is_selected(record, lambda _: folded)
+
+    def is_wanted_raw(record: RawRecord, _: RawRecord) -> bool:
+        return chosen.is_selected(record, fold_record)
 
     async with AsyncExitStack() as open_:
-        folding, most = ports.open_folding(job.generation), None
+        sink: Sink = LiveFolding(job.generation)
+        most = None
         # Before the reader: a client of Kafka's that is stopped as soon as it was started takes itself for cancelled.
         if job.target is not None:
             target = await open_.enter_async_context(ports.open_target(job.target, job.id))
-            folding = Delivery(target, ports.note_outcomes, job.id, folding.fold, is_running)
+            sink = Delivery(target, ports.note_outcomes, job.id, is_running)
             most = target.portion
         reader = await open_.enter_async_context(ports.open_reader())
         async with pool.acquire() as connection:
@@ -129,7 +138,8 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         rate = RateLimit(job.rate, stop.sleep, most)
         paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
         has_types = any(one.types for one in job.plan.selection.choices)
-        fold = LogFold(pool, folding, progress, progress.committed, is_wanted if has_types else None)
+        by_events = is_wanted_raw if job.target is not None else is_wanted
+        fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)
         await fold.run(paced, ranges)
     if stop.is_set:
         raise Stopped

@@ -5,14 +5,15 @@ keeps positions can move them.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from replay.ports import Connection, FoldedRecord, Folding, Outcome, RawRecord, Reading
+from processors.outcome import RawRecord
+from replay.ports import Connection, Reading
 from replay.selection.offsets import Place, place_of
 from replay.selection.selection import Range
 
@@ -33,12 +34,30 @@ class Connections(Protocol):
     def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
 
 
+class Sink(Protocol):
+    """Where a batch goes: fact tables, or the target of a replay."""
+
+    def fold(self, raw: RawRecord) -> Any:
+        """What is committed of a record."""
+        ...
+
+    async def commit(
+        self,
+        connection: Connection,
+        records: Sequence[Any],
+        first: Callable[[], Awaitable[None]],
+        last: Callable[[Any], Awaitable[None]],
+    ) -> Any:
+        """In one transaction: `first`, the records, `last` with what became of them, which it also returns."""
+        ...
+
+
 class Steps(Protocol):
     """What happens in the transaction of a batch, around its rows. `part` is what the batch covers of a partition."""
 
     async def before(self, connection: Connection, part: Range) -> None: ...
 
-    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None: ...
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Any) -> None: ...
 
 
 class NoSteps:
@@ -47,7 +66,7 @@ class NoSteps:
     async def before(self, connection: Connection, part: Range) -> None:
         return None
 
-    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Any) -> None:
         return None
 
 
@@ -69,13 +88,13 @@ class LogFold:
     def __init__(
         self,
         pool: Connections,
-        folding: Folding,
+        sink: Sink,
         steps: Steps | None = None,
         advance: Callable[[Range], None] | None = None,
-        is_wanted: Callable[[RawRecord, FoldedRecord], bool] | None = None,
+        is_wanted: Callable[[RawRecord, Any], bool] | None = None,
     ) -> None:
         self._pool = pool
-        self._folding = folding
+        self._sink = sink
         self._steps = steps or NoSteps()
         self._advance = advance
         self._is_wanted = is_wanted
@@ -113,22 +132,22 @@ class LogFold:
         async def first() -> None:
             await self._steps.before(connection, part)
 
-        async def last(outcome: Outcome) -> None:
+        async def last(outcome: Any) -> None:
             await self._steps.after(connection, part, folded, outcome)
 
         async for attempt in _until_no_deadlock():
             with attempt:
-                await self._folding.commit(connection, folded, first, last)
+                await self._sink.commit(connection, folded, first, last)
         if self._advance is not None:
             self._advance(part)
 
     async def _fold(self, records: list[Any]) -> list[Any]:
         """One lane at a time: decoding is the event loop's own work, and two at once would only both end later."""
-        folded: list[FoldedRecord] = []
+        folded: list[Any] = []
         async with self._decoding:
             for first in range(0, len(records), PORTION_RECORDS):
                 portion = records[first : first + PORTION_RECORDS]
-                found = [self._folding.fold(record) for record in portion]
+                found = [self._sink.fold(record) for record in portion]
                 if self._is_wanted is not None:
                     pairs = zip(portion, found, strict=True)
                     found = [one for record, one in pairs if self._is_wanted(record, one)]

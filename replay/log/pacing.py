@@ -8,8 +8,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+from processors.outcome import RawRecord
 from replay.log.live_traffic import LiveTraffic
-from replay.ports import RawRecord, Reading
+from replay.ports import Reading
 from replay.selection.selection import Range
 from schemas.errors import InvalidSelection
 

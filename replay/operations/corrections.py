@@ -4,21 +4,23 @@ Must not write a table itself: the fold of the event does.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from processors.store import Written
 from replay import audit
 from replay.faults import first_fault
 from replay.locks import Lock, advisory_lock
 from replay.log.reader import LogReader
 from replay.operations.requeue import RolledBack, hold_live
 from replay.operations.sources import UnknownSource
-from replay.ports import AppendCorrection, Connection, GenerationFolding, Outcome
+from replay.ports import AppendCorrection, Connection
 from replay.selection.selection import require_text
+from replay.tables.folding import LiveFolding
 from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
 from schemas.envelope import KafkaHeaders, Location, Record
 from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, PoisonRecord
@@ -58,7 +60,6 @@ class Desk:
 
     sources: Collection[str]
     open_log: Callable[[], LogReader]
-    open_folding: Callable[[Connection], Awaitable[GenerationFolding]]
     append: AppendCorrection
 
 
@@ -160,14 +161,14 @@ async def _effect(
     """(read model, its row now, its row with the correction): folded as the workers will, and taken back."""
     body, headers = correction.body(), correction.headers()
     draft = _Draft(OPERATOR, 0, -1, correction.timestamp_ms, correction.event_id.encode(), body, headers)
-    outcomes: list[Outcome] = []
+    outcomes: list[Written] = []
 
-    async def last(outcome: Outcome) -> None:
+    async def last(outcome: Written) -> None:
         outcomes.append(outcome)
 
     try:
         async with connection.transaction():
-            folding = await desk.open_folding(connection)
+            folding = await LiveFolding.open(connection)
 
             async def first() -> None:
                 await hold_live(connection, folding.generation)

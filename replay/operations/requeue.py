@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, LiteralString
 
+from processors.outcome import Dead, Folded
+from processors.store import LIVE_GENERATION, Written
 from replay import audit, metrics
 from replay.audit import Author
 from replay.jobs.plan import bound_by_live
@@ -16,9 +18,10 @@ from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.reader import NEAR_OFFSETS, LogReader
 from replay.operations.dead_letters import NEXT, DeadLetters
-from replay.ports import Connection, FoldedRecord, GenerationFolding, Letter, Outcome
+from replay.ports import Connection
 from replay.selection.offsets import merged
 from replay.selection.selection import Range
+from replay.tables.folding import LiveFolding
 from schemas.envelope import Location
 from schemas.errors import Unavailable
 
@@ -27,7 +30,6 @@ PAGE: Final = 1000
 PORTION_RECORDS: Final = 200
 LAST_ORDINAL: Final = 2**31 - 1
 
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _NOTE: Final[LiteralString] = """
     INSERT INTO redrive.requeues AS known (
         topic, partition, record_offset, ordinal, source, event_id, provider, type, received_at, first_error, attempts,
@@ -67,16 +69,14 @@ class RolledBack(Exception):
 async def hold_live(connection: Connection, generation: int) -> None:
     """Until the transaction's end. Raises `Unavailable` once another generation is live."""
     await transaction_lock(connection, Lock.GENERATION, "shared")
-    if await connection.fetchval(_LIVE) != generation:
+    if await connection.fetchval(LIVE_GENERATION) != generation:
         raise Unavailable("another generation went live; try again")
 
 
 class Requeue:
     """One requeue. Without an author it is a dry run: everything is tried, and taken back."""
 
-    def __init__(
-        self, connection: Connection, reader: LogReader, folding: GenerationFolding, author: Author | None
-    ) -> None:
+    def __init__(self, connection: Connection, reader: LogReader, folding: LiveFolding, author: Author | None) -> None:
         self._connection = connection
         self._reader = reader
         self._folding = folding
@@ -144,8 +144,8 @@ class Requeue:
         async def first() -> None:
             await hold_live(self._connection, self._folding.generation)
 
-        async def last(outcome: Outcome) -> None:
-            still_dead: dict[Place, dict[int, Letter]] = {}
+        async def last(outcome: Written) -> None:
+            still_dead: dict[Place, dict[int, Dead]] = {}
             for letter in outcome.letters:
                 still_dead.setdefault(_place_of(letter.raw), {})[letter.ordinal] = letter
             for record in records:
@@ -158,7 +158,7 @@ class Requeue:
         if self._author is not None:
             metrics.letters_requeued(tried.revived, tried.dead)
 
-    def _folded(self, record: Any, letters: Letters) -> FoldedRecord:
+    def _folded(self, record: Any, letters: Letters) -> Folded:
         """What is asked for of a record: all of it, where it was dead as a whole."""
         folded, wanted = self._folding.fold(record), letters[_place_of(record)]
         return folded if 0 in wanted else folded.only({ordinal: row["event_id"] for ordinal, row in wanted.items()})
@@ -169,7 +169,7 @@ class Requeue:
         return str(Location(*_place_of(record))) in named or self._folding.fold(record).record_id in named
 
     async def _commit(
-        self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Outcome], Awaitable[None]]
+        self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Written], Awaitable[None]]
     ) -> None:
         try:
             async with self._connection.transaction():
@@ -200,7 +200,7 @@ class _Tried:
         self.revived = 0
         self.dead = 0
 
-    async def note(self, asked: dict[int, Any], still_dead: dict[int, Letter]) -> None:
+    async def note(self, asked: dict[int, Any], still_dead: dict[int, Dead]) -> None:
         """Of one record: the letters that were asked for, and those of today's reading."""
         self.dead += len(still_dead)
         for ordinal, row in asked.items():
@@ -220,7 +220,7 @@ class _Tried:
             await self._note_try({**said, **named}, "dead", _error(letter))
 
 
-def _error(letter: Letter) -> str:
+def _error(letter: Dead) -> str:
     return f"{letter.reason}: {letter.message}"
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from replay.ports import RawRecord
+from processors.outcome import RawRecord
 from schemas.lattice import Row, Table
 from schemas.version_bytes import HEAD_BYTES, UNSET, version_head
 

@@ -10,9 +10,10 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from processors.store import LIVE_GENERATION
 from replay.audit import Author
 from replay.log.fold_lag import by_topic, fold_lag
-from replay.ports import Connection, Folding, Log
+from replay.ports import Connection, Log
 from replay.prove.certificate import (
     Behind,
     Certificate,
@@ -30,12 +31,12 @@ from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
 from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
 from replay.selection.selection import Range
+from replay.tables.folding import SchemaFolding
 from replay.tables.generations import versions_of
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table
 
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = $1 AND next_offset > 0 ORDER BY topic, partition
@@ -99,7 +100,7 @@ class Prover:
         self,
         live: Connection,
         shadow: Connection,
-        folding: Folding,
+        folding: SchemaFolding,
         versions: Versions,
         configured: Configured = NOTHING_CONFIGURED,
     ) -> None:
@@ -196,7 +197,7 @@ class Prover:
         return tables
 
     async def _cut(self) -> Cut:
-        generation = await self._live.fetchval(_LIVE)
+        generation = await self._live.fetchval(LIVE_GENERATION)
         positions = {(row[0], row[1]): row[2] for row in await self._live.fetch(_POSITIONS, generation)}
         folded_by = await versions_of(self._live, generation)
         reasons = [

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from replay.ports import Connection, Folding, Log
+from replay.ports import Connection, Log
 from replay.prove.certificate import Certificate, PartitionProof, TableProof, Verdict
 from replay.prove.held import held_below
 from replay.prove.losses import part_of
 from replay.prove.merkle import canonical_columns, hash_table
 from replay.prove.prover import Versions, other_code
 from replay.prove.shadow import SCHEMA, Advance, Shadow
+from replay.tables.folding import SchemaFolding
 from schemas.facts import TABLES
 from schemas.openapi import Document
 
@@ -26,7 +27,12 @@ class Recheck(Document):
 
 
 async def recheck(
-    certificate: Certificate, shadow: Connection, folding: Folding, versions: Versions, reader: Log, advance: Advance
+    certificate: Certificate,
+    shadow: Connection,
+    folding: SchemaFolding,
+    versions: Versions,
+    reader: Log,
+    advance: Advance,
 ) -> Recheck:
     """Folds up to the certificate's positions. `shadow` is a connection that nothing else uses."""
     held = await held_below(reader, {(one.topic, one.partition): one.next_offset for one in certificate.positions})

@@ -13,9 +13,12 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from processors.outcome import Folded, RawRecord
+from processors.store import Written
 from replay.log.folding import LogFold
-from replay.ports import Connection, Folding, NamedRecord, Outcome, RawRecord, Reading
+from replay.ports import Connection, Reading
 from replay.selection.selection import Range
+from replay.tables.folding import SchemaFolding
 from replay.tables.read_models import SESSION, create_facts
 from schemas.errors import Misconfigured
 
@@ -110,7 +113,7 @@ def _counted(value: bytes | None) -> tuple[bytes, bytes]:
 class Shadow:
     """Fact tables on a connection that nothing else uses."""
 
-    def __init__(self, connection: Connection, folding: Folding) -> None:
+    def __init__(self, connection: Connection, folding: SchemaFolding) -> None:
         """`folding` folds into `SCHEMA`."""
         self.connection = connection
         self._folding = folding
@@ -176,9 +179,7 @@ class Shadow:
     async def before(self, connection: Connection, part: Range) -> None:
         return None
 
-    async def after(
-        self, connection: Connection, part: Range, records: Sequence[NamedRecord], outcome: Outcome
-    ) -> None:
+    async def after(self, connection: Connection, part: Range, records: Sequence[Folded], outcome: Written) -> None:
         digest = self.digests[part.topic, part.partition]
         for record in records:
             digest.add(record.raw)
@@ -194,7 +195,7 @@ class Shadow:
 class _Turns:
     """One connection for every lane of a fold: while Postgres works on a batch, the next one is decoded."""
 
-    def __init__(self, connection: Connection, folding: Folding) -> None:
+    def __init__(self, connection: Connection, folding: SchemaFolding) -> None:
         self._connection = connection
         self._folding = folding
         self._turn = asyncio.Lock()
@@ -209,7 +210,7 @@ class _Turns:
         connection: Connection,
         records: Sequence[Any],
         first: Callable[[], Awaitable[None]],
-        last: Callable[[Outcome], Awaitable[None]],
-    ) -> Outcome:
+        last: Callable[[Written], Awaitable[None]],
+    ) -> Written:
         async with self._turn:
             return await self._folding.commit(connection, records, first, last)

@@ -9,6 +9,7 @@ from typing import Final, LiteralString
 
 import asyncpg
 
+from processors.store import LIVE_GENERATION
 from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
 from replay.prove.certificate import Difference, Kind
@@ -16,7 +17,6 @@ from replay.tables.read_models import NOTHING_DECLARED, REFUSALS, SESSION, Decla
 from schemas.masking import mask_key
 
 _PREFIX: Final = "_expected_"
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
 _DEFINITIONS: Final[LiteralString] = """
     SELECT name, CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END AS definition,
@@ -86,7 +86,7 @@ async def compare_views(connection: Connection, declared: Declared) -> tuple[lis
     try:
         # No flip moves the views meanwhile.
         await transaction_lock(connection, Lock.GENERATION, "shared")
-        facts = f"gen_{await connection.fetchval(_LIVE)}"
+        facts = f"gen_{await connection.fetchval(LIVE_GENERATION)}"
         ours = views_beside(facts, f"{SESSION}.{_PREFIX}")
         names, sql = declared_beside(declared, facts, f"{SESSION}.{_PREFIX}")
         # Before SQL of users is run, which may drop a view to make it anew.

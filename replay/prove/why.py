@@ -10,11 +10,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, LiteralString
 
+from processors.outcome import Folded, RawRecord
+from processors.store import LIVE_GENERATION
 from replay.log.reader import LogReader
-from replay.ports import Connection, FoldedRecord, Folding, RawRecord
+from replay.ports import Connection
 from replay.prove.history import History, RecordName
 from replay.prove.shadow import Advance
 from replay.selection.selection import Range, iso_of, parse_number, require_text
+from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection
 from schemas.event_ids import decoded_key
 from schemas.facts import TABLES
@@ -26,7 +29,6 @@ from schemas.topics import topic_of
 MAX_ROWS: Final = 200
 """Beneath one row of a view; of a conversation of years they would be without end."""
 
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
@@ -145,7 +147,7 @@ class Answer:
 
 
 async def explain(
-    connection: Connection, reader: LogReader, folding: Folding, question: Question, advance: Advance
+    connection: Connection, reader: LogReader, folding: SchemaFolding, question: Question, advance: Advance
 ) -> Answer:
     """Reads the log; again with the escapes of the key read, where no record says anything of the key as it is.
 
@@ -159,7 +161,7 @@ async def explain(
 
 
 async def _explain(
-    connection: Connection, reader: LogReader, folding: Folding, question: Question, advance: Advance
+    connection: Connection, reader: LogReader, folding: SchemaFolding, question: Question, advance: Advance
 ) -> Answer:
     wanted = await _rows_beneath(connection, question)
     ranges = await _ranges(connection, reader, question)
@@ -183,7 +185,7 @@ async def _explain(
 
 
 def _collect(
-    raw: RawRecord, folded: FoldedRecord, wanted: Wanted, found: dict[tuple[str, Row], list[tuple[RecordName, Row]]]
+    raw: RawRecord, folded: Folded, wanted: Wanted, found: dict[tuple[str, Row], list[tuple[RecordName, Row]]]
 ) -> None:
     """One row of each table and key: what a record says twice, it says once."""
     said: dict[tuple[str, Row], Row] = {}
@@ -218,7 +220,7 @@ async def _rows_beneath(connection: Connection, question: Question) -> Wanted:
     tables = {table.name: table for table in TABLES}
     _, facts = question.beneath
     wanted = Wanted()
-    schema = f"gen_{await connection.fetchval(_LIVE)}"
+    schema = f"gen_{await connection.fetchval(LIVE_GENERATION)}"
     for name, held_in in facts:
         table = tables[name]
         key = question.key if held_in in _WHOSE else _typed(table, held_in, question.key)

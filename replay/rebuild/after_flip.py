@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
+from processors.outcome import Folded, RawRecord
+from processors.store import LIVE_GENERATION, Written
 from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import NEAR_OFFSETS, LogReader
-from replay.ports import Connection, FoldedRecord, Outcome, RawRecord
+from replay.ports import Connection
 from replay.rebuild.fold import LOOK_SECONDS, NotFollowed
 from replay.selection.offsets import Offsets, count, merged, place_of, split
 from replay.selection.selection import Range
@@ -21,7 +23,6 @@ from replay.tables.generations import Ports, is_beyond
 PORTION_RECORDS: Final = 100_000
 """Whose offsets are held at once: what bounds the memory, however many events are ignored."""
 
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _PENDING: Final[LiteralString] = """
     SELECT g.generation, g.to_redrive FROM redrive.generations AS g
     WHERE g.generation = (SELECT live FROM redrive.generation) AND g.to_redrive IS NOT NULL
@@ -114,7 +115,7 @@ class _Settlement:
                 _, there, _ = split(portion, starts, ends)
                 offsets = Offsets(there)
 
-                def is_wanted(raw: RawRecord, folded: FoldedRecord, offsets: Offsets = offsets) -> bool:
+                def is_wanted(raw: RawRecord, folded: Folded, offsets: Offsets = offsets) -> bool:
                     is_there = offsets.holds(raw.topic, raw.partition, raw.offset)
                     return is_there and (bool(folded.rows) or not only_with_rows)
 
@@ -130,8 +131,8 @@ class _Settlement:
 
     async def before(self, connection: Connection, part: Range) -> None:
         await transaction_lock(connection, Lock.GENERATION, "shared")
-        if await connection.fetchval(_LIVE) != self._generation:
+        if await connection.fetchval(LIVE_GENERATION) != self._generation:
             raise NotFollowed
 
-    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Written) -> None:
         return None

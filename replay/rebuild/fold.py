@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, LiteralString
 
+from processors.store import Written
 from replay.locks import Lock, advisory_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
-from replay.ports import Connection, Outcome, Reading
+from replay.ports import Connection, Reading
 from replay.selection.selection import Range
 from replay.tables.generations import Generation, Ports, find
 from schemas.errors import RedriveError, Unavailable
@@ -74,7 +75,7 @@ class GenerationFold:
         if not await connection.fetchval(_FOLLOW, number, part.topic, part.partition, part.start, part.end):
             raise NotFollowed
 
-    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Outcome) -> None:
+    async def after(self, connection: Connection, part: Range, records: Sequence[Any], outcome: Written) -> None:
         return None
 
     async def way(self, connection: Connection) -> tuple[int, int]:
@@ -143,7 +144,7 @@ class GenerationFold:
         return [stage for stage in stages if stage[1]]
 
 
-async def _nothing(_: Outcome) -> None:
+async def _nothing(_: Written) -> None:
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Final, LiteralString
 import asyncpg
 import orjson
 
+from processors.store import LIVE_GENERATION
 from replay import audit
 from replay.audit import Author
 from replay.locks import Lock, advisory_lock, transaction_lock
@@ -54,7 +55,6 @@ _FORGET: Final[LiteralString] = """
          v AS (DELETE FROM redrive.generation_versions WHERE generation = $1)
     UPDATE redrive.generation SET previous = NULL WHERE previous = $1
 """
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 
 
 async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
@@ -85,7 +85,7 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
 async def _create(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> int:
     """All of it or nothing: one transaction, whose snapshot is the cut at which tables are copied."""
     async with connection.transaction(isolation="repeatable_read"):
-        live: int = await connection.fetchval(_LIVE)
+        live: int = await connection.fetchval(LIVE_GENERATION)
         cut = [] if only is None else [tuple(row) for row in await connection.fetch(_CUT)]
         named = None if only is None else sorted(only)
         number: int = await connection.fetchval(

@@ -12,6 +12,7 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from processors.store import LIVE_GENERATION
 from replay import audit
 from replay.audit import Author
 from replay.locks import Lock, advisory_lock
@@ -31,7 +32,6 @@ _LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
-_LIVE: Final[LiteralString] = "SELECT live FROM redrive.generation"
 _INSERT: Final[LiteralString] = """
     INSERT INTO redrive.scratches (name, state, as_of, operator, reason) VALUES ($1, 'building', $2, $3, $4)
 """
@@ -174,7 +174,9 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
     ends = {place: held[place][1] if place in held else 0 for place in folded}
     lost += [(*place, ends[place], stored) for place, stored in sorted(folded.items()) if stored > ends[place]]
     # Of a topic that was created again, the positions say nothing of the old one.
-    lost += [part for part in await lost_ranges(connection, await connection.fetchval(_LIVE)) if part not in lost]
+    lost += [
+        part for part in await lost_ranges(connection, await connection.fetchval(LIVE_GENERATION)) if part not in lost
+    ]
     if lost and not moment.is_loss_accepted:
         raise InvalidTransition(
             f"the log no longer holds {name_ranges(lost)}: the state would lack what these records said"

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from replay.ports import FoldedRecord, RawRecord
+from processors.outcome import Folded, RawRecord
 from replay.selection.offsets import Offsets, decode, encode
 from replay.selection.selection import By, Selection
 from replay.selection.times import in_ms
 
 BATCH_SUFFIX: Final = ".batch"
 
-Fold = Callable[[RawRecord], FoldedRecord]
+Fold = Callable[[RawRecord], Folded]
 
 
 def type_of(record: RawRecord) -> str:
@@ -77,7 +77,7 @@ class Chosen:
                 found = None
         return found
 
-    def holds_folded(self, record: RawRecord, folded: FoldedRecord) -> bool:
+    def holds_folded(self, record: RawRecord, folded: Folded) -> bool:
         """For a record of which `holds` could not tell."""
         return any(
             choice.holds(record) is None and choice.selection.holds_type(folded.types) for choice in self._choices

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from replay.ports import Connection, FoldedRecord, Reading
+from processors.outcome import Folded
+from processors.store import LIVE_GENERATION
+from replay.ports import Connection, Reading
 from replay.selection.matcher import Fold
 from replay.selection.selection import Range, RowKey
 from schemas.errors import InvalidSelection
@@ -75,7 +77,7 @@ class Touched:
         self._keys.add((table, key))
         self._lengths.setdefault(table, set()).add(len(key))
 
-    def learn(self, folded: FoldedRecord) -> None:
+    def learn(self, folded: Folded) -> None:
         """Facts that name what is asked for bring the keys of their rows in."""
         for table, row in folded.rows:
             for places, values in self._columns.get(table.name, ()):
@@ -84,7 +86,7 @@ class Touched:
 
     async def learn_live(self, connection: Connection) -> None:
         """The rows that stand in the live generation."""
-        generation = await connection.fetchval("SELECT live FROM redrive.generation")
+        generation = await connection.fetchval(LIVE_GENERATION)
         for table in TABLES:
             for places, values in self._columns.get(table.name, ()):
                 where = " AND ".join(f"{table.columns[place].name} = ${n}" for n, place in enumerate(places, start=1))
@@ -93,7 +95,7 @@ class Touched:
                 for found in await connection.fetch(query, *values):
                     self.add(table.name, tuple(str(value) for value in found))
 
-    def holds(self, folded: FoldedRecord) -> bool:
+    def holds(self, folded: Folded) -> bool:
         for table, row in folded.rows:
             lengths = self._lengths.get(table.name)
             if lengths:
@@ -133,8 +135,8 @@ async def _locate(
 
 
 async def _folded(
-    reader: Reading, ranges: Sequence[Range], fold: Callable[[Any], FoldedRecord]
-) -> AsyncIterator[tuple[Any, FoldedRecord]]:
+    reader: Reading, ranges: Sequence[Range], fold: Callable[[Any], Folded]
+) -> AsyncIterator[tuple[Any, Folded]]:
     if ranges:
         async for _, records in reader.read(ranges):
             for record in records:

@@ -12,7 +12,8 @@ import orjson
 
 from replay.audit import Author
 from replay.log.reader import LogReader
-from replay.ports import Connection, Foldings, GenerationFolding, Projections
+from replay.ports import Connection
+from replay.tables.folding import LiveFolding, Projections, SchemaFolding
 from replay.tables.read_models import Declared
 from schemas.errors import InvalidSelection
 from schemas.facts import TABLES
@@ -75,8 +76,9 @@ class Ports:
 
     pool: "asyncpg.Pool[asyncpg.Record]"
     open_log: Callable[[], LogReader]
-    foldings: Foldings
-    live_folding: Callable[[int], GenerationFolding]
+    foldings: Callable[[str, frozenset[str] | None], SchemaFolding]
+    """(schema, tables to write; None: all)"""
+    live_folding: Callable[[int], LiveFolding]
     """Of a generation that is live: it writes the index of the log, too."""
     code: Projections
     """Of this process."""

@@ -18,7 +18,8 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential, wait_random
 from yarl import URL
 
-from replay.ports import RawRecord, Taken
+from processors.outcome import RawRecord
+from replay.ports import Taken
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
 from replay.targets.request import Outgoing, Unsendable, request_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote
 
-from replay.ports import RawRecord
+from processors.outcome import RawRecord
 from replay.targets.document import HttpTarget
 from schemas.envelope import Location, Record
 from schemas.errors import PoisonRecord

@@ -27,7 +27,7 @@ async def ready() -> dict[str, bool]:
 def test_every_route_of_the_operators_is_described_and_nothing_else() -> None:
     nothing: Any = SimpleNamespace()
     operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, "ines", nothing, nothing, nothing)
-    replays = Replays(operations, nothing, nothing, nothing, nothing, nothing)
+    replays = Replays(operations, nothing, nothing, nothing)
     app = create_app(nothing, SecretStr("key"), replays, ready)
     routed = {(route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.resource}
     described = {(method, path) for path, methods in OPERATORS["paths"].items() for method in methods}

@@ -121,7 +121,10 @@ class _Pool:
         async def fetch(*_: object) -> list[Any]:
             return []
 
-        yield SimpleNamespace(fetch=fetch)
+        async def fetchval(*_: object) -> Any:
+            raise _Asked
+
+        yield SimpleNamespace(fetch=fetch, fetchval=fetchval)
 
 
 class _Turn:
@@ -151,15 +154,11 @@ async def _required(document: object) -> dict[str, Any] | None:
     return None if found is None else found.as_document()
 
 
-async def _open_folding(_: object) -> Any:
-    raise _Asked
-
-
 def check_replay(request: Request) -> None:
     """`POST /api/replays`."""
     operations: Any = SimpleNamespace(sources=lambda: SOURCES, operator="ines", pool=_Pool())
     turn: Any = _Turn()
-    routes = Replays(operations, lambda: turn, _open_folding, _required, lambda: turn, turn).routes()
+    routes = Replays(operations, lambda: turn, _required, turn).routes()
     with contextlib.suppress(InvalidSelection, _Asked):
         _ask(routes[0].handler, request.body)
 

@@ -136,7 +136,7 @@ def test_every_route_that_changes_something_is_known() -> None:
     app = create_app(
         nothing,
         SecretStr("key"),
-        Replays(operations(nothing, dict), nothing, nothing, nothing, nothing, nothing),
+        Replays(operations(nothing, dict), nothing, nothing, nothing),
         ready,
     )
     changing = {

@@ -14,7 +14,6 @@ from aiokafka import ConsumerRecord
 
 from deploy import appending
 from deploy.appending import append_correction
-from deploy.folding import LiveFolding
 from processors.fold import combine, fold_record
 from processors.store import Store
 from replay.log.reader import LogReader
@@ -56,7 +55,7 @@ def desk(stack: Stack, source: str, append: Any = None) -> Desk:
     async def really(correction: Correction) -> Location:
         return await append_correction(stack.cluster, correction)
 
-    return Desk((source,), lambda: LogReader(stack.cluster), LiveFolding.open, append or really)
+    return Desk((source,), lambda: LogReader(stack.cluster), append or really)
 
 
 def order(source: str, change: Change, **more: Any) -> Order:

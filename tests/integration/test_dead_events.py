@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import schemas.migrations
-from deploy.folding import LiveFolding
 from processors import projections
 from processors.fold import fold_record
 from processors.projections import whatsapp
@@ -19,6 +18,7 @@ from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location, show_dead_letter
 from replay.operations.requeue import Requeue, Requeued
+from replay.tables.folding import LiveFolding
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
 from tests.conftest import Stack

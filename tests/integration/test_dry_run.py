@@ -9,7 +9,6 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from deploy.folding import session_folding
 from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.output import out
 from replay.jobs.dry_run import TableChange, dry_run
@@ -124,7 +123,7 @@ async def test_who_is_stopped_half_way_leaves_nothing_behind(
     reader = Stuck([record(topic, "stripe", payment(1))])
     plan = pinned_to(everything(topic), [Range(topic, 0, 0, 9)])
     other = await asyncpg.connect(database_url)
-    running = asyncio.create_task(dry_run(cast(LogReader, reader), other, plan, session_folding(), lambda _: None))
+    running = asyncio.create_task(dry_run(cast(LogReader, reader), other, plan, lambda _: None))
     try:
         await reader.is_stuck.wait()
         assert await connection.fetchval(_TEMPORARY) > 0

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from processors.store import Written
 from replay.log.folding import LogFold, NoSteps
-from replay.ports import Outcome
 from replay.selection.selection import Range
 
 PARTS = (Range("t", 0, 0, 1), Range("t", 1, 0, 1))
@@ -34,7 +34,7 @@ class Crossing:
         connection: Any,
         records: Sequence[Any],
         first: Callable[[], Awaitable[None]],
-        last: Callable[[Outcome], Awaitable[None]],
+        last: Callable[[Written], Awaitable[None]],
     ) -> Any:
         self.tries += 1
         rows = [0, 1] if records == [0] else [1, 0]

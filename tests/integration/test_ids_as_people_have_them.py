@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from deploy.folding import SchemaFolding
 from replay.log.reader import LogReader
 from replay.operations.events import Search, UnknownEvent, list_events, show_event
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Question, explain
 from replay.selection.selection import RowKey, Selection
+from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.providers.base import event_id
 from tests.conftest import Stack

@@ -7,12 +7,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
 from replay.log.reader import LogReader
 from replay.prove.prover import Prover, Versions
 from replay.prove.shadow import SCHEMA
 from replay.selection.selection import Range
+from replay.tables.folding import SchemaFolding
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.support.proofs import is_nothing_left, named

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from deploy.folding import NoDeadLetters, SchemaFolding
 from deploy.proving import our_versions
 from processors import projections
 from processors.fold import fold_record
@@ -14,6 +13,7 @@ from replay.prove.certificate import Certificate
 from replay.prove.prover import Cut, Prover
 from replay.prove.shadow import SCHEMA
 from replay.selection.selection import Range
+from replay.tables.folding import NoDeadLetters, SchemaFolding
 from schemas.facts import TABLES
 from schemas.topics import OPERATOR
 from tests.conftest import Stack

@@ -8,7 +8,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from deploy.folding import code
 from processors import projections
 from replay.rebuild import flip as flipping
 from replay.rebuild import lifecycle, snapshot
@@ -17,6 +16,7 @@ from replay.rebuild.follower import Follower
 from replay.rebuild.snapshot import Moment
 from replay.tables import generations
 from replay.tables.diff import difference
+from replay.tables.folding import code
 from replay.tables.generations import Ports
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack

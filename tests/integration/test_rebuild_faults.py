@@ -12,12 +12,12 @@ from typing import Any, Final
 import asyncpg
 
 from deploy import migrate
-from deploy.folding import LiveFolding, SchemaFolding
 from replay.rebuild import lifecycle
 from replay.rebuild.after_flip import pending, settle
 from replay.rebuild.flip import flip
 from replay.rebuild.fold import build
 from replay.tables import generations
+from replay.tables.folding import LiveFolding, SchemaFolding
 from tests.conftest import Stack
 from tests.support.amounts import new_seed
 from tests.support.rebuilds import TESTER, fact_rows, live_and_previous, positions_of, rebuilding

@@ -8,11 +8,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy import generation_check
-from deploy.folding import code
 from processors import projections
 from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.snapshot import Moment
 from replay.tables import generations
+from replay.tables.folding import code
 from replay.tables.generations import Ports
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack

@@ -12,17 +12,17 @@ from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
 from deploy.embedded.ports import free_ports
-from deploy.folding import LiveFolding
 from deploy.replaying import jobs
 from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime
+from processors.outcome import RawRecord
 from replay.api.replays import Replays
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
 from replay.jobs.outcomes import count_outcomes, list_outcomes
 from replay.log.reader import LogReader
-from replay.ports import RawRecord, Taken
+from replay.ports import Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
 from schemas.errors import Unavailable
 from schemas.settings import FileConfig, Settings
@@ -168,7 +168,6 @@ async def test_a_target_that_is_no_longer_allowed_fails_the_replay(
 @pytest.fixture
 async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) -> AsyncIterator[ClientSession]:
     """The routes, and a session that may use them; nobody runs what they put on the ledger."""
-    nothing: Any = None
     sources: Any = {folded_topic.removeprefix("webhooks."): None}
 
     async def require(document: object) -> dict[str, Any] | None:
@@ -180,9 +179,7 @@ async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) 
     replays = Replays(
         operations(pool, lambda: sources),
         lambda: LogReader(stack.cluster),
-        LiveFolding.open,
         require,
-        nothing,
         asyncio.Semaphore(1),
     )
     runner = web.AppRunner(create_app(pool, SecretStr(KEY), replays, ready))

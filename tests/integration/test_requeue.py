@@ -13,7 +13,6 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from click.testing import CliRunner
 
 from deploy import cli
-from deploy.folding import LiveFolding, NoDeadLetters
 from processors import projections
 from processors.fold import fold_record
 from processors.store import Span, Store
@@ -28,6 +27,7 @@ from replay.operations.dead_letters import (
 )
 from replay.operations.events import Reveal
 from replay.operations.requeue import Requeue, Requeued
+from replay.tables.folding import LiveFolding, NoDeadLetters
 from schemas.errors import InvalidSelection
 from schemas.topics import source_of
 from tests.conftest import Stack

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from deploy.folding import LiveFolding
 from processors import projections
 from processors.projections.base import Event
 from replay import metrics
@@ -20,6 +19,7 @@ from replay.rebuild import after_flip
 from replay.rebuild.flip import rollback_target
 from replay.rebuild.follower import Follower
 from replay.tables import generations
+from replay.tables.folding import LiveFolding
 from replay.tables.generations import Ports
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack

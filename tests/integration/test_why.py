@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from deploy.folding import SchemaFolding
 from replay.log.reader import LogReader
 from replay.prove import why
 from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
+from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR
 from tests.conftest import Stack

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.folding import SchemaFolding, session_folding
 from replay.jobs.dry_run import TableChange, dry_run
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
 from replay.selection.selection import Range, Selection
 from replay.tables.diff import difference
+from replay.tables.folding import SchemaFolding
 from replay.tables.read_models import create_facts
 from schemas.facts import TABLES
 from schemas.topics import source_of
@@ -103,7 +103,7 @@ async def test_a_dry_run_of_a_pinned_plan_is_what_the_run_changes(
     stands = await physical_rows(shared_connection)
     reader = cast(LogReader, Log(log, data.draw(st.integers(1, 9))))
 
-    said = await dry_run(reader, shared_connection, plan, session_folding(), lambda _: None)
+    said = await dry_run(reader, shared_connection, plan, lambda _: None)
 
     assert await physical_rows(shared_connection) == stands, "it changes nothing"
     assert (

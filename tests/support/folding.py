@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deploy.folding import NoDeadLetters
 from processors.fold import fold_record
 from processors.outcome import Dead, RawRecord
 from processors.store import Span, Store
 from replay.log.reader import LogReader
 from replay.selection.selection import Range
+from replay.tables.folding import NoDeadLetters
 from tests.conftest import Stack
 
 _POSITIONS = "SELECT topic, partition, next_offset FROM redrive.positions WHERE generation = $1"

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
 from replay.audit import Author
 from replay.log.reader import LogReader
@@ -16,6 +15,7 @@ from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
 from replay.prove.shadow import SCHEMA
 from replay.prove.views import NOTHING_CONFIGURED, Configured
+from replay.tables.folding import SchemaFolding
 from tests.conftest import Stack
 
 RECORDS: Final = 60

@@ -10,7 +10,6 @@ from typing import Any
 import asyncpg
 
 from deploy import migrate
-from deploy.folding import LiveFolding, SchemaFolding, code
 from deploy.rebuilding import POOL_CONNECTIONS
 from processors.projections.base import Event
 from replay.audit import Author
@@ -20,6 +19,7 @@ from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
 from replay.rebuild.follower import Follower
 from replay.tables import generations
+from replay.tables.folding import LiveFolding, SchemaFolding, code
 from replay.tables.generations import Generation, Ports
 from replay.tables.read_models import NOTHING_DECLARED
 from schemas.billing import Payment

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import asyncpg
 
-from deploy.folding import LiveFolding
+from processors.outcome import RawRecord
+from processors.store import LIVE_GENERATION
 from replay.audit import Author
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
@@ -16,9 +17,10 @@ from replay.jobs.ledger import Order
 from replay.jobs.plan import Plan, make_plan
 from replay.jobs.runner import Ports
 from replay.log.reader import LogReader
-from replay.ports import Connection, RawRecord, Taken
+from replay.ports import Connection, Taken
 from replay.selection.matcher import Choice, Chosen
 from replay.selection.selection import Range, Selection
+from replay.tables.folding import LiveFolding
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce
 
@@ -68,7 +70,7 @@ def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> 
     def open_target(document: Mapping[str, Any], replay: uuid.UUID) -> Recorder:
         return target
 
-    return Ports(connect, open_pool, lambda: LogReader(stack.cluster), LiveFolding, open_target, target.note)
+    return Ports(connect, open_pool, lambda: LogReader(stack.cluster), open_target, target.note)
 
 
 async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
@@ -85,7 +87,7 @@ def pinned_to(selection: Selection, ranges: list[Range]) -> Plan:
 async def put(stack: Stack, connection: Any, selection: Selection, **terms: Any) -> uuid.UUID:
     """On the ledger, for whoever runs it."""
     plan = await planned(stack, connection, selection)
-    generation = await connection.fetchval("SELECT live FROM redrive.generation")
+    generation = await connection.fetchval(LIVE_GENERATION)
     return await ledger.create(connection, Order(plan, generation, ADA, **terms))
 
 

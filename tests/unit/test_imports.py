@@ -70,5 +70,5 @@ def test_to_describe_itself_redrive_needs_no_library_but_that_of_commands(flag: 
 
 def test_a_list_of_events_needs_postgres_alone() -> None:
     loaded = loaded_by("events", "list", "--help")
-    assert loaded & (CLIENTS | {"dateparser", "phonenumbers", "processors", "ingest"}) == set()
+    assert loaded & (CLIENTS | {"dateparser", "phonenumbers", "ingest"}) == set()
     assert "asyncpg" in loaded

@@ -1,30 +1,25 @@
-"""The processors' projections and store, as the ports that a replay and a rebuild drive."""
+"""Folds records into the fact tables of one schema, with the projections and the store of the live workers."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import asyncpg
 
 from processors import projections
 from processors.fold import fold_record
-from processors.outcome import Dead, Folded
+from processors.outcome import Dead, Folded, RawRecord
 from processors.rows import TableRow
-from processors.store import Connection, FactStore, Store, Written
-from processors.worker import LIVE_GENERATION
-from replay.jobs.dry_run import SessionFolding
-from replay.ports import Projections, RawRecord
-from replay.tables.read_models import SESSION
+from processors.store import LIVE_GENERATION, Connection, FactStore, Store, Written
 from schemas.errors import Misconfigured
+
+Projections: TypeAlias = Mapping[str, tuple[int, frozenset[str]]]
+"""Projection -> (its version, the fact tables that its rows go to)."""
 
 
 def code() -> Projections:
     """The projections of this process."""
     writes = projections.writes()
     return {key: (version, writes[key]) for key, version in projections.versions().items()}
-
-
-def session_folding() -> SessionFolding:
-    """Into tables that end with the database session: those of a dry run."""
-    return SessionFolding(SchemaFolding.into(SESSION), projections.versions())
 
 
 class NoDeadLetters:
