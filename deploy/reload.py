@@ -9,7 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from deploy.appending import producing, until_confirmed
+from deploy.operator_log import producing, until_confirmed
 from ingest.log.producer import producer_factory
 from replay.answering import while_answering
 from replay.log.broker import Broker, stop_consumer

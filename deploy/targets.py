@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from deploy.appending import producing
+from deploy.operator_log import producing
 from deploy.topics import Topics
 from deploy.wiring import Runtime
 from ingest.log.producer import MAX_BATCH_BYTES

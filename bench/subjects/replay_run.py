@@ -11,7 +11,7 @@ import uvloop
 
 from bench.stack import SOURCE
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
-from deploy.replaying import jobs
+from deploy.replay_jobs import jobs
 from deploy.wiring import load
 from replay.audit import Author
 from replay.jobs import ledger

@@ -15,8 +15,8 @@ from deploy import clock_check, fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_MISCONFIGURED, Reported
+from deploy.installation_audit import record
 from deploy.lag_check import FoldState, fold_state
-from deploy.recording import record
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples

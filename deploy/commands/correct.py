@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 import click
 
-from deploy.appending import correction_desk
 from deploy.commands.send import wait_until_folded
 from deploy.event_loop import run
+from deploy.operator_log import correction_desk
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say

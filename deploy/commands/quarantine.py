@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import click
 
-from deploy.appending import appending
 from deploy.commands.events import print_record, reveal_of, reveal_options
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
+from deploy.operator_log import appending
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say

@@ -9,7 +9,7 @@ import click
 
 from deploy.event_loop import run
 from deploy.postgres import PoolConnections
-from deploy.rebuilding import POOL_CONNECTIONS, ports_of
+from deploy.rebuild_ports import POOL_CONNECTIONS, ports_of
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.group import Commands, examples

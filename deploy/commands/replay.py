@@ -10,7 +10,7 @@ import click
 
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
-from deploy.replaying import jobs
+from deploy.replay_jobs import jobs
 from deploy.targets import require_target
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.dry_run_folding import foresee, print_foreseen

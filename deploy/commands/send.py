@@ -12,7 +12,7 @@ import click
 
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
-from deploy.recording import record_anew
+from deploy.installation_audit import record_on_its_own
 from deploy.reload import control_topic, in_state
 from deploy.samples import Sample, samples, story_length
 from deploy.terminal.command import json_option, with_runtime
@@ -169,7 +169,7 @@ async def _send(runtime: Runtime, source: Source, count: int, url: str, wait: bo
     locations: list[str] = []
     spooled: list[Sample] = []
     if runtime.settings.app_env == "production":
-        await record_anew(runtime, "samples.send", source=source.name, count=count)
+        await record_on_its_own(runtime, "samples.send", source=source.name, count=count)
     if wait:
         await _require_folding(runtime, source)
     timeout = aiohttp.ClientTimeout(total=30)

@@ -7,7 +7,7 @@ import click
 
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Reported
-from deploy.recording import record_anew
+from deploy.installation_audit import record_on_its_own
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, say
@@ -21,7 +21,7 @@ async def widen_on_record(runtime: Runtime, admin: Topics) -> dict[str, dict[str
     states = await admin.states(wanted(runtime.sources.values()))
     changes = {state.name: state.widening for state in states if state.widening}
     if changes:
-        await record_anew(runtime, "topics.widen", topics=changes)
+        await record_on_its_own(runtime, "topics.widen", topics=changes)
         await admin.widen(changes)
     return changes
 
@@ -46,7 +46,7 @@ def topics(runtime: Runtime, apply: bool, as_json: bool) -> None:
             if apply:
                 missing = sorted(set(needed) - await admin.names())
                 if missing:
-                    await record_anew(runtime, "topics.create", topics=missing)
+                    await record_on_its_own(runtime, "topics.create", topics=missing)
                 created = await admin.create(needed, runtime.settings.partitions, runtime.settings.replication_factor)
                 widened = await widen_on_record(runtime, admin)
             return created, widened, await admin.states(needed)

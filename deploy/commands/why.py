@@ -13,9 +13,7 @@ from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay import audit
 from replay.log.reader import LogReader
-from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
-from replay.tables.folding import SchemaFolding
 from schemas.masking import mask_key
 
 ACTION: Final = "why.reveal"
@@ -63,7 +61,6 @@ async def _explain(runtime: Runtime, question: Question, reason: str | None, is_
                 answer = await explain(
                     connection,
                     reader,
-                    SchemaFolding.into(SCHEMA),
                     question,
                     lambda done, of: bar.update(task, completed=done, total=of),
                 )

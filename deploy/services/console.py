@@ -9,14 +9,14 @@ import asyncpg
 from aiohttp import web
 from pydantic import SecretStr
 
-from deploy.appending import appending, correction_desk
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.http_server import Runner
+from deploy.operator_log import appending, correction_desk
 from deploy.postgres import PoolConnections
-from deploy.proving import prove
-from deploy.rebuilding import POOL_CONNECTIONS, ports_of
+from deploy.proofs import prove
+from deploy.rebuild_ports import POOL_CONNECTIONS, ports_of
 from deploy.reload import control_topic
-from deploy.replaying import jobs
+from deploy.replay_jobs import jobs
 from deploy.service import (
     Readiness,
     health_routes,

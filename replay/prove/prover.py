@@ -6,10 +6,12 @@ Reads the live tables and writes to none: the log is folded into temporary ones.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, Final, LiteralString
 
 import asyncpg
 
+from processors.projections import versions
 from processors.store import LIVE_GENERATION
 from replay.audit import Author
 from replay.log.fold_lag import by_topic, fold_lag
@@ -31,7 +33,6 @@ from replay.prove.mismatch import Differences, Side, compare
 from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
 from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
 from replay.selection.selection import Range
-from replay.tables.folding import SchemaFolding
 from replay.tables.generations import versions_of
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
@@ -66,6 +67,10 @@ class Versions:
     redrive: str
     projections: Mapping[str, int]
 
+    @classmethod
+    def of_this_process(cls) -> "Versions":
+        return cls(version("redrive"), dict(sorted(versions().items())))
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -94,18 +99,17 @@ def other_code(folded_by: Mapping[str, int], now: Mapping[str, int]) -> list[str
 
 
 class Prover:
-    """One proof. `live` and `shadow` are connections that nothing else uses; `folding` folds into `shadow.SCHEMA`."""
+    """One proof. `live` and `shadow` are connections that nothing else uses."""
 
     def __init__(
         self,
         live: Connection,
         shadow: Connection,
-        folding: SchemaFolding,
         versions: Versions,
         configured: Configured = NOTHING_CONFIGURED,
     ) -> None:
         self._live = live
-        self._shadow = Shadow(shadow, folding)
+        self._shadow = Shadow(shadow)
         self._versions = versions
         self._configured = configured
 

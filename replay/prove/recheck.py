@@ -9,7 +9,6 @@ from replay.prove.losses import part_of
 from replay.prove.merkle import canonical_columns, hash_table
 from replay.prove.prover import Versions, other_code
 from replay.prove.shadow import SCHEMA, Advance, Shadow
-from replay.tables.folding import SchemaFolding
 from schemas.facts import TABLES
 from schemas.openapi import Document
 
@@ -29,7 +28,6 @@ class Recheck(Document):
 async def recheck(
     certificate: Certificate,
     shadow: Connection,
-    folding: SchemaFolding,
     versions: Versions,
     reader: Log,
     advance: Advance,
@@ -40,7 +38,7 @@ async def recheck(
     gone = [text for part, text in held.lost.items() if part not in known]
     reasons = [*_said(certificate), *gone, *held.reasons, *_other_declarations(certificate, versions.projections)]
     findings = certificate.contradictions()
-    folded = Shadow(shadow, folding)
+    folded = Shadow(shadow)
     await folded.open()
     await folded.fold(reader, held.ranges, advance)
     tables = {}

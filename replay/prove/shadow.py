@@ -113,10 +113,8 @@ def _counted(value: bytes | None) -> tuple[bytes, bytes]:
 class Shadow:
     """Fact tables on a connection that nothing else uses."""
 
-    def __init__(self, connection: Connection, folding: SchemaFolding) -> None:
-        """`folding` folds into `SCHEMA`."""
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._folding = folding
         self.digests: dict[Partition, RecordDigest] = {}
         self.dead = 0
         self._sought: list[Range] = []
@@ -168,7 +166,7 @@ class Shadow:
             done += len(part)
             advance(done, total)
 
-        turns = _Turns(self.connection, self._folding)
+        turns = _Turns(self.connection, SchemaFolding.into(SCHEMA))
         await LogFold(turns, turns, self, count).run(reader, ranges)
 
     async def not_dead(self, locations: Sequence[Location]) -> list[Location]:

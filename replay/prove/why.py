@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, LiteralString
 
+from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.store import LIVE_GENERATION
 from replay.log.reader import LogReader
@@ -17,7 +18,6 @@ from replay.ports import Connection
 from replay.prove.history import History, RecordName
 from replay.prove.shadow import Advance
 from replay.selection.selection import Range, iso_of, parse_number, require_text
-from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection
 from schemas.event_ids import decoded_key
 from schemas.facts import TABLES
@@ -146,23 +146,19 @@ class Answer:
     more: int
 
 
-async def explain(
-    connection: Connection, reader: LogReader, folding: SchemaFolding, question: Question, advance: Advance
-) -> Answer:
+async def explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Answer:
     """Reads the log; again with the escapes of the key read, where no record says anything of the key as it is.
 
     Raises `InvalidSelection` for sources of which nothing was folded, or what reading raises.
     """
-    answer = await _explain(connection, reader, folding, question, advance)
+    answer = await _explain(connection, reader, question, advance)
     decoded = decoded_key(question.key)
     if answer.histories or decoded is None:
         return answer
-    return await _explain(connection, reader, folding, replace(question, key=decoded), advance)
+    return await _explain(connection, reader, replace(question, key=decoded), advance)
 
 
-async def _explain(
-    connection: Connection, reader: LogReader, folding: SchemaFolding, question: Question, advance: Advance
-) -> Answer:
+async def _explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Answer:
     wanted = await _rows_beneath(connection, question)
     ranges = await _ranges(connection, reader, question)
     found: dict[tuple[str, Row], list[tuple[RecordName, Row]]] = {}
@@ -171,7 +167,7 @@ async def _explain(
         async for part, records in reader.read(ranges):
             for record in records:
                 if question.holds_time(record.timestamp):
-                    _collect(record, folding.fold(record), wanted, found)
+                    _collect(record, fold_record(record), wanted, found)
             done += len(part)
             advance(done, total)
     tables = {table.name: table for table in TABLES}

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 from aiokafka import ConsumerRecord
 
-from deploy import appending
-from deploy.appending import append_correction
+from deploy import operator_log
+from deploy.operator_log import append_correction
 from processors.fold import combine, fold_record
 from processors.store import Store
 from replay.log.reader import LogReader
@@ -197,7 +197,7 @@ async def test_a_correction_that_kafka_did_not_confirm_names_the_id_with_which_a
     stack: Stack, source_name: str, known: str, connection: Any, read_topic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker has the request, freezes, and writes the record once it goes on: nobody could know in time."""
-    producing = appending.producing
+    producing = operator_log.producing
 
     @asynccontextmanager
     async def freezing(*args: Any) -> AsyncIterator[Any]:
@@ -213,7 +213,7 @@ async def test_a_correction_that_kafka_did_not_confirm_names_the_id_with_which_a
             yield producer
 
     with monkeypatch.context() as patch:
-        patch.setattr(appending, "producing", freezing)
+        patch.setattr(operator_log, "producing", freezing)
         try:
             with pytest.raises(AppendInDoubt, match="may be on the log") as doubt:
                 await correct(connection, desk(stack, source_name), order(source_name, credits(40, known)), "ada")

@@ -13,10 +13,8 @@ from yarl import URL
 
 from replay.log.reader import LogReader
 from replay.operations.events import Search, UnknownEvent, list_events, show_event
-from replay.prove.shadow import SCHEMA
 from replay.prove.why import Question, explain
 from replay.selection.selection import RowKey, Selection
-from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.providers.base import event_id
 from tests.conftest import Stack
@@ -62,7 +60,7 @@ async def test_it_is_shown_searched_replayed_and_explained(
         assert (await planned(stack, connection, Selection((source,), from_ms=0, keys=(key,)))).records == 1
         async with open_log() as reader:
             question = Question("messages", (source, text))
-            said = await explain(connection, reader, SchemaFolding.into(SCHEMA), question, lambda *_: None)
+            said = await explain(connection, reader, question, lambda *_: None)
         assert [history.key for history in said.histories] == [(source, WAMID)]
 
 

@@ -7,12 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy.proving import our_versions
 from replay.log.reader import LogReader
 from replay.prove.prover import Prover, Versions
-from replay.prove.shadow import SCHEMA
 from replay.selection.selection import Range
-from replay.tables.folding import SchemaFolding
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
 from tests.support.proofs import is_nothing_left, named
@@ -35,7 +32,7 @@ async def test_a_proof_that_is_broken_off_leaves_nothing_behind(
 
     shadow = await asyncpg.connect(database_url)
     async with connected(database_url) as live, Stuck(stack.cluster) as reader:
-        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions())
+        prover = Prover(live, shadow, Versions.of_this_process())
         proving = asyncio.create_task(prover.prove(reader, NOTHING))
         await begun.wait()
         assert not await is_nothing_left(connection)
@@ -87,7 +84,7 @@ async def test_what_can_not_be_known_is_never_equal(
 async def test_a_generation_that_other_code_folded_is_never_equal(
     stack: Stack, folded: str, prove: Prove, connection: Any, database_url: str
 ) -> None:
-    ours = our_versions().projections
+    ours = Versions.of_this_process().projections
     now = ours["stripe"]
     await connection.execute(
         "INSERT INTO redrive.generation_versions (generation, projection, version) VALUES (1, 'stripe', $1), (2, 'stripe', 7)",

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy import proving
+from deploy import proofs
 from deploy.wiring import Runtime
 from replay import metrics
 from replay.jobs.jobs import Jobs
@@ -120,8 +120,8 @@ async def test_a_proof_gives_way_while_live_lag_grows(
     def live_first(reader: LogReader, connection: Connection) -> LiveFirst:
         return LiveFirst(reader, LiveTraffic(Lag(connection, reader.ends).read, note))
 
-    monkeypatch.setattr(proving, "LogReader", Piecemeal)
-    monkeypatch.setattr(proving, "live_first", live_first)
+    monkeypatch.setattr(proofs, "LogReader", Piecemeal)
+    monkeypatch.setattr(proofs, "live_first", live_first)
     settings = Settings.model_validate({"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": stack.servers})
     try:
         async with run_worker(stack, database_url, topic, topic, tmp_path):
@@ -130,7 +130,7 @@ async def test_a_proof_gives_way_while_live_lag_grows(
             held = holder.transaction()
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
-            made = await proving.prove(Runtime(settings, FileConfig(), {}), lambda done, of: None)
+            made = await proofs.prove(Runtime(settings, FileConfig(), {}), lambda done, of: None)
         assert (made.verdict, made.counts.records) == ("equal", FIRST)
         assert str(reasons[0]).startswith("live traffic is ")
     finally:

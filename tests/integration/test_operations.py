@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy.appending import appending
+from deploy.operator_log import appending
 from deploy.reload import Control, control_topic
 from replay.audit import Author
 from replay.log.reader import LogReader

@@ -4,16 +4,14 @@ from typing import Any
 
 import pytest
 
-from deploy.proving import our_versions
 from processors import projections
 from processors.fold import fold_record
 from processors.store import Store
 from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
-from replay.prove.prover import Cut, Prover
-from replay.prove.shadow import SCHEMA
+from replay.prove.prover import Cut, Prover, Versions
 from replay.selection.selection import Range
-from replay.tables.folding import NoDeadLetters, SchemaFolding
+from replay.tables.folding import NoDeadLetters
 from schemas.facts import TABLES
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
@@ -60,7 +58,7 @@ async def test_what_comes_after_the_cut_is_no_difference(
             return cut
 
     async with connected(database_url) as live, connected(database_url) as shadow, LogReader(stack.cluster) as reader:
-        made = await Meanwhile(live, shadow, SchemaFolding.into(SCHEMA), our_versions()).prove(reader, NOTHING)
+        made = await Meanwhile(live, shadow, Versions.of_this_process()).prove(reader, NOTHING)
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS + 30
     assert (made.verdict, made.tables["payments"].rows, made.counts.records) == ("equal", RECORDS, RECORDS)
 

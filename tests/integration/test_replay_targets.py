@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from pydantic import SecretStr
 
 from deploy.embedded.ports import free_ports
-from deploy.replaying import jobs
+from deploy.replay_jobs import jobs
 from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime

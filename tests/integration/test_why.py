@@ -7,9 +7,7 @@ import pytest
 
 from replay.log.reader import LogReader
 from replay.prove import why
-from replay.prove.shadow import SCHEMA
 from replay.prove.why import Answer, Question, as_document, explain
-from replay.tables.folding import SchemaFolding
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
@@ -53,7 +51,7 @@ def at(topic: str, body: bytes, seconds: int, partition: int = 0) -> FakeRecord:
 async def ask(stack: Stack, connection: Any, name: str, *key: str, **narrower: Any) -> Answer:
     async with LogReader(stack.cluster) as reader:
         question = Question(name, key, **narrower)
-        return await explain(connection, reader, SchemaFolding.into(SCHEMA), question, lambda *_: None)
+        return await explain(connection, reader, question, lambda *_: None)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.appending import appending
 from deploy.clock_check import clock_ahead
+from deploy.operator_log import appending
 from ingest import metrics
 from ingest.dedupe.peers import Gossip
 from ingest.dedupe.store import Chunk

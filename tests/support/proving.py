@@ -6,16 +6,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from deploy.proving import our_versions
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
 from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
-from replay.prove.shadow import SCHEMA
 from replay.prove.views import NOTHING_CONFIGURED, Configured
-from replay.tables.folding import SchemaFolding
 from tests.conftest import Stack
 
 RECORDS: Final = 60
@@ -41,7 +38,7 @@ async def proved(
     configured: Configured = NOTHING_CONFIGURED,
 ) -> Certificate:
     async with connected(url) as live, connected(url) as shadow:
-        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), ours or our_versions(), configured)
+        prover = Prover(live, shadow, ours or Versions.of_this_process(), configured)
         async with LogReader(stack.cluster) as reader:
             made = await prover.prove(reader, advance, accepting)
         await record_ends(live, made.losses or (), accepting)
@@ -50,5 +47,4 @@ async def proved(
 
 async def check(stack: Stack, url: str, certificate: Certificate, ours: Versions | None = None) -> Recheck:
     async with connected(url) as shadow, LogReader(stack.cluster) as reader:
-        folding = SchemaFolding.into(SCHEMA)
-        return await recheck(certificate, shadow, folding, ours or our_versions(), reader, NOTHING)
+        return await recheck(certificate, shadow, ours or Versions.of_this_process(), reader, NOTHING)

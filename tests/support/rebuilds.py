@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from deploy import migrate
-from deploy.rebuilding import POOL_CONNECTIONS
+from deploy.rebuild_ports import POOL_CONNECTIONS
 from processors.projections.base import Event
 from replay.audit import Author
 from replay.log.reader import LogReader

@@ -1,13 +1,11 @@
-"""A proof, wired: connections of its own, the processors' projections, the log."""
+"""Proofs as the command and the console make them: on connections of their own, over the whole log."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
 
 import asyncpg
 
 from deploy.wiring import Runtime, connected_for_work
-from processors.projections import versions
 from replay.answering import WORK_SECONDS
 from replay.audit import Author
 from replay.log.live_traffic import LiveFirst, live_first
@@ -16,17 +14,12 @@ from replay.prove.certificate import Certificate
 from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
-from replay.prove.shadow import SCHEMA, Advance
+from replay.prove.shadow import Advance
 from replay.prove.views import Configured
-from replay.tables.folding import SchemaFolding
 from schemas.settings import Settings
 
 Session = Callable[[Settings], "AbstractAsyncContextManager[asyncpg.Connection[asyncpg.Record]]"]
 """Opens a connection, not of a pool: its statements take as long as the tables are large."""
-
-
-def our_versions() -> Versions:
-    return Versions(version("redrive"), dict(sorted(versions().items())))
 
 
 async def prove(
@@ -38,7 +31,7 @@ async def prove(
     """
     settings, configured = runtime.settings, Configured(runtime.declared(), runtime.file.price_tiers)
     async with session(settings) as live, session(settings) as shadow, _live_first(runtime, session) as reader:
-        prover = Prover(live, shadow, SchemaFolding.into(SCHEMA), our_versions(), configured)
+        prover = Prover(live, shadow, Versions.of_this_process(), configured)
         made = await prover.prove(reader, advance, accepting)
         await record_ends(live, made.losses or (), accepting)
         return made
@@ -46,8 +39,7 @@ async def prove(
 
 async def check(runtime: Runtime, certificate: Certificate, advance: Advance) -> Recheck:
     async with connected_for_work(runtime.settings) as shadow, _live_first(runtime, connected_for_work) as reader:
-        folding = SchemaFolding.into(SCHEMA)
-        return await recheck(certificate, shadow, folding, our_versions(), reader, advance)
+        return await recheck(certificate, shadow, Versions.of_this_process(), reader, advance)
 
 
 @asynccontextmanager

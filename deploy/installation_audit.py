@@ -20,7 +20,7 @@ async def record(connection: Connection, runtime: Runtime, action: str, **detail
     return True
 
 
-async def record_anew(runtime: Runtime, action: str, **details: Any) -> None:
+async def record_on_its_own(runtime: Runtime, action: str, **details: Any) -> None:
     """The same, of a command that needs no database by itself. Without DATABASE_URL there is no audit to write to."""
     if runtime.settings.database_url is None:
         return
