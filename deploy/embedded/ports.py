@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from schemas.errors import Unavailable
@@ -14,13 +14,13 @@ _PORTS: Final = range(20_000, 32_000)
 Announce = Callable[[str], None]
 
 
-def free_ports(count: int, preferred: int | None = None) -> list[int]:
-    """Different ports that can be bound on loopback; `preferred` is the first of them, where it can.
+def free_ports(count: int, preferred: int | None = None, among: Sequence[int] = _PORTS) -> list[int]:
+    """Different ports of `among` that can be bound on loopback; `preferred` is the first of them, where it can.
 
     A random generator that somebody seeded would give two processes the same ports before either has bound them.
     """
     found: list[int] = []
-    for port in dict.fromkeys([*([preferred] if preferred else []), *random.SystemRandom().sample(_PORTS, 1000)]):
+    for port in dict.fromkeys([*([preferred] if preferred else []), *random.SystemRandom().sample(among, 1000)]):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

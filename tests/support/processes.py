@@ -31,7 +31,8 @@ class Installation:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        ingest, console, processors = free_ports(3)
+        # `redrive up` chooses those of its servers later, while nothing listens on these yet.
+        ingest, console, processors = free_ports(3, among=range(12_000, 20_000))
         self.ports = {"ingest": ingest, "console": console, "processors": processors}
         clean = {
             name: value
