@@ -20,7 +20,7 @@ from deploy.lag_check import FoldState, fold_state
 from deploy.spool_folder import SpoolState, spool_state
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples
-from deploy.terminal.output import out, print_json, say
+from deploy.terminal.output import print_json, say
 from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
 from deploy.wiring import Runtime, connected, given_environment, variables_named
@@ -241,7 +241,7 @@ def _report(as_json: bool, warnings: list[str], faults: list[str], states: Seque
         found = facts.as_document()
         print_json({"faults": faults, "warnings": warnings, **found, "topics": [asdict(state) for state in states]})
         return
-    out.print(f"{facts}\n")
+    say(f"{facts}\n")
     print_topics(states)
     _print_findings(warnings, faults, states)
 

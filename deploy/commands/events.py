@@ -10,7 +10,7 @@ from deploy.event_loop import run
 from deploy.exit_codes import Failed
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
-from deploy.terminal.output import out, print_fields, print_json, print_table, say
+from deploy.terminal.output import out, print_fields, print_json, print_table, say, visible
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime, connected
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
@@ -144,15 +144,15 @@ def _print_body(body: dict[str, Any] | None) -> None:
     if body is None:
         say("the log no longer holds the record")
     elif "text" in body:
-        out.print(body["text"])
+        out.print(visible(body["text"]))
     elif body.get("format") == "form":
         _print_form(body["shape"])
     elif "shape" in body:
-        out.print(orjson.dumps(body["shape"], option=orjson.OPT_INDENT_2).decode())
+        out.print(visible(orjson.dumps(body["shape"], option=orjson.OPT_INDENT_2).decode()))
     else:
         print_fields(body)
 
 
 def _print_form(pairs: Sequence[tuple[str, Any]]) -> None:
     for name, value in pairs:
-        out.print(f"{name}={value}")
+        out.print(visible(f"{name}={value}"))

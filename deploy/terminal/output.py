@@ -1,8 +1,10 @@
 """What commands print: lines, tables and progress for people, one JSON document for machines.
 
-Nothing that is printed is markup: a name in brackets stays as it is. Colour is given beside the text.
+Nothing that is printed is markup: a name in brackets stays as it is. Colour is given beside the text. Nothing that is
+printed commands the terminal: values come from payloads, and `visible` shows what would.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,10 +26,18 @@ _PIPE_WIDTH: Final = 400
 
 _ANY_WIDTH: Final = 100_000
 
+_COMMANDS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""All controls but a new line, what turns the direction of writing, and halves of characters."""
+
 out: Final = Console(
     highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH
 )
 err: Final = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """The text with each character that a terminal would obey as its escape: `\\x1b`, `\\u202e`."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def say(text: str, mark: str = "", style: str = "", indent: str = "") -> None:
@@ -45,7 +55,7 @@ def warn(text: str, mark: str, style: str = "yellow") -> None:
 
 def _line(console: Console, text: str, mark: str, style: str, indent: str) -> Text:
     width = console.width if console.is_terminal else _ANY_WIDTH
-    whole = f"{mark} {text}" if mark else text
+    whole = visible(f"{mark} {text}" if mark else text)
     lines = [
         fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         for line in whole.split("\n")
@@ -68,8 +78,8 @@ def text_of(value: Any) -> str:
     if isinstance(value, (list, tuple)) and not any(isinstance(each, (Mapping, list, tuple)) for each in value):
         return ", ".join(map(text_of, value))
     if isinstance(value, (Mapping, list, tuple)):
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    return str(value)
+        return visible(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+    return visible(str(value)).replace("\n", "\\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

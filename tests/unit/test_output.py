@@ -46,6 +46,39 @@ def test_text_is_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == f"redrive: {BRACKETS}\n"
 
 
+OBEYED = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\r",
+    "\x08",
+    "\x00",
+    "\x7f",
+    "\x9b31m",
+    "\u202e",
+    "\u2066",
+    "\u2028",
+]
+"""What a terminal does rather than shows: clears, renames its window, writes over the line, turns the direction."""
+
+
+@pytest.mark.parametrize("sent", OBEYED, ids=ascii)
+def test_nothing_that_a_payload_holds_commands_the_terminal(sent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value = f"evt_{sent}1"
+    output.say(value)
+    output.say(value, value, "bold")
+    output.warn(value, "redrive:")
+    output.print_fields({"id": value, "ids": [value], "row": {"id": value}})
+    output.print_table(("id", "row"), [(value, {"id": [value]})])
+    printed = "".join(capsys.readouterr())
+    assert not set(sent) & set(printed) - set(map(chr, range(32, 127)))
+    assert printed.count("evt_") == 9
+
+
+def test_a_value_of_several_lines_makes_no_row_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("id",), [("evt_1\nevt_2",)])
+    assert capsys.readouterr().out.splitlines()[-1].strip() == r"evt_1\nevt_2"
+
+
 def test_what_a_progress_bar_says_is_never_markup() -> None:
     with output.progress() as bar:
         bar.add_task(BRACKETS)
