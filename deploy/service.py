@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -111,6 +111,17 @@ def reload_event() -> asyncio.Event:
     event = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, event.set)
     return event
+
+
+class Signals(NamedTuple):
+    """What a service listens to."""
+
+    stop: asyncio.Event
+    reload: asyncio.Event
+
+    @classmethod
+    def of_process(cls) -> "Signals":
+        return cls(stop_event(), reload_event())
 
 
 _sources_of_file: Final[set[str]] = set()

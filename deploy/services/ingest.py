@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +16,10 @@ from deploy.kafka import require_kafka
 from deploy.open_files import connections_within
 from deploy.reload import Control, in_state
 from deploy.service import (
+    Signals,
     listen,
     read_again,
-    reload_event,
     reload_refused,
-    stop_event,
     wait_for,
     wait_for_signal,
 )
@@ -61,6 +62,17 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Milliseconds since the epoch, and seconds that nobody can set."""
+
+    now_ms: Callable[[], int] = _now_ms
+    monotonic: Callable[[], float] = time.monotonic
+
+
+_CLOCKS: Final = Clocks()
+
+
 async def run_ingest(runtime: Runtime) -> None:
     """One process, until SIGTERM. SIGHUP reads the configuration again."""
     table = IdTable(runtime.settings.dedupe_max_ids)
@@ -71,19 +83,29 @@ async def run_ingest_process(runtime: Runtime, table: IdTable, number: int) -> N
     """The process of that number, from 0; the first one also keeps the dedupe window of the host."""
     if not runtime.sources:
         raise Misconfigured("no source is configured: set a provider's secret (STRIPE_WEBHOOK_SECRET, …)")
-    service = _IngestService(runtime, table, number)
-    try:
-        await service.start()
+    async with IngestService.open(runtime, table, Signals.of_process(), number) as service:
         await service.work()
-    finally:
-        await service.drain()
 
 
-class _IngestService:
+class IngestService:
     """The parts, and the order in which they start and stop."""
 
-    def __init__(self, runtime: Runtime, table: IdTable, number: int) -> None:
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, runtime: Runtime, table: IdTable, signals: Signals, number: int = 0, clocks: Clocks = _CLOCKS
+    ) -> "AsyncIterator[IngestService]":
+        """It answers, and knows the tail of the log; `work` is what it does then. Drained at the end."""
+        service = cls(runtime, table, signals, number, clocks)
+        try:
+            await service.start()
+            yield service
+        finally:
+            await service.drain()
+
+    def __init__(self, runtime: Runtime, table: IdTable, signals: Signals, number: int, clocks: Clocks) -> None:
         settings = runtime.settings
+        self._now_ms = now_ms = clocks.now_ms
         self._settings = settings
         self._number = number
         self._table = table
@@ -92,27 +114,29 @@ class _IngestService:
         self._has_spool = settings.spool_max_bytes > 0
         patience = settings.spool_after_seconds if self._has_spool else settings.append_timeout_seconds
         story = Story()
-        self._log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story)
+        self.log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story)
         self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
-        self._log.acked = AckedEnds(self._window).add
-        self._spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
-        self._storing = Storing(self._log, self._window, self._spool, settings.append_timeout_seconds)
-        self._storing.is_caught_up = lambda: table.is_complete
-        self._quarantine = Quarantine(self._log, runtime.file.quarantine, _now_ms, settings.ingest_workers)
+        self.log.acked = AckedEnds(self._window).add
+        self.spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
+        self.storing = Storing(self.log, self._window, self.spool, settings.append_timeout_seconds)
+        self.storing.is_caught_up = lambda: table.is_complete
+        self.quarantine = Quarantine(
+            self.log, runtime.file.quarantine, now_ms, settings.ingest_workers, clocks.monotonic
+        )
         given = runtime.file.limits
         limits = Limits(given.model_copy(update={"connections": connections_within(given.connections)}), table)
-        self._ingress = Ingress(runtime.sources, self._storing, self._quarantine, limits, settings.public_url)
+        self.ingress = Ingress(runtime.sources, self.storing, self.quarantine, limits, settings.public_url, now_ms)
         self._control = Control(cluster)
         self._topic_ids = TopicIds(cluster)
         self._last_heard = LastHeard(settings.data)
         self._broker = BrokerCheck(cluster)
-        self._stop, self._reload, self._is_drained = stop_event(), reload_event(), asyncio.Event()
-        server = create_server(self._ingress, limits, self._readiness)
+        self._stop, self._reload, self._is_drained = signals.stop, signals.reload, asyncio.Event()
+        server = create_server(self.ingress, limits, self._readiness)
         self._runner = web.ServerRunner(server, shutdown_timeout=DRAIN_SECONDS)
-        self._keeper: WindowKeeper | None = None
+        self.keeper: WindowKeeper | None = None
         if number == 0:
             folder = settings.data / "dedupe"
-            self._keeper = WindowKeeper(
+            self.keeper = WindowKeeper(
                 table, self._window, folder, lambda topics: KafkaLogTail(cluster, topics), self._topic_ids
             )
         self._endless: list[asyncio.Task[None]] = []
@@ -130,29 +154,31 @@ class _IngestService:
         }
         is_ready = all(checks.values())
         if self._has_spool:
-            checks["spool"] = await self._spool.would_take()
+            checks["spool"] = await self.spool.would_take()
             is_ready = is_ready or (checks["spool"] and checks["accepting"] and not checks["broker"])
         return is_ready, checks
 
     async def start(self) -> None:
         """Answer from the first moment. Until the log is there and its tail is read, deliveries go to the spool."""
         await self._open_spool()
-        self._ingress.disable(self._last_heard.read())
+        self.ingress.disable(self._last_heard.read())
         settings = self._settings
         has_siblings = settings.ingest_workers > 1
-        await listen(self._runner, settings.ingest_host, settings.ingest_port, "INGEST_PORT", has_siblings)
+        host, port = settings.ingest_host, settings.ingest_port
+        self.port = await listen(self._runner, host, port, "INGEST_PORT", has_siblings)
         self._endless.append(asyncio.create_task(self._publish_periodically()))
         seconds = float("inf") if self._has_spool else DEPENDENCY_SECONDS
-        steps = (self._enter, self._log.start, self._hear_operators, self._catch_up)
+        steps = (self._enter, self.log.start, self._hear_operators, self._catch_up)
         for step in steps:
             await wait_for(step, seconds, self._stop)
+        self._endless.append(asyncio.create_task(Drain(self.spool, self.log, self._window).run()))
 
     async def _open_spool(self) -> None:
         folders = (self._settings.data / "spool").glob("[0-9]*") if self._number == 0 else ()
         # Of processes that there were before, and are not any more.
         numbered = [folder for folder in sorted(folders) if folder.name.isdecimal()]
         abandoned = [folder for folder in numbered if int(folder.name) >= self._settings.ingest_workers]
-        for count, spooled in enumerate(self._spool.open(abandoned), 1):
+        for count, spooled in enumerate(self.spool.open(abandoned), 1):
             self._window.remember_spooled(spooled.content, spooled.record.timestamp_ms)
             if count % _TICK_RECORDS == 0:
                 await asyncio.sleep(0)
@@ -170,12 +196,12 @@ class _IngestService:
 
     def _obey(self, states: Mapping[str, SourceState]) -> None:
         disabled = in_state(states, "disabled")
-        self._ingress.disable(disabled)
+        self.ingress.disable(disabled)
         self._last_heard.write(disabled)
 
     async def _catch_up(self) -> None:
-        if self._keeper is not None:
-            await self._keeper.open(self._topics, _now_ms())
+        if self.keeper is not None:
+            await self.keeper.open(self._topics, self._now_ms())
         elif not self._table.is_complete:
             raise Unavailable("the first process is still reading the dedupe window")
 
@@ -188,16 +214,13 @@ class _IngestService:
     async def work(self) -> None:
         if not self._stop.is_set():
             tune_garbage_collection()
-            self._endless += [
-                asyncio.create_task(self._control.follow(self._obey)),
-                asyncio.create_task(Drain(self._spool, self._log, self._window).run()),
-            ]
-            self._saving.append(asyncio.create_task(self._quarantine.note_dropped_periodically(self._stop)))
-            if self._keeper is not None:
-                gossip = Gossip(self._cluster, self._keeper.heard)
+            self._endless.append(asyncio.create_task(self._control.follow(self._obey)))
+            self._saving.append(asyncio.create_task(self.quarantine.note_dropped_periodically(self._stop)))
+            if self.keeper is not None:
+                gossip = Gossip(self._cluster, self.keeper.heard)
                 self._endless.append(asyncio.create_task(gossip.run()))
-                self._endless.append(asyncio.create_task(self._keeper.watch(_now_ms)))
-                self._saving.append(asyncio.create_task(self._keeper.keep(_now_ms, gossip.tell, self._is_drained)))
+                self._endless.append(asyncio.create_task(self.keeper.watch(self._now_ms)))
+                self._saving.append(asyncio.create_task(self.keeper.keep(self._now_ms, gossip.tell, self._is_drained)))
         for task in (*self._endless, *self._saving):
             task.add_done_callback(self._stop_if_failed)
         while await wait_for_signal(self._stop, self._reload):
@@ -220,14 +243,14 @@ class _IngestService:
         try:
             if new:
                 await self._require_topics(new)
-                await self._log.follow(new)
-                if self._keeper is not None:
-                    await self._keeper.learn(new, _now_ms())
+                await self.log.follow(new)
+                if self.keeper is not None:
+                    await self.keeper.learn(new, self._now_ms())
         except (Misconfigured, Unavailable) as error:
             reload_refused(error)
             return
         self._topics += new
-        self._ingress.use(runtime.sources)
+        self.ingress.use(runtime.sources)
 
     async def _require_topics(self, wanted: list[str]) -> None:
         async with Topics(self._cluster) as topics:
@@ -242,8 +265,8 @@ class _IngestService:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, return_exceptions=True)
-        await self._log.stop()
-        await self._spool.stop()
+        await self.log.stop()
+        await self.spool.stop()
         self._is_drained.set()
         await asyncio.gather(*self._saving)
         await self._control.stop()

@@ -93,9 +93,9 @@ async def test_what_is_on_the_log_already_is_not_appended_again(
         kept = [await deliver(running, source_name, number) for number in range(4)]
         assert kept == [(200, "spooled")] * 4
         await running.spool.sealed()
-        data = next((tmp_path / "spool").glob("segment-*.spool")).read_bytes()
+        data = next((tmp_path / "spool" / "0").glob("segment-*.spool")).read_bytes()
         await until_drained(running)
-    (tmp_path / "spool" / "segment-00000007.spool").write_bytes(data)
+    (tmp_path / "spool" / "0" / "segment-00000007.spool").write_bytes(data)
     async with run_ingress(stack, sources, tmp_path, now_ms, spool_max_bytes=MEBIBYTE) as running:
         await until_drained(running)
     assert keys(await read_topic(topic)) == [f"evt_{number}" for number in range(4)]
@@ -112,7 +112,7 @@ async def test_what_the_broker_refuses_for_good_is_set_aside_and_blocks_nothing(
         await create(stack, name, **{"max.message.bytes": "3000"})
         await until_drained(running)
     assert metrics.SPOOL_SET_ASIDE._value.get() == before + 1
-    assert len(list((tmp_path / "spool" / "set-aside").iterdir())) == 1
+    assert len(list((tmp_path / "spool" / "0" / "set-aside").iterdir())) == 1
     assert keys(await read_topic(topic_of(name))) == ["evt_0", "evt_1", "evt_3", "evt_4"]
 
 

@@ -83,7 +83,7 @@ async def test_what_a_living_spool_lost_is_accepted_again_and_holds_up_nothing(
         await running.spool.sealed()
         # A segment of its own: the drain must reach it.
         assert await deliver(running, name, 3) == "spooled"
-        lost = harm(min((tmp_path / "spool").glob("segment-*.spool")))
+        lost = harm(min((tmp_path / "spool" / "0").glob("segment-*.spool")))
         await create(stack, name)
         await until_drained(running)
         again = [await deliver(running, name, number) for number in range(4)]
@@ -101,7 +101,7 @@ async def test_what_was_set_aside_is_accepted_again_while_its_segment_waits(
         assert await deliver(running, f"{name}-2", 1) == "spooled"
         assert await deliver(running, name, 2, padding=5000) == "spooled"
         await create(stack, name, **{"max.message.bytes": "3000"})
-        aside = tmp_path / "spool" / "set-aside"
+        aside = tmp_path / "spool" / "0" / "set-aside"
         await until(lambda: len([*aside.glob("*")]) == 1, "it is set aside")
         # The topic still refuses it. What counts: this copy is kept as well, with its own arrival.
         assert await deliver(running, name, 2, padding=5000) == "spooled"

@@ -4,36 +4,29 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
-from deploy.topic_ids import TopicIds
-from ingest.app import create_server
+from deploy.service import Signals
+from deploy.services.ingest import Clocks, IngestService
+from deploy.wiring import Runtime
 from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
-from ingest.dedupe.log_tail import KafkaLogTail
-from ingest.dedupe.other_log import AckedEnds
-from ingest.dedupe.window import DedupeWindow
 from ingest.handler import Ingress
-from ingest.http.limits import Limits
 from ingest.log.event_log import EventLog
-from ingest.log.producer import producer_factory
 from ingest.quarantine.quarantine import Quarantine
-from ingest.spool.drain import Drain
 from ingest.spool.spool import Spool
 from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from schemas.quarantine import QuarantineConfig
-from schemas.settings import Source
-from schemas.topics import QUARANTINE
+from schemas.settings import FileConfig, Settings, Source
 from tests.conftest import Stack
 from tests.support import signing
 
@@ -81,43 +74,25 @@ async def run_ingress(
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
-    async with AsyncExitStack() as closing:
-        topics = [one.topic for one in sources.values()]
-        log = EventLog(producer_factory(stack.cluster), [*topics, QUARANTINE], stall_seconds)
-        await log.start()
-        table = IdTable(100_000)
-        window = DedupeWindow(table, 7 * DAY_MS)
-        log.acked = AckedEnds(window).add
-        ids = TopicIds(stack.cluster)
-        closing.push_async_callback(ids.stop)
-        keeper = WindowKeeper(table, window, folder / "dedupe", lambda wanted: KafkaLogTail(stack.cluster, wanted), ids)
-        spool = Spool(folder / "spool", spool_max_bytes)
-        for found in spool.open():
-            window.remember_spooled(found.content, found.record.timestamp_ms)
-        storing = Storing(log, window, spool, stall_seconds)
-        storing.is_caught_up = lambda: table.is_complete
-        await keeper.open(topics, now_ms())
-        closing.push_async_callback(spool.stop)
-        closing.push_async_callback(log.stop)
-        draining = asyncio.create_task(Drain(spool, log, window).run())
-        closing.callback(draining.cancel)
-        kept = Quarantine(log, quarantine, now_ms, clock=clock)
-        limited = Limits(limits, table)
-        ingress = Ingress(sources, storing, kept, limited, public_url, now_ms)
-
-        async def readiness() -> tuple[bool, dict[str, bool]]:
-            is_up = all(log.is_taking(topic) for topic in topics)
-            return is_up, {"broker": is_up}
-
-        runner = web.ServerRunner(create_server(ingress, limited, readiness))
-        await runner.setup()
-        closing.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        session = await closing.enter_async_context(aiohttp.ClientSession())
-        yield RunningIngress(
-            f"http://127.0.0.1:{runner.addresses[0][1]}", ingress, keeper, storing, log, spool, kept, session
-        )
+    settings = Settings.model_validate(
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": stack.cluster.servers,
+            "INGEST_HOST": "127.0.0.1",
+            "INGEST_PORT": 0,
+            "REDRIVE_DATA": folder,
+            "PUBLIC_URL": public_url,
+            "APPEND_TIMEOUT_SECONDS": stall_seconds,
+            "SPOOL_AFTER_SECONDS": stall_seconds,
+            "SPOOL_MAX_BYTES": spool_max_bytes,
+        }
+    )
+    runtime = Runtime(settings, FileConfig(quarantine=quarantine, limits=limits), sources)
+    signals = Signals(asyncio.Event(), asyncio.Event())
+    opened = IngestService.open(runtime, IdTable(100_000), signals, clocks=Clocks(now_ms, clock))
+    async with opened as service, aiohttp.ClientSession() as session:
+        assert service.keeper is not None
+        parts = (service.ingress, service.keeper, service.storing, service.log, service.spool, service.quarantine)
+        yield RunningIngress(f"http://127.0.0.1:{service.port}", *parts, session)
 
 
 async def post(running: RunningIngress, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any, str | None]:
