@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from replay import metrics
 from replay.api.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
+from replay.api.encodings import field_of, require_readable
 from replay.api.headers import page, protect
 from replay.api.openapi import description
 from replay.api.operations import Operations
@@ -70,9 +71,9 @@ def create_console(
 
     async def login(request: web.Request) -> web.Response:
         """The key for a session."""
-        form = await request.post()
+        presented = await field_of(request, "key")
         try:
-            if not authentication.is_key(request, str(form.get("key", ""))):
+            if not authentication.is_key(request, presented):
                 return page(render_login("That is not the key."), 401)
         except Throttled:
             return _too_many_keys(page(render_login("Too many wrong keys: wait a minute."), 429))
@@ -118,9 +119,12 @@ def _too_many_keys(response: web.Response | None = None) -> web.Response:
 async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost of a request: a refusal is a problem; what nobody expected is counted, logged and answered."""
     try:
+        require_readable(request)
         return await handler(request)
     except web.HTTPException as error:
         return problem_of(error)
+    except web.RequestPayloadError:
+        return problem(400, "bad_request", "invalid body: it is not encoded as the headers of the request say")
     except Exception:  # noqa: BLE001 - the outermost of a request
         metrics.request_failed(request.method)
         return problem(500, "internal_error", "An error of ours; the console's log says more.")

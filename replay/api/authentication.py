@@ -86,7 +86,8 @@ class Authentication:
 
     def _is_session(self, presented: str) -> bool:
         end, _, signature = presented.partition(".")
-        return _equal(signature, self._sign(end)) and int(end) > self._now()
+        # A cookie may hold any bytes, also those of another service on this host.
+        return end.isascii() and end.isdigit() and _equal(signature, self._sign(end)) and int(end) > self._now()
 
     def _sign(self, end: str) -> str:
         return hmac.digest(self._key.encode(), b"redrive console session " + end.encode(), "sha256").hex()
@@ -113,4 +114,8 @@ def _is_same_origin(request: web.Request) -> bool:
     if origin is None:
         return True
     hosts = {request.headers.get("Host", ""), request.headers.get("X-Forwarded-Host", "")}
-    return urlsplit(origin).netloc.lower() in {host.lower() for host in hosts if host}
+    try:
+        return urlsplit(origin).netloc.lower() in {host.lower() for host in hosts if host}
+    except ValueError:
+        # Not a URL, so not ours.
+        return False
