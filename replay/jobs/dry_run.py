@@ -70,7 +70,7 @@ class DryRun:
 async def dry_run(
     reader: LogReader, connection: Connection, plan: Plan, ours: SessionFolding, advance: Callable[[int], None]
 ) -> DryRun:
-    """`connection` is in no transaction. `advance` hears offsets done."""
+    """`connection` is in no transaction. `advance` hears offsets done. Raises `RecordsGone`."""
     async with _scratch(connection):
         dead = await _fold(reader, connection, plan, ours.folding, advance)
         async with connection.transaction(isolation="repeatable_read"):
@@ -110,7 +110,7 @@ async def _fold(
     async def last(outcome: Outcome) -> None:
         return None
 
-    async for part, records in reader.read(plan.ranges):
+    async for part, records in reader.read(plan.ranges, plan.logs):
         selected = [record for record in records if plan.chosen.is_selected(record, folding.fold)]
         for start in range(0, len(selected), PORTION_RECORDS):
             folded = [folding.fold(record) for record in selected[start : start + PORTION_RECORDS]]

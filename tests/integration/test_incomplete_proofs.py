@@ -10,6 +10,7 @@ import pytest
 from deploy.folding import SchemaFolding
 from deploy.proving import our_versions
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.prove.prover import Prover, Versions
 from replay.prove.shadow import SCHEMA
 from replay.selection.selection import Range
@@ -27,8 +28,10 @@ async def test_a_proof_that_is_broken_off_leaves_nothing_behind(
     begun, rest = asyncio.Event(), asyncio.Event()
 
     class Stuck(LogReader):
-        async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
-            async for found in super().read(ranges):
+        async def read(
+            self, ranges: Sequence[Range], logs: Logs | None = None
+        ) -> AsyncIterator[tuple[Range, list[Any]]]:
+            async for found in super().read(ranges, logs):
                 yield found
                 begun.set()
                 await rest.wait()
