@@ -50,6 +50,7 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "method_not_allowed": (405, "There is something here, but not by that method."),
     "invalid_transition": (409, "What is asked can't follow from the current state."),
     "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
+    "records_gone": (409, "A topic was deleted since offsets of it were looked up: its records are gone."),
     "locked": (409, "Another session works on the same, and did not end in time; try again."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
@@ -151,6 +152,12 @@ class InvalidTransition(RedriveError):
     """What is asked can't follow from the current state."""
 
     code = "invalid_transition"
+
+
+class RecordsGone(InvalidTransition):
+    """The topic was deleted, or deleted and created again: offsets of the old log name no record of the new one."""
+
+    code = "records_gone"
 
 
 class OverlappingReplay(RedriveError):

@@ -32,6 +32,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "state": "building, ready or dropped",
             "only_tables": "where only some tables were folded anew: which; NULL for all",
             "cut": "positions at which the other tables were copied: [topic, partition, offset] each",
+            "cut_logs": "of which logs these positions are: [topic, partition, Kafka's id of the topic] each",
             "copied_from": "the generation whose other tables were copied",
             "to_redrive": "events to re-drive once it is live: dead or all; NULL when none is left",
             "created_at": "when it was begun",
@@ -147,6 +148,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "rows_changed": "fact rows written",
             "dead": "events that no projection could apply",
             "failed": "records that failed at the target",
+            "topic_id": "Kafka's id of the topic of which these offsets are; NULL: not known",
         },
     ),
     "replay_outcomes": (

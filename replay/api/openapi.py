@@ -148,7 +148,7 @@ OPERATIONS: Final = (
         "/api/replays",
         "Plan a replay, or start one",
         {200: [Answer("A dry run's plan.", ReplayPlan)], 201: [Answer("On the ledger, as planned.", ShownReplay)]},
-        (*_ALWAYS, "invalid_selection", "locked", "overlapping_replay", "request_entity_too_large"),
+        (*_ALWAYS, "invalid_selection", "locked", "overlapping_replay", "records_gone", "request_entity_too_large"),
         is_open=False,
         body=ReplayOrder,
     ),

@@ -62,7 +62,7 @@ class DryRun:
 
 
 async def dry_run(reader: LogReader, connection: Connection, plan: Plan, advance: Callable[[int], None]) -> DryRun:
-    """`connection` is in no transaction. `advance` hears offsets done."""
+    """`connection` is in no transaction. `advance` hears offsets done. Raises `RecordsGone`."""
     async with _scratch(connection):
         dead = await _fold(reader, connection, plan, advance)
         async with connection.transaction(isolation="repeatable_read"):
@@ -101,7 +101,7 @@ async def _fold(reader: LogReader, connection: Connection, plan: Plan, advance: 
     async def last(outcome: Written) -> None:
         return None
 
-    async for part, records in reader.read(plan.ranges):
+    async for part, records in reader.read(plan.ranges, plan.logs):
         selected = [record for record in records if plan.chosen.is_selected(record, folding.fold)]
         for start in range(0, len(selected), PORTION_RECORDS):
             folded = [folding.fold(record) for record in selected[start : start + PORTION_RECORDS]]

@@ -14,6 +14,7 @@ import orjson
 
 from replay.jobs.plan import Plan, unpinned
 from replay.locks import Lock, try_lock
+from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.document import stored_selection
 from replay.selection.offsets import place_of
@@ -41,7 +42,7 @@ _BEGIN: Final[LiteralString] = """
     RETURNING selection, plan, target, rate, generation, total, left_to_live
 """
 _PARTS: Final[LiteralString] = """
-    SELECT topic, partition, next_offset, offsets, done FROM redrive.replay_progress WHERE replay = $1
+    SELECT topic, partition, next_offset, offsets, done, topic_id FROM redrive.replay_progress WHERE replay = $1
 """
 _STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
 _FINISH: Final[LiteralString] = """
@@ -97,14 +98,15 @@ def planned(selection: str, plan: str) -> Plan:
     return unpinned(stored_selection(orjson.loads(selection)), orjson.loads(plan))
 
 
-async def remaining(connection: Connection, job: Job) -> tuple[list[Range], int]:
-    """What is still to be read, and how many offsets have been."""
+async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs, int]:
+    """What is still to be read, of which logs, and how many offsets have been."""
     rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PARTS, job.id)}
     left = [
         Range(*place_of(part), max(part.start, rows[place_of(part)]["next_offset"]), part.end)
         for part in job.plan.ranges
     ]
-    return [part for part in left if len(part)], sum(row["done"] for row in rows.values())
+    logs = {topic: row["topic_id"] for (topic, _), row in rows.items()}
+    return [part for part in left if len(part)], logs, sum(row["done"] for row in rows.values())
 
 
 async def is_running(connection: Connection, replay: uuid.UUID) -> bool:

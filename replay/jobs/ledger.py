@@ -29,8 +29,8 @@ _CREATE: Final[LiteralString] = """
     VALUES ($1, 'planned', $2::jsonb, $3::jsonb, $4::jsonb, $5, $6, $7, $8, $9, $10::jsonb, $11, $12)
 """
 _PART: Final[LiteralString] = """
-    INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset, offsets)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset, offsets, topic_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _NEIGHBOURS: Final[LiteralString] = """
     SELECT r.id, r.state, r.plan FROM redrive.replays AS r
@@ -129,7 +129,8 @@ async def create(connection: Connection, order: Order) -> uuid.UUID:
         row = (_json(plan.selection.as_document()), _json(plan.pin()), target, order.rate, order.generation, operator)
         counts = (reason or "", plan.records, gone, plan.records_gone, plan.left_to_live)
         await connection.execute(_CREATE, replay, *row, *counts)
-        await connection.executemany(_PART, [(replay, *place, *span) for place, span in spans.items()])
+        parts = [(replay, *place, *span, plan.logs.get(place[0])) for place, span in spans.items()]
+        await connection.executemany(_PART, parts)
     return replay
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from processors.outcome import RawRecord
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.event_index import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
 from replay.selection.matcher import Choice, Chosen, Fold, pinned, type_of
@@ -41,6 +42,8 @@ class Plan:
     left_to_live: int = 0
     unknown_events: list[str] = field(default_factory=list)
     """Selected by their ids, and not in the index: where they lie nobody knows."""
+    logs: Logs = field(default_factory=dict)
+    """Of which the offsets are."""
     records: int = 0
     types: Counter[str] = field(default_factory=Counter)
     per_partition: Counter[Place] = field(default_factory=Counter)
@@ -218,8 +221,10 @@ async def make_plan(
 ) -> Plan:
     """Look the offsets up, read the ranges and count. `advance(done, of)` hears how many offsets were read.
 
-    Raises `InvalidSelection`.
+    Raises `InvalidSelection`, and `RecordsGone` where a topic is deleted meanwhile.
     """
+    # Before the offsets: of a topic that is created again in between, they are held to a log that is gone.
+    logs = await reader.logs({topic for one in selection.choices for topic in one.topics})
     planning = _Planning(reader, connection, fold)
     choices, ranges = [], []
     for one in selection.choices:
@@ -227,10 +232,10 @@ async def make_plan(
         choices.append(choice)
         ranges += found
     kept, left = await bound_by_live(connection, merged(ranges, SKIPPED_OFFSETS))
-    plan = Plan(selection, kept, Chosen(choices), planning.gone, left, planning.unknown_events)
+    plan = Plan(selection, kept, Chosen(choices), planning.gone, left, planning.unknown_events, logs)
     done = 0
     if kept:
-        async for part, records in reader.read(kept):
+        async for part, records in reader.read(kept, logs):
             for record in records:
                 if plan.chosen.is_selected(record, fold):
                     plan.add(record)

@@ -3,7 +3,7 @@
 Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from replay.log.folding import LogFold, Sink
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.pacing import PacedReader, RateLimit, Stop, Stopped
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.ports import Connection, NoteOutcomes, OpenTarget
 from replay.selection.offsets import Place, place_of
 from replay.selection.selection import Range
@@ -106,9 +107,20 @@ class _Progress:
             metrics.batch_redriven(str(self._job.id), records, outcome, self._done / self._job.plan.offsets)
 
 
+class _Planned:
+    """The log, for as long as it is the one of the plan."""
+
+    def __init__(self, reader: LogReader, logs: Logs) -> None:
+        self._reader = reader
+        self._logs = logs
+
+    def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        return self._reader.read(ranges, self._logs)
+
+
 async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> None:
-    """Everything that remains. Raises `Stopped` where it was told to, and what the log, the database or the target
-    raise.
+    """Everything that remains. Raises `Stopped` where it was told to, `RecordsGone`, and what the log, the database or
+    the target raise.
     """
     chosen = job.plan.chosen
 
@@ -131,12 +143,12 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
             most = target.portion
         reader = await open_.enter_async_context(ports.open_reader())
         async with pool.acquire() as connection:
-            ranges, done = await lease.remaining(connection, job)
+            ranges, logs, done = await lease.remaining(connection, job)
         progress = _Progress(job, done)
         # What it waited for may be there again: the first look says so.
         live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
         rate = RateLimit(job.rate, stop.sleep, most)
-        paced = PacedReader(reader, lambda record: chosen.holds(record) is not False, rate, live, stop)
+        paced = PacedReader(_Planned(reader, logs), lambda record: chosen.holds(record) is not False, rate, live, stop)
         has_types = any(one.types for one in job.plan.selection.choices)
         by_events = is_wanted_raw if job.target is not None else is_wanted
         fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)

@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from replay.answering import ANSWER_SECONDS, WORK_SECONDS, while_answering
 from replay.log.broker import Broker, stop_consumer
+from replay.log.topic_ids import Logs, ids_of, is_other
 from replay.selection.offsets import Place
 from replay.selection.selection import Range
 from schemas.cluster import Cluster
-from schemas.errors import InvalidSelection, LogUnavailable
+from schemas.errors import InvalidSelection, LogUnavailable, RecordsGone
 from schemas.masking import reason_of
 from schemas.topics import is_folded
 
@@ -34,6 +36,10 @@ NEAR_OFFSETS: Final = 500
 
 SILENCE_SECONDS: Final = WORK_SECONDS
 """So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
+
+_LOOKS: Final = 3
+_LOOK_SECONDS: Final = 0.5
+"""A broker that has just started may not know every topic yet: it is asked more than once."""
 
 
 class LogReader:
@@ -80,6 +86,29 @@ class LogReader:
 
     def _away(self, error: KafkaError) -> LogUnavailable:
         return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
+
+    async def logs(self, topics: Collection[str]) -> dict[str, UUID | None]:
+        """Which log each topic is now; without topics that are gone. Raises `LogUnavailable`."""
+        try:
+            async with self._answering():
+                return await ids_of(self._consumer._client, topics) if topics else {}
+        except KafkaError as error:
+            raise self._away(error) from error
+
+    async def _require(self, logs: Logs, topics: set[str]) -> None:
+        """Raises `RecordsGone` where a topic is another log than offsets are of, or gone."""
+        for look in range(_LOOKS):
+            if look:
+                await asyncio.sleep(_LOOK_SECONDS)
+            now = await self.logs(topics)
+            others = sorted(topic for topic in topics if topic not in now or is_other(logs[topic], now[topic]))
+            if not others:
+                return
+        again = " and created again" if others[0] in now else ""
+        raise RecordsGone(
+            f"records gone: the topic {others[0]} was deleted{again} since its offsets were looked up, and offsets of"
+            " the old log name none of its records; select what the log holds now"
+        )
 
     async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
         """The log's starts and ends as of now, without topics that are gone.
@@ -203,12 +232,13 @@ class LogReader:
             found += [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
         return found
 
-    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+    async def read(self, ranges: Sequence[Range], logs: Logs | None = None) -> AsyncIterator[tuple[Range, list[Any]]]:
         """Batches of records: (the part of the log that the batch covers, its records).
 
         The parts of a partition follow one another without a break up to the end of its range. Some partitions are read
         side by side, then the next: those with the most to read first, so that they end together. Raises
-        `LogUnavailable` where the log falls silent: the client would wait for ever.
+        `LogUnavailable` where the log falls silent: the client would wait for ever. `logs`: the offsets are of these,
+        and nothing is read of others; raises `RecordsGone`.
         """
         waiting: dict[TopicPartition, deque[Range]] = {}
         for part in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
@@ -216,18 +246,26 @@ class LogReader:
         largest_first = sorted(waiting, key=lambda tp: -sum(map(len, waiting[tp])))
         for first in range(0, len(largest_first), SIDE_BY_SIDE):
             group = {tp: waiting.pop(tp) for tp in largest_first[first : first + SIDE_BY_SIDE]}
-            async for part, records in self._read_side_by_side(group):
+            async for part, records in self._read_side_by_side(group, logs or {}):
                 yield part, records
 
     async def _read_side_by_side(
-        self, waiting: dict[TopicPartition, deque[Range]]
+        self, waiting: dict[TopicPartition, deque[Range]], logs: Logs
     ) -> AsyncIterator[tuple[Range, list[Any]]]:
+        await self._require(logs, {tp.topic for tp in waiting if tp.topic in logs})
         self._consumer.assign(list(waiting))
         for tp, parts in waiting.items():
             self._consumer.seek(tp, parts[0].start)
         heard_at = time.monotonic()
         while waiting:
-            fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+            held_to = {tp.topic for tp in waiting if tp.topic in logs}
+            try:
+                fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+            except OffsetOutOfRangeError:
+                await self._require(logs, held_to)
+                raise
+            # After the fetch: a log that is still there is the one that was read.
+            await self._require(logs, held_to)
             if not fetched and time.monotonic() - heard_at > SILENCE_SECONDS:
                 raise LogUnavailable(f"Kafka at {self._cluster.servers} gives no records")
             batches = deque([await self._cut(tp, waiting, fetched.pop(tp, [])) for tp in list(waiting)])

@@ -12,6 +12,7 @@ from replay.locks import Lock, advisory_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
+from replay.log.topic_ids import is_other
 from replay.ports import Connection, Reading
 from replay.selection.selection import Range
 from replay.tables.generations import Generation, Ports, find
@@ -26,7 +27,7 @@ PATIENCE: Final = 50
 LOOK_SECONDS: Final = 0.5
 
 _BEHIND: Final[LiteralString] = """
-    SELECT live.topic, live.partition, live.next_offset AS bound
+    SELECT live.topic, live.partition, live.next_offset AS bound, live.topic_id
     FROM redrive.positions AS live
     LEFT JOIN redrive.positions AS own
       ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
@@ -42,7 +43,8 @@ _WAY: Final[LiteralString] = """
       ON (own.generation, own.topic, own.partition) = ($1, live.topic, live.partition)
     WHERE live.generation = (SELECT live FROM redrive.generation)
 """
-# Since the cut the live positions began again there: what the log holds at these offsets now was not copied.
+# Since the cut the live positions began again there: what the log holds at these offsets now was not copied. That a
+# topic is another log is known by its id, whatever the clock was.
 _BEGUN_AGAIN: Final[LiteralString] = """
     SELECT l.topic, l.partition, min(l.first_offset) AS first
     FROM redrive.lost_ranges AS l JOIN redrive.generations AS g ON g.generation = $1
@@ -94,6 +96,10 @@ class GenerationFold:
         for topic, partition, first in await connection.fetch(_BEGUN_AGAIN, self.generation.number):
             if (topic, partition) in self._cut:
                 self._cut[topic, partition] = min(self._cut[topic, partition], first)
+        for row in rows:
+            place = (row["topic"], row["partition"])
+            if place in self._cut and is_other(self.generation.cut_logs.get(place), row["topic_id"]):
+                self._cut[place] = 0
         bounds = {(row["topic"], row["partition"]): row["bound"] for row in rows}
         held = await reader.extents(set(bounds))
         # Where a partition is gone, all of it is.

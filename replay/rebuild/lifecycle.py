@@ -27,12 +27,14 @@ from schemas.errors import InvalidTransition, Misconfigured
 from schemas.facts import TABLES
 
 _CUT: Final[LiteralString] = """
-    SELECT topic, partition, next_offset FROM redrive.positions
+    SELECT topic, partition, next_offset, topic_id::text FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
 _INSERT: Final[LiteralString] = """
-    INSERT INTO redrive.generations (generation, state, only_tables, cut, operator, reason, copied_from, to_redrive)
-    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3, $4, $5, 'all' FROM redrive.generations
+    INSERT INTO redrive.generations (generation, state, only_tables, cut, cut_logs, operator, reason, copied_from,
+                                     to_redrive)
+    SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3::jsonb, $4, $5, $6, 'all'
+    FROM redrive.generations
     RETURNING generation
 """
 _NOTE_VERSIONS: Final[LiteralString] = "SELECT redrive.note_versions($1, $2, $3)"
@@ -91,7 +93,8 @@ async def _create(connection: Connection, ports: Ports, only: frozenset[str] | N
         number: int = await connection.fetchval(
             _INSERT,
             named,
-            orjson.dumps(cut).decode(),
+            orjson.dumps([(topic, partition, offset) for topic, partition, offset, _ in cut]).decode(),
+            orjson.dumps([(topic, partition, log) for topic, partition, _, log in cut if log is not None]).decode(),
             author.operator,
             author.reason,
             None if only is None else live,

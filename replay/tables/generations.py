@@ -6,6 +6,7 @@ Must not fold anything, nor decide which one is live.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -21,7 +22,7 @@ from schemas.facts import TABLES
 Partition = tuple[str, int]
 
 _KEPT: Final[LiteralString] = """
-    SELECT g.generation, g.state, g.only_tables, g.cut, g.copied_from, g.generation = l.live AS is_live,
+    SELECT g.generation, g.state, g.only_tables, g.cut, g.cut_logs, g.copied_from, g.generation = l.live AS is_live,
            coalesce(g.generation = l.previous, false) AS is_previous,
            g.generation IN (l.live, l.previous) OR g.to_redrive IS NULL AS was_live
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l
@@ -92,13 +93,14 @@ class Ports:
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One that is kept. `cut`: below these offsets only the tables in `only` are folded, the others were copied (from
-    generation `copied_from`; None where that is not known).
+    generation `copied_from`; None where that is not known). `cut_logs`: of which logs these offsets are, if known.
     """
 
     number: int
     state: str
     only: frozenset[str] | None
     cut: Mapping[Partition, int]
+    cut_logs: Mapping[Partition, UUID]
     copied_from: int | None
     is_live: bool
     is_previous: bool
@@ -117,6 +119,7 @@ async def kept(connection: Connection) -> list[Generation]:
             row["state"],
             None if row["only_tables"] is None else frozenset(row["only_tables"]),
             {(topic, partition): offset for topic, partition, offset in orjson.loads(row["cut"])},
+            {(topic, partition): UUID(log) for topic, partition, log in orjson.loads(row["cut_logs"])},
             row["copied_from"],
             row["is_live"],
             row["is_previous"],

@@ -13,6 +13,7 @@ from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.output import out
 from replay.jobs.dry_run import TableChange, dry_run
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.selection.selection import Range
 from replay.tables.diff import Sum, Transition
 from tests.conftest import Stack
@@ -110,7 +111,7 @@ class Stuck:
         self._records = records
         self.is_stuck = asyncio.Event()
 
-    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, Sequence[Any]]]:
+    async def read(self, ranges: Sequence[Range], logs: Logs) -> AsyncIterator[tuple[Range, Sequence[Any]]]:
         yield ranges[0], self._records
         self.is_stuck.set()
         await asyncio.Event().wait()

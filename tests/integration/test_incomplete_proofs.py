@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.prove.prover import Prover, Versions
 from replay.selection.selection import Range
 from schemas.errors import Misconfigured
@@ -24,8 +25,10 @@ async def test_a_proof_that_is_broken_off_leaves_nothing_behind(
     begun, rest = asyncio.Event(), asyncio.Event()
 
     class Stuck(LogReader):
-        async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
-            async for found in super().read(ranges):
+        async def read(
+            self, ranges: Sequence[Range], logs: Logs | None = None
+        ) -> AsyncIterator[tuple[Range, list[Any]]]:
+            async for found in super().read(ranges, logs):
                 yield found
                 begun.set()
                 await rest.wait()

@@ -16,6 +16,7 @@ from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import show_replay
 from replay.log.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.selection import Range
 from schemas.settings import FileConfig, Settings
@@ -101,9 +102,11 @@ async def test_a_proof_gives_way_while_live_lag_grows(
     class Piecemeal(LogReader):
         """Record by record, each beside more live traffic until the proof has slowed down for it."""
 
-        async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+        async def read(
+            self, ranges: Sequence[Range], logs: Logs | None = None
+        ) -> AsyncIterator[tuple[Range, list[Any]]]:
             nonlocal number
-            async for part, records in super().read(ranges):
+            async for part, records in super().read(ranges, logs):
                 for one in records:
                     if not reasons:
                         assert number < 60_000, "it went on as if nothing were"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from replay.jobs.dry_run import TableChange, dry_run
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
+from replay.log.topic_ids import Logs
 from replay.selection.selection import Range, Selection
 from replay.tables.diff import difference
 from replay.tables.folding import SchemaFolding
@@ -37,7 +38,7 @@ class Log:
         self._records = records
         self._batch = batch
 
-    async def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
+    async def read(self, ranges: Sequence[Range], logs: Logs) -> AsyncIterator[tuple[Range, list[Any]]]:
         for part in ranges:
             for start in range(part.start, part.end, self._batch):
                 end = min(start + self._batch, part.end)
