@@ -10,6 +10,7 @@ import asyncpg
 
 from processors.outcome import RawRecord
 from replay.selection.selection import Range
+from replay.targets.document import TargetDocument
 from schemas.corrections import Correction
 from schemas.envelope import Identity, Location, VerifiedDelivery
 from schemas.settings import Source
@@ -78,10 +79,8 @@ class Target(Protocol):
 OpenTarget = Callable[[Mapping[str, Any], UUID], Target]
 """The target of a replay from its document, as the ledger keeps it. Raises `InvalidSelection`."""
 
-RequireTarget = Callable[[object], Awaitable[Mapping[str, Any] | None]]
-"""The document for the ledger, of what an operator gave; None is the projections. Raises `InvalidSelection` for what
-can't be a target, or may not.
-"""
+RequireTarget = Callable[[TargetDocument | None], Awaitable[Mapping[str, Any] | None]]
+"""The document for the ledger; None is the projections. Raises `InvalidSelection` for what may not be a target."""
 
 NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, Taken]]], Awaitable[None]]
 """Writes down, in the caller's transaction, what became of a replay's records at its target."""

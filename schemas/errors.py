@@ -136,6 +136,12 @@ class Exited(RedriveError):
     code = "exited"
 
 
+class NotFound(RedriveError):
+    """Nothing has the name that was given."""
+
+    code = "not_found"
+
+
 class InvalidSelection(RedriveError):
     """The selection names nothing that can be re-driven."""
 

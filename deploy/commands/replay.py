@@ -267,8 +267,8 @@ def show_run(runtime: Runtime, name: str, has_outcomes: bool, failed: bool, limi
             replay_id = await _found(connection, name)
             entry = await ledger.show_replay(connection, replay_id)
             if has_outcomes:
-                wanted = "failed" if failed else None
-                entry["outcomes"], _ = await list_outcomes(connection, replay_id, wanted, limit=limit)
+                outcomes = list_outcomes(connection, replay_id, "failed" if failed else None, limit=limit)
+                entry["outcomes"], _ = await outcomes
                 entry["statuses"] = await count_outcomes(connection, replay_id)
             return entry
 
@@ -282,7 +282,7 @@ async def _found(connection: "asyncpg.Connection[asyncpg.Record]", name: str) ->
         raise Failed(str(error)) from error
 
 
-def _verb(verb: str, meaning: str) -> click.Command:
+def _verb(verb: ledger.VerbName, meaning: str) -> click.Command:
     @_ID
     @_REASON
     @json_option
@@ -302,9 +302,10 @@ def _verb(verb: str, meaning: str) -> click.Command:
     return click.command(verb, help=meaning, epilog=examples(f"redrive replay {verb} 5f0c --reason 'ticket 7'"))(change)
 
 
-for _name, _meaning in (
-    ("pause", "Let it stand where it is: once this has answered, nothing more is written."),
-    ("resume", "Go on from where it was paused."),
-    ("cancel", "End it. What it has written stays, and is right."),
-):
+_MEANINGS: Final[dict[ledger.VerbName, str]] = {
+    "pause": "Let it stand where it is: once this has answered, nothing more is written.",
+    "resume": "Go on from where it was paused.",
+    "cancel": "End it. What it has written stays, and is right.",
+}
+for _name, _meaning in _MEANINGS.items():
     replay.add_command(_verb(_name, _meaning))

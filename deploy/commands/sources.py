@@ -13,7 +13,7 @@ from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say, warn
 from deploy.wiring import Runtime, connected
 from replay.audit import Author
-from replay.operations.sources import VERBS, Change, change, describe_all
+from replay.operations.sources import VERBS, Change, VerbName, change, describe_all
 from replay.ports import Connection
 from schemas.errors import Unavailable
 from schemas.topics import topic_of
@@ -40,7 +40,7 @@ def list_sources(runtime: Runtime, as_json: bool) -> None:
         print_table(tuple(rows[0]) if rows else ("source",), [list(row.values()) for row in rows])
 
 
-def _command(verb: str, text: str) -> click.Command:
+def _command(verb: VerbName, text: str) -> click.Command:
     @click.command(verb, help=text, epilog=examples(f"redrive sources {verb} stripe --reason 'ticket 7'"))
     @click.argument("source")
     @click.option("--reason", help="Why; goes into the audit.")

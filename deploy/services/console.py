@@ -36,6 +36,7 @@ from replay.api.operations import Operations
 from replay.api.quarantine import QuarantineDoors
 from replay.api.rebuilds import RebuildRoutes
 from replay.api.replays import MAX_PLANNING, Replays
+from replay.api.route import register
 from replay.audit import Author
 from replay.log.broker import Broker
 from replay.log.reader import LogReader
@@ -47,7 +48,7 @@ from replay.prove.proofs import Proofs
 from replay.rebuild.follower import Follower
 from replay.rebuild.snapshot_jobs import Scratches
 from replay.tables.folding import LiveFolding
-from replay.targets.document import target_of
+from replay.targets.document import TargetDocument
 
 DRAIN_SECONDS: Final = 20.0
 
@@ -97,8 +98,8 @@ async def run_console(runtime: Runtime) -> None:
         scratches=scratches,
     )
 
-    async def require(document: object) -> dict[str, Any] | None:
-        return await require_target(current[0], target_of(document))
+    async def require(target: TargetDocument | None) -> dict[str, Any] | None:
+        return await require_target(current[0], target)
 
     replays = Replays(
         operations,
@@ -143,10 +144,9 @@ def create_app(
     """Every route of the service."""
     operations = replays.operations
     app = create_console(pool, admin_api_key, operations)
-    app.add_routes(event_routes(pool, replays.open_reader, operations.who, operations.sources))
-    app.add_routes(replays.routes())
-    rebuilds = RebuildRoutes(pool, operations.rebuilding, operations.scratches, operations.who)
-    app.add_routes(rebuilds.routes())
+    register(app, event_routes(pool, replays.open_reader, operations.sources))
+    register(app, replays.routes())
+    register(app, RebuildRoutes(pool, operations.rebuilding, operations.scratches).routes())
     app.add_routes(health_routes(readiness))
     return app
 

@@ -1,23 +1,34 @@
-"""The operators' HTTP service. This first cut shows what the tables hold; the key guards everything but health."""
+"""The operators' HTTP service: the key guards everything but health, and every refusal is a problem."""
 
 from typing import Any, Final, LiteralString
 
 import asyncpg
-import orjson
 from aiohttp import web
 from pydantic import SecretStr
 
 from replay import metrics
 from replay.api.authentication import KEY_HEADER, SECONDS_PER_KEY, Authentication, CrossSite, Handler, Throttled
+from replay.api.documents import Sources
 from replay.api.encodings import field_of, require_readable
+from replay.api.fields import Nothing
 from replay.api.headers import page, protect
-from replay.api.openapi import description
 from replay.api.operations import Operations
 from replay.api.problems import problem, problem_of
+from replay.api.route import ALWAYS, OPERATIONS, OPERATOR, Call, Endpoint, Route, answer, register
 from replay.console.page import render_login, render_overview
 from replay.operations.sources import UnknownSource
-from schemas.errors import InvalidSelection, InvalidTransition, Locked, OverlappingReplay, Unavailable
+from schemas import openapi
+from schemas.errors import (
+    OPERATOR_PROBLEMS,
+    InvalidSelection,
+    InvalidTransition,
+    Locked,
+    NotFound,
+    OverlappingReplay,
+    Unavailable,
+)
 from schemas.masking import describe
+from schemas.openapi import HEALTH, Answer, Description, Operation
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -29,6 +40,25 @@ _POSITIONS: Final[LiteralString] = """
     SELECT topic, sum(next_offset)::bigint AS records
     FROM redrive.positions WHERE generation = (SELECT live FROM redrive.generation) GROUP BY topic ORDER BY topic
 """
+_PAGE: Final = Answer("A page for people.", media_type="text/html")
+_OVERVIEW: Final = Operation("get", "/", "The console", {200: [_PAGE], 401: [_PAGE]}, ALWAYS, is_open=False)
+_LOGIN: Final = Operation(
+    "post",
+    "/login",
+    "The key for a cookie",
+    {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE], 429: [_PAGE]},
+    ("request_entity_too_large",),
+    body=("application/x-www-form-urlencoded",),
+)
+_DESCRIBE: Final = Operation(
+    "get",
+    "/openapi.json",
+    "This description",
+    {200: [Answer("This description", Description)]},
+    ALWAYS,
+    is_open=False,
+)
+_SOURCES: Final = Route("get", "/api/sources", "Every source and its state", Nothing, Nothing, {200: Sources})
 
 
 def create_console(
@@ -58,6 +88,8 @@ def create_console(
             return problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
             return problem(400, error.code, str(error))
+        except NotFound as error:
+            return problem(404, error.code, str(error))
         except (InvalidTransition, Locked, OverlappingReplay) as error:
             return problem(409, error.code, str(error))
         except Unavailable as error:
@@ -85,28 +117,34 @@ def create_console(
         counts, positions = await _read()
         return page(render_overview(sorted(operations.sources()), counts, positions))
 
-    async def list_sources(_: web.Request) -> web.Response:
+    async def list_sources(_: Call[Nothing, Nothing]) -> web.Response:
         counts, _positions = await _read()
         found: dict[str, dict[str, Any]] = {one["source"]: {**one, "events": {}} for one in await operations.states()}
         for row in counts:
             entry = found.setdefault(row["source"], {"source": row["source"], "events": {}})
             by_status = entry["events"]
             by_status[row["status"]] = by_status.get(row["status"], 0) + row["events"]
-        return web.Response(body=orjson.dumps({"sources": list(found.values())}), content_type="application/json")
+        return answer({"sources": list(found.values())})
 
     async def _read() -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         async with pool.acquire() as connection:
             return await connection.fetch(_COUNTS), await connection.fetch(_POSITIONS)
 
     async def describe_api(_: web.Request) -> web.Response:
-        return web.Response(body=orjson.dumps(description(KEY_HEADER)), content_type="application/json")
+        return answer(describe_console(app))
 
     app = web.Application(middlewares=[_answer_failures, authenticate], client_max_size=MAX_BODY_BYTES)
+    app[OPERATIONS], app[OPERATOR] = [], operations.operator
     app.on_response_prepare.append(protect)
-    app.add_routes([web.get("/", overview), web.post("/login", login), web.get("/api/sources", list_sources)])
-    app.add_routes([web.get("/openapi.json", describe_api)])
-    app.add_routes(operations.routes())
+    register(app, [Endpoint("/", _OVERVIEW, overview), Endpoint("/login", _LOGIN, login)])
+    register(app, [Endpoint("/openapi.json", _DESCRIBE, describe_api), _SOURCES.to(list_sources)])
+    register(app, operations.routes())
     return app
+
+
+def describe_console(app: web.Application) -> dict[str, Any]:
+    """OpenAPI of what it has registered, and of the pages of its health."""
+    return openapi.describe("redrive: operators", [*app[OPERATIONS], *HEALTH], OPERATOR_PROBLEMS, KEY_HEADER)
 
 
 def _too_many_keys(response: web.Response | None = None) -> web.Response:

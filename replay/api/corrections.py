@@ -1,23 +1,32 @@
 """`POST /api/corrections`. What a correction is, and how it is made, is in `replay.operations.corrections`."""
 
 from collections.abc import Callable
+from typing import Final
 
 import asyncpg
 from aiohttp import web
 
-from replay.api.requests import answer
-from replay.operations.corrections import Desk, correct, parse_order
+from replay.api.documents import CorrectionDone
+from replay.api.fields import Nothing
+from replay.api.route import Call, Endpoint, Route, answer
+from replay.operations.corrections import Desk, Order, correct
+
+CORRECT: Final = Route(
+    "post",
+    "/api/corrections",
+    "Correct credits, an account or a subscription",
+    Nothing,
+    Order,
+    {200: CorrectionDone},
+    ("append_in_doubt", "invalid_transition", "locked", "unknown_source"),
+)
 
 
-def correction_routes(
-    pool: "asyncpg.Pool[asyncpg.Record]", desk: Callable[[], Desk], who: Callable[[web.Request], str]
-) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `who` names the operator."""
-
-    async def correct_route(request: web.Request) -> web.Response:
-        order, operator = parse_order(await request.read()), who(request)
+def correction_routes(pool: "asyncpg.Pool[asyncpg.Record]", desk: Callable[[], Desk]) -> list[Endpoint]:
+    async def correct_one(call: Call[Nothing, Order]) -> web.Response:
+        order, operator = call.given, call.operator
         async with pool.acquire() as connection:
             done = await correct(connection, desk(), order, operator)
         return answer({**done._asdict(), "dry_run": order.dry_run})
 
-    return [web.post("/api/corrections", correct_route)]
+    return [CORRECT.to(correct_one)]

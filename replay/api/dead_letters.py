@@ -1,86 +1,105 @@
 """`GET /api/dead-letters` and `POST /api/dead-letters/requeue`."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from aiohttp import web
+from pydantic import Field
 
-from replay.api.requests import BOOLEANS, answer, author_of, document_of, flag_of, parameters, time_of
+from replay.api.documents import DeadLetterList, RequeueDone
+from replay.api.fields import Flag, Nothing, Paged, Reasoned, Text, Texts, Timestamp, Window
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.audit import Author
 from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location
 from replay.operations.requeue import Requeued
 from replay.operations.sources import require_sources
 from replay.ports import Connection
-from replay.selection.selection import page_limit
 from schemas.errors import InvalidSelection
-
-_LIST: Final = frozenset({"source", "reason", "from", "to", "all", "limit", "cursor"})
-_REQUEUE: Final = frozenset({"source", "dead_reason", "from", "to", "locations", "all", "dry_run", "reason"})
 
 Requeueing = Callable[[Connection, DeadLetters, Author | None], Awaitable[Requeued]]
 """(connection, which, who and why; None: a dry run)."""
 
 
-def dead_letter_routes(
-    pool: "asyncpg.Pool[asyncpg.Record]",
-    requeue: Requeueing,
-    operator: str,
-    configured: Callable[[], Collection[str]],
-) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `operator`: where a request does not say."""
+class DeadLetterQuery(Paged, Window):
+    """A list of dead letters."""
 
-    async def list_route(request: web.Request) -> web.Response:
-        query = parameters(request.query, _LIST)
-        is_all = BOOLEANS.get(query.get("all", "").lower())
-        if is_all is None:
-            raise InvalidSelection("all is true or false")
-        sources = (query["source"],) if "source" in query else None
-        wanted = DeadLetters(sources, query.get("reason"), time_of(query, "from"), time_of(query, "to"))
-        limit, cursor = page_limit(query.get("limit")), query.get("cursor")
+    source: Text | None = None
+    """One source."""
+    reason: Text | None = None
+    """Why it is dead."""
+    all: Flag = False
+    """Also the revived ones."""
+
+    def wanted(self) -> DeadLetters:
+        """Raises `InvalidSelection`."""
+        return DeadLetters(None if self.source is None else (self.source,), self.reason, self.from_ms, self.to_ms)
+
+
+class RequeueOrder(Reasoned):
+    """At least one filter, or `all` and no filter. `dead_reason` is why they are dead, `reason` why they are folded
+    again.
+    """
+
+    source: Texts | None = None
+    dead_reason: Text | None = None
+    from_ms: Timestamp | None = Field(None, alias="from")
+    to_ms: Timestamp | None = Field(None, alias="to")
+    locations: Texts | None = None
+    all: bool = False
+    dry_run: bool = False
+
+    def wanted(self) -> DeadLetters:
+        """Raises `InvalidSelection`."""
+        found = DeadLetters(
+            sources=None if self.source is None else tuple(self.source),
+            reason=self.dead_reason,
+            from_ms=self.from_ms,
+            to_ms=self.to_ms,
+            locations=None if self.locations is None else tuple(parse_location(text) for text in self.locations),
+        )
+        if found.is_any != self.all:
+            raise InvalidSelection("name a source, a dead_reason, a window or locations; or pass all, and no filter")
+        return found
+
+
+LIST: Final = Route(
+    "get",
+    "/api/dead-letters",
+    "Records that no projection could apply",
+    Nothing,
+    DeadLetterQuery,
+    {200: DeadLetterList},
+)
+REQUEUE: Final = Route(
+    "post",
+    "/api/dead-letters/requeue",
+    "Fold dead letters again",
+    Nothing,
+    RequeueOrder,
+    {200: RequeueDone},
+    ("locked",),
+)
+
+
+def dead_letter_routes(
+    pool: "asyncpg.Pool[asyncpg.Record]", requeue: Requeueing, configured: Callable[[], Collection[str]]
+) -> list[Endpoint]:
+    """`configured`: the sources of today."""
+
+    async def list_all(call: Call[Nothing, DeadLetterQuery]) -> web.Response:
+        query, wanted = call.given, call.given.wanted()
         async with pool.acquire() as connection:
             await require_sources(connection, wanted.sources or (), configured())
-            found, following = await list_dead_letters(connection, wanted, is_all, limit, cursor)
+            found, following = await list_dead_letters(connection, wanted, query.all, query.limit, query.cursor)
         return answer({"dead_letters": found, "cursor": following})
 
-    async def requeue_route(request: web.Request) -> web.Response:
-        body = await document_of(request)
-        if unknown := sorted(set(body) - _REQUEUE):
-            raise InvalidSelection(f"{unknown[0][:40]!r} is nothing that is known: {', '.join(sorted(_REQUEUE))}")
-        wanted, is_dry = _wanted(body), flag_of(body, "dry_run")
-        author = author_of(request, body, operator)
+    async def requeue_all(call: Call[Nothing, RequeueOrder]) -> web.Response:
+        order, wanted, author = call.given, call.given.wanted(), call.author(call.given.reason)
         async with pool.acquire() as connection:
             await require_sources(connection, wanted.sources or (), configured())
-            done = await requeue(connection, wanted, None if is_dry else author)
-        return answer({**asdict(done), "dry_run": is_dry})
+            done = await requeue(connection, wanted, None if order.dry_run else author)
+        return answer({**asdict(done), "dry_run": order.dry_run})
 
-    return [web.get("/api/dead-letters", list_route), web.post("/api/dead-letters/requeue", requeue_route)]
-
-
-def _wanted(body: Mapping[str, Any]) -> DeadLetters:
-    """Raises `InvalidSelection`, also where nothing is named and `all` is not said."""
-    locations, reason = _texts(body, "locations"), body.get("dead_reason")
-    if reason is not None and not isinstance(reason, str):
-        raise InvalidSelection("dead_reason is a text")
-    wanted = DeadLetters(
-        sources=_texts(body, "source"),
-        reason=reason,
-        from_ms=time_of(body, "from"),
-        to_ms=time_of(body, "to"),
-        locations=None if locations is None else tuple(parse_location(text) for text in locations),
-    )
-    if wanted.is_any != flag_of(body, "all"):
-        raise InvalidSelection("name a source, a dead_reason, a window or locations; or all, and then nothing else")
-    return wanted
-
-
-def _texts(body: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
-    """A text, or a list of them."""
-    found = body.get(name)
-    values = [found] if isinstance(found, str) else found
-    if values is None:
-        return None
-    if not isinstance(values, list) or not values or not all(isinstance(one, str) for one in values):
-        raise InvalidSelection(f"{name} must be a text or a list of texts")
-    return tuple(values)
+    return [LIST.to(list_all), REQUEUE.to(requeue_all)]

@@ -1,9 +1,7 @@
-"""What the operators' routes take and answer, for `openapi`; some have theirs beside them. Must not route."""
+"""What the operators' routes answer; some have theirs beside them. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
-
-from pydantic import BaseModel, Field
 
 from schemas.openapi import Document
 from schemas.source_state import State
@@ -97,19 +95,6 @@ class DeadLetterList(Document):
     cursor: str | None
 
 
-class RequeueOrder(BaseModel):
-    """Something is named, or `all` is said. `dead_reason` is why they are dead, `reason` why they are folded again."""
-
-    source: str | list[str] | None = None
-    dead_reason: str | None = None
-    since: str | None = Field(None, alias="from")
-    to: str | None = None
-    locations: list[str] | None = None
-    all: bool = False
-    dry_run: bool = False
-    reason: str | None = None
-
-
 class RequeueDone(Document):
     revived: int
     dead: int
@@ -153,12 +138,6 @@ class Changed(Document):
     source: str
     state: State
     was: State
-
-
-class Reason(BaseModel):
-    """May be left out, the whole body too."""
-
-    reason: str | None = None
 
 
 class HeldMinute(Document):
@@ -205,15 +184,6 @@ class QuarantinedDelivery(Document):
     redacted: bool
     headers: dict[str, str]
     body: Body
-
-
-class ReleaseOrder(BaseModel):
-    """`clock_off_seconds`: how far our clock stood ahead; then a `reason` is needed."""
-
-    source: str | list[str]
-    clock_off_seconds: float = 0.0
-    dry_run: bool = False
-    reason: str | None = None
 
 
 class Released(Document):

@@ -1,96 +1,100 @@
 """`GET /api/events` and `GET /api/events/{source}/{event_id}`. `replay.operations.events` decides what is shown."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import asyncpg
 from aiohttp import web
-from multidict import MultiMapping
+from pydantic import Field
 
-from replay.api.requests import BOOLEANS, answer, parameters, time_of
+from replay.api.documents import Events, EventStatus, ShownEvent
+from replay.api.fields import Nothing, Paged, Parameters, Revealing, Text, Window
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.log.reader import LogReader
-from replay.operations.events import Reveal, Search, UnknownEvent, list_events, show_event
+from replay.operations.events import Reveal, Search, list_events, show_event
 from replay.operations.sources import require_sources
-from replay.selection.selection import page_limit, require_text
-from schemas.errors import InvalidSelection
+from replay.selection.selection import require_text
+from schemas.errors import Unavailable
 
 REASON_HEADER: Final = "X-Reason"
 LOG_SECONDS: Final = 15.0
 
-REVEAL: Final = frozenset({"reveal", "reason"})
-_LIST: Final = frozenset({"source", "type", "status", "from", "to", "q", "limit", "cursor"}) | REVEAL
+
+class EventQuery(Paged, Window, Revealing):
+    """A search of the index."""
+
+    source: Text | None = None
+    """One source."""
+    type: Text | None = None
+    """A glob: `stripe.invoice.*`."""
+    status: EventStatus | None = None
+    """The outcome."""
+    q: Text | None = None
+    """Contained in the event id, the type or the error."""
+
+    def search(self) -> Search:
+        """Raises `InvalidSelection`."""
+        return Search(self.source, self.type, self.status, self.from_ms, self.to_ms, self.q)
+
+
+class EventPath(Parameters):
+    """An event."""
+
+    source: str
+    """The name of a source."""
+    event_id: str = Field(min_length=1)
+    """Its `%` is `%25` in a URL."""
+
+
+LIST: Final = Route("get", "/api/events", "Search the index", Nothing, EventQuery, {200: Events})
+# A dead record without an id of its own is indexed under its location, slashes and all.
+SHOW: Final = Route(
+    "get",
+    "/api/events/{source}/{event_id:.+}",
+    "One event, with its record",
+    EventPath,
+    Revealing,
+    {200: ShownEvent},
+    ("not_found",),
+)
 
 
 def event_routes(
-    pool: "asyncpg.Pool[asyncpg.Record]",
-    open_log: Callable[[], LogReader],
-    who: Callable[[web.Request], str],
-    configured: Callable[[], Collection[str]],
-) -> list[web.RouteDef]:
-    """For an application that has authenticated the request; `who` names the operator, `configured` the sources."""
+    pool: "asyncpg.Pool[asyncpg.Record]", open_log: Callable[[], LogReader], configured: Callable[[], Collection[str]]
+) -> list[Endpoint]:
+    """`configured`: the sources of today."""
 
-    async def list_route(request: web.Request) -> web.Response:
-        with _Problems():
-            search, limit, cursor = parse_search(request.query)
-            reveal = reveal_of(request, request.query, who)
-            async with pool.acquire() as connection:
-                if search.source is not None:
-                    await require_sources(connection, [search.source], configured())
-                page = await list_events(connection, search, limit, cursor, reveal)
+    async def list_all(call: Call[Nothing, EventQuery]) -> web.Response:
+        query, reveal = call.given, reveal_of(call)
+        async with pool.acquire() as connection:
+            if query.source is not None:
+                await require_sources(connection, [query.source], configured())
+            page = await list_events(connection, query.search(), query.limit, query.cursor, reveal)
         return answer({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
 
-    async def show_route(request: web.Request) -> web.Response:
-        with _Problems():
-            reveal = reveal_of(request, parameters(request.query, REVEAL), who)
-            source, event_id = request.match_info["source"], request.match_info["event_id"]
-            async with pool.acquire() as connection, asyncio.timeout(LOG_SECONDS):
-                return answer(await show_event(connection, open_log, source, event_id, reveal))
+    async def show(call: Call[EventPath, Revealing]) -> web.Response:
+        reveal, path = reveal_of(call), call.path
+        async with answering(), pool.acquire() as connection:
+            return answer(await show_event(connection, open_log, path.source, path.event_id, reveal))
 
-    return [
-        web.get("/api/events", list_route),
-        # A dead record without an id of its own is indexed under its location, slashes and all.
-        web.get("/api/events/{source}/{event_id:.+}", show_route),
-    ]
+    return [LIST.to(list_all), SHOW.to(show)]
 
 
-class _Problems:
-    """Our errors as the console's problems."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, InvalidSelection):
-            raise web.HTTPBadRequest(reason="invalid selection", text=str(error)) from error
-        if isinstance(error, UnknownEvent):
-            raise web.HTTPNotFound(reason="not found", text=str(error)) from error
-        if isinstance(error, TimeoutError):
-            text = f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s."
-            raise web.HTTPServiceUnavailable(reason="unavailable", text=text) from error
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """A look at the log. Raises `Unavailable` if it takes too long."""
+    try:
+        async with asyncio.timeout(LOG_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s") from error
 
 
-def parse_search(query: MultiMapping[str]) -> tuple[Search, int, str | None]:
-    """(search, limit, cursor) of a list's parameters. Raises `InvalidSelection`."""
-    parameters(query, _LIST)
-    search = Search(
-        source=query.get("source"),
-        type_glob=query.get("type"),
-        status=query.get("status"),
-        from_ms=time_of(query, "from"),
-        to_ms=time_of(query, "to"),
-        q=query.get("q"),
-    )
-    return search, page_limit(query.get("limit")), query.get("cursor")
-
-
-def reveal_of(request: web.Request, query: MultiMapping[str], who: Callable[[web.Request], str]) -> Reveal | None:
+def reveal_of(call: Call[Any, Any]) -> Reveal | None:
     """None unless it is asked for. Raises `InvalidSelection`."""
-    asked = BOOLEANS.get(query.get("reveal", "").lower())
-    if asked is None:
-        raise InvalidSelection("reveal is true or false")
-    reason = query.get("reason") or request.headers.get(REASON_HEADER) or None
-    operator = who(request)
-    for text in (reason, operator):
-        require_text(text)
-    return Reveal(operator, reason) if asked else None
+    reason = call.given.reason or call.request.headers.get(REASON_HEADER) or None
+    require_text(reason)
+    operator = call.operator
+    return Reveal(operator, reason) if call.given.reveal else None

@@ -12,19 +12,52 @@ from aiohttp import web
 
 from replay.api.corrections import correction_routes
 from replay.api.dead_letters import Requeueing, dead_letter_routes
+from replay.api.documents import Audit, Changed
+from replay.api.fields import Limit, Nothing, Parameters, Reasoned, RowId, Text, Window
 from replay.api.proofs import proof_routes
 from replay.api.quarantine import QuarantineDoors, quarantine_routes
-from replay.api.requests import answer, author_of, document_of, number_of, operator_of, parameters, time_of
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.audit import AuditSearch, list_audit
 from replay.operations.corrections import Desk
-from replay.operations.sources import VERBS, Change, ControlTopic, change, describe_all
+from replay.operations.sources import Change, ControlTopic, VerbName, change, describe_all
 from replay.prove.proofs import Proofs
 from replay.rebuild.snapshot_jobs import Scratches
-from replay.selection.selection import page_limit
 from replay.tables.generations import Ports
 from schemas.settings import Source
 
-_AUDIT: Final = frozenset({"operator", "action", "from", "to", "limit", "cursor"})
+
+class SourcePath(Parameters):
+    """What happens to a source."""
+
+    source: str
+    """The name of a source."""
+    verb: VerbName
+    """What to do."""
+
+
+class AuditQuery(Window):
+    """A list of the audit."""
+
+    operator: Text | None = None
+    """One operator."""
+    action: Text | None = None
+    """A glob: `source.*`."""
+    limit: Limit = 50
+    """Rows of a page."""
+    cursor: RowId | None = None
+    """The `cursor` of the previous page, unchanged."""
+
+
+CHANGE: Final = Route(
+    "post",
+    "/api/sources/{source}/{verb}",
+    "Pause, resume, disable or enable a source",
+    SourcePath,
+    Reasoned,
+    {200: Changed},
+    ("append_in_doubt", "invalid_transition", "locked", "unknown_source", "not_found"),
+)
+AUDIT: Final = Route("get", "/api/audit", "What operators did", Nothing, AuditQuery, {200: Audit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +76,28 @@ class Operations:
     rebuilding: Ports
     scratches: Scratches
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Endpoint]:
         return [
-            web.post("/api/sources/{source}/{verb}", self._change_source),
-            web.get("/api/audit", self._list_audit),
-            *quarantine_routes(self.pool, self.quarantine, self.sources, self.operator),
-            *correction_routes(self.pool, self.desk, self.who),
-            *dead_letter_routes(self.pool, self.requeue, self.operator, self.sources),
-            *proof_routes(self.pool, self.proofs, self.operator),
+            CHANGE.to(self._change_source),
+            AUDIT.to(self._list_audit),
+            *quarantine_routes(self.pool, self.quarantine, self.sources),
+            *correction_routes(self.pool, self.desk),
+            *dead_letter_routes(self.pool, self.requeue, self.sources),
+            *proof_routes(self.pool, self.proofs),
         ]
-
-    def who(self, request: web.Request) -> str:
-        """Raises `InvalidSelection`."""
-        return operator_of(request, self.operator)
 
     async def states(self) -> Sequence[dict[str, Any]]:
         """Every source with its state."""
         return describe_all(self.sources(), await self.control.states())
 
-    async def _change_source(self, request: web.Request) -> web.Response:
-        source, verb = request.match_info["source"], request.match_info["verb"]
-        if verb not in VERBS:
-            raise web.HTTPNotFound(reason="not found")
-        wanted = Change(source, verb, author_of(request, await document_of(request), self.operator))
+    async def _change_source(self, call: Call[SourcePath, Reasoned]) -> web.Response:
+        wanted = Change(call.path.source, call.path.verb, call.author(call.given.reason))
         async with self.pool.acquire() as connection:
             return answer(await change(connection, self.control, self.sources(), wanted))
 
-    async def _list_audit(self, request: web.Request) -> web.Response:
-        query = parameters(request.query, _AUDIT)
-        search = AuditSearch(query.get("operator"), query.get("action"), time_of(query, "from"), time_of(query, "to"))
-        limit, cursor = page_limit(query.get("limit")), number_of(query, "cursor")
+    async def _list_audit(self, call: Call[Nothing, AuditQuery]) -> web.Response:
+        query = call.given
+        search = AuditSearch(query.operator, query.action, query.from_ms, query.to_ms)
         async with self.pool.acquire() as connection:
-            found, following = await list_audit(connection, search, limit, cursor)
+            found, following = await list_audit(connection, search, query.limit, query.cursor)
         return answer({"audit": found, "cursor": following})

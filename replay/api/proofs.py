@@ -2,24 +2,36 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 from aiohttp import web
-from pydantic import BaseModel
 
-from replay.api.requests import answer, author_of, document_of, flag_of, parameters
+from replay.api.fields import Limit, Nothing, Parameters, Reasoned
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.prove.certificate import Certificate, Verdict
 from replay.prove.proofs import Proofs, list_proofs, show_proof
-from replay.selection.selection import page_limit
 from schemas.openapi import Document
 
 
-class ProofOrder(BaseModel):
-    """`accept_loss`: do without what the log lost, for a `reason`. May be left out, the whole body too."""
+class ProofOrder(Reasoned):
+    """`accept_loss`: do without what the log lost, for a `reason`. The body may be left out."""
 
-    reason: str | None = None
     accept_loss: bool = False
+
+
+class ProofQuery(Parameters):
+    """A list of proofs."""
+
+    limit: Limit = 50
+    """Rows of a page."""
+
+
+class ProofPath(Parameters):
+    """A proof."""
+
+    id: uuid.UUID
+    """Of a proof."""
 
 
 class ProofEntry(Document):
@@ -46,29 +58,38 @@ class ProofList(Document):
     proofs: list[ProofEntry]
 
 
-def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs, operator: str) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `operator` is who it was where a request does not
-    say.
-    """
+START: Final = Route(
+    "post",
+    "/api/proofs",
+    "Prove that the live tables are what the log says",
+    Nothing,
+    ProofOrder,
+    {201: ShownProof},
+    ("invalid_transition",),
+)
+LIST: Final = Route("get", "/api/proofs", "Proofs, newest first", Nothing, ProofQuery, {200: ProofList})
+SHOW: Final = Route(
+    "get",
+    "/api/proofs/{id}",
+    "One proof, with its certificate",
+    ProofPath,
+    Nothing,
+    {200: ShownProof},
+    ("not_found",),
+)
 
-    async def start(request: web.Request) -> web.Response:
-        body = await document_of(request)
-        author = author_of(request, body, operator)
-        begun = answer(await _show(await proofs.start(author, flag_of(body, "accept_loss"))))
-        begun.set_status(201)
-        return begun
 
-    async def list_all(request: web.Request) -> web.Response:
-        limit = page_limit(parameters(request.query, frozenset({"limit"})).get("limit"))
+def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs) -> list[Endpoint]:
+    async def start(call: Call[Nothing, ProofOrder]) -> web.Response:
+        order = call.given
+        return answer(await _show(await proofs.start(call.author(order.reason), order.accept_loss)), 201)
+
+    async def list_all(call: Call[Nothing, ProofQuery]) -> web.Response:
         async with pool.acquire() as connection:
-            return answer({"proofs": await list_proofs(connection, limit)})
+            return answer({"proofs": await list_proofs(connection, call.given.limit)})
 
-    async def show(request: web.Request) -> web.Response:
-        try:
-            proof = uuid.UUID(request.match_info["id"])
-        except ValueError as error:
-            raise web.HTTPNotFound(reason="not found") from error
-        return answer(await _show(proof))
+    async def show(call: Call[ProofPath, Nothing]) -> web.Response:
+        return answer(await _show(call.path.id))
 
     async def _show(proof: uuid.UUID) -> dict[str, Any]:
         async with pool.acquire() as connection:
@@ -77,8 +98,4 @@ def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs, operator:
             raise web.HTTPNotFound(reason="not found", text="There is no such proof.")
         return found
 
-    return [
-        web.post("/api/proofs", start),
-        web.get("/api/proofs", list_all),
-        web.get("/api/proofs/{id}", show),
-    ]
+    return [START.to(start), LIST.to(list_all), SHOW.to(show)]

@@ -1,28 +1,22 @@
 """`GET /api/quarantine`, `GET /api/quarantine/{partition}/{offset}` and `POST /api/quarantine/release`."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from aiohttp import web
 
-from replay.api.events import LOG_SECONDS, REVEAL, reveal_of
-from replay.api.requests import answer, author_of, document_of, flag_of, operator_of, parameters, time_of
-from replay.operations.quarantine import Quarantine, UnknownDelivery, of_source
+from replay.api.documents import QuarantinedDelivery, QuarantineList, Released
+from replay.api.events import answering, reveal_of
+from replay.api.fields import Nothing, Offset, Parameters, Partition, Reasoned, Revealing, Text, Texts, Window
+from replay.api.route import Call, Endpoint, Route, answer
+from replay.operations.quarantine import Quarantine, of_source
 from replay.operations.release import Order, Wanted, release
 from replay.operations.sources import UnknownSource
 from replay.ports import Append, Connection
-from replay.selection.selection import parse_number
-from schemas.errors import InvalidSelection, Unavailable
 from schemas.settings import Source
-
-_LIST: Final = frozenset({"source", "from", "to"})
-_RELEASE: Final = frozenset({"source", "clock_off_seconds", "dry_run", "reason"})
-_LAST_PARTITION: Final = 2**31 - 1
-_LAST_OFFSET: Final = 2**63 - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,77 +27,89 @@ class QuarantineDoors:
     appending: Callable[[], AbstractAsyncContextManager[Append]]
 
 
-def quarantine_routes(
-    pool: "asyncpg.Pool[asyncpg.Record]",
-    doors: QuarantineDoors,
-    sources: Callable[[], Mapping[str, Source]],
-    operator: str,
-) -> list[web.RouteDef]:
-    """Routes for an application that has authenticated the request; `operator`: where a request does not say."""
+class QuarantineQuery(Window):
+    """A list of the quarantine."""
 
-    async def list_route(request: web.Request) -> web.Response:
-        query = parameters(request.query, _LIST)
-        window = (time_of(query, "from"), time_of(query, "to"))
+    source: Text | None = None
+    """One source."""
+
+
+class QuarantinePath(Parameters):
+    """A quarantined delivery."""
+
+    partition: Partition
+    """Of `webhooks.quarantine`."""
+    offset: Offset
+    """There."""
+
+
+class ReleaseOrder(Reasoned):
+    """`clock_off_seconds`: how far our clock was ahead, negative if behind; then a `reason` is needed."""
+
+    source: Texts
+    clock_off_seconds: float = 0.0
+    dry_run: bool = False
+
+    def wanted(self, configured: Mapping[str, Source]) -> Wanted:
+        """Raises `InvalidSelection` or `UnknownSource`."""
+        for name in self.source:
+            if name not in configured:
+                raise UnknownSource(f"No source is called {name!r}.")
+        return Wanted(self.source, self.clock_off_seconds)
+
+
+LIST: Final = Route(
+    "get", "/api/quarantine", "What the quarantine holds", Nothing, QuarantineQuery, {200: QuarantineList}
+)
+SHOW: Final = Route(
+    "get",
+    "/api/quarantine/{partition}/{offset}",
+    "One quarantined delivery, and whether it verifies now",
+    QuarantinePath,
+    Revealing,
+    {200: QuarantinedDelivery},
+    ("not_found",),
+)
+RELEASE: Final = Route(
+    "post",
+    "/api/quarantine/release",
+    "Bring back what verifies now",
+    Nothing,
+    ReleaseOrder,
+    {200: Released},
+    ("append_in_doubt", "unknown_source"),
+)
+
+
+def quarantine_routes(
+    pool: "asyncpg.Pool[asyncpg.Record]", doors: QuarantineDoors, sources: Callable[[], Mapping[str, Source]]
+) -> list[Endpoint]:
+    """`sources` are today's."""
+
+    async def list_all(call: Call[Nothing, QuarantineQuery]) -> web.Response:
+        query = call.given
         async with pool.acquire() as connection, doors.open(connection) as quarantine:
-            found = await quarantine.holdings(_unheard, *window)
-        wanted = query.get("source")
-        if wanted is not None:
-            found = of_source(found, wanted, sources())
+            found = await quarantine.holdings(_unheard, query.from_ms, query.to_ms)
+        if query.source is not None:
+            found = of_source(found, query.source, sources())
         return answer({"sources": {name: one.as_document() for name, one in found.items()}})
 
-    async def show_route(request: web.Request) -> web.Response:
-        query = parameters(request.query, REVEAL)
-        reveal = reveal_of(request, query, lambda asked: operator_of(asked, operator))
-        place = _number(request, "partition", _LAST_PARTITION), _number(request, "offset", _LAST_OFFSET)
-        try:
-            async with asyncio.timeout(LOG_SECONDS), pool.acquire() as connection, doors.open(connection) as quarantine:
-                return answer(await quarantine.show(*place, reveal))
-        except UnknownDelivery as error:
-            raise web.HTTPNotFound(reason="not found", text=str(error)) from error
-        except TimeoutError as error:
-            raise Unavailable(f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s") from error
+    async def show(call: Call[QuarantinePath, Revealing]) -> web.Response:
+        reveal, path = reveal_of(call), call.path
+        async with answering(), pool.acquire() as connection, doors.open(connection) as quarantine:
+            return answer(await quarantine.show(path.partition, path.offset, reveal))
 
-    async def release_route(request: web.Request) -> web.Response:
-        body = await document_of(request)
-        wanted, is_dry = _wanted(body, sources()), flag_of(body, "dry_run")
-        author = author_of(request, body, operator)
+    async def release_all(call: Call[Nothing, ReleaseOrder]) -> web.Response:
+        order, wanted, author = call.given, call.given.wanted(sources()), call.author(call.given.reason)
         async with pool.acquire() as connection, doors.open(connection) as quarantine:
-            if is_dry:
+            if order.dry_run:
                 done = await release(quarantine, wanted, None, _unheard)
             else:
                 async with doors.appending() as append:
                     done = await release(quarantine, wanted, Order(author, append), _unheard)
-        return answer({**asdict(done), "dry_run": is_dry})
+        return answer({**asdict(done), "dry_run": order.dry_run})
 
-    return [
-        web.get("/api/quarantine", list_route),
-        web.get("/api/quarantine/{partition}/{offset}", show_route),
-        web.post("/api/quarantine/release", release_route),
-    ]
-
-
-def _number(request: web.Request, name: str, last: int) -> int:
-    found = parse_number(request.match_info[name], last)
-    if found is None:
-        raise InvalidSelection(f"{name} is a number from 0 to {last}")
-    return found
-
-
-def _wanted(body: Mapping[str, Any], sources: Mapping[str, Source]) -> Wanted:
-    """Raises `InvalidSelection`."""
-    if unknown := sorted(set(body) - _RELEASE):
-        raise InvalidSelection(f"{unknown[0][:40]!r} is nothing that is known: {', '.join(sorted(_RELEASE))}")
-    source = body.get("source")
-    names = [source] if isinstance(source, str) else source
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InvalidSelection("source must be a name or a list of names")
-    for name in names:
-        if name not in sources:
-            raise UnknownSource(f"No source is called {name!r}.")
-    off = body.get("clock_off_seconds", 0)
-    if isinstance(off, bool) or not isinstance(off, (int, float)):
-        raise InvalidSelection("clock_off_seconds is a number: how far our clock stood ahead; negative: behind")
-    return Wanted(names, off)
+    return [LIST.to(list_all), SHOW.to(show), RELEASE.to(release_all)]
 
 
 def _unheard(_: int) -> None:

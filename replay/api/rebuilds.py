@@ -1,25 +1,24 @@
 """`GET` and `POST /api/rebuilds`. What they do is in the modules they call; the follower folds what is begun here."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import asyncpg
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import Field, RootModel, model_validator
 
-from replay.api.requests import answer, document_of, time_of
+from replay.api import fields
+from replay.api.fields import Nothing, Reasoned
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.audit import Author
-from replay.faults import first_fault
 from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.snapshot import Moment
 from replay.rebuild.snapshot_jobs import Scratches
-from replay.selection.selection import MAX_TEXT, require_text
 from replay.tables import generations
 from replay.tables.generations import Ports
-from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured, Unavailable
+from schemas.errors import InvalidTransition, Misconfigured, Unavailable
 from schemas.openapi import Document
 
 
@@ -57,50 +56,38 @@ class Rebuilds(Document):
     scratches: list[Scratch]
 
 
-class RebuildOrder(BaseModel):
+NonEmpty = Annotated[fields.Text, Field(min_length=1)]
+
+
+class RebuildOrder(Reasoned):
     """Fold a new generation (of `only` some tables), `apply` one that is ready, `rollback`, make the state `as_of` a
     moment under a `name`, or `drop` a generation by its number or a state by its name.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    reason: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    only: list[str] = []
+    reason: NonEmpty | None = None
+    only: tuple[str, ...] = ()
     apply: int | None = Field(None, gt=0, lt=2**31)
     accept_loss: bool = False
     rollback: bool = False
-    as_of: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    name: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    drop: Annotated[int, Field(gt=0, lt=2**31)] | Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
+    as_of_ms: fields.Timestamp | None = Field(None, alias="as_of")
+    name: NonEmpty | None = None
+    drop: Annotated[int, Field(gt=0, lt=2**31)] | NonEmpty | None = None
 
-    @classmethod
-    def of(cls, body: dict[str, Any]) -> "RebuildOrder":
-        """Raises `InvalidSelection`."""
-        try:
-            order = cls.model_validate(body)
-        except ValidationError as error:
-            raise InvalidSelection(first_fault(error)) from error
-        for text in (order.reason, order.as_of, order.name, None if isinstance(order.drop, int) else order.drop):
-            require_text(text)
-        orders = (
-            bool(order.only),
-            order.apply is not None,
-            order.rollback,
-            order.as_of is not None,
-            order.drop is not None,
-        )
-        if sum(orders) > 1:
-            raise InvalidSelection("only, apply, rollback, as_of and drop are five orders: send one")
-        if order.name is not None and order.as_of is None:
-            raise InvalidSelection("name goes with as_of")
-        if order.accept_loss and order.apply is None and not order.rollback and order.as_of is None:
-            raise InvalidSelection("accept_loss goes with apply, rollback or as_of")
-        order.moment()
-        return order
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        orders = (self.only or None, self.apply, self.rollback or None, self.as_of_ms, self.drop)
+        if sum(one is not None for one in orders) > 1:
+            raise ValueError("only, apply, rollback, as_of and drop are mutually exclusive")
+        if self.name is not None and self.as_of_ms is None:
+            raise ValueError("name goes with as_of")
+        if self.accept_loss and self.apply is None and not self.rollback and self.as_of_ms is None:
+            raise ValueError("accept_loss goes with apply, rollback or as_of")
+        self.moment()
+        return self
 
     def moment(self) -> Moment | None:
         """Raises `InvalidSelection`."""
-        at_ms = time_of({} if self.as_of is None else {"as_of": self.as_of}, "as_of")
-        return None if at_ms is None else Moment.named(self.name, at_ms, self.accept_loss)
+        return None if self.as_of_ms is None else Moment.named(self.name, self.as_of_ms, self.accept_loss)
 
 
 class Rebuilt(Document):
@@ -117,29 +104,34 @@ class RebuildDone(RootModel[Rebuilt | Dropped]):
     """What became of an order."""
 
 
-class RebuildRoutes:
-    """For an application that has authenticated the request; `who` names the operator, `pool` is for short questions,
-    and `ports` are used by nothing else.
-    """
+LIST: Final = Route(
+    "get", "/api/rebuilds", "The generations, and the states of the past", Nothing, Nothing, {200: Rebuilds}
+)
+ORDER: Final = Route(
+    "post",
+    "/api/rebuilds",
+    "Fold a new generation, make one live, look at the past, or drop either",
+    Nothing,
+    RebuildOrder,
+    {200: RebuildDone, 201: Scratch},
+    ("invalid_transition", "locked"),
+)
 
-    def __init__(
-        self,
-        pool: "asyncpg.Pool[asyncpg.Record]",
-        ports: Ports,
-        scratches: Scratches,
-        who: Callable[[web.Request], str],
-    ) -> None:
+
+class RebuildRoutes:
+    """`pool` is for short questions, and `ports` are used by nothing else."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", ports: Ports, scratches: Scratches) -> None:
         self._pool = pool
         self._ports = ports
         self._scratches = scratches
-        self._who = who
         # Two at once could each hold connections that the other needs to end.
         self._moving = asyncio.Lock()
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/api/rebuilds", self._list), web.post("/api/rebuilds", self._order)]
+    def routes(self) -> list[Endpoint]:
+        return [LIST.to(self._list), ORDER.to(self._order)]
 
-    async def _list(self, _: web.Request) -> web.Response:
+    async def _list(self, _: Call[Nothing, Nothing]) -> web.Response:
         async with self._pool.acquire() as connection:
             return answer(
                 {
@@ -148,9 +140,9 @@ class RebuildRoutes:
                 }
             )
 
-    async def _order(self, request: web.Request) -> web.Response:
-        order = RebuildOrder.of(await document_of(request))
-        author = Author(self._who(request), order.reason)
+    async def _order(self, call: Call[Nothing, RebuildOrder]) -> web.Response:
+        order = call.given
+        author = Author(call.operator, order.reason)
         try:
             if (moment := order.moment()) is not None:
                 return await self._make(moment, author)
@@ -164,7 +156,7 @@ class RebuildRoutes:
             raise InvalidTransition(str(error)) from error
 
     async def _begin(self, order: RebuildOrder, author: Author) -> dict[str, Any]:
-        only = generations.tables_named(tuple(order.only))
+        only = generations.tables_named(order.only)
         async with self._pool.acquire() as connection:
             generation = await lifecycle.begin(connection, self._ports, only, author)
         return {"generation": generation.number, "state": generation.state, "previous": None}
@@ -187,9 +179,7 @@ class RebuildRoutes:
             made = [one for one in await snapshot.describe_all(connection) if one["name"] == moment.name]
         if not made:
             raise Unavailable(f"the state {moment.name} was begun, and failed at once; the console's log says why")
-        begun = answer(made[0])
-        begun.set_status(201)
-        return begun
+        return answer(made[0], 201)
 
     async def _drop(self, which: str, author: Author) -> dict[str, Any]:
         async with self._pool.acquire() as connection:

@@ -1,38 +1,118 @@
 """Replays over HTTP: planned here, and run by whoever runs the ledger's replays."""
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self
 
 import asyncpg
 from aiohttp import web
 from aiokafka.errors import KafkaError
+from pydantic import Field, model_validator
 
+from replay.api.fields import Limit, Nothing, Order, Paged, Parameters, Reasoned, Text
 from replay.api.operations import Operations
-from replay.api.requests import answer, author_of, document_of, flag_of, parameters
+from replay.api.replay_documents import OutcomeList, ReplayList, ReplayPlan, ShownReplay
+from replay.api.route import Call, Endpoint, Route, answer
 from replay.jobs import ledger
 from replay.jobs.dry_run import dry_run
-from replay.jobs.ledger import Order, UnknownReplay
-from replay.jobs.outcomes import list_outcomes
+from replay.jobs.ledger import VerbName
+from replay.jobs.outcomes import OutcomeName, list_outcomes
 from replay.jobs.plan import Plan, make_plan
-from replay.log.pacing import require_rate
+from replay.log.pacing import MAX_RATE
 from replay.log.reader import LogReader
 from replay.ports import Connection, RequireTarget
-from replay.selection.document import FIELDS, parse_selection, sources_of_log
-from replay.selection.selection import Selection, page_limit
+from replay.selection.document import SelectionDocument, sources_of_log
+from replay.selection.selection import Selection
 from replay.tables.folding import LiveFolding
-from schemas.errors import InvalidSelection, Unavailable
+from replay.targets.document import Target
+from schemas.errors import Unavailable
 from schemas.masking import describe
 
-F = TypeVar("F")
 MAX_PLANNING: Final = 2
 """Plans under way at once: each reads its window."""
 
-_ORDER: Final = frozenset({"selection", "reason", "dry_run", "diff", "rate", "target"})
-_LIST: Final = frozenset({"limit"})
-_OUTCOMES: Final = frozenset({"outcome", "limit", "cursor"})
+
+class ReplayOrder(SelectionDocument):
+    """The selection's fields, here or in `selection`; and what happens to it. Without a target: the projections."""
+
+    model_config = Order.model_config
+
+    selection: SelectionDocument | None = None
+    reason: Text | None = None
+    dry_run: bool = False
+    diff: bool = False
+    rate: float | None = Field(None, gt=0, lt=MAX_RATE)
+    target: Target | None = None
+
+    @model_validator(mode="after")
+    def _require_sense(self) -> Self:
+        if self.selection is not None and self.model_fields_set & set(SelectionDocument.model_fields):
+            raise ValueError("give the selection's fields in `selection`, or all of them beside it")
+        if self.diff and (not self.dry_run or self.target is not None):
+            raise ValueError("diff goes with dry_run, and without a target: it is about the tables")
+        if not self.dry_run and not (self.reason or "").strip():
+            raise ValueError("a reason is required: it goes into the ledger and the audit")
+        return self
+
+
+class LedgerQuery(Parameters):
+    """A list of the ledger."""
+
+    limit: Limit = 50
+    """Rows of a page."""
+
+
+class ReplayPath(Parameters):
+    """A replay."""
+
+    id: str
+    """Of the ledger, or a unique prefix of it."""
+
+
+class OutcomeQuery(Paged):
+    """What became of a replay's records."""
+
+    outcome: OutcomeName | None = None
+    """Only these."""
+
+
+class ChangePath(ReplayPath):
+    """What happens to a replay."""
+
+    verb: VerbName
+    """What to do."""
+
+
+CREATE: Final = Route(
+    "post",
+    "/api/replays",
+    "Plan a replay, or start one",
+    Nothing,
+    ReplayOrder,
+    {200: ReplayPlan, 201: ShownReplay},
+    ("locked", "overlapping_replay", "records_gone"),
+)
+LIST: Final = Route("get", "/api/replays", "The ledger", Nothing, LedgerQuery, {200: ReplayList})
+SHOW: Final = Route("get", "/api/replays/{id}", "One replay", ReplayPath, Nothing, {200: ShownReplay}, ("not_found",))
+OUTCOMES: Final = Route(
+    "get",
+    "/api/replays/{id}/outcomes",
+    "What became of a replay's records at its target",
+    ReplayPath,
+    OutcomeQuery,
+    {200: OutcomeList},
+    ("not_found",),
+)
+CHANGE: Final = Route(
+    "post",
+    "/api/replays/{id}/{verb}",
+    "Pause, resume or cancel a replay",
+    ChangePath,
+    Reasoned,
+    {200: ShownReplay},
+    ("invalid_transition", "locked", "not_found"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +124,31 @@ class Replays:
     require_target: RequireTarget
     planning: asyncio.Semaphore
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Endpoint]:
         return [
-            web.post("/api/replays", self._create),
-            web.get("/api/replays", self._list),
-            web.get("/api/replays/{id}", self._show),
-            web.get("/api/replays/{id}/outcomes", self._outcomes),
-            web.post("/api/replays/{id}/{verb}", self._change),
+            CREATE.to(self._create),
+            LIST.to(self._list),
+            SHOW.to(self._show),
+            OUTCOMES.to(self._outcomes),
+            CHANGE.to(self._change),
         ]
 
     @property
     def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
         return self.operations.pool
 
-    async def _create(self, request: web.Request) -> web.Response:
-        """The fields of a selection may stand in the order itself, or in `selection`."""
-        body = await document_of(request)
-        if unknown := sorted(set(body) - _ORDER - FIELDS):
-            raise InvalidSelection(f"{', '.join(unknown)[:200]} is no field of a replay")
-        fields = {name: value for name, value in body.items() if name in FIELDS}
-        document = body.get("selection", fields)
-        if not isinstance(document, dict) or (fields and document is not fields):
-            raise InvalidSelection("give the selection's fields in `selection`, or all of them beside it")
-        selection = parse_selection(document, sources_of_log(self.operations.sources()))
-        is_dry, rate = flag_of(body, "dry_run"), _rate(body.get("rate"))
-        has_diff, author = flag_of(body, "diff"), author_of(request, body, self.operations.operator)
-        if has_diff and (not is_dry or body.get("target") is not None):
-            raise InvalidSelection("diff goes with dry_run, and without a target: it is about the tables")
-        if not is_dry and not author.reason:
-            raise InvalidSelection("a reason is needed: it goes into the ledger and the audit")
-        target = await self.require_target(body.get("target"))
+    async def _create(self, call: Call[Nothing, ReplayOrder]) -> web.Response:
+        order, author = call.given, call.author(call.given.reason)
+        selection = (order.selection or order).chosen(sources_of_log(self.operations.sources()))
+        target = await self.require_target(order.target)
         async with self.planning, self._pool.acquire() as connection:
             plan, generation = await self._plan(connection, selection)
-            if is_dry:
-                diff = {"diff": await self._foreseen(connection, plan)} if has_diff else {}
+            if order.dry_run:
+                diff = {"diff": await self._foreseen(connection, plan)} if order.diff else {}
                 return answer({**plan.as_document(), **diff, "target": target, "dry_run": True})
-            replay = await ledger.create(connection, Order(plan, generation, author, rate, target))
+            replay = await ledger.create(connection, ledger.Order(plan, generation, author, order.rate, target))
             entry = await ledger.show_replay(connection, replay)
-        created = answer(entry)
-        created.set_status(201)
+        created = answer(entry, 201)
         created.headers["Location"] = f"/api/replays/{replay}"
         return created
 
@@ -102,49 +168,25 @@ class Replays:
         except KafkaError as error:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
 
-    async def _list(self, request: web.Request) -> web.Response:
-        limit = page_limit(parameters(request.query, _LIST).get("limit"))
+    async def _list(self, call: Call[Nothing, LedgerQuery]) -> web.Response:
         async with self._pool.acquire() as connection:
-            return answer({"replays": await ledger.list_replays(connection, limit)})
+            return answer({"replays": await ledger.list_replays(connection, call.given.limit)})
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def _show(self, call: Call[ReplayPath, Nothing]) -> web.Response:
         async with self._pool.acquire() as connection:
-            return answer(await _found(ledger.show_replay(connection, await _id(connection, request))))
+            replay = await ledger.find_replay(connection, call.path.id)
+            return answer(await ledger.show_replay(connection, replay))
 
-    async def _outcomes(self, request: web.Request) -> web.Response:
+    async def _outcomes(self, call: Call[ReplayPath, OutcomeQuery]) -> web.Response:
         """What became of its records at the target."""
-        query = parameters(request.query, _OUTCOMES)
-        limit = page_limit(query.get("limit"))
+        query = call.given
         async with self._pool.acquire() as connection:
-            replay = await _id(connection, request)
-            found, cursor = await list_outcomes(connection, replay, query.get("outcome"), query.get("cursor"), limit)
+            replay = await ledger.find_replay(connection, call.path.id)
+            found, cursor = await list_outcomes(connection, replay, query.outcome, query.cursor, query.limit)
         return answer({"outcomes": found, "cursor": cursor})
 
-    async def _change(self, request: web.Request) -> web.Response:
-        verb = request.match_info["verb"]
-        if verb not in ledger.VERBS:
-            raise web.HTTPNotFound(reason="not found")
-        author = author_of(request, await document_of(request), self.operations.operator)
+    async def _change(self, call: Call[ChangePath, Reasoned]) -> web.Response:
+        author = call.author(call.given.reason)
         async with self._pool.acquire() as connection:
-            replay = await _id(connection, request)
-            return answer(await _found(ledger.change(connection, replay, verb, author)))
-
-
-def _rate(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidSelection("rate is a number of records a second, above 0")
-    return require_rate(float(value))
-
-
-async def _id(connection: Connection, request: web.Request) -> uuid.UUID:
-    """Of the replay whose id is in the path, or begins so."""
-    return await _found(ledger.find_replay(connection, request.match_info["id"]))
-
-
-async def _found(asked: Awaitable[F]) -> F:
-    try:
-        return await asked
-    except UnknownReplay as error:
-        raise web.HTTPNotFound(reason="not found", text=str(error)) from error
+            replay = await ledger.find_replay(connection, call.path.id)
+            return answer(await ledger.change(connection, replay, call.path.verb, author))

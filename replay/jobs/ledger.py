@@ -18,7 +18,7 @@ from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
 from replay.selection.offsets import Place, common, decode, place_of
 from replay.selection.selection import Range
-from schemas.errors import InvalidSelection, InvalidTransition, OverlappingReplay, RedriveError
+from schemas.errors import InvalidSelection, InvalidTransition, NotFound, OverlappingReplay
 
 State = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 OPEN: Final = ("planned", "running", "paused")
@@ -83,7 +83,8 @@ class Verb(NamedTuple):
     allowed_from: frozenset[str]
 
 
-VERBS: Final[dict[str, Verb]] = {
+VerbName = Literal["pause", "resume", "cancel"]
+VERBS: Final[dict[VerbName, Verb]] = {
     "pause": Verb("paused", frozenset({"planned", "running"})),
     # Whoever runs replays takes it up from there.
     "resume": Verb("planned", frozenset({"paused"})),
@@ -91,7 +92,7 @@ VERBS: Final[dict[str, Verb]] = {
 }
 
 
-class UnknownReplay(RedriveError):
+class UnknownReplay(NotFound):
     """The ledger has no replay of that id."""
 
 
@@ -157,7 +158,7 @@ async def _require_alone(
             )
 
 
-async def change(connection: Connection, replay: uuid.UUID, verb: str, author: Author) -> dict[str, Any]:
+async def change(connection: Connection, replay: uuid.UUID, verb: VerbName, author: Author) -> dict[str, Any]:
     """Pause, resume or cancel; returns the entry. Once this has answered, no batch of a paused one commits.
 
     To say again what is so is no error. Raises `UnknownReplay`, `InvalidTransition`.

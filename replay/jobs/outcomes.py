@@ -5,7 +5,7 @@ A copy in a topic that succeeded says no more than the progress does, so of thos
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString
 
 from processors.outcome import RawRecord
 from replay.ports import Connection, Taken
@@ -30,7 +30,7 @@ _COUNT: Final[LiteralString] = """
     SELECT outcome, status, count(*) AS records FROM redrive.replay_outcomes WHERE replay = $1
     GROUP BY outcome, status ORDER BY outcome, status
 """
-OUTCOMES: Final = ("delivered", "failed")
+OutcomeName = Literal["delivered", "failed"]
 _LAST_PARTITION: Final = 2**31 - 1
 _LAST_OFFSET: Final = 2**63 - 1
 
@@ -46,11 +46,13 @@ async def note(connection: Connection, replay: uuid.UUID, taken: Sequence[tuple[
 
 
 async def list_outcomes(
-    connection: Connection, replay: uuid.UUID, outcome: str | None = None, cursor: str | None = None, limit: int = 50
+    connection: Connection,
+    replay: uuid.UUID,
+    outcome: OutcomeName | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> tuple[list[dict[str, Any]], str | None]:
     """One page in the log's order, and the cursor of the next. Raises `InvalidSelection`."""
-    if outcome not in (None, *OUTCOMES):
-        raise InvalidSelection(f"outcome is {' or '.join(OUTCOMES)}")
     after = _parse_cursor(cursor) if cursor is not None else (None, None, None)
     rows = await connection.fetch(_LIST, replay, outcome, *after, limit + 1)
     found = [dict(row) for row in rows[:limit]]

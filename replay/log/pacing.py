@@ -14,7 +14,7 @@ from replay.ports import Reading
 from replay.selection.selection import Range
 from schemas.errors import InvalidSelection
 
-_MAX_PER_SECOND: Final = 1e9
+MAX_RATE: Final = 1e9
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -47,7 +47,7 @@ class Stop:
 
 def require_rate(per_second: float | None) -> float | None:
     """Raises `InvalidSelection`, also for what is no number."""
-    if per_second is not None and not 0 < per_second < _MAX_PER_SECOND:
+    if per_second is not None and not 0 < per_second < MAX_RATE:
         raise InvalidSelection("rate is a number of records a second, above 0")
     return per_second
 

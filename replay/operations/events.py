@@ -14,7 +14,7 @@ from replay.ports import Connection
 from replay.selection.event_index import named_events
 from replay.selection.patterns import like, literal, microseconds, moment, moment_of_microseconds, require_window
 from replay.selection.selection import Range, require_text
-from schemas.errors import InvalidSelection, RedriveError, Unavailable
+from schemas.errors import InvalidSelection, NotFound, Unavailable
 from schemas.event_ids import spellings
 from schemas.masking import MASK, mask_id, mask_text
 from schemas.redaction import redacted_body, redacted_headers, revealed_body, revealed_headers
@@ -62,7 +62,7 @@ _LOOKALIKES: Final = """
 """
 
 
-class UnknownEvent(RedriveError):
+class UnknownEvent(NotFound):
     """The index has no such event."""
 
 

@@ -15,7 +15,7 @@ from replay.ports import Connection
 from replay.selection.patterns import require_window
 from replay.selection.selection import Range, iso_of
 from schemas.envelope import ARRIVED, LAST_MS, REJECTION, Delivery, Location, VerifiedDelivery, delivery_of
-from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, RedriveError, RejectedDelivery
+from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, NotFound, RejectedDelivery
 from schemas.masking import mask_text
 from schemas.providers import identify, verify
 from schemas.providers.base import body_record_id
@@ -40,7 +40,7 @@ Content = tuple[str, str, bytes]
 """(source, record id, fingerprint): what makes two deliveries copies of one."""
 
 
-class UnknownDelivery(RedriveError):
+class UnknownDelivery(NotFound):
     """The quarantine holds no delivery there."""
 
 

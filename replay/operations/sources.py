@@ -6,7 +6,7 @@ And which sources a question may name.
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, NamedTuple
+from typing import Any, Final, Literal, LiteralString, NamedTuple
 
 from replay import audit
 from replay.audit import Author
@@ -33,7 +33,8 @@ class Verb(NamedTuple):
     meaning: str
 
 
-VERBS: Final[dict[str, Verb]] = {
+VerbName = Literal["pause", "resume", "disable", "enable"]
+VERBS: Final[dict[VerbName, Verb]] = {
     "pause": Verb("paused", frozenset({"active"}), "Store what comes in, and fold it later: after `resume`."),
     "resume": Verb("active", frozenset({"paused"}), "Fold again, from where the fold was paused."),
     "disable": Verb(
@@ -75,7 +76,7 @@ class Change(NamedTuple):
     """What an operator says of a source; `verb` is one of `VERBS`."""
 
     source: str
-    verb: str
+    verb: VerbName
     author: Author
 
 

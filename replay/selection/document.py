@@ -1,7 +1,7 @@
 """A selection as JSON, as the API takes it, `--any` reads it and the ledger keeps it. Must not ask the log."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
@@ -53,7 +53,7 @@ class SelectionDocument(BaseModel):
         """Raises `InvalidSelection`."""
         known = tuple(configured)
         if self.any:
-            if self.model_fields_set != {"any"}:
+            if self.model_fields_set & set(SelectionDocument.model_fields) != {"any"}:
                 raise InvalidSelection("a union has no criteria of its own: give them to its selections")
             return Selection(any_of=tuple(one.chosen(known) for one in self.any))
         if unknown := sorted(set(self.sources) - set(known)):
@@ -69,12 +69,6 @@ class SelectionDocument(BaseModel):
             is_dead=self.dead_letters,
             keys=tuple(RowKey(model, tuple(values)) for model, *values in self.keys),
         )
-
-
-FIELDS: Final = frozenset(
-    {"sources", "source", "from", "to", "by", "types", "type", "event_ids", "event_id", "offsets", "dead_letters"}
-    | {"keys", "key", "any"}
-)
 
 
 def sources_of_log(configured: Iterable[str]) -> tuple[str, ...]:

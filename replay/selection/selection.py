@@ -18,7 +18,6 @@ MAX_VALUES: Final = 1000
 By = Literal["arrival", "event"]
 """Whose clock a window is on: the ingress's, or the provider's."""
 
-_PAGE: Final = 50
 _OFFSETS: Final = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]+):(?P<partition>\d{1,9}):(?P<first>\d{1,18})-(?P<last>\d{1,18})\Z", re.ASCII
 )
@@ -142,18 +141,17 @@ def iso_of(moment_ms: int | None) -> str | None:
     return None if moment_ms is None else moment_of(moment_ms).isoformat()
 
 
+def is_storable(text: str) -> bool:
+    """Whether Postgres takes it as text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def require_text(text: str | None) -> None:
     """What Postgres could not take as text names nothing. Raises `InvalidSelection`."""
-    if text is not None and (len(text) > MAX_TEXT or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
-        raise InvalidSelection(f"a text is longer than {MAX_TEXT} characters, or holds what is no text")
-
-
-def page_limit(text: str | None) -> int:
-    """How many rows of a list are asked for. Raises `InvalidSelection`."""
-    found = parse_number(text or str(_PAGE), MAX_PAGE)
-    if not found:
-        raise InvalidSelection(f"limit is a number from 1 to {MAX_PAGE}")
-    return found
+    if text is not None and (len(text) > MAX_TEXT or not is_storable(text)):
+        raise InvalidSelection(
+            f"a text is longer than {MAX_TEXT} characters, or holds what can't be stored (NUL, lone surrogates)"
+        )
 
 
 def parse_number(text: str, last: int) -> int | None:

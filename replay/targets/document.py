@@ -1,16 +1,19 @@
 """A target as an operator names it, and as the ledger keeps it. Pure: whether it is there, or allowed, others say."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import IPv6Address
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
+
+from replay.faults import first_fault
 from schemas.errors import InvalidSelection
 from schemas.targets import HOST_NAME
 from schemas.topics import PREFIX, WINDOW
 
 MAX_CONCURRENCY: Final = 64
+_CONFIG: Final = ConfigDict(extra="forbid")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}\Z", re.ASCII)
 _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -27,6 +30,7 @@ _OCTET: Final = re.compile(r"(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
 class TopicTarget:
     """Another topic of the same cluster."""
 
+    __pydantic_config__: ClassVar = _CONFIG
     topic: str
     kind: Literal["topic"] = "topic"
 
@@ -48,9 +52,10 @@ class TopicTarget:
 class HttpTarget:
     """An endpoint. `resign`: sign anew with the secrets that redrive.toml has for it; they are never in the ledger."""
 
+    __pydantic_config__: ClassVar = _CONFIG
     url: str
-    resign: bool = False
-    concurrency: int = 8
+    resign: StrictBool = False
+    concurrency: Annotated[StrictInt, Field(ge=1, le=MAX_CONCURRENCY)] = 8
     kind: Literal["http"] = "http"
 
     def __post_init__(self) -> None:
@@ -124,26 +129,20 @@ def parse_target(text: str) -> TargetDocument:
     return TopicTarget(rest) if kind == "topic" else HttpTarget(text)
 
 
-def target_of(document: object) -> TargetDocument | None:
-    """What the ledger or a request holds: a document, or its short text; None is the projections.
+def _document_of(value: object) -> object:
+    return parse_target(value).as_document() if isinstance(value, str) else value
 
-    Raises `InvalidSelection`.
-    """
-    if document is None:
-        return None
-    if isinstance(document, str):
-        return parse_target(document)
-    if not isinstance(document, Mapping):
-        raise InvalidSelection("target is a text or an object")
-    fields = dict(document)
-    kind = fields.pop("kind", None)
-    wanted: dict[str, type] = {"topic": str} if kind == "topic" else {"url": str, "resign": bool, "concurrency": int}
-    first = next(iter(wanted))
-    if kind not in ("topic", "http") or first not in fields or fields.keys() - wanted.keys():
-        raise InvalidSelection(
-            'target is {"kind": "topic", "topic"} or {"kind": "http", "url", "resign", "concurrency"}'
-        )
-    for name, value in fields.items():
-        if type(value) is not wanted[name]:
-            raise InvalidSelection(f"target.{name} is of another type")
-    return TopicTarget(**fields) if kind == "topic" else HttpTarget(**fields)
+
+_Document = Annotated[TargetDocument, Field(discriminator="kind")]
+Target = Annotated[_Document, BeforeValidator(_document_of, json_schema_input_type=_Document | str)]
+"""What the ledger or a request holds: a document, or its short text."""
+
+_TARGET: Final[TypeAdapter[TargetDocument | None]] = TypeAdapter(Target | None)
+
+
+def target_of(document: object) -> TargetDocument | None:
+    """None is the projections. Raises `InvalidSelection`."""
+    try:
+        return _TARGET.validate_python(document)
+    except ValidationError as error:
+        raise InvalidSelection(f"invalid target: {first_fault(error)}") from error

@@ -5,31 +5,37 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from deploy.services.console import create_app
 from ingest.app import PAGES
 from ingest.http import openapi as ingest_openapi
 from ingest.http.whole_request import PREFIX
-from replay.api import openapi as operator_openapi
+from replay.api.app import describe_console
 from replay.api.operations import Operations
 from replay.api.replays import Replays
 from schemas.errors import OPERATOR_PROBLEMS, REJECTIONS
-
-INGRESS = ingest_openapi.description()
-OPERATORS = operator_openapi.description("X-Admin-API-Key")
 
 
 async def ready() -> dict[str, bool]:
     return {}
 
 
-def test_every_route_of_the_operators_is_described_and_nothing_else() -> None:
+def console() -> web.Application:
     nothing: Any = SimpleNamespace()
     operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, "ines", nothing, nothing, nothing)
     replays = Replays(operations, nothing, nothing, nothing)
-    app = create_app(nothing, SecretStr("key"), replays, ready)
-    routed = {(route.method.lower(), route.resource.canonical) for route in app.router.routes() if route.resource}
+    return create_app(nothing, SecretStr("key"), replays, ready)
+
+
+INGRESS = ingest_openapi.description()
+CONSOLE = console()
+OPERATORS = describe_console(CONSOLE)
+
+
+def test_every_route_of_the_operators_is_described_and_nothing_else() -> None:
+    routed = {(route.method.lower(), route.resource.canonical) for route in CONSOLE.router.routes() if route.resource}
     described = {(method, path) for path, methods in OPERATORS["paths"].items() for method in methods}
     assert {(method, path) for method, path in routed if method != "head"} == described
 

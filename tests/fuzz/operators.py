@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from deploy.commands.verify import judge, read_request
 from deploy.wiring import file_config, parse_toml
 from ingest.http.responses import challenge
-from replay.api import events as events_api
+from replay.api.events import LIST
 from replay.operations import events
 from replay.operations.corrections import parse_order
 from replay.operations.holdings import Holdings, fold_minutes
@@ -200,10 +200,10 @@ def check_search(data: bytes) -> None:
     """The query of `GET /api/events`, up to what Postgres is asked."""
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(InvalidSelection):
-        query = MultiDict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
-        search, limit, cursor = events_api.parse_search(query)
-        clauses, values = events._clauses(search, cursor)
-        assert 1 <= limit <= MAX_PAGE
+        given = MultiDict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+        query = LIST.parse_query(given)
+        clauses, values = events._clauses(query.search(), query.cursor)
+        assert 1 <= query.limit <= MAX_PAGE
         assert len(values) >= len(clauses)
         for value in values:
             assert not isinstance(value, str) or value.encode().find(b"\0") < 0, "Postgres takes it as text"

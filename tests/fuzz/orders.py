@@ -11,10 +11,12 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 from multidict import MultiDict
+from pydantic import ValidationError
 
 from replay.api.dead_letters import dead_letter_routes
 from replay.api.rebuilds import RebuildOrder
 from replay.api.replays import Replays
+from replay.api.route import OPERATOR
 from replay.jobs.lease import planned
 from replay.operations.dead_letters import DeadLetters
 from replay.operations.requeue import Requeued
@@ -24,7 +26,7 @@ from replay.selection.patterns import moment
 from replay.selection.row_lookup import Touched
 from replay.selection.selection import Selection, iso_of
 from replay.tables.generations import tables_named
-from replay.targets.document import target_of
+from replay.targets.document import TargetDocument, target_of
 from schemas.errors import InvalidSelection
 from tests.fuzz.endpoints import TARGET, TEXTS, json_of
 from tests.fuzz.operators import SOURCES
@@ -140,7 +142,7 @@ def _ask(handler: Any, body: bytes) -> Any:
         return body
 
     asked: Coroutine[Any, Any, web.Response] = handler(
-        SimpleNamespace(read=read, headers={}, query=MultiDict(), match_info={})
+        SimpleNamespace(read=read, headers={}, query=MultiDict(), match_info={}, app={OPERATOR: "ines"})
     )
     try:
         asked.send(None)
@@ -149,14 +151,13 @@ def _ask(handler: Any, body: bytes) -> Any:
     raise AssertionError("it waits for something")
 
 
-async def _required(document: object) -> dict[str, Any] | None:
-    found = target_of(document)
+async def _required(found: TargetDocument | None) -> dict[str, Any] | None:
     return None if found is None else found.as_document()
 
 
 def check_replay(request: Request) -> None:
     """`POST /api/replays`."""
-    operations: Any = SimpleNamespace(sources=lambda: SOURCES, operator="ines", pool=_Pool())
+    operations: Any = SimpleNamespace(sources=lambda: SOURCES, pool=_Pool())
     turn: Any = _Turn()
     routes = Replays(operations, lambda: turn, _required, turn).routes()
     with contextlib.suppress(InvalidSelection, _Asked):
@@ -192,12 +193,10 @@ def check_certificate(request: Request) -> None:
 
 def check_rebuild(request: Request) -> None:
     """`POST /api/rebuilds`."""
-    document = json_of(request.body)
-    if isinstance(document, dict):
-        with contextlib.suppress(InvalidSelection):
-            order = RebuildOrder.of(document)
-            require_storable(order.reason)
-            tables_named(tuple(order.only))
+    with contextlib.suppress(InvalidSelection, ValidationError):
+        order = RebuildOrder.model_validate_json(request.body)
+        require_storable(order.reason)
+        tables_named(order.only)
 
 
 def check_requeue(request: Request) -> None:
@@ -209,7 +208,7 @@ def check_requeue(request: Request) -> None:
 
     pool: Any = _Pool()
     with contextlib.suppress(InvalidSelection):
-        answered = _ask(dead_letter_routes(pool, requeue, "ines", dict)[1].handler, request.body)
+        answered = _ask(dead_letter_routes(pool, requeue, dict)[1].handler, request.body)
         assert answered.keys() == {*asdict(Requeued()), "dry_run"}
 
 

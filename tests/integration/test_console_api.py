@@ -39,12 +39,27 @@ async def test_what_is_asked_wrongly_is_a_problem_of_who_asks_and_changes_nothin
         ("POST", pause, {"reason": "a\0b"}),
         ("POST", pause, {"reason": 7}),
         ("POST", pause, [1]),
+        ("POST", pause, {"reason": "why", "dry_run": True}),
+        ("POST", f"{pause}?dry_run=true", None),
+        ("POST", "/api/proofs", {"accept_los": True}),
+        ("GET", "/api/sources?source=stripe", None),
+        ("GET", "/api/replays/0?limit=5", None),
+        ("GET", "/api/replays/0/outcomes?outcome=lost", None),
+        ("GET", f"{audit}?limit=5&limit=6", None),
+        ("GET", f"{audit}?actio=x", None),
         *(("GET", f"{audit}?limit={limit}", None) for limit in ("0", "-1", "501", "x", "%C2%B2", "1_0")),
         *(("GET", f"{audit}?cursor={cursor}", None) for cursor in ("9" * 23, str(2**63), "-1", "x")),
     ]
     for method, path, body in cases:
         status, problem = await call(method, path, body)
         assert (status, problem["code"]) == (400, "invalid_selection"), (path, body, problem)
+    for method, path in (
+        ("POST", "/api/sources/stripe/stop"),
+        ("POST", "/api/replays/0/stop"),
+        ("GET", "/api/proofs/0"),
+    ):
+        status, problem = await call(method, path)
+        assert (status, problem["code"]) == (404, "not_found"), path
     status, problem = await call("POST", "/api/sources/nobody/resume")
     assert (status, problem["code"]) == (404, "unknown_source")
     status, problem = await call("POST", release, {"source": "nobody"})
@@ -89,8 +104,10 @@ async def test_what_nobody_expected_is_counted_logged_and_answered_and_bad_data_
         await pool.fetch("SELECT $1::bigint", 2**80)
         return web.Response()
 
-    operations: Any = SimpleNamespace(routes=lambda: [web.get("/boom", boom), web.get("/no-number", no_number)])
-    runner = web.AppRunner(create_console(pool, SecretStr("admin"), operations), access_log=None)
+    operations: Any = SimpleNamespace(routes=list, operator="ines")
+    app = create_console(pool, SecretStr("admin"), operations)
+    app.add_routes([web.get("/boom", boom), web.get("/no-number", no_number)])
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     before = metrics.FAILURES._value.get()

@@ -52,7 +52,7 @@ async def url(pool: Any) -> AsyncIterator[str]:
     async def readiness() -> dict[str, bool]:
         return {}
 
-    operations: Any = SimpleNamespace(routes=list, sources=dict, states=states)
+    operations: Any = SimpleNamespace(routes=list, sources=dict, states=states, operator="ines")
     app = create_console(pool, SecretStr(KEY), operations)
     app.add_routes(health_routes(readiness))
 

@@ -190,10 +190,8 @@ async def test_two_operators_take_turns(stack: Stack, source_name: str, connecti
 
     configured, control = {source_name: source(source_name, "stripe")}, ControlTopic(states, say)
     outcomes = await asyncio.gather(
-        *(
-            change(one, control, configured, Change(source_name, verb, ADA))
-            for one, verb in ((connection, "disable"), (other, "pause"))
-        ),
+        change(connection, control, configured, Change(source_name, "disable", ADA)),
+        change(other, control, configured, Change(source_name, "pause", ADA)),
         return_exceptions=True,
     )
     assert most == 1

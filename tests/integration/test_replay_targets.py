@@ -23,7 +23,7 @@ from replay.jobs.jobs import Jobs
 from replay.jobs.outcomes import count_outcomes, list_outcomes
 from replay.log.reader import LogReader
 from replay.ports import Taken
-from replay.targets.document import HttpTarget, TargetDocument, TopicTarget, target_of
+from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from schemas.errors import Unavailable
 from schemas.settings import FileConfig, Settings
 from tests.conftest import ReadTopic, Stack
@@ -170,8 +170,8 @@ async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) 
     """The routes, and a session that may use them; nobody runs what they put on the ledger."""
     sources: Any = {folded_topic.removeprefix("webhooks."): None}
 
-    async def require(document: object) -> dict[str, Any] | None:
-        return await require_target(runtime, target_of(document))
+    async def require(target: TargetDocument | None) -> dict[str, Any] | None:
+        return await require_target(runtime, target)
 
     async def ready() -> dict[str, bool]:
         return {}

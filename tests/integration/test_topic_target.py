@@ -156,8 +156,6 @@ async def test_outcomes_are_read_page_by_page_and_a_later_one_counts(connection:
     for wrong in ("x", "t/1", "t/a/1", "t/1/-1", "t/99999999999/1", "/1/1", "a\0b/1/1"):
         with pytest.raises(InvalidSelection):
             await outcomes.list_outcomes(connection, replay, cursor=wrong)
-    with pytest.raises(InvalidSelection):
-        await outcomes.list_outcomes(connection, replay, "lost")
 
 
 async def test_of_copies_only_failures_are_kept(connection: Any, replay: uuid.UUID) -> None:

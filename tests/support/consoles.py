@@ -17,6 +17,7 @@ from deploy.embedded.ports import free_ports
 from replay.api.app import create_console
 from replay.api.events import event_routes
 from replay.api.operations import Operations
+from replay.api.route import register
 from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack
@@ -90,11 +91,9 @@ def operations(pool: Any, sources: Callable[[], Any]) -> Operations:
 @asynccontextmanager
 async def event_pages(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
     """The URL of an application in this process that serves events and nothing else."""
-    operations: Any = SimpleNamespace(routes=list)
+    operations: Any = SimpleNamespace(routes=list, operator="the-host")
     app = create_console(pool, SecretStr("admin"), operations)
-    app.add_routes(
-        event_routes(pool, lambda: LogReader(cluster), lambda r: r.headers.get("X-Operator", "the-host"), dict)
-    )
+    register(app, event_routes(pool, lambda: LogReader(cluster), dict))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

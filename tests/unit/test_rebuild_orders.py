@@ -2,10 +2,16 @@
 
 from typing import Any
 
+import orjson
 import pytest
+from pydantic import ValidationError
 
 from replay.api.rebuilds import RebuildOrder
 from schemas.errors import InvalidSelection
+
+
+def order(body: dict[str, Any]) -> RebuildOrder:
+    return RebuildOrder.model_validate_json(orjson.dumps(body))
 
 
 @pytest.mark.parametrize(
@@ -40,22 +46,22 @@ from schemas.errors import InvalidSelection
     ],
 )
 def test_an_order_that_can_not_be_meant_is_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(InvalidSelection):
-        RebuildOrder.of(body)
+    with pytest.raises((InvalidSelection, ValidationError)):
+        order(body)
 
 
 def test_an_order_is_what_was_sent() -> None:
-    order = RebuildOrder.of({"reason": "a bug", "apply": 2, "accept_loss": True})
-    assert (order.apply, order.accept_loss, order.rollback, order.only) == (2, True, False, [])
-    back = RebuildOrder.of({"rollback": True, "accept_loss": True})
+    found = order({"reason": "a bug", "apply": 2, "accept_loss": True})
+    assert (found.apply, found.accept_loss, found.rollback, found.only) == (2, True, False, ())
+    back = order({"rollback": True, "accept_loss": True})
     assert (back.rollback, back.accept_loss) == (True, True)
 
 
 def test_a_state_is_named_after_its_moment_by_default() -> None:
-    moment = RebuildOrder.of({"as_of": "2026-11-21T03:00:00Z"}).moment()
+    moment = order({"as_of": "2026-11-21T03:00:00Z"}).moment()
     assert moment is not None
     assert (moment.name, moment.at_ms) == ("at_20261121t030000", 1_795_230_000_000)
     assert not moment.is_loss_accepted
-    lossy = RebuildOrder.of({"as_of": "2026-11-21T03:00:00Z", "accept_loss": True}).moment()
+    lossy = order({"as_of": "2026-11-21T03:00:00Z", "accept_loss": True}).moment()
     assert lossy is not None
     assert lossy.is_loss_accepted

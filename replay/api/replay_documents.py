@@ -1,13 +1,9 @@
-"""Replays as the description of the operators' service says them. Must not route."""
+"""What the operators' routes of replays answer. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
-
 from replay.jobs.ledger import State
-from replay.selection.document import SelectionDocument
-from replay.targets.document import MAX_CONCURRENCY
 from schemas.openapi import Document
 
 
@@ -20,22 +16,6 @@ class Gone(Document):
     last: int
     records: int
     why: Literal["dropped", "lost", "absent"]
-
-
-class TopicTarget(Document):
-    """Another topic of the cluster, none of redrive's own."""
-
-    kind: Literal["topic"]
-    topic: str
-
-
-class HttpTarget(Document):
-    """An endpoint on loopback, or one that redrive.toml allows; its secrets to sign with are there, too."""
-
-    kind: Literal["http"]
-    url: str
-    resign: bool = False
-    concurrency: int = Field(8, ge=1, le=MAX_CONCURRENCY)
 
 
 class RecordOutcome(Document):
@@ -54,17 +34,6 @@ class RecordOutcome(Document):
 class OutcomeList(Document):
     outcomes: list[RecordOutcome]
     cursor: str | None
-
-
-class ReplayOrder(SelectionDocument):
-    """The selection's fields, here or in `selection`; and what is to be done with it. No target: the projections."""
-
-    selection: SelectionDocument | None = None
-    reason: str | None = None
-    dry_run: bool = False
-    diff: bool = False
-    rate: float | None = None
-    target: TopicTarget | HttpTarget | str | None = None
 
 
 class PlannedRange(Document):
