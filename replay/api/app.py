@@ -15,7 +15,14 @@ from replay.api.operations import Operations
 from replay.api.problems import problem, problem_of
 from replay.console.page import render_login, render_overview
 from replay.operations.sources import UnknownSource
-from schemas.errors import InvalidSelection, InvalidTransition, Locked, OverlappingReplay, Unavailable
+from schemas.errors import (
+    InvalidSelection,
+    InvalidTransition,
+    Locked,
+    OverlappingReplay,
+    Unavailable,
+    UnreadableRecord,
+)
 from schemas.masking import describe
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -57,7 +64,7 @@ def create_console(
             return problem(404, "unknown_source", str(error))
         except InvalidSelection as error:
             return problem(400, error.code, str(error))
-        except (InvalidTransition, Locked, OverlappingReplay) as error:
+        except (InvalidTransition, Locked, OverlappingReplay, UnreadableRecord) as error:
             return problem(409, error.code, str(error))
         except Unavailable as error:
             return problem(503, error.code, str(error))

@@ -41,6 +41,7 @@ _ALWAYS: Final = (
     "database_unavailable",
     "log_unavailable",
     "unavailable",
+    "unreadable_record",
 )
 _PAGE: Final = Answer("A page for people.", media_type="text/html")
 _SOURCE: Final = Parameter("source", "The name of a source.", "path")
