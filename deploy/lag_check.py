@@ -15,8 +15,7 @@ from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.selection.selection import Range
 from schemas.cluster import Cluster
-from schemas.errors import LogUnavailable
-from schemas.masking import describe
+from schemas.errors import UnreadableRecord
 from schemas.settings import Settings
 
 STILL_SECONDS: Final = 3.0
@@ -97,20 +96,16 @@ async def fold_state(settings: Settings, cluster: Cluster) -> FoldState:
     return FoldState(as_of, partitions, still, await unreadable_records(cluster, still[:_LISTED]))
 
 
-async def unreadable_records(cluster: Cluster, still: Sequence[PartitionLag]) -> dict[str, str]:
-    """A reader each: one that failed to read a record keeps failing."""
-    found = {}
-    for one in still:
-        start = one.next_offset
-        try:
-            async with LogReader(cluster) as reader:
-                async for _ in reader.read([Range(one.topic, one.partition, start, start + 1)]):
-                    pass
-        except LogUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - the parser raises whatever the bytes of others make it raise
-            found[f"{one.topic}/{one.partition}/{start}"] = describe(error)
-    return found
+async def unreadable_records(cluster: Cluster, still: Sequence[PartitionLag]) -> Mapping[str, str]:
+    """Location -> why, of those at which a partition is still. Raises `LogUnavailable`."""
+    asked = [Range(one.topic, one.partition, one.next_offset, one.next_offset + 1) for one in still]
+    try:
+        async with LogReader(cluster) as reader:
+            async for _ in reader.read(asked):
+                pass
+    except UnreadableRecord as error:
+        return error.places
+    return {}
 
 
 async def _logs(cluster: Cluster, topics: Sequence[str]) -> Mapping[str, UUID | None]:

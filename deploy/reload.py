@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from deploy.operator_log import producing, until_confirmed
+from ingest.log.passing_over import PassingOver
 from ingest.log.producer import producer_factory
 from replay.answering import while_answering
 from replay.log.broker import Broker, stop_consumer
@@ -107,7 +108,8 @@ class Control:
 
     async def _read(self) -> bool:
         has_changed = False
-        for records in (await self._started.getmany(timeout_ms=_POLL_MS)).values():
+        reader = PassingOver(self._started, "follow_control")
+        for records in (await reader.getmany(_PARTITION, timeout_ms=_POLL_MS)).values():
             for record in records:
                 if record.value is None:
                     # Compaction drops it with all that was said before: so nothing was said.

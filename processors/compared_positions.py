@@ -16,6 +16,7 @@ from processors.outcome import RawRecord
 from processors.partition_state import Extent, Start
 from processors.worker import Worker
 from schemas.cluster import Cluster
+from schemas.unreadable import is_unreadable
 
 _POLL_MS: Final = 500
 _READ_SECONDS: Final = 30.0
@@ -56,10 +57,20 @@ async def _first_records(consumer: AIOKafkaConsumer, offsets: Mapping[TP, int]) 
         consumer.seek(tp, offset)
     remaining = {tp for tp, offset in wanted.items() if offset < ends[tp]}
     while remaining:
-        for tp, records in (await consumer.getmany(*remaining, timeout_ms=_POLL_MS)).items():
-            found[TP(*tp)] = records[0]
         for tp in list(remaining):
-            if tp in found or await consumer.position(tp) >= ends[tp]:
+            try:
+                # One by itself: the next may be a record that can't be read.
+                records = (await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=1)).get(tp)
+            except Exception as error:
+                if not is_unreadable(error):
+                    raise
+                # There is nothing to compare; the worker says so where it has to fold it.
+                remaining.discard(tp)
+                consumer.pause(tp)
+                continue
+            if records:
+                found[TP(*tp)] = records[0]
+            if records or await consumer.position(tp) >= ends[tp]:
                 remaining.discard(tp)
                 consumer.pause(tp)
     return found

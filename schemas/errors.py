@@ -3,6 +3,7 @@
 Adapters wrap what libraries raise into one of these; nothing else may cross a service's edge.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 
@@ -52,6 +53,7 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
     "records_gone": (409, "A topic was deleted since offsets of it were looked up: its records are gone."),
     "locked": (409, "Another session works on the same, and did not end in time; try again."),
+    "unreadable_record": (409, "The Kafka client can't read a record that is asked for."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
     "internal_error": (500, "An error of ours; the console's log says more."),
@@ -122,6 +124,20 @@ class AppendInDoubt(LogUnavailable):
     """Kafka did not confirm a record, which may be on the log: the same id again counts once."""
 
     code = "append_in_doubt"
+
+
+class UnreadableRecord(RedriveError):
+    """The Kafka client can't read a record. `places`: location -> why."""
+
+    code = "unreadable_record"
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self.places = places
+        named = "; ".join(f"{location} can't be read ({why})" for location, why in places.items())
+        super().__init__(
+            f"{named}. Everything before it, and of other partitions, was read. Ask for a part of the log without it,"
+            " or get past it as docs/runbooks/dead-letters.md says"
+        )
 
 
 class Misconfigured(RedriveError):

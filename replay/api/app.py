@@ -26,6 +26,7 @@ from schemas.errors import (
     NotFound,
     OverlappingReplay,
     Unavailable,
+    UnreadableRecord,
 )
 from schemas.masking import describe
 from schemas.openapi import HEALTH, Answer, Description, Operation
@@ -90,7 +91,7 @@ def create_console(
             return problem(400, error.code, str(error))
         except NotFound as error:
             return problem(404, error.code, str(error))
-        except (InvalidTransition, Locked, OverlappingReplay) as error:
+        except (InvalidTransition, Locked, OverlappingReplay, UnreadableRecord) as error:
             return problem(409, error.code, str(error))
         except Unavailable as error:
             return problem(503, error.code, str(error))

@@ -37,6 +37,7 @@ ALWAYS: Final = (
     "database_unavailable",
     "log_unavailable",
     "unavailable",
+    "unreadable_record",
 )
 """Problems of every operation that asks for the key."""
 

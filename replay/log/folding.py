@@ -16,6 +16,7 @@ from processors.outcome import RawRecord
 from replay.ports import Connection, Reading
 from replay.selection.offsets import Place, place_of
 from replay.selection.selection import Range
+from schemas.errors import UnreadableRecord
 
 LANES: Final = 3
 """Transactions under way at once; a partition keeps to one of them."""
@@ -107,19 +108,25 @@ class LogFold:
         lanes: list[asyncio.Queue[tuple[Range, list[Any]] | None]]
         lanes = [asyncio.Queue(WAITING_BATCHES) for _ in range(LANES)]
         lane_of: dict[Place, int] = {}
+        unreadable: UnreadableRecord | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for queue in lanes:
                     group.create_task(self._write(queue))
-                if ranges:
+                try:
                     async for part, records in reader.read(ranges):
                         lane = lane_of.setdefault(place_of(part), len(lane_of) % LANES)
                         await lanes[lane].put((part, records))
+                except UnreadableRecord as error:
+                    # All else was read, and is committed first.
+                    unreadable = error
                 for queue in lanes:
                     await queue.put(None)
         except ExceptionGroup as failed:
             # The first is the one to tell; the others were under way.
             raise failed.exceptions[0] from failed
+        if unreadable is not None:
+            raise unreadable
 
     async def _write(self, lane: "asyncio.Queue[tuple[Range, list[Any]] | None]") -> None:
         async with self._pool.acquire() as connection:

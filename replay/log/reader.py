@@ -17,9 +17,10 @@ from replay.log.topic_ids import Logs, ids_of, is_other
 from replay.selection.offsets import Place
 from replay.selection.selection import Range
 from schemas.cluster import Cluster
-from schemas.errors import InvalidSelection, LogUnavailable, RecordsGone
-from schemas.masking import reason_of
+from schemas.errors import InvalidSelection, LogUnavailable, RecordsGone, UnreadableRecord
+from schemas.masking import describe, reason_of
 from schemas.topics import is_folded
+from schemas.unreadable import is_unreadable
 
 _POLL_MS: Final = 1000
 _FETCH_BYTES: Final = 2 * 2**20
@@ -30,6 +31,9 @@ _ANSWER_BYTES: Final = 2 * _FETCH_BYTES
 
 SIDE_BY_SIDE: Final = 6
 """Partitions read at once. Each is fetched ahead: this bounds the memory, however many partitions there are."""
+
+_CAREFUL_RECORDS: Final = 500
+"""Read one by one of a partition, where a record can't be read, before all are fetched together again."""
 
 NEAR_OFFSETS: Final = 500
 """Records so near to one another are better read in one go: a seek costs more."""
@@ -238,19 +242,23 @@ class LogReader:
         The parts of a partition follow one another without a break up to the end of its range. Some partitions are read
         side by side, then the next: those with the most to read first, so that they end together. Raises
         `LogUnavailable` where the log falls silent: the client would wait for ever. `logs`: the offsets are of these,
-        and nothing is read of others; raises `RecordsGone`.
+        and nothing is read of others; raises `RecordsGone`. Raises `UnreadableRecord` once all that can be read was: of
+        a partition with such a record, what comes before it.
         """
+        unreadable: dict[str, str] = {}
         waiting: dict[TopicPartition, deque[Range]] = {}
         for part in sorted(ranges, key=lambda r: (r.topic, r.partition, r.start)):
             waiting.setdefault(TopicPartition(part.topic, part.partition), deque()).append(part)
         largest_first = sorted(waiting, key=lambda tp: -sum(map(len, waiting[tp])))
         for first in range(0, len(largest_first), SIDE_BY_SIDE):
             group = {tp: waiting.pop(tp) for tp in largest_first[first : first + SIDE_BY_SIDE]}
-            async for part, records in self._read_side_by_side(group, logs or {}):
+            async for part, records in self._read_side_by_side(group, logs or {}, unreadable):
                 yield part, records
+        if unreadable:
+            raise UnreadableRecord(unreadable)
 
     async def _read_side_by_side(
-        self, waiting: dict[TopicPartition, deque[Range]], logs: Logs
+        self, waiting: dict[TopicPartition, deque[Range]], logs: Logs, unreadable: dict[str, str]
     ) -> AsyncIterator[tuple[Range, list[Any]]]:
         await self._require(logs, {tp.topic for tp in waiting if tp.topic in logs})
         self._consumer.assign(list(waiting))
@@ -260,7 +268,7 @@ class LogReader:
         while waiting:
             held_to = {tp.topic for tp in waiting if tp.topic in logs}
             try:
-                fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+                fetched = await self._fetch(waiting, unreadable)
             except OffsetOutOfRangeError:
                 await self._require(logs, held_to)
                 raise
@@ -276,6 +284,42 @@ class LogReader:
                     yield part, records
                     # However long who reads took over it.
                     heard_at = time.monotonic()
+
+    async def _fetch(
+        self, waiting: dict[TopicPartition, deque[Range]], unreadable: dict[str, str]
+    ) -> dict[TopicPartition, list[Any]]:
+        """Ends the waiting for a partition that is at a record which can't be read, and notes that record."""
+        try:
+            found: dict[TopicPartition, list[Any]] = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+            return found
+        except Exception as error:
+            if not is_unreadable(error):
+                raise
+        # The client drops what it had taken of the others, and would pass over what it had read of this one.
+        for tp, parts in waiting.items():
+            self._consumer.seek(tp, parts[0].start)
+        found = {}
+        for tp, parts in list(waiting.items()):
+            try:
+                await self._read_singly(tp, parts[0].end, found.setdefault(tp, []))
+            except Exception as error:
+                if not is_unreadable(error):
+                    raise
+                at = await self._consumer.position(tp)
+                self._consumer.seek(tp, at)
+                if at == parts[0].start:
+                    unreadable[f"{tp.topic}/{tp.partition}/{at}"] = describe(error)
+                    del waiting[tp]
+                    self._consumer.pause(tp)
+        return found
+
+    async def _read_singly(self, tp: TopicPartition, end: int, found: list[Any]) -> None:
+        """No further than it must: what is behind the end may be what can't be read."""
+        while len(found) < _CAREFUL_RECORDS and await self._consumer.position(tp) < end:
+            records = (await self._consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=1)).get(tp)
+            if not records:
+                return
+            found += records
 
     async def _cut(
         self, tp: TopicPartition, waiting: dict[TopicPartition, deque[Range]], fetched: list[Any]

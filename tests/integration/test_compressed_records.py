@@ -42,6 +42,16 @@ async def test_a_bomb_is_refused_and_what_is_small_comes_unpacked(
     assert [record.value for record in await read_topic(topic)] == [bytes(1000)]
 
 
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+async def test_a_batch_that_stayed_compressed_is_read_whatever_its_codec(
+    stack: Stack, topic: str, read_topic: Callable[[str], Awaitable[list[ConsumerRecord]]], codec: str
+) -> None:
+    await set_compression(stack, topic, "producer")
+    async with AIOKafkaProducer(bootstrap_servers=stack.servers, compression_type=codec) as producer:
+        await producer.send_and_wait(topic, bytes(1000), partition=0)
+    assert [record.value for record in await read_topic(topic)] == [bytes(1000)]
+
+
 async def test_a_topic_that_lets_batches_stay_compressed_is_a_fault_that_apply_corrects(
     stack: Stack, topic: str
 ) -> None:

@@ -45,10 +45,14 @@ async def test_a_record_that_cannot_be_read_holds_up_its_own_partition_alone(
         assert gauge(topic) == 1
         said = [line for line in caplog.records if getattr(line, "code", None) == "record_unreadable"]
         assert [line.location for line in said] == [location]  # type: ignore[attr-defined]
+    async with run_worker(stack, database_url, topic, topic, tmp_path) as (_, app):
+        await until(lambda: app.unreadable.places == {TP(topic, BAD): bad}, "so it does after a restart")
+        await produce(stack.servers, batch(topic, range(180, 240)))
+        await until(folded(connection, 2 * 4 * each + each), "the others go on then, too")
         await delete_records(stack.servers, topic, BAD, bad + 1)
-        await until(folded(connection, 180 + 1), "it goes on behind the record")
+        await until(folded(connection, 240 + 1), "it goes on behind the record")
         assert (app.unreadable.places, gauge(topic)) == ({}, 0)
-    assert await connection.fetchval("SELECT count(*) FROM payments WHERE source = $1", source_of(topic)) == 180
+    assert await connection.fetchval("SELECT count(*) FROM payments WHERE source = $1", source_of(topic)) == 240
     lost = await connection.fetch("SELECT partition, first_offset, end_offset FROM redrive.lost_ranges")
     assert [tuple(row) for row in lost] == [(BAD, bad, bad + 1)]
 
