@@ -89,6 +89,20 @@ def replay_let_go(replay: str) -> None:
         PROGRESS.remove(replay)
 
 
+def replay_runner_frozen(replay: str, runner: str) -> None:
+    """Its session was ended, so that it can be taken over."""
+    log.warning(
+        "a replay is taken over: the process that runs it has not been heard of for 30 s",
+        extra={
+            "action": "replay",
+            "outcome": "taken_over",
+            "code": "session_frozen",
+            "replay": replay,
+            "runner": runner,
+        },
+    )
+
+
 def replay_done(replay: str) -> None:
     replay_slowed(replay, None)
     PROGRESS.labels(replay).set(1)

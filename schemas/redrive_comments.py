@@ -127,6 +127,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             "records_gone": "how many records that is",
             "left_to_live": "offsets that the live workers had not reached",
             "runner": "host and process id of who runs it, or ran it last",
+            "seen_at": "when that process was last heard of; after 30 s of silence another takes the replay over",
             "slowed_by": "why it is slow or what it waits for; NULL at full pace",
             "error": "why it failed",
             "created_at": "when it was planned",

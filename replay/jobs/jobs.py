@@ -64,6 +64,10 @@ class Jobs:
 
     async def _look(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         try:
+            # A session of another login is that login's to end.
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+                for replay, runner in await lease.end_frozen(pool):
+                    metrics.replay_runner_frozen(str(replay), runner)
             for replay in await lease.free(pool):
                 if replay not in self._tasks and len(self._tasks) < MAX_JOBS:
                     self._tasks[replay] = asyncio.create_task(self._take_quietly(replay))
@@ -127,7 +131,7 @@ class Jobs:
     async def _watch(self, connection: Connection, replay: uuid.UUID) -> None:
         """Ends when the replay is no longer to be run; raises when the session has gone."""
         # Whoever pauses it is another process.
-        while await lease.is_running(connection, replay):  # noqa: ASYNC110
+        while await lease.is_still_running(connection, replay):  # noqa: ASYNC110
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _conclude(self, connection: Connection, job: Job, running: "asyncio.Task[None]") -> None:

@@ -1,4 +1,5 @@
-"""Who is at work on a replay: whoever's session holds its lock. A process that was killed holds nothing any more.
+"""Who is at work on a replay: whoever's session holds its lock. A process that was killed holds nothing any more, and
+one that is frozen loses its session.
 
 Must not read the log.
 """
@@ -37,7 +38,8 @@ _KEEP_ALIVE: Final[LiteralString] = """
            set_config('tcp_keepalives_count', '3', false)
 """
 _BEGIN: Final[LiteralString] = """
-    UPDATE redrive.replays SET state = 'running', runner = $2, started_at = coalesce(started_at, now())
+    UPDATE redrive.replays
+    SET state = 'running', runner = $2, started_at = coalesce(started_at, now()), seen_at = now()
     WHERE id = $1 AND state IN ('planned', 'running')
     RETURNING selection, plan, target, rate, generation, total, left_to_live
 """
@@ -45,6 +47,27 @@ _PARTS: Final[LiteralString] = """
     SELECT topic, partition, next_offset, offsets, done, topic_id FROM redrive.replay_progress WHERE replay = $1
 """
 _STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
+_STILL_RUNNING: Final[LiteralString] = """
+    WITH seen AS (
+        UPDATE redrive.replays SET seen_at = now()
+        WHERE id = $1 AND state = 'running' AND (seen_at < now() - interval '5 seconds') IS NOT FALSE
+    )
+    SELECT state = 'running' FROM redrive.replays WHERE id = $1
+"""
+# Several of those 5 s. Whoever is ended although it lives finds its session gone, and each batch looks whether another
+# has been there before.
+_END_FROZEN: Final[LiteralString] = """
+    WITH silent AS MATERIALIZED (
+        SELECT id, runner FROM redrive.replays
+        WHERE state IN ('planned', 'running') AND seen_at < now() - interval '30 seconds'
+    )
+    SELECT silent.id, silent.runner, pg_terminate_backend(pid) AS is_ended
+    FROM silent JOIN pg_locks ON locktype = 'advisory' AND granted AND objsubid = 2
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+         AND classid::bigint = hashtext('redrive.replay')::bigint & 4294967295
+         AND objid::bigint = hashtext(silent.id::text)::bigint & 4294967295
+    WHERE pid <> pg_backend_pid()
+"""
 _FINISH: Final[LiteralString] = """
     UPDATE redrive.replays SET state = $2, error = $3, slowed_by = NULL, finished_at = now()
     WHERE id = $1 AND state = 'running'
@@ -68,6 +91,15 @@ async def free(
 ) -> list[uuid.UUID]:
     """Replays that are to be run and that nobody holds, the oldest first; or only that one."""
     return [row["id"] for row in await connection.fetch(_FREE, replay)]
+
+
+async def end_frozen(connection: "Connection | asyncpg.Pool[asyncpg.Record]") -> list[tuple[uuid.UUID, str]]:
+    """(replay, runner) of those whose process holds them and has been silent for 30 s: their sessions are ended.
+
+    Raises `asyncpg.InsufficientPrivilegeError` for a session of another login.
+    """
+    rows = await connection.fetch(_END_FROZEN)
+    return [(row["id"], row["runner"] or "unknown") for row in rows if row["is_ended"]]
 
 
 async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
@@ -111,6 +143,11 @@ async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs
 
 async def is_running(connection: Connection, replay: uuid.UUID) -> bool:
     return bool(await connection.fetchval(_STATE, replay) == "running")
+
+
+async def is_still_running(connection: Connection, replay: uuid.UUID) -> bool:
+    """The same of the one that this session holds, which is heard of by that."""
+    return bool(await connection.fetchval(_STILL_RUNNING, replay))
 
 
 async def finish(connection: Connection, replay: uuid.UUID, state: str, error: str | None = None) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+import asyncpg
 import pytest
 
 from replay import metrics
@@ -44,6 +45,31 @@ async def test_a_session_that_ends_lets_another_process_go_on(
         await until(lambda: is_over(connection, replay), "the other has taken over")
     await asyncio.gather(running, return_exceptions=True)
     await assert_all_done(connection, replay)
+
+
+async def test_a_frozen_process_loses_its_replay_and_one_that_is_heard_of_does_not(
+    stack: Stack, log: str, database_url: str, connection: Any, pool: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frozen, its session lives on: nothing but its silence tells."""
+    replay = await put(stack, connection, everything(log))
+    frozen = await asyncpg.connect(database_url)
+    try:
+        assert await lease.hold(frozen, replay) is not None
+        assert await lease.end_frozen(connection) == []
+        assert await lease.free(connection, replay) == []
+        await connection.execute("UPDATE redrive.replays SET seen_at = now() - interval '31 seconds'")
+        assert await lease.is_still_running(frozen, replay)
+        assert await lease.end_frozen(connection) == []
+        await connection.execute("UPDATE redrive.replays SET seen_at = now() - interval '31 seconds'")
+        async with served(Jobs(ports(stack, database_url)), pool):
+            await until(lambda: is_over(connection, replay), "the other has taken over")
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await lease.is_still_running(frozen, replay)
+    finally:
+        frozen.terminate()
+    await assert_all_done(connection, replay)
+    said = [one for one in caplog.records if getattr(one, "code", None) == "session_frozen"]
+    assert [one.replay for one in said] == [str(replay)]  # type: ignore[attr-defined]
 
 
 async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
