@@ -43,6 +43,7 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
 
 
 OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
+    "bad_request": (400, "The request is not well-formed HTTP, or not encoded as it says."),
     "invalid_selection": (400, "What is asked for names nothing, or can't be read."),
     "unauthorized": (401, "The admin key, or the cookie of a login, is missing or wrong."),
     "cross_site": (403, "Another site sent this request with the session of a browser."),

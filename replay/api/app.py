@@ -48,7 +48,7 @@ _LOGIN: Final = Operation(
     "/login",
     "The key for a cookie",
     {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE], 429: [_PAGE]},
-    ("request_entity_too_large",),
+    ("bad_request", "request_entity_too_large"),
     body=("application/x-www-form-urlencoded",),
 )
 _DESCRIBE: Final = Operation(

@@ -184,5 +184,5 @@ def test_a_question_that_names_nothing_is_told_what_would() -> None:
         Question("nothing", ("a",))
     with pytest.raises(InvalidSelection, match="the key of accounts is: source customer_id"):
         Question("accounts", ("stripe",))
-    with pytest.raises(InvalidSelection, match="no text"):
+    with pytest.raises(InvalidSelection, match="can't be stored"):
         Question("accounts", ("stripe", "a\0b"))
