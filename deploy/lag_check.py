@@ -101,7 +101,9 @@ async def unreadable_records(cluster: Cluster, still: Sequence[PartitionLag]) ->
     asked = [Range(one.topic, one.partition, one.next_offset, one.next_offset + 1) for one in still]
     try:
         async with LogReader(cluster) as reader:
-            async for _ in reader.read(asked):
+            # What the log lost can't be read either; it becomes a lost range once somebody folds.
+            held, _ = await reader.held(asked)
+            async for _ in reader.read(held):
                 pass
     except UnreadableRecord as error:
         return error.places

@@ -108,7 +108,7 @@ class Control:
 
     async def _read(self) -> bool:
         has_changed = False
-        reader = PassingOver(self._started, "follow_control")
+        reader = PassingOver(self._started, "follow_control", largest_step=1)
         for records in (await reader.getmany(_PARTITION, timeout_ms=_POLL_MS)).values():
             for record in records:
                 if record.value is None:

@@ -20,6 +20,8 @@ from schemas.topics import MAX_RECORD_BYTES
 
 log: Final = logging.getLogger("redrive.ingest")
 _POLL_MS: Final = 1000
+_LARGEST_STEP: Final = 4096
+"""A batch may hold thousands of records that can't be read. Another one passed over costs a copy on the log."""
 
 
 class KafkaLogTail:
@@ -107,7 +109,7 @@ class KafkaLogTail:
             else:
                 consumer.pause(tp)
         # What the window does not know, the tables hold once all the same; an ingress that does not start loses more.
-        reader = PassingOver(consumer, "catch_up")
+        reader = PassingOver(consumer, "catch_up", _LARGEST_STEP)
         while remaining:
             for records in (await reader.getmany(*remaining, timeout_ms=_POLL_MS)).values():
                 yield [seen for record in records if (seen := _seen(record)) is not None]

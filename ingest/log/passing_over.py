@@ -17,11 +17,16 @@ _CAREFUL_RECORDS: Final = 500
 
 
 class PassingOver:
-    """Reads from partitions that are assigned and sought. `action`: of the lines in the log."""
+    """Reads from partitions that are assigned and sought. `action`: of the lines in the log.
 
-    def __init__(self, consumer: AIOKafkaConsumer, action: str) -> None:
+    `largest_step`: so many offsets are passed over at once where many in a row can't be read, and with them a readable
+    record that is among them.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, action: str, largest_step: int) -> None:
         self._consumer = consumer
         self._action = action
+        self._largest_step = largest_step
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         """As the consumer's. Raises `KafkaError`."""
@@ -49,7 +54,7 @@ class PassingOver:
                 if not is_unreadable(error):
                     raise
                 # A batch may hold thousands, and each fails with all of it: so the steps grow while nothing is read.
-                step = step * 2 or 1
+                step = min(step * 2 or 1, self._largest_step)
                 await self._pass(tp, step, error)
                 continue
             found += records

@@ -67,6 +67,15 @@ async def test_check_names_the_record(stack: Stack, topic: str) -> None:
     assert any(f"{topic}/{BAD}/{bad} can't be read" in said for said in state.warnings)
 
 
+async def test_check_goes_on_where_the_log_lost_what_is_to_be_folded_next(stack: Stack, topic: str) -> None:
+    """Nobody folds, and the records were deleted: no lost range says so yet."""
+    await produce(stack.servers, batch(topic, range(6)))
+    await delete_records(stack.servers, topic, 0, 1)
+    bad = await produce_unreadable(stack.servers, topic, BAD)
+    partitions = [PartitionLag(topic, 0, 0, 2, 2), PartitionLag(topic, BAD, bad, bad + 1, 1)]
+    assert list(await unreadable_records(stack.cluster, partitions)) == [f"{topic}/{BAD}/{bad}"]
+
+
 def test_a_partition_is_read_singly_before_it_rests_and_forgotten_once_the_log_starts_behind_it() -> None:
     found, tp = UnreadablePartitions(), TP("webhooks.x", 3)
     found.failed(tp, 5, ValueError())
