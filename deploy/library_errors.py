@@ -8,7 +8,7 @@ from yoyo.exceptions import BadMigration, LockTimeout, MigrationConflict
 from deploy.event_loop import run
 from deploy.kafka import require_kafka
 from deploy.wiring import load
-from schemas.errors import InvalidSelection, Misconfigured, RedriveError, Unavailable
+from schemas.errors import InvalidSelection, Locked, Misconfigured, RedriveError, Unavailable
 from schemas.masking import describe, reason_of
 
 
@@ -21,6 +21,8 @@ def explained(error: Exception) -> RedriveError | None:
         return InvalidSelection(describe(error))
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError):
         return Misconfigured(f"the database is not redrive's, or is older: {error}; run `redrive migrate --apply`")
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return Locked()
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | KafkaError):
         return Unavailable(f"a dependency failed: {describe(error)}")
     if isinstance(error, OSError | psycopg.Error | BadMigration | LockTimeout | MigrationConflict):

@@ -53,13 +53,13 @@ OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_transition": (409, "What is asked can't follow from the current state."),
     "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
     "records_gone": (409, "A topic was deleted since offsets of it were looked up: its records are gone."),
-    "locked": (409, "Another session works on the same, and did not end in time; try again."),
     "unreadable_record": (409, "The Kafka client can't read a record that is asked for."),
     "request_entity_too_large": (413, "The body is larger than any that is asked for."),
     "too_many_requests": (429, "Too many wrong keys came from this address."),
     "internal_error": (500, "An error of ours; the console's log says more."),
     "database_unavailable": (503, "Postgres does not answer."),
     "log_unavailable": (503, "Kafka does not answer."),
+    "locked": (503, "Another session works on the same, and did not end in time; try again."),
     "append_in_doubt": (503, "Kafka did not confirm a record, which may be on the log; the same id again counts once."),
     "unavailable": (503, "A dependency is away, or did not answer in time."),
 }
@@ -127,6 +127,12 @@ class AppendInDoubt(LogUnavailable):
     code = "append_in_doubt"
 
 
+class Locked(Unavailable):
+    """Another session works on the same, and did not end in time; try again."""
+
+    code = "locked"
+
+
 class UnreadableRecord(RedriveError):
     """The Kafka client can't read a record. `places`: location -> why."""
 
@@ -187,9 +193,3 @@ class OverlappingReplay(RedriveError):
     """A replay that has not ended covers some of the same records."""
 
     code = "overlapping_replay"
-
-
-class Locked(RedriveError):
-    """Another session works on the same, and did not end in time; try again."""
-
-    code = "locked"

@@ -91,10 +91,12 @@ def create_console(
             return problem(400, error.code, str(error))
         except NotFound as error:
             return problem(404, error.code, str(error))
-        except (InvalidTransition, Locked, OverlappingReplay, UnreadableRecord) as error:
+        except (InvalidTransition, OverlappingReplay, UnreadableRecord) as error:
             return problem(409, error.code, str(error))
         except Unavailable as error:
             return problem(503, error.code, str(error))
+        except asyncpg.LockNotAvailableError:
+            return problem(503, Locked.code, f"{Locked()}")
         except asyncpg.DataError as error:
             return problem(400, "invalid_selection", describe(error))
         except asyncpg.ReadOnlySQLTransactionError:

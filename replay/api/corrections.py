@@ -18,7 +18,7 @@ CORRECT: Final = Route(
     Nothing,
     Order,
     {200: CorrectionDone},
-    ("append_in_doubt", "invalid_transition", "locked", "unknown_source"),
+    ("append_in_doubt", "invalid_transition", "unknown_source"),
 )
 
 

@@ -79,7 +79,6 @@ REQUEUE: Final = Route(
     Nothing,
     RequeueOrder,
     {200: RequeueDone},
-    ("locked",),
 )
 
 

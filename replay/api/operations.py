@@ -55,7 +55,7 @@ CHANGE: Final = Route(
     SourcePath,
     Reasoned,
     {200: Changed},
-    ("append_in_doubt", "invalid_transition", "locked", "unknown_source", "not_found"),
+    ("append_in_doubt", "invalid_transition", "unknown_source", "not_found"),
 )
 AUDIT: Final = Route("get", "/api/audit", "What operators did", Nothing, AuditQuery, {200: Audit})
 

@@ -114,7 +114,7 @@ ORDER: Final = Route(
     Nothing,
     RebuildOrder,
     {200: RebuildDone, 201: Scratch},
-    ("invalid_transition", "locked"),
+    ("invalid_transition",),
 )
 
 

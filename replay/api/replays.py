@@ -91,7 +91,7 @@ CREATE: Final = Route(
     Nothing,
     ReplayOrder,
     {200: ReplayPlan, 201: ShownReplay},
-    ("locked", "overlapping_replay", "records_gone"),
+    ("overlapping_replay", "records_gone"),
 )
 LIST: Final = Route("get", "/api/replays", "The ledger", Nothing, LedgerQuery, {200: ReplayList})
 SHOW: Final = Route("get", "/api/replays/{id}", "One replay", ReplayPath, Nothing, {200: ShownReplay}, ("not_found",))
@@ -111,7 +111,7 @@ CHANGE: Final = Route(
     ChangePath,
     Reasoned,
     {200: ShownReplay},
-    ("invalid_transition", "locked", "not_found"),
+    ("invalid_transition", "not_found"),
 )
 
 

@@ -36,6 +36,7 @@ ALWAYS: Final = (
     "internal_error",
     "database_unavailable",
     "log_unavailable",
+    "locked",
     "unavailable",
     "unreadable_record",
 )

@@ -13,7 +13,7 @@ from replay.locks import Lock, advisory_lock
 from replay.operations.quarantine import UNTIMELY, Content, Held, Quarantine, Verdict
 from replay.ports import Append
 from schemas.envelope import Identity, VerifiedDelivery
-from schemas.errors import InvalidSelection, Unavailable
+from schemas.errors import AppendInDoubt, InvalidSelection, Unavailable
 from schemas.providers import identify
 from schemas.quarantine import Dropped
 from schemas.settings import Source
@@ -161,7 +161,10 @@ class _Work:
             else:
                 self.seen.add(content)
                 new.append((one, content, (sources[one.delivery.source], verified, identity)))
-        locations = await self.append([record for _, _, record in new]) if self.append is not None else []
+        try:
+            locations = await self.append([record for _, _, record in new]) if self.append is not None else []
+        except AppendInDoubt as error:
+            raise AppendInDoubt(f"{error}. Release again: what is on the log by then counts once") from error
         self.done.duplicates += len(rows)
         self.done.released += len(new)
         if self.append is None:
