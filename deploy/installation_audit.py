@@ -4,7 +4,8 @@ from typing import Any, Final, LiteralString, TypeAlias
 
 import asyncpg
 
-from deploy.wiring import Runtime, connected
+from deploy.connections import connected
+from deploy.wiring import Runtime
 from replay import audit
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+from deploy.connections import connected
 from deploy.topic_ids import TopicIds
-from deploy.wiring import connected
 from replay.log.fold_lag import PartitionLag, fold_lag
 from replay.log.reader import LogReader
 from replay.ports import Connection

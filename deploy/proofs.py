@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import asyncpg
 
-from deploy.wiring import Runtime, connected_for_work
+from deploy.connections import connected_for_work
+from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS
 from replay.audit import Author
 from replay.log.live_traffic import LiveFirst, live_first
@@ -27,7 +28,7 @@ async def prove(
 ) -> Certificate:
     """`accepting`: who does without what the log lost, and why; it is on record before this returns.
 
-    With `deploy.wiring.opened` as its `session`, it outlasts a Postgres that is silent for a while.
+    With `deploy.connections.opened` as its `session`, it outlasts a Postgres that is silent for a while.
     """
     settings, configured = runtime.settings, Configured(runtime.declared(), runtime.file.price_tiers)
     async with session(settings) as live, session(settings) as shadow, _live_first(runtime, session) as reader:

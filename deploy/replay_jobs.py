@@ -6,8 +6,9 @@ from typing import Any
 
 import asyncpg
 
+from deploy.connections import connect, open_pool
 from deploy.targets import open_target
-from deploy.wiring import Runtime, connect, open_pool
+from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS
 from replay.jobs import outcomes
 from replay.jobs.jobs import Jobs

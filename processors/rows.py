@@ -1,6 +1,6 @@
 """Facts to rows that Postgres takes. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
@@ -15,6 +15,10 @@ TableRow = tuple[Table[Any], Row]
 
 _DURATION_END: Final = 10**9
 """Durations are numeric(12, 3)."""
+
+
+STATEMENT_SIZE: Final = 16 * 2**20
+"""Postgres takes no message of 1 GiB or more, and closes the connection; the driver holds a copy of each."""
 
 
 MAX_ROWS_SIZE: Final = 32 * 2**20
@@ -90,3 +94,15 @@ def _unfit(table: Table[Any], values: Iterable[tuple[str, Any]]) -> str | None:
         if isinstance(value, Decimal) and not (value.is_finite() and abs(value) < _DURATION_END):
             return f"{table.name}.{name}: not below {_DURATION_END}"
     return None
+
+
+def portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """In their order: two writers lock in the same one."""
+    first, size = 0, 0
+    for number, row in enumerate(rows):
+        more = size_of(row)
+        if number > first and size + more > STATEMENT_SIZE:
+            yield rows[first:number]
+            first, size = number, 0
+        size += more
+    yield rows[first:]

@@ -1,7 +1,7 @@
 """Rows to Postgres: changes, event index and position in one transaction. Must not know Kafka or projections."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, LiteralString, Protocol, TypeAlias
 from uuid import UUID
@@ -11,11 +11,10 @@ import asyncpg
 from processors.failures import verdict_of
 from processors.fold import Changes, combine, refused_event
 from processors.outcome import Dead, Folded
-from processors.rows import size_of
+from processors.rows import STATEMENT_SIZE, portions
 from schemas import table_sql
 from schemas.errors import RedriveError
 from schemas.facts import TABLES
-from schemas.lattice import Row
 from schemas.masking import describe
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -25,9 +24,6 @@ LIVE_GENERATION: Final[LiteralString] = "SELECT live FROM redrive.generation"
 ADVANCE: Final[LiteralString] = """
     SELECT live, stored, is_other_log, is_advanced FROM redrive.advance($1, $2, $3, $4, $5, $6)
 """
-
-STATEMENT_SIZE: Final = 16 * 2**20
-"""Postgres takes no message of 1 GiB or more, and closes the connection; the driver holds a copy of each."""
 
 STATEMENT_EVENTS: Final = 10_000
 
@@ -260,18 +256,6 @@ class FactStore:
             part = changes.events[first : first + STATEMENT_EVENTS]
             await connection.execute(UPSERT_INDEX, *zip(*part, strict=True))
         return changed
-
-
-def portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """In their order: two writers lock in the same one."""
-    first, size = 0, 0
-    for number, row in enumerate(rows):
-        more = size_of(row)
-        if number > first and size + more > STATEMENT_SIZE:
-            yield rows[first:number]
-            first, size = number, 0
-        size += more
-    yield rows[first:]
 
 
 class Store(FactStore):

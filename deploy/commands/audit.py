@@ -4,12 +4,13 @@ from typing import Any
 
 import click
 
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.audit import AuditSearch
 from replay.audit import list_audit as read_audit
 

@@ -14,6 +14,7 @@ from pydantic import ByteSize
 
 from deploy import clock_check, fold_groups, generation_check, roles, view_check
 from deploy import migrate as migrations
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_MISCONFIGURED, Reported
 from deploy.installation_audit import record
@@ -24,7 +25,7 @@ from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, say
 from deploy.terminal.topics import print_topic_faults, print_topics
 from deploy.topics import Topics, TopicState, wanted
-from deploy.wiring import Runtime, connected, given_environment, variables_named
+from deploy.wiring import Runtime, given_environment, variables_named
 from ingest.quarantine.allowance import largest
 from replay.log.reader import LogReader
 from replay.prove.views import Configured

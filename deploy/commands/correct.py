@@ -7,13 +7,14 @@ from typing import Any, get_args
 import click
 
 from deploy.commands.send import wait_until_folded
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.operator_log import correction_desk
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.operations.corrections import Corrected, Order, parse_order
 from replay.operations.corrections import correct as make_correction
 from replay.selection.selection import iso_of

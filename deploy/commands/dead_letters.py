@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.dead_letters import (

@@ -6,13 +6,14 @@ from typing import Any, Final
 import click
 import orjson
 
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, say, visible
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.operations.events import STATUSES, Page, Reveal, Search, UnknownEvent
 from replay.operations.events import list_events as read_events
 from replay.operations.events import show_event as read_event

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
 from deploy.operator_log import appending
@@ -15,7 +16,7 @@ from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import OFFSET, TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.holdings import Holdings, fold_minutes

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from deploy.connections import connect, connected, open_pool, postgres
 from deploy.event_loop import run
 from deploy.postgres import PoolConnections
 from deploy.rebuild_ports import POOL_CONNECTIONS, ports_of
@@ -15,7 +16,7 @@ from deploy.terminal.diff_output import print_diff
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connect, connected, open_pool, postgres
+from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS, while_answering
 from replay.audit import Author
 from replay.log.reader import LogReader

@@ -8,19 +8,20 @@ from typing import Any, Final
 import asyncpg
 import click
 
+from deploy.connections import connected, open_pool
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.replay_jobs import jobs
 from deploy.targets import require_target
-from deploy.terminal.command import json_option, with_runtime
+from deploy.terminal.command import json_option, required_reason, with_runtime
 from deploy.terminal.dry_run_folding import foresee, print_foreseen
 from deploy.terminal.following import Follow
 from deploy.terminal.group import Commands, examples
-from deploy.terminal.output import print_fields, print_json, print_table, progress, say, warn
-from deploy.terminal.planning import print_gone, print_plan, warn_of_unknown
+from deploy.terminal.output import print_fields, print_json, print_table, progress, say
+from deploy.terminal.planning import print_gone, print_plan, say_what_is_left, warn_of_unknown
 from deploy.terminal.selecting import selection_of, selection_options
 from deploy.terminal.targeting import endpoint_options, print_outcomes, warn_of_failures, with_endpoint
-from deploy.wiring import Runtime, connected, open_pool
+from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.jobs import ledger
 from replay.jobs.dry_run import DryRun
@@ -34,21 +35,13 @@ from replay.tables.folding import LiveFolding
 from replay.targets.document import TargetDocument
 
 
-def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
-    if not reason.strip():
-        raise click.BadParameter("it is blank: say why")
-    return reason.strip()
-
-
-_REASON: Final = click.option("--reason", required=True, callback=_said, help="Why; goes into the audit.")
-
-
 def _beginning(_: click.Context, __: click.Parameter, name: str) -> str:
     if not ledger.is_beginning(name):
         raise click.BadParameter(f"{name[:40]!r} is no id of a replay, nor the beginning of one: they are hexadecimal")
     return name
 
 
+_HIDDEN: Final = frozenset({"selection", "gone", "partitions", "outcomes", "statuses", "first_failed"})
 _ID: Final = click.argument("name", metavar="ID", callback=_beginning)
 """Of a replay, or as much of it as no other begins with."""
 
@@ -119,7 +112,7 @@ async def _planned(
     ),
 )
 @selection_options
-@_REASON
+@required_reason
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
 @endpoint_options
 @click.option("--detach", is_flag=True, help="Print the id, and leave it to the console service.")
@@ -185,19 +178,10 @@ async def _run(
                 (entry["first_failed"],), _ = await list_outcomes(connection, replay_id, "failed", limit=1)
         return entry
     except asyncio.CancelledError:
-        _say_what_is_left(replay_id, follow.has_paused)
+        say_what_is_left(replay_id, follow.has_paused)
         raise
     finally:
         pool.terminate()
-
-
-def _say_what_is_left(replay: uuid.UUID, is_paused: bool) -> None:
-    """To whoever stops waiting before the end."""
-    if is_paused:
-        text = "it is paused where it stood; `redrive replay resume {0} --reason …` goes on"
-    else:
-        text = "it goes on without this command; `redrive replay show {0}` says how far it is"
-    warn(f"{text.format(replay)}, `redrive replay cancel {replay} --reason …` ends it", f"replay {replay}:")
 
 
 def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
@@ -207,10 +191,8 @@ def _print_entry(entry: dict[str, Any], as_json: bool) -> None:
     print_gone(entry["gone"])
     if "outcomes" in entry:
         print_outcomes(entry["outcomes"], entry["statuses"])
-    hidden = ("selection", "gone", "partitions", "outcomes", "statuses", "first_failed")
-    shown = {name: value for name, value in entry.items() if name not in hidden}
-    chosen = entry["selection"]
-    print_fields({**shown, **{f"selection {name}": value for name, value in chosen.items() if value}})
+    shown = {name: value for name, value in entry.items() if name not in _HIDDEN}
+    print_fields({**shown, **{f"selection {name}": value for name, value in entry["selection"].items() if value}})
 
 
 @replay.command("list", epilog=examples("redrive replay list --limit 5"))
@@ -245,8 +227,7 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
             for entry in entries
         ],
     )
-    states = Counter(entry["state"] for entry in entries)
-    if waiting := states["planned"]:
+    if waiting := Counter(entry["state"] for entry in entries)["planned"]:
         say(f"\n{waiting} planned: the console service runs them")
 
 
@@ -284,14 +265,14 @@ async def _found(connection: "asyncpg.Connection[asyncpg.Record]", name: str) ->
 
 def _verb(verb: ledger.VerbName, meaning: str) -> click.Command:
     @_ID
-    @_REASON
+    @required_reason
     @json_option
     @with_runtime
     def change(runtime: Runtime, name: str, reason: str, as_json: bool) -> None:
         async def work() -> dict[str, Any]:
             async with connected(runtime.settings) as connection:
-                replay_id = await _found(connection, name)
-                return await ledger.change(connection, replay_id, verb, Author(runtime.operator, reason))
+                found = await _found(connection, name)
+                return await ledger.change(connection, found, verb, Author(runtime.operator, reason))
 
         entry = run(work())
         if as_json:

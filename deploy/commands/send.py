@@ -10,6 +10,7 @@ import aiohttp
 import asyncpg
 import click
 
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.installation_audit import record_on_its_own
@@ -18,7 +19,7 @@ from deploy.samples import Sample, samples, story_length
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, progress, say
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.answering import while_answering
 from schemas.errors import InvalidSelection, LogUnavailable, Misconfigured, Unavailable
 from schemas.masking import reason_of

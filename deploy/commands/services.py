@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from deploy import logs
+from deploy.connections import connect
 from deploy.event_loop import run
 from deploy.kafka import require_kafka
 from deploy.service import remember, told
 from deploy.terminal.command import option, with_runtime
 from deploy.terminal.group import examples
-from deploy.wiring import Runtime, connect
+from deploy.wiring import Runtime
 from schemas.errors import Unavailable
 
 

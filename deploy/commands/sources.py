@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.fold_groups import INSTALLATION, find_groups, name_other_readers
 from deploy.reload import control_topic
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say, warn
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.operations.sources import VERBS, Change, VerbName, change, describe_all
 from replay.ports import Connection

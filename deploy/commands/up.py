@@ -4,13 +4,13 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import click
@@ -18,10 +18,10 @@ import click
 from deploy import logs, migrate
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
+from deploy.connections import connected
+from deploy.embedded.backends import Speaker, Stopped, backends
 from deploy.embedded.dev_secrets import development_secrets, new_key
-from deploy.embedded.embedded_kafka import EmbeddedKafka
-from deploy.embedded.embedded_postgres import EmbeddedPostgres, postgres_programs
-from deploy.embedded.local import embedded_addresses, require_space
+from deploy.embedded.embedded_postgres import postgres_programs
 from deploy.embedded.preflight import Lock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
@@ -30,16 +30,7 @@ from deploy.terminal.command import option, with_settings
 from deploy.terminal.group import examples
 from deploy.terminal.output import err, out, say, warn
 from deploy.topics import Topics, wanted
-from deploy.wiring import (
-    LISTENING,
-    Runtime,
-    connected,
-    export_line,
-    generated_env,
-    generated_secrets,
-    given_environment,
-    load,
-)
+from deploy.wiring import LISTENING, Runtime, export_line, generated_env, generated_secrets, given_environment, load
 from replay.log.reader import LogReader
 from schemas.errors import Misconfigured, Unavailable
 from schemas.providers import PROVIDERS
@@ -119,7 +110,7 @@ async def _start(
 ) -> None:
     """Everything, and every service ready that can be. Raises `Unavailable` where none is."""
     data = settings.data
-    addresses = await stack.enter_async_context(_backends(data, stop))
+    addresses = await stack.enter_async_context(backends(data, stop, Speaker(_step, _announce)))
     _write_env(data, settings, addresses)
     _name_lone_halves()
     os.environ.update(addresses)
@@ -145,59 +136,6 @@ async def _start(
     if sample and all(ready) and await _log_is_empty(runtime):
         await _send_samples(runtime, urls["ingest"])
     _print_urls(runtime, urls)
-
-
-@asynccontextmanager
-async def _backends(data: Path, stop: asyncio.Event) -> AsyncIterator[dict[str, str]]:
-    """Addresses of Kafka and Postgres: those that are set, else embedded ones for as long as the context lasts."""
-    given, embedded = given_environment(), embedded_addresses(data)
-    names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
-    # A shell that sourced the generated file must not turn its addresses into servers of somebody else's.
-    found = {name: given[name] for name in names if name in given and given[name] != embedded.get(name)}
-    if len(found) == len(names):
-        _step("using the Kafka and Postgres that are set")
-        yield found
-        return
-    if found:
-        raise Misconfigured(f"{next(iter(found))} is set, but {next(n for n in names if n not in found)} is not")
-    if given.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT") != "PLAINTEXT":
-        raise Misconfigured("the embedded Kafka has no TLS and no login: unset KAFKA_SECURITY_PROTOCOL")
-    require_space(data)
-    postgres = EmbeddedPostgres(data / "postgres", data / "logs" / "postgres.log", _announce)
-    kafka = EmbeddedKafka(data / "kafka", data / "logs" / "kafka.log", _announce)
-    async with AsyncExitStack() as stack:
-        with err.status("starting Postgres, and Kafka (the first time its jars are fetched: 43 MB) …"):
-            stack.push_async_callback(postgres.stop)
-            stack.push_async_callback(kafka.stop)
-            await _unless_stopped(_start_both(postgres, kafka), stop)
-        _step(f"Postgres and Kafka ({kafka.bootstrap_servers}) are up")
-        yield {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "DATABASE_URL": postgres.url()}
-
-
-async def _start_both(postgres: EmbeddedPostgres, kafka: EmbeddedKafka) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(postgres.start())
-        group.create_task(kafka.start())
-
-
-async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-    """Do the work, or drop it when asked to stop meanwhile. A group's first error is the one to tell."""
-    task = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not task.done():
-        task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        raise Stopped from None
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group
-
-
-class Stopped(Exception):
-    """Asked to stop before everything stood."""
 
 
 def _service_command(name: str, data: Path) -> Command:

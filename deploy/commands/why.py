@@ -4,13 +4,14 @@ from typing import Any, Final
 
 import click
 
+from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_json, progress, say
 from deploy.terminal.times import TIME
-from deploy.wiring import Runtime, connected
+from deploy.wiring import Runtime
 from replay import audit
 from replay.log.reader import LogReader
 from replay.prove.why import Answer, Question, as_document, explain

@@ -9,6 +9,7 @@ import asyncpg
 from aiohttp import web
 from pydantic import SecretStr
 
+from deploy.connections import connect, open_pool, opened, postgres
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.http_server import Runner
 from deploy.operator_log import appending, correction_desk
@@ -28,7 +29,7 @@ from deploy.service import (
 )
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
-from deploy.wiring import Runtime, connect, open_pool, opened, postgres
+from deploy.wiring import Runtime
 from replay.api.app import create_console
 from replay.api.bound import bounded
 from replay.api.events import event_routes

@@ -13,6 +13,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
+from deploy.connections import open_pool
 from deploy.event_loop import tune_garbage_collection
 from deploy.fold_groups import INSTALLATION, find_groups, place_of, warn_of_others
 from deploy.migrate import Pool
@@ -28,7 +29,7 @@ from deploy.service import (
 from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
 from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
-from deploy.wiring import Runtime, open_pool
+from deploy.wiring import Runtime
 from processors.app import Subscription, create_app
 from processors.dead_letters import KafkaDeadLetters
 from processors.failures import RETRYABLE

@@ -22,6 +22,15 @@ def option(name: str, variable: str, help: str, **kwargs: Any) -> Callable[[Call
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 """On every command that prints something."""
 
+
+def _given(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("it is blank: say why")
+    return reason.strip()
+
+
+required_reason: Final = click.option("--reason", required=True, callback=_given, help="Why; goes into the audit.")
+
 _SETTINGS_OPTIONS: Final = (
     option("--kafka", "KAFKA_BOOTSTRAP_SERVERS", "Kafka, host:port[,host:port].", metavar="SERVERS"),
     option("--database", "DATABASE_URL", "Postgres.", metavar="URL"),

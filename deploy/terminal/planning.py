@@ -1,5 +1,6 @@
-"""A plan as people read it, and what a selection means that could not be found."""
+"""A plan as people read it, what a selection means that could not be found, and what a replay that goes on needs."""
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,3 +73,12 @@ def print_gone(gone: Sequence[dict[str, Any]]) -> None:
         columns = ("topic", "partition", "first", "last", "records", "why")
         print_table(columns, [[one[name] for name in columns] for one in gone], "not in the log, so not re-driven")
         out.print()
+
+
+def say_what_is_left(replay: uuid.UUID, is_paused: bool) -> None:
+    """To whoever stops waiting before the end."""
+    if is_paused:
+        text = "it is paused where it stood; `redrive replay resume {0} --reason …` goes on"
+    else:
+        text = "it goes on without this command; `redrive replay show {0}` says how far it is"
+    warn(f"{text.format(replay)}, `redrive replay cancel {replay} --reason …` ends it", f"replay {replay}:")

@@ -274,8 +274,7 @@ class WindowKeeper:
 
     async def close_gaps(self, now_ms: int) -> None:
         """Read from the log what lies in gaps that have stood for a while. Raises `Unavailable`."""
-        gaps = self._known.gaps(time.monotonic() - GAP_SECONDS)
-        if not gaps:
+        if not (gaps := self._known.gaps(time.monotonic() - GAP_SECONDS)):
             return
         async with self._open_tail(sorted({topic for topic, _ in gaps})) as tail:
             bounds = await tail.bounds()

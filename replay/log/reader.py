@@ -3,32 +3,21 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
-from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from replay.answering import ANSWER_SECONDS, WORK_SECONDS, while_answering
-from replay.log.broker import Broker, stop_consumer
-from replay.log.topic_ids import Logs, ids_of, is_other
-from replay.selection.offsets import Place
+from replay.answering import WORK_SECONDS
+from replay.log.log_client import LogClient
+from replay.log.topic_ids import Logs, is_other
 from replay.selection.selection import Range
-from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, LogUnavailable, RecordsGone, UnreadableRecord
 from schemas.masking import describe, reason_of
-from schemas.topics import is_folded
 from schemas.unreadable import is_unreadable
 
 _POLL_MS: Final = 1000
-_FETCH_BYTES: Final = 2 * 2**20
-"""Of a partition at once; it becomes one batch."""
-
-_ANSWER_BYTES: Final = 2 * _FETCH_BYTES
-"""Of the broker at once: the client holds up to three copies of an answer."""
-
 SIDE_BY_SIDE: Final = 6
 """Partitions read at once. Each is fetched ahead: this bounds the memory, however many partitions there are."""
 
@@ -46,58 +35,8 @@ _LOOK_SECONDS: Final = 0.5
 """A broker that has just started may not know every topic yet: it is asked more than once."""
 
 
-class LogReader:
-    """A consumer without a group: reading for a replay moves nobody's offsets. Use as an async context manager.
-
-    `patience`: a broker that has been silent for so long, once this reader has started, is given up.
-    """
-
-    def __init__(self, cluster: Cluster, patience: float = ANSWER_SECONDS) -> None:
-        self._cluster = cluster
-        self._patience = patience
-        self._broker = Broker(cluster)
-        self._consumer = AIOKafkaConsumer(
-            **cluster.client_options(),
-            client_id="redrive-replay",
-            enable_auto_commit=False,
-            # A range that the log no longer holds fails the replay; the default would jump to the end and call it done.
-            auto_offset_reset="none",
-            # A larger record comes all the same, alone.
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_bytes=_ANSWER_BYTES,
-        )
-
-    async def __aenter__(self) -> "LogReader":
-        try:
-            async with while_answering(self._broker):
-                await self._consumer.start()
-        except KafkaError as error:
-            await stop_consumer(self._consumer)
-            raise self._away(error) from error
-        except BaseException:
-            # Who asked has gone, or gave up waiting.
-            await stop_consumer(self._consumer)
-            raise
-        # A task of the client's that is stopped before it began would cancel us.
-        await asyncio.sleep(0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await stop_consumer(self._consumer)
-
-    def _answering(self) -> AbstractAsyncContextManager[None]:
-        return while_answering(self._broker, patience=self._patience)
-
-    def _away(self, error: KafkaError) -> LogUnavailable:
-        return LogUnavailable(f"Kafka does not answer at {self._cluster.servers}: {reason_of(error)}")
-
-    async def logs(self, topics: Collection[str]) -> dict[str, UUID | None]:
-        """Which log each topic is now; without topics that are gone. Raises `LogUnavailable`."""
-        try:
-            async with self._answering():
-                return await ids_of(self._consumer._client, topics) if topics else {}
-        except KafkaError as error:
-            raise self._away(error) from error
+class LogReader(LogClient):
+    """Reads ranges of the log: for a replay, a rebuild, a proof, or one record."""
 
     async def _require(self, logs: Logs, topics: set[str]) -> None:
         """Raises `RecordsGone` where a topic is another log than offsets are of, or gone."""
@@ -113,84 +52,6 @@ class LogReader:
             f"records gone: the topic {others[0]} was deleted{again} since its offsets were looked up, and offsets of"
             " the old log name none of its records; select what the log holds now"
         )
-
-    async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
-        """The log's starts and ends as of now, without topics that are gone.
-
-        What arrives later is not part of a plan.
-        """
-        async with self._answering():
-            partitions = await self._partitions(await self._there(topics))
-            starts, ends = await self._extents(partitions)
-        return {tuple(tp): at for tp, at in starts.items()}, {tuple(tp): at for tp, at in ends.items()}
-
-    async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
-        """The first offset of a record that arrived at that moment or later; without partitions that have none, and
-        without topics that are gone.
-        """
-        async with self._answering():
-            asked = {tp: max(moment_ms, 0) for tp in await self._partitions(await self._there(topics))}
-            found = await self._consumer.offsets_for_times(asked) if asked else {}
-        return {tuple(tp): at.offset for tp, at in found.items() if at is not None}
-
-    async def held(self, ranges: Sequence[Range]) -> tuple[list[Range], list[Range]]:
-        """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
-        async with self._answering():
-            known = set(await self._consumer.topics())
-            wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
-            partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
-            starts, ends = await self._extents(partitions)
-        found: tuple[list[Range], list[Range]] = ([], [])
-        for r in ranges:
-            tp = TopicPartition(r.topic, r.partition)
-            found[not starts.get(tp, r.end) <= r.start < ends.get(tp, 0)].append(r)
-        return found
-
-    async def ends(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """The log's end of each; without those that are gone or have no leader, which must not hold up the rest."""
-        async with self._answering():
-            for topic in {topic for topic, _ in partitions}:
-                await self._consumer._client.add_topic(topic)
-            cluster = self._consumer._client.cluster
-            known = [TopicPartition(*tp) for tp in partitions]
-            led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
-            found = await self._consumer.end_offsets(led) if led else {}
-        return {(tp.topic, tp.partition): end for tp, end in found.items()}
-
-    async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """{partition: (log start, log end)}; without those that are gone. Raises `LogUnavailable`."""
-        try:
-            async with self._answering():
-                there = sorted({topic for topic, _ in partitions} & await self._consumer.topics())
-                known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
-                starts, ends = await self._extents(known)
-        except KafkaError as error:
-            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
-        return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in known}
-
-    async def folded_extents(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """{partition: (log start, log end)} of every topic that is folded; without partitions that have no leader.
-
-        Raises `LogUnavailable`.
-        """
-        try:
-            async with self._answering():
-                there = sorted(filter(is_folded, await self._consumer.topics()))
-                known = await self._partitions(there)
-                cluster = self._consumer._client.cluster
-                led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
-                starts, ends = await self._extents(led)
-        except KafkaError as error:
-            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
-        return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in led}
-
-    async def _extents(
-        self, partitions: Sequence[TopicPartition]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """The client refuses to be asked for nothing."""
-        if not partitions:
-            return {}, {}
-        return await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
 
     async def record(self, at: Range) -> Any | None:
         """The record at one offset; None where the log does not hold it, or never did. Raises `LogUnavailable`."""
@@ -208,33 +69,6 @@ class LogReader:
         except KafkaError as error:
             raise LogUnavailable(f"the log did not give the record: {reason_of(error)}") from error
         return found[0] if found else None
-
-    async def tails(self, topic: str, count: int) -> list[Range]:
-        """The last `count` offsets of every partition."""
-        async with self._answering():
-            partitions = await self._partitions([topic])
-            starts, ends = await self._extents(partitions)
-        ranges = [Range(topic, tp.partition, max(ends[tp] - count, starts[tp]), ends[tp]) for tp in partitions]
-        return [r for r in ranges if len(r)]
-
-    async def _there(self, topics: Sequence[str]) -> list[str]:
-        try:
-            known = await self._consumer.topics()
-        except KafkaError as error:
-            raise self._away(error) from error
-        return [topic for topic in topics if topic in known]
-
-    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        there = await self._there(topics)
-        for topic in topics:
-            # The public API knows the partitions of topics that it is subscribed to, and we are to none.
-            await self._consumer._client.add_topic(topic)
-        if missing := [topic for topic in topics if topic not in there]:
-            raise InvalidSelection(f"there is no topic {', '.join(missing)}")
-        found = []
-        for topic in topics:
-            found += [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
-        return found
 
     async def read(self, ranges: Sequence[Range], logs: Logs | None = None) -> AsyncIterator[tuple[Range, list[Any]]]:
         """Batches of records: (the part of the log that the batch covers, its records).

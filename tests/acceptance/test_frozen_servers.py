@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deploy.wiring import connected
+from deploy.connections import connected
 from replay.answering import ANSWER_SECONDS
 from schemas.errors import DatabaseUnavailable
 from schemas.settings import Settings

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from processors import rows as rows_module
 from processors import store as store_module
 from processors.outcome import Dead
 from processors.store import PositionGap, Span, Store
@@ -123,7 +124,8 @@ async def test_rows_in_statements_of_any_size_are_the_same_rows(
     connection: Any, store: Store, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres closes the connection at a message of 1 GiB, whatever the batch is."""
-    monkeypatch.setattr(store_module, "STATEMENT_SIZE", 1000)
+    for module in (store_module, rows_module):
+        monkeypatch.setattr(module, "STATEMENT_SIZE", 1000)
     monkeypatch.setattr(store_module, "STATEMENT_EVENTS", 3)
     batch = [record(TOPIC, "stripe", refused(n) if n == 5 else payment(n), n) for n in range(20)]
     await commit(connection, store, batch, 0, 20)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from deploy.commands.up import _backends, _write_env
+from deploy.commands.up import _write_env
+from deploy.embedded.backends import Speaker, backends
 from deploy.embedded.embedded_postgres import EmbeddedPostgres
 from deploy.embedded.local import embedded_addresses
 from deploy.wiring import LISTENING, generated_env, load
@@ -51,7 +52,7 @@ async def test_servers_that_are_set_stay_the_ones_that_are_used(folder: Path, mo
     for name, value in ADDRESSES.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        async with _backends(folder, asyncio.Event()) as addresses:
+        async with backends(folder, asyncio.Event(), Speaker(print, print)) as addresses:
             assert addresses == ADDRESSES
         write(folder)
 

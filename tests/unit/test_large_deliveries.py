@@ -8,8 +8,7 @@ from typing import Any, Final, get_type_hints
 import pytest
 
 from processors.fold import fold_record
-from processors.rows import MAX_ROWS_SIZE, largest_of, size_of
-from processors.store import portions
+from processors.rows import MAX_ROWS_SIZE, largest_of, portions, size_of
 from schemas.providers.batches import MAX_EVENTS
 from schemas.providers.models import MAX_LISTED, Model
 from tests.support.damage import contact
@@ -125,7 +124,7 @@ def test_the_rows_of_the_largest_text_are_within_the_bound() -> None:
 
 
 def test_statements_are_of_bounded_size_and_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.store.STATEMENT_SIZE", 10)
+    monkeypatch.setattr("processors.rows.STATEMENT_SIZE", 10)
     rows = [("x" * length,) for length in (3, 7, 1, 9, 30, 1, 1, 8, 2)]
     found = [list(part) for part in portions(rows)]
     assert [row for part in found for row in part] == rows
