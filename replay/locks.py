@@ -151,7 +151,7 @@ async def _held_by(connection: Connection, lock: Lock, key: int | str | None, se
         return f"{waited}, which several sessions take in turn: try again"
     name = f" ({holder['application_name']})" if holder["application_name"] else ""
     # A login without the right to see the sessions of others sees their numbers alone.
-    seen = f" of {holder['address']}, {holder['state']} for {holder['seconds']} s" if holder["state"] else ""
+    seen = f" of {holder['address']}, {holder['state']} for {holder['seconds']} s," if holder["state"] else ""
     return (
         f"{waited}: session {holder['pid']}{name}{seen} has it. Wait for its end and try again; if its process is"
         f" frozen, end the session: SELECT pg_terminate_backend({holder['pid']})"
