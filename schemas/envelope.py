@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from schemas.errors import PoisonRecord
+from schemas.short_cache import cache_short
 from schemas.topics import OPERATOR, PROVIDER_OF, source_of
 
 Provenance = Literal["signed", "token", "released", "fetched"]
@@ -193,7 +194,7 @@ def _iso(occurred_at: datetime) -> bytes:
     return occurred_at.isoformat().encode()
 
 
-@lru_cache(maxsize=4096)
+@cache_short(entries=4096, characters=512)
 def _constant_headers(
     source: str, provenance: str, method: str, path: str, remote: str
 ) -> tuple[tuple[str, bytes], ...]:

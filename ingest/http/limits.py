@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -11,6 +10,7 @@ from ingest.dedupe.id_table import IdTable
 from schemas.errors import RejectedDelivery, Unavailable
 from schemas.limits import LimitsConfig, Network
 from schemas.settings import Source
+from schemas.short_cache import cache_short
 
 FORWARDED_FOR: Final = "x-forwarded-for"
 
@@ -85,7 +85,7 @@ class Limits:
         self.bytes_in_flight -= size
 
 
-@lru_cache(maxsize=4096)
+@cache_short(entries=4096, characters=64)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         found = ip_address(text)

@@ -25,6 +25,7 @@ _LEFT_TO_AIOHTTP: Final = frozenset(
 )
 _ABSOLUTE: Final = re.compile(r"https?://(?:[^/?#]*@)?(?P<host>[^/?#@]*)", re.IGNORECASE)
 MAX_NAMES: Final = 1024
+_MAX_NAME_CHARACTERS: Final = 64
 
 Whole = tuple[str, dict[str, str], bytes]
 """(target, headers by their lower-case names, body)."""
@@ -83,7 +84,7 @@ def _learn(sent: str) -> str:
     name = sent.lower()
     if not _TOKEN.fullmatch(sent) or name in _LEFT_TO_AIOHTTP:
         return ""
-    if len(_names) < MAX_NAMES:
+    if len(_names) < MAX_NAMES and len(sent) <= _MAX_NAME_CHARACTERS:
         # Whoever makes names up must not fill the memory.
         _names[sent] = name
     return name

@@ -5,12 +5,12 @@ every other address stays as it came, so that two people never share one.
 """
 
 import re
-from functools import lru_cache
 from typing import Final
 
 import phonenumbers
 
 from schemas.facts import CHANNELS
+from schemas.short_cache import cache_short
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _WHATSAPP_ID: Final = re.compile(r"[1-9][0-9]{6,14}")
@@ -60,7 +60,7 @@ def channel_address(address: str | None) -> tuple[str | None, str | None]:
     return channel if channel in CHANNELS else None, address
 
 
-@lru_cache(maxsize=4096)
+@cache_short(entries=4096, characters=64)
 def _spelled_out(address: str) -> str:
     return (_by_the_plan(address) if _SPELLING.fullmatch(address) else None) or address
 

@@ -6,7 +6,6 @@ are conversations, which are no CRM objects.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from processors.projections.base import Event, project_each
@@ -26,6 +25,7 @@ from schemas.providers.hubspot import (
     events,
     is_foreign,
 )
+from schemas.short_cache import cache_short
 
 VERSION: Final = 2
 WRITES: Final = (CRM_OBJECTS, CRM_PROPERTIES)
@@ -92,7 +92,7 @@ def _unread_type(data: dict[str, Any]) -> str | None:
     return None if _is_read(name) else f"hubspot.{clean_type(name)}"
 
 
-@lru_cache(maxsize=1024)
+@cache_short(entries=1024, characters=128)
 def _is_read(name: str) -> bool:
     kind, _, verb = name.partition(".")
     return (kind in _CLASSIC or kind == _GENERIC) and (verb in _EXISTENCE or verb in _CHANGES)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from processors.projections.addresses import whatsapp_number
@@ -17,6 +16,7 @@ from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, require_text, time_of_seconds
 from schemas.providers.whatsapp import Item, display_phone_number, item_event_id, item_type, items
 from schemas.providers.whatsapp_models import UserPreference, WhatsAppMessage, WhatsAppStatus, error_of
+from schemas.short_cache import cache_short
 
 VERSION: Final = 2
 WRITES: Final = (CALLS, CONTACT_PREFERENCES, MESSAGES)
@@ -35,8 +35,8 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
     return project_each(record, items(payload), _project_item, _identify, _unread_type)
 
 
-@lru_cache(maxsize=1024)
-def _our_number(display_phone_number: str | None) -> str | None:
+@cache_short(entries=1024, characters=64)
+def _our_number(display_phone_number: str) -> str | None:
     """A batch repeats it in every event."""
     return whatsapp_number(display_phone_number)
 
@@ -56,7 +56,7 @@ def _project_item(record: Record, item: Item) -> Event:
     name, kind = _identify(item)
     if item.kind == "change" or item.kind in _UNREAD:
         return Event(name, kind, None)
-    our_number = _our_number(display_phone_number(item))
+    our_number = _our_number(display_phone_number(item) or "")
     return _RULES[item.kind](record.source, our_number, item, name, kind)
 
 

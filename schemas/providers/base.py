@@ -20,6 +20,7 @@ from schemas.providers.keys import check_token
 from schemas.providers.times import time_of_iso as time_of_iso
 from schemas.providers.times import time_of_milliseconds as time_of_milliseconds
 from schemas.providers.times import time_of_seconds as time_of_seconds
+from schemas.short_cache import cache_short
 from schemas.text import loads
 
 TOLERANCE_SECONDS: Final = 300
@@ -262,7 +263,7 @@ def clean_type(value: Any) -> str:
     return _clean_type(value) if isinstance(value, str) else "unknown"
 
 
-@lru_cache(maxsize=4096)
+@cache_short(entries=4096, characters=128)
 def _clean_type(value: str) -> str:
     kept = "".join(c for c in value if c.isprintable() and c != " ")
     return kept[:120] or "unknown"
