@@ -1,1 +1,1 @@
-"""What we say: contracts only. Pure: no sockets, no clock, no environment."""
+"""The contracts between the services. Pure: no sockets, no clock, no environment."""

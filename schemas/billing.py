@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from schemas.lattice import Constant, Fact, Key, Latest, Max, Min, Ranked
 
 MAX_CREDITS: Final = 10**15
-"""Of one entry: a sum of them must fit into a bigint, or no balance can be read."""
+"""The limit of one entry: a sum of entries must fit into a bigint, or no balance can be read."""
 
 INVOICE_STATUSES: Final = ("draft", "open", "uncollectible", "void", "paid")
 
@@ -155,7 +155,7 @@ class AccountCorrection(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionCorrection(Fact):
-    """What an operator said of a subscription, beside what its provider says: the view shows the later of the two."""
+    """An operator's correction of a subscription, beside the provider's facts: the view shows the later of the two."""
 
     source: Annotated[str, Key()]
     subscription_id: Annotated[str, Key()]

@@ -1,13 +1,13 @@
-"""How far two clocks stand apart. Pure: who reads the clocks is elsewhere."""
+"""How far two clocks differ. Pure: other modules read the clocks."""
 
 from typing import Final
 
 WARN_SECONDS: Final = 5.0
-"""Clocks that are kept right by NTP stand milliseconds apart."""
+"""Clocks that NTP keeps right differ by milliseconds."""
 
 
 def ahead_seconds(asked: float, theirs: float, answered: float) -> float:
-    """How far our clock stands at least ahead of another; negative: behind. 0 where they may agree.
+    """The least by which our clock is ahead of another; negative: behind. 0 if they may agree.
 
     The other clock was read at some moment between two readings of ours. All in seconds since the epoch.
     """

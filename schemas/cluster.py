@@ -21,7 +21,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What every client of Kafka is made from: nobody passes an address alone, so nobody can forget the rest."""
+    """The settings of every Kafka client: nobody passes an address alone, so nobody can forget the rest."""
 
     servers: str
     ssl_context: SSLContext | None = field(default=None, repr=False)

@@ -1,7 +1,7 @@
-"""What each table, view and column holds: the text that Postgres keeps as its comment. Pure.
+"""The comments of tables, views and columns, as Postgres keeps them. Pure.
 
-A fact table says of a column what its view says, and how the column merges, which comes from its declaration.
-docs/reference/tables.md says more.
+The comment of a fact table's column is that of its view's column, and how it merges, which comes from its declaration.
+docs/reference/tables.md has more.
 """
 
 from typing import Any, Final
@@ -15,7 +15,7 @@ _NOTHING: Final = Commented("", {})
 
 
 def comments_of(schema: str) -> dict[str, Commented]:
-    """Of every table and view of ours in a schema: `public`, `redrive`, or a generation's."""
+    """The comments of every table and view of ours in a schema: `public`, `redrive`, or a generation's."""
     if schema == "redrive":
         return {name: Commented(text, columns) for name, (text, columns) in BOOKKEEPING.items()}
     if schema == "public":
@@ -38,7 +38,7 @@ def _facts(table: Table[Any]) -> Commented:
 
 
 def _as_declared(table: Table[Any]) -> Commented:
-    """Of a table about which nothing is written, such as a plug-in's."""
+    """The comments of a table that has no text of its own, such as a plug-in's."""
     said = (table.fact.__doc__ or "").strip().partition("\n")[0]
     # Python writes a signature where nobody wrote a docstring.
     text = table.name if said.startswith(f"{table.fact.__name__}(") else said
@@ -48,7 +48,7 @@ def _as_declared(table: Table[Any]) -> Commented:
 def _merged(column: Column) -> str:
     """How a column of facts merges."""
     if column.name == DISAGREEMENT:
-        return "whether a column that should never change was said to be two things"
+        return "whether a column that should never change had two values"
     if column.is_hidden:
         group = column.name.removesuffix("_version")
         return f"the version of {group}: time, rank, event id and content, in the order of its bytes"
@@ -56,11 +56,11 @@ def _merged(column: Column) -> str:
         case Key():
             return "part of the key"
         case Min():
-            return "the least that was said"
+            return "the least value"
         case Max():
-            return "the greatest that was said"
+            return "the greatest value"
         case Ranked():
-            return "the furthest that was said"
+            return "the furthest value"
         case Latest(group=group):
             return f"of the latest event that speaks of {group}"
         case Constant():

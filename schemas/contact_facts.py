@@ -16,7 +16,7 @@ DELETION, RESTORE, CREATION = 2, 1, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrmObject(Fact):
-    """Whether a CRM object exists, as its latest creation, restore or deletion says. None: none has come yet."""
+    """A CRM object, and whether its latest creation, restore or deletion left it. None: none of these has come yet."""
 
     source: Annotated[str, Key()]
     portal_id: Annotated[str, Key()]
@@ -40,7 +40,7 @@ class CrmProperty(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactPreference(Fact):
-    """What a person lets one of our numbers send, by category, as their latest word says."""
+    """The categories that a person lets one of our numbers send, by their latest choice."""
 
     source: Annotated[str, Key()]
     our_number: Annotated[str, Key()]

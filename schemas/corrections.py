@@ -15,7 +15,7 @@ from schemas.providers.base import digest_of, event_id
 from schemas.topics import OPERATOR, SOURCE_NAME, source_of
 
 SOURCE: Final = source_of(OPERATOR)
-"""Of every correction's record, in the place of a provider's; the source that it is about stands in its body."""
+"""The `ce_source` of every correction's record; the body names the source that it corrects."""
 
 MAX_CREDITS: Final = 10**12
 _PATH: Final = f"/webhooks/{SOURCE}"
@@ -31,7 +31,7 @@ def _utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("is outside of all calendars") from error
+        raise ValueError("time out of range: years 1 to 9999") from error
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
@@ -63,7 +63,7 @@ class AccountCorrected(_Said):
 
 
 class SubscriptionCorrected(_Said):
-    """Holds until a later event of the provider's. `customer` is said of a subscription that no event has named."""
+    """Holds until a later event of the provider. `customer` is for a subscription that no event has named."""
 
     type: Literal["subscription.corrected"]
     subscription: Name
@@ -97,7 +97,7 @@ class Correction(_Said):
 
     @property
     def fingerprint(self) -> bytes:
-        """The same for a correction that is said again: the moment does not count."""
+        """The same for a repeated correction: the time of the repetition does not count."""
         return digest_of(self.model_dump(mode="json", exclude={"at"}))
 
     def body(self) -> bytes:
@@ -121,7 +121,7 @@ class Correction(_Said):
 
     @classmethod
     def decode(cls, record: Record) -> "Correction":
-        """Raises `PoisonRecord`, or pydantic's ValidationError for a body that is none of a correction."""
+        """Raises `PoisonRecord`, or pydantic's ValidationError for a body that is not a correction's."""
         try:
             orjson.loads(record.body)
         except orjson.JSONDecodeError as error:

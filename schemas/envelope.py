@@ -14,7 +14,7 @@ from schemas.topics import OPERATOR, PROVIDER_OF, source_of
 
 Provenance = Literal["signed", "token", "released", "fetched"]
 _OPERATORS: Final = "operator"
-"""Of corrections alone, which are on a topic of their own."""
+"""Only corrections have it; they are on a topic of their own."""
 
 _PROVENANCES: Final = (*get_args(Provenance), _OPERATORS)
 KafkaHeaders = Sequence[tuple[str, bytes | None]]
@@ -23,7 +23,7 @@ KafkaHeaders = Sequence[tuple[str, bytes | None]]
 SPEC_VERSION: Final = b"1.0"
 REJECTION: Final = "redrive_rejection"
 ARRIVED: Final = "redrive_arrived_ms"
-"""A quarantined record's timestamp is the broker's, so its arrival stands in a header."""
+"""A quarantined record's timestamp is the broker's, so a header keeps its arrival."""
 LAST_MS: Final = 253_402_300_799_000
 """The end of the year 9999: Kafka takes any timestamp, and a datetime does not."""
 
@@ -31,7 +31,7 @@ TOKEN_DIGEST: Final = "redrive_token_digest"  # noqa: S105 - a header's name
 
 
 class Request(Protocol):
-    """What a provider reads of a delivery, fresh or read back from the log."""
+    """The parts of a delivery that a provider reads, fresh or read back from the log."""
 
     @property
     def method(self) -> str: ...
@@ -52,7 +52,7 @@ class Delivery(NamedTuple):
 
     `headers` is looked up with lower-case names; `url` is the URL that the provider called, for those that sign it;
     `path` and `query` are the raw request target; `arrived_ms` is milliseconds since the epoch. `token_digest` (hex)
-    stands for a shared token that has been masked (invariant 2).
+    replaces a shared token that has been masked (invariant 2).
     """
 
     source: str
@@ -86,7 +86,7 @@ class VerifiedDelivery(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What a delivery announces.
+    """The event, or batch of events, that a delivery announces.
 
     `record_id` names the record; `type` is the CloudEvents type (`stripe.invoice.paid`, `whatsapp.batch`);
     `occurred_at` is the provider's time, None where it gives none; `fingerprint` is the 32-byte SHA-256 of the parsed
@@ -235,9 +235,9 @@ class Record(NamedTuple):
     ) -> "Record":
         """Read a record back from Kafka.
 
-        Raises `PoisonRecord("bad_envelope")` when the headers are not ours: somebody else wrote to the topic. Whoever
-        may write to one source's topic says nothing for another source, nor for another provider than the configured
-        one. Of a source that is not configured any more, the type says the provider.
+        Raises `PoisonRecord("bad_envelope")` if the headers are not ours: another program wrote to the topic. A writer
+        to one source's topic can't speak for another source, nor for a provider other than the configured one. If the
+        source is no longer configured, the type names the provider.
         """
         # One of these that has no value has no `decode` either.
         found: dict[str, Any] = dict(headers)
@@ -251,7 +251,7 @@ class Record(NamedTuple):
             if provider != PROVIDER_OF.get(source, provider):
                 raise PoisonRecord("bad_envelope", "ce_type is of another provider than the source's")
             if provenance not in _PROVENANCES:
-                raise PoisonRecord("bad_envelope", f"redrive_provenance is none of {', '.join(_PROVENANCES)}")
+                raise PoisonRecord("bad_envelope", f"redrive_provenance is not one of {', '.join(_PROVENANCES)}")
             if provenance == _OPERATORS and topic != OPERATOR:
                 raise PoisonRecord("bad_envelope", f"redrive_provenance is {_OPERATORS}, and the topic a provider's")
             return cls(

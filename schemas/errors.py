@@ -44,13 +44,13 @@ REJECTIONS: Final[dict[str, tuple[int, str]]] = {
 
 OPERATOR_PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "bad_request": (400, "The request is not well-formed HTTP, or not encoded as it says."),
-    "invalid_selection": (400, "What is asked for names nothing, or can't be read."),
+    "invalid_selection": (400, "The request names nothing, or can't be read."),
     "unauthorized": (401, "The admin key, or the cookie of a login, is missing or wrong."),
     "cross_site": (403, "Another site sent this request with the session of a browser."),
     "not_found": (404, "There is nothing here."),
     "unknown_source": (404, "No source of that name is configured."),
     "method_not_allowed": (405, "There is something here, but not by that method."),
-    "invalid_transition": (409, "What is asked can't follow from the current state."),
+    "invalid_transition": (409, "The current state does not allow the request."),
     "overlapping_replay": (409, "A replay that has not ended covers some of the same records."),
     "records_gone": (409, "A topic was deleted since offsets of it were looked up: its records are gone."),
     "unreadable_record": (409, "The Kafka client can't read a record that is asked for."),
@@ -105,7 +105,7 @@ class Unavailable(RedriveError):
 
 
 def code_of(error: BaseException, otherwise: str) -> str:
-    """Of an error of ours; `otherwise` of any other."""
+    """The code of an error of ours; `otherwise` for any other error."""
     return error.code if isinstance(error, RedriveError) else otherwise
 
 
@@ -178,7 +178,7 @@ class NothingSelected(InvalidSelection):
 
 
 class InvalidTransition(RedriveError):
-    """What is asked can't follow from the current state."""
+    """The current state does not allow the request."""
 
     code = "invalid_transition"
 

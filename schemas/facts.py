@@ -162,7 +162,7 @@ TABLES: Final[list[Table[Any]]] = [
 TABLE_OF: Final[dict[type[Fact], Table[Any]]] = {table.fact: table for table in TABLES}
 
 PLUGGED_IN: Final[list[Table[Any]]] = []
-"""Those of plug-ins: no view of `views.sql` reads them, so each has a plain one."""
+"""The tables of plug-ins: no view of `views.sql` reads them, so each has a plain one."""
 
 VIEWS_OVER_SEVERAL: Final[dict[str, tuple[str, ...]]] = {
     "conversations": ("source", "channel", "our_number", "peer_number"),
@@ -194,7 +194,7 @@ def register(table: Table[Any]) -> None:
     if table.fact in TABLE_OF:
         raise Misconfigured(f"{table.fact.__name__} is already the fact of table {TABLE_OF[table.fact].name!r}")
     if not issubclass(table.fact, Fact):
-        raise Misconfigured(f"{table.fact.__name__} is no schemas.lattice.Fact")
+        raise Misconfigured(f"{table.fact.__name__} is not a subclass of schemas.lattice.Fact")
     _require_columns(table)
     TABLES.append(table)
     TABLE_OF[table.fact] = table

@@ -69,7 +69,7 @@ Policy = Key | Min | Max | Ranked | Latest | Constant
 
 
 class Version(NamedTuple):
-    """When and how strongly a fact was said: the provider's time, a rank among equal times, the event's id."""
+    """When and how strongly a fact was set: the provider's time, a rank among equal times, the event's id."""
 
     at: datetime | None
     rank: int
@@ -140,10 +140,10 @@ class Table(Generic[F]):
             for name, members in groups.items()
         )
         self._versioned = [(g.members[0], g.members[1:], g.names, g.ranks) for g in self.groups]
-        """Of each group its first column, the others, their names and ranks: what a row needs of it, at hand."""
+        """For each group: its first column, the others, their names and ranks."""
         self._plain = tuple(c.name for c in declared)
         read = attrgetter(*self._plain)
-        # Of a single name it is the bare value.
+        # For a single name, `read` returns the bare value.
         self._values_of = read if len(self._plain) > 1 else lambda fact: (read(fact),)
         self._key_count = len(self.keys)
         self._ranked = [(i, c.policy.values) for i, c in enumerate(declared) if isinstance(c.policy, Ranked)]
@@ -153,7 +153,7 @@ class Table(Generic[F]):
         values = list(self._values_of(fact))
         for position, ranks in self._ranked:
             if values[position] is not None and values[position] not in ranks:
-                raise ValueError(f"{self._plain[position]} is none of {', '.join(ranks)}")
+                raise ValueError(f"{self._plain[position]} is not one of {', '.join(ranks)}")
         at, rank, event_id = fact.version
         said = version_bytes(at, rank, event_id, b"")
         for first, others, names, sequence in self._versioned:

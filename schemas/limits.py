@@ -1,4 +1,4 @@
-"""How much of everything the ingress takes at once. What is over a limit gets the cheapest answer there is."""
+"""Limits of what the ingress accepts at once. Everything over a limit gets the cheapest possible answer."""
 
 from ipaddress import IPv4Network, IPv6Network
 

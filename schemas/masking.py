@@ -68,8 +68,8 @@ def mask_text(text: str) -> str:
 
 
 def mask_id(text: str) -> str:
-    """An event id or a record id. Of one that has several parts the plain numbers stay: they are HubSpot's, Aircall's
-    and Google's own ids. A number with `+` is masked there too. What has a space in it is no id, and is hidden whole.
+    """Mask an event id or a record id, and a phone number with `+` in it. Plain numbers that are parts of an id stay:
+    they are HubSpot's, Aircall's and Google's own ids. A text with a space is not an id and is hidden whole.
     """
     if _SPACE.search(text):
         return f"<text {len(text)}>"
@@ -88,7 +88,7 @@ def mask_digits(digits: str) -> str:
 
 
 def _mask_marked(text: str) -> str:
-    """What is known by its form whatever it stands in."""
+    """Mask what its form alone identifies, in any context."""
     text = _SECRET.sub(_mask_secret, text)
     text = _EMAIL.sub(_mask_email, text)
     return _WAMID.sub(_mask_wamid, text)
@@ -121,9 +121,7 @@ def _mask_number(found: re.Match[str]) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What it says of itself, for a sentence that ends with it; of one that says nothing, such as a `TimeoutError`, its
-    name.
-    """
+    """The message of an error, to end a sentence with; its type's name if it has no message, as a `TimeoutError`."""
     return str(error).strip().removesuffix(":") or type(error).__name__
 
 
@@ -134,8 +132,8 @@ _TALKS_OF_ITSELF: Final = ("aiokafka", "asyncpg")
 def describe(error: BaseException) -> str:
     """An exception for a log or an `error` column, without the values that it quotes.
 
-    Ours say what they say. Postgres' lose their DETAIL lines, and where the data was refused what follows a colon. Of
-    the others only their type and place hold no value for sure: `invalid literal for int(): '+336…'` does.
+    Errors of ours keep their message. Those of Postgres lose their DETAIL lines and, if it refused the data, the part
+    after a colon. The others keep only type and place: `invalid literal for int(): '+336…'` quotes a value.
     """
     try:
         return _describe(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""An OpenAPI 3.1 description, made of declarations that stand beside the routes. Must not know any service."""
+"""An OpenAPI 3.1 description, made from the declarations beside the routes. Must not know any service."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Alive(Document):
 
 
 class Ready(Document):
-    """Whether it is ready, and what of the things that it depends on is there."""
+    """The readiness of a service, and the state of each of its dependencies."""
 
     ready: bool
     checks: dict[str, bool]
@@ -75,7 +75,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one method does at one path. `problems` are codes of the service's table; `body` a model or media types."""
+    """One method at one path. `problems` are codes of the service's table; `body` a model or media types."""
 
     method: Literal["get", "post"]
     path: str
@@ -92,12 +92,12 @@ HEALTH: Final = (
     Operation(
         "get",
         "/readyz",
-        "What the service depends on is there",
+        "Report whether the service's dependencies are available",
         {200: [Answer("It is.", Ready)], 503: [Answer("Something is not.", Ready)]},
     ),
     Operation("get", "/metrics", "Prometheus", {200: [Answer("Every metric.", media_type="text/plain")]}),
 )
-"""What every service has."""
+"""The operations of every service."""
 
 
 def describe(
@@ -155,7 +155,7 @@ def _response(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _problem(status: int, codes: list[str], table: Problems, known: dict[str, Any] | None) -> dict[str, Any]:
-    """Of one status, with the codes that it can have; beside what else has this status."""
+    """The response for one status, with its possible codes, beside the other answers with this status."""
     schema = {"allOf": [_reference(Problem), {"properties": {"code": {"enum": codes}, "status": {"const": status}}}]}
     meanings = [f"`{code}`: {table[code][1]}" for code in codes]
     said = [known["description"]] if known else []

@@ -5,9 +5,9 @@ Must not read the clock.
 
 
 class Outage:
-    """Of one server, for whatever needs it. `now` is in seconds, of any clock that only goes forward.
+    """An outage of one server, for all its users. `now` is in seconds, of any clock that only goes forward.
 
-    It ends with something that it had hit: that the rest goes on says nothing.
+    An outage ends when something that it had hit works again: the success of the others proves nothing.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Outage:
         return self._since is not None
 
     def begins(self, now: float, what: str = "") -> bool:
-        """It hits `what`. Whether that is news."""
+        """Note that it hits `what`. True if that is news."""
         is_news = self._since is None
         self._since = now if self._since is None else self._since
         self._hit.add(what)

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` returns. Whatever it raises is an `Exception`: `Exited` stands for a `sys.exit()`, a
+    """Return the result of `function`. Every error is an `Exception`: `Exited` replaces a `sys.exit()`, a
     `KeyboardInterrupt` and the like, which would end the process for every other source.
 
     Ctrl-C is not among them: services and commands handle that signal in their event loop.

@@ -28,7 +28,7 @@ class QuarantineConfig(BaseModel):
     per_second: float = Field(200.0, gt=0)
 
     def bytes_at_most(self, sources: int) -> int:
-        """What so many sources let in within any seven days on one host."""
+        """The most that so many sources can add within any seven days on one host."""
         return self.bytes * sources
 
 

@@ -1,7 +1,7 @@
-"""A record as an operator sees it who has not asked for more: the shape of its body, its headers without credentials.
+"""A record without personal data: the shape of its body, its headers without credentials.
 
-What is shown of a body is said by a list of names; everything that it does not name is hidden. The list and the rules
-are in docs/reference/redaction.md. Must not know providers, records or where they come from.
+A list of names selects the values of a body that are shown; everything else is hidden. The list and the rules are in
+docs/reference/redaction.md. Must not know providers, records or where they come from.
 """
 
 import base64
@@ -44,7 +44,7 @@ def _plain_name(name: str) -> str:
 
 
 SHOWN: Final = frozenset(_plain_name(name) for names in (KINDS, IDS, TIMES, AMOUNTS) for name in names.split())
-"""Names whose values are shown, in any spelling, wherever in a body they stand."""
+"""Names whose values are shown, in any spelling, anywhere in a body."""
 
 _CREDENTIAL: Final = re.compile(r"signature|token|secret|authorization|cookie|digest|password|api.?key", re.IGNORECASE)
 """Headers and parameters of such names are masked whoever asks."""
@@ -77,7 +77,7 @@ def redacted_body(body: bytes, content_type: str) -> dict[str, Any]:
 
 
 def revealed_body(body: bytes) -> dict[str, Any]:
-    """`bytes`, `sha256`, and the whole as `text`, or as `base64` where it is no UTF-8."""
+    """`bytes`, `sha256`, and the whole as `text`, or as `base64` if it is not UTF-8."""
     view = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     try:
         return {**view, "text": body.decode()}
@@ -127,7 +127,7 @@ def _redacted(value: Any, name: str, depth: int) -> Any:
     if isinstance(value, dict):
         return _object(value, depth) if depth < _DEEPEST else "<deeper>"
     if isinstance(value, list):
-        # What stands in a list has no name of its own.
+        # The items of a list have no names of their own.
         return [_redacted(item, "", depth + 1) for item in value] if depth < _DEEPEST else "<deeper>"
     return redacted_value(name, value)
 

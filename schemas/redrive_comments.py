@@ -1,4 +1,4 @@
-"""What each table of the schema `redrive` holds, and its columns, with their units. See `comments`."""
+"""The comments of the schema `redrive`: each table and its columns, with their units. See `comments`."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -30,7 +30,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
             **_AUTHOR,
             "generation": "its number: its tables are in the schema gen_<number>",
             "state": "building, ready or dropped",
-            "only_tables": "where only some tables were folded anew: which; NULL for all",
+            "only_tables": "the tables that were folded again, if not all; NULL for all",
             "cut": "positions at which the other tables were copied: [topic, partition, offset] each",
             "cut_logs": "of which logs these positions are: [topic, partition, Kafka's id of the topic] each",
             "copied_from": "the generation whose other tables were copied",
@@ -153,7 +153,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         },
     ),
     "replay_outcomes": (
-        "What became of each record that a replay sent to a target; of copies into a topic, failures alone.",
+        "The outcome of each record that a replay sent to a target; of copies into a topic, failures alone.",
         {
             **_PLACE,
             "replay": "the replay's id",
@@ -209,7 +209,7 @@ BOOKKEEPING: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         },
     ),
     "audit": (
-        "What operators did, and looked at.",
+        "The actions of operators, and the data that they revealed.",
         {
             **_AUTHOR,
             "id": "in the order of writing",

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value()
 
     def variable(self, name: str | None) -> SecretStr | None:
-        """A secret by its environment variable. That of a plug-in's provider is none of ours: redrive.toml has it."""
+        """A secret by its environment variable. The secret of a plug-in's provider is in redrive.toml instead."""
         value = getattr(self, name.lower(), None) if name else None
         return value if isinstance(value, SecretStr) else None
 
@@ -137,7 +137,7 @@ class SourceConfig(BaseModel):
 
 
 class PluginConfig(BaseModel):
-    """What redrive.toml says of plug-ins: read first, because the rest of the file may name a provider of theirs."""
+    """The plug-ins of redrive.toml: read first, because the rest of the file may name a provider of theirs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     plugins: tuple[str, ...] = ()
@@ -166,7 +166,8 @@ class FileConfig(PluginConfig):
     def _source_names(self) -> "FileConfig":
         for name in self.sources:
             if not is_source_name(name):
-                raise ValueError(f"{name!r} is no source name: ^[a-z][a-z0-9_-]{{0,39}}$, and none of ours")
+                expected = "expected ^[a-z][a-z0-9_-]{0,39}$, and not a reserved name"
+                raise ValueError(f"invalid source name {name!r}: {expected}")
         return self
 
 
@@ -209,7 +210,7 @@ def split_secrets(provider: Provider, variable: SecretStr) -> tuple[str, ...]:
 def sources_of(settings: Settings, file: FileConfig) -> dict[str, Source]:
     """Every source: one of its own name for each provider whose secret is set, then those of redrive.toml.
 
-    Raises `Misconfigured` for secrets that are none.
+    Raises `Misconfigured` for invalid secrets.
     """
     found: dict[str, Source] = {}
     digest_key = settings.token_digest_key.get_secret_value().encode() if settings.token_digest_key else b""

@@ -1,4 +1,4 @@
-"""What operators say of a source, as records of `webhooks.control`: compacted, so that the last word stands."""
+"""The operators' settings of a source, as records of `webhooks.control`: compacted, so that the last one holds."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -31,7 +31,7 @@ class SourceState:
 
     @classmethod
     def decode(cls, key: bytes | None, value: bytes | None) -> "SourceState | None":
-        """None for what is no statement about a source: what we can't read must not stop anything."""
+        """None for a record that is not about a source: an unreadable record must not stop anything."""
         try:
             said = orjson.loads(value or b"")
             source = (key or b"").decode()

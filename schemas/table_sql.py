@@ -36,9 +36,9 @@ def create(table: Table[Any], schema: str) -> str:
 
 
 def view(table: Table[Any], facts: str, views: str) -> str:
-    """CREATE VIEW of what is declared, without what carries the merge. Grants on it stay.
+    """CREATE VIEW of the declared columns, without those that carry the merge. Grants on it stay.
 
-    Both say what stands before the name: `gen_1.`.
+    Both arguments are the prefix of the name: `gen_1.`.
     """
     names = ", ".join(column.name for column in table.columns if not column.is_hidden)
     return f"CREATE OR REPLACE VIEW {views}{table.name} AS SELECT {names} FROM {facts}{table.name}"  # noqa: S608
@@ -112,9 +112,9 @@ def _joined(table: Table[Any], schema: str, rows: str) -> str:
 
 
 def _tie_sql(version: str) -> str:
-    """Whether both versions have the same (time, rank, id): all that stands before the separator.
+    """True if both versions have the same (time, rank, id): everything before the separator.
 
-    Most facts say nothing of most groups, and an empty version is the cheapest to tell.
+    Most facts leave most groups empty, and an empty version is the cheapest to compare.
     """
     head = f"{HEAD_BYTES} + position('\\x00'::bytea IN substring(t.{version} FROM {HEAD_BYTES + 1}))"
     same = f"substring(t.{version} FOR {head}) = substring(EXCLUDED.{version} FOR {head})"

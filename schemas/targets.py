@@ -1,4 +1,4 @@
-"""Where a replay may send records over HTTP, and with which secrets it signs them anew. Must not resolve anything."""
+"""Where a replay may send records over HTTP, and with which secrets it signs them again. Must not resolve anything."""
 
 import re
 from typing import Annotated, Final
@@ -16,7 +16,7 @@ def _lower(value: object) -> object:
 
 def _host_name(value: str) -> str:
     if not HOST_NAME.match(value):
-        raise ValueError("is no host name, address or network")
+        raise ValueError("expected a host name, an address or a network")
     return value
 
 

@@ -1,7 +1,7 @@
 """Text and numbers that JSON and the log allow and Postgres does not: represented, not refused (invariant 9). Pure.
 
-U+0000, lone surrogates and bytes that are no UTF-8 become U+FFFD. A number that no double holds becomes its own digits
-as text, so that a rule that reads it says so, and a rule that does not passes over it; so does a bare `NaN`.
+U+0000, lone surrogates and bytes that are not UTF-8 become U+FFFD. A number that no double holds becomes its own digits
+as text, so that a rule that reads it reports it, and a rule that does not ignores it; so does a bare `NaN`.
 """
 
 import re
@@ -72,7 +72,7 @@ def storable(text: str) -> str:
 
 
 def may_hold_nul(body: bytes, query: str) -> bool:
-    """Whether U+0000 may be in what a body or a query says, from one look at its bytes. Never false by mistake.
+    """True if U+0000 may be in what a body or a query says, from one look at its bytes. Never false by mistake.
 
     JSON spells it `\\u0000`, forms `%00` or as it is. A single byte is found ten times as fast as a word, and most JSON
     has no backslash at all.

@@ -13,7 +13,7 @@ QUARANTINE: Final = "webhooks.quarantine"
 OPERATOR: Final = "webhooks.operator"
 CONTROL: Final = "webhooks.control"
 WINDOW: Final = "redrive.window"
-"""What the hosts of one log tell each other of the dedupe window; no webhooks, and nothing that can't be lost."""
+"""The new ids that the hosts of one log share for the dedupe window; no webhooks, and nothing that can't be lost."""
 
 FOLD_GROUP: Final = "redrive-processors"
 """The consumer group of the processors of earlier versions, and what the names of all groups of ours begin with."""
@@ -28,8 +28,8 @@ MAX_RECORD_BYTES: Final = 6 * 1024 * 1024
 """Meta sends bodies of up to 3 MB; the headers and the protocol come on top."""
 
 UNPACKED: Final[dict[str, str]] = {"compression.type": "uncompressed"}
-"""Of every topic. The broker unpacks what a producer compressed, and bounds what it unpacks to: otherwise a record of
-a megabyte could be a gigabyte to whoever reads it, or of a codec that is not installed there.
+"""A setting of every topic. The broker unpacks compressed batches, and bounds their unpacked size: otherwise a record
+of a megabyte could be a gigabyte to its readers, or of a codec that they do not have installed.
 """
 
 LOG_CONFIG: Final[dict[str, str]] = {
@@ -40,7 +40,7 @@ LOG_CONFIG: Final[dict[str, str]] = {
     "message.timestamp.type": "CreateTime",
     **UNPACKED,
 }
-"""What `webhooks.<source>` and `webhooks.operator` must be: the log is the truth, so nothing may expire from it."""
+"""The settings of `webhooks.<source>` and `webhooks.operator`: the log is the truth, so nothing may expire from it."""
 
 TIMESTAMP_LIMITS: Final = {
     "message.timestamp.before.max.ms": str(2**63 - 1),
@@ -69,7 +69,7 @@ SIDE_CONFIG: Final[dict[str, dict[str, str]]] = {
         "segment.bytes": str(32 * 1024 * 1024),
         "cleanup.policy": "delete",
         "max.message.bytes": str(MAX_RECORD_BYTES),
-        # What the broker says of the time of a record is how a host knows whether its own clock is right.
+        # The broker's timestamp of a record shows a host whether its own clock is right.
         "message.timestamp.type": "LogAppendTime",
         **UNPACKED,
     },
@@ -79,13 +79,13 @@ WIDENED: Final[dict[str, dict[str, str]]] = {
     QUARANTINE: {"retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"},
     WINDOW: {"message.timestamp.type": "LogAppendTime"},
 }
-"""What side topics of older versions have otherwise, and `redrive topics --apply` sets, beside `UNPACKED` of every
+"""Settings that side topics of older versions lack, and that `redrive topics --apply` sets, beside `UNPACKED` of every
 topic. It can cost no record.
 """
 
 
 def is_folded(topic: str) -> bool:
-    """Whether a topic is part of the log that the tables are made of: those of sources, and the corrections."""
+    """True if a topic is part of the log that the tables are made of: those of sources, and the corrections."""
     return topic.startswith(PREFIX) and (topic == OPERATOR or topic not in SIDE_CONFIG)
 
 

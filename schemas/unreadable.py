@@ -1,4 +1,4 @@
-"""Records whose bytes the Kafka client can't read. Must not import the client: its errors are told by their names."""
+"""Records whose bytes the Kafka client can't read. Must not import the client: it knows the errors by their names."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _OF_BYTES: Final = frozenset({"CorruptRecordException", "UnsupportedCodecError"}
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether the bytes of a record are at fault: of those, the client raises whatever its parser does."""
+    """True if the bytes of a record are at fault: for those, the client raises any error of its parser."""
     kind = type(error)
     if kind.__module__.partition(".")[0] == _CLIENT:
         return kind.__name__ in _OF_BYTES

@@ -1,4 +1,4 @@
-"""What each read model and fact table holds, and its columns, with their units. See `comments`."""
+"""The comments of each read model and fact table, and of their columns, with their units. See `comments`."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -81,7 +81,7 @@ VIEWS: Final[dict[str, Commented]] = {
             "status": "the furthest: draft < open < uncollectible < void < paid",
             "amount_due": "in the currency's smallest unit",
             "amount_paid": "in the currency's smallest unit",
-            "attempt_count": "tries to collect it, the greatest number that was said",
+            "attempt_count": "tries to collect it, the greatest number reported",
             "created_at": "the provider's time",
             "last_failed_at": "of the latest invoice.payment_failed",
             "paid_at": "when it was paid",
@@ -171,7 +171,7 @@ VIEWS: Final[dict[str, Commented]] = {
             "talk_seconds": "seconds from answer to end",
             "end_reason": "the provider's word",
             "recording_url": "where the recording is; such links may end",
-            "summary": "the provider's summary of what was said",
+            "summary": "the provider's summary of the call",
             "sentiment": "the provider's word for the mood",
         },
     ),
@@ -184,7 +184,7 @@ VIEWS: Final[dict[str, Commented]] = {
         },
     ),
     "contact_preferences": Commented(
-        "What a person lets one of our numbers send.",
+        "The categories that a person lets one of our numbers send.",
         {
             "category": "marketing_messages for WhatsApp",
             "value": "the latest: stop or resume",
@@ -239,21 +239,21 @@ FACTS: Final[dict[str, Commented]] = {
         },
     ),
     "account_corrections": Commented(
-        "What operators said of accounts.",
+        "Operators' corrections of accounts.",
         {
             "is_frozen": "whether it was frozen or unfrozen",
-            "corrected_at": "when it was said",
+            "corrected_at": "when it was corrected",
             "event_id": "the correction",
         },
     ),
     "subscription_corrections": Commented(
-        "What operators said of subscriptions.",
+        "Operators' corrections of subscriptions.",
         {
-            "status": "the status that was said",
-            "corrected_at": "when it was said",
+            "status": "the corrected status",
+            "corrected_at": "when it was corrected",
             "event_id": "the correction",
-            "current_period_end": "the end of the period that was said",
-            "period_corrected_at": "when that was said",
+            "current_period_end": "the corrected end of the period",
+            "period_corrected_at": "when that was corrected",
         },
     ),
     "crm_properties": Commented(

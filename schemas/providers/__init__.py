@@ -66,7 +66,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
 }
 
 OURS: Final = frozenset(PROVIDERS)
-"""What every other one gives is looked at before it is believed."""
+"""The results of every other provider are checked before use."""
 
 UNPARSABLE: Final = "unparsable"
 """Type suffix of a verified body that cannot be parsed: `stripe.unparsable`."""
@@ -75,15 +75,17 @@ UNPARSABLE: Final = "unparsable"
 def register(provider: Provider) -> None:
     """Add a plug-in's provider; the same one again changes nothing. Raises `Misconfigured`."""
     if not isinstance(provider.name, str) or not is_source_name(provider.name):
-        raise Misconfigured(f"{provider.name!r} can't name a provider: ^[a-z][a-z0-9_-]{{0,39}}$, and none of ours")
+        raise Misconfigured(
+            f"{provider.name!r} can't name a provider: expected ^[a-z][a-z0-9_-]{{0,39}}$, and not a reserved name"
+        )
     require_provider(provider)
     if PROVIDERS.setdefault(provider.name, provider) is not provider:
         raise Misconfigured(f"a provider called {provider.name!r} exists already")
 
 
 def _asked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a provider says of a delivery that is not verified yet. Raises `RejectedDelivery`: `verification_failed` for
-    whatever its code raises and should not. `Misconfigured` goes on: a secret that is no key.
+    """Ask a provider about a delivery that is not verified yet. Raises `RejectedDelivery`: `verification_failed` for
+    any error that its code should not raise. `Misconfigured`, for a secret that is not a key, passes through.
     """
     try:
         return function(*args, **kwargs)
@@ -108,7 +110,7 @@ def verify(provider: Provider, delivery: Delivery, secrets: Secrets, now: float)
 
 
 def check_secrets(provider: Provider, secrets: Secrets) -> None:
-    """Raises `Misconfigured`: which secret is none, and what is expected there. Never quotes it."""
+    """Raises `Misconfigured`: which secret is invalid, and what is expected there. Never quotes it."""
     checks = [(f"secret {place}", provider.check_secret, value) for place, value in enumerate(secrets.values, 1)]
     if secrets.verify_token is not None:
         checks.append(("the verify token", check_token, secrets.verify_token))

@@ -36,8 +36,8 @@ PHASES: Final = frozenset({"call.created", "call.answered", "call.hungup", "call
 """They come once for a call. The others may come again: rung on one agent after another, tagged, commented."""
 
 _OPAQUE: Final = re.compile(r"(?![0-9eE-]+\Z)[A-Za-z0-9_-]{16,}")
-"""A token of this form (Aircall's are 32 hex digits) can be masked as text wherever it stands: it is neither a word nor
-a number.
+"""A token of this form (Aircall's are 32 hex digits) can be masked as text anywhere: it is neither a word nor a
+number.
 """
 
 _TOKEN: Final = re.compile(
@@ -49,7 +49,7 @@ _TOKEN: Final = re.compile(
 
 
 def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
-    """Here the body has to be read first: the token is inside. Where it has been masked, its digest stands for it."""
+    """The token is in the body, which has to be read first. The digest replaces a masked token."""
     return match_token("" if delivery.token_digest else read_token(delivery.body), delivery, secrets)
 
 
@@ -80,8 +80,8 @@ def _has_surrogates(text: str) -> bool:
 
 
 def mask_token(delivery: Delivery) -> tuple[Delivery, str]:
-    """The token's value becomes `***`, however it is spelled; every other byte stays. Except where the token's text
-    stands again, in a comment: it is a credential wherever it stands, and masked there too. Never raises.
+    """Replace the token's value by `***`, however it is spelled; every other byte stays. A copy of the token's text in
+    a comment, say, is a credential, too, and is masked. Never raises.
 
     Without a readable token the second is "", and every text under a key `token` is masked: in a body that was cut off,
     or that has the key twice, any of them may be the credential.
@@ -132,7 +132,7 @@ def _id_text(value: Any, what: str) -> str:
 
 
 def fingerprint(payload: Payload) -> bytes:
-    """Without `token`, which changes when the webhook is made anew."""
+    """Without `token`, which changes when the webhook is created again."""
     return digest_of({name: value for name, value in payload.items() if name != "token"})
 
 

@@ -1,4 +1,4 @@
-"""What every provider module gives, and the small tools that several of them share.
+"""The interface of a provider module, and small tools that several providers share.
 
 Verification sees raw bytes and comes before any parse. Comparison is constant-time.
 """
@@ -36,9 +36,9 @@ Payload = Any
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a source verifies with. Several values stand side by side while one is rotated out.
+    """The credentials that a source verifies with. Several values are valid side by side during a rotation.
 
-    Blank ones are dropped: anybody can sign with an empty key, so a source that has no other has none.
+    Blank values are dropped, because anybody can sign with an empty key: a source with only blank ones has none.
     """
 
     values: tuple[str, ...] = field(repr=False, default=())
@@ -68,11 +68,11 @@ class Unparsable(ValueError):
 
 
 WRONG_SHAPE: Final = (Unparsable, KeyError, IndexError, TypeError, ValueError, AttributeError)
-"""What reading a body of an unexpected shape can raise; every one means the same."""
+"""The errors that reading a body of an unexpected shape can raise; all of them mean the same."""
 
 
 def wrong_shape(error: BaseException) -> str:
-    """What is wrong with a body, without quoting it: only `Unparsable` speaks in our own words."""
+    """The fault of a body, without quoting it: only the message of `Unparsable` is our own."""
     return str(error) if isinstance(error, Unparsable) else "a field is missing, or not of its type"
 
 
@@ -105,15 +105,15 @@ class Provider:
     """(query of a GET, secrets) -> text to answer; raises `RejectedDelivery`. None where there is no handshake."""
     verify_token_variable: str | None = None
     check_secret: Callable[[str], None] = check_token
-    """Raises `Misconfigured`, saying what is expected, for a secret that is none of this scheme or can be guessed."""
+    """Raises `Misconfigured`, naming what is expected, for a secret that is not of this scheme or can be guessed."""
     has_chosen_secret: bool = False
-    """Whether users choose the secret: then a comma in it may be a part of it, and separates nothing."""
+    """True if users choose the secret: then a comma in it may be a part of it, and separates nothing."""
     signing_variable: str | None = None
     """Where a source holds only a public key: the variable of the private one, which samples in development need."""
     schemes: frozenset[str] = frozenset()
-    """What `signature_versions` of a source may name."""
+    """The schemes that `signature_versions` of a source may name."""
     signs_url: bool = False
-    """Whether the URL that was called is part of what is signed."""
+    """True if the signature covers the URL that was called."""
     mask_token: MaskToken | None = None
     """For a shared token that is the credential itself: (the delivery without it, the token). Raises
     `RejectedDelivery`. None where the credential never travels.
@@ -121,11 +121,11 @@ class Provider:
     present_token: Callable[[bytes, str], bytes] | None = None
     """(body, token) -> the body with the token in the place of its mask, for providers whose token travels there."""
     sign_as: Callable[[str, str, bytes, int], Mapping[str, str]] | None = None
-    """(secret, record id, body, now in seconds) -> request headers, where the event id travels in a signed header: what
-    is signed anew stays the same event.
+    """(secret, record id, body, now in seconds) -> request headers, for event ids in a signed header: a delivery that
+    is signed again stays the same event.
     """
     outdated_headers: frozenset[str] = frozenset()
-    """Those of `kept_headers` that prove nothing once a delivery is signed anew; what `sign` sets needs no entry."""
+    """Headers of `kept_headers` that prove nothing once a delivery is signed again, except those that `sign` sets."""
     max_body_bytes: int = 4 * 1024 * 1024
     """A source's limit where it sets none; Meta sends up to 3 MB."""
 
@@ -177,14 +177,14 @@ def hmac_sha256_hex(key: bytes, *parts: bytes) -> bytes:
 
 
 def token_digest(key: bytes, token: str) -> str:
-    """What the log keeps of a shared token: an HMAC under a key of the installation, in hex."""
+    """The digest that the log keeps of a shared token: an HMAC under a key of the installation, in hex."""
     return hmac_sha256(key, token.encode("utf-8", "surrogateescape")).hex()
 
 
 def match_token(token: str, delivery: Delivery, secrets: Secrets) -> Signature:
     """Compare a shared token, or where it has been masked its digest, with every secret. Raises `RejectedDelivery`.
 
-    An empty secret is no secret: what presents nothing must not match it.
+    An empty secret never matches: a delivery without a token must not pass.
     """
     if delivery.token_digest:
         presented = delivery.token_digest.encode("utf-8", "surrogateescape")
@@ -227,12 +227,12 @@ def event_id(*parts: str) -> str:
 
 
 def bounded_id(name: str) -> str:
-    """What stands for an id that is too long: made from the id alone, because the body may differ in a retry."""
+    """A replacement of an id that is too long: made from the id alone, because the body may differ in a retry."""
     return "id-sha256:" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def item_id(identify: Callable[[Any], str], item: Any) -> str:
-    """What an item adds to the record id of its batch; one that can't be identified adds what it says."""
+    """The part that an item adds to the record id of its batch; an item without an identity adds a hash of itself."""
     try:
         return identify(item)
     except WRONG_SHAPE:

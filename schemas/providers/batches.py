@@ -12,8 +12,8 @@ OTHER: Final = "other"
 
 
 MAX_EVENTS: Final = 20_000
-"""Of one delivery, which is identified and folded in one go. HubSpot sends 100, WhatsApp 1,000; of the shortest events
-of a history, a body of Meta's 3 MB holds fewer.
+"""The limit of one delivery, which is identified and folded at once. HubSpot sends 100, WhatsApp 1,000; a body of
+Meta's 3 MB holds fewer of even the shortest events of a history.
 """
 
 Listed = TypeVar("Listed")
@@ -39,7 +39,7 @@ def listed(payload: Payload, *marks: str) -> list[Any]:
 
 
 def is_other(payload: Payload, *marks: str) -> bool:
-    """Whether it is an object of another kind, such as the request of a workflow: nobody reads it."""
+    """True for an object of another kind, such as the request of a workflow: nobody reads it."""
     return isinstance(payload, dict) and not any(payload.get(mark) for mark in marks)
 
 

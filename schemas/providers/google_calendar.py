@@ -53,7 +53,7 @@ def mask_token(delivery: Delivery) -> tuple[Delivery, str]:
     token = delivery.headers.get(TOKEN_HEADER)
     if not token:
         return delivery, ""
-    # Of a repeated header the first counts, as it did for `verify`.
+    # The first of repeated headers counts, as it did for `verify`.
     headers: dict[str, str] = {TOKEN_HEADER: MASK}
     for name, value in delivery.headers.items():
         headers.setdefault(name.lower(), value)
@@ -66,7 +66,7 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
 
 
 def parse(request: Request) -> Payload:
-    """The headers are the payload; without the token, which is no part of what is said."""
+    """The headers are the payload, without the token, which is not content."""
     values = {name: request.header(name) for name in _PAYLOAD_HEADERS}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -101,7 +101,7 @@ def sign(secret: str, url: str, body: bytes, content_type: str, now: int) -> dic
 
 
 _MARKS: Final = ("subscriptionType", "eventType")
-"""What says what an event is."""
+"""The fields that name an event's type."""
 
 
 def events(payload: Payload) -> list[Any]:
@@ -110,7 +110,7 @@ def events(payload: Payload) -> list[Any]:
 
 
 def is_foreign(payload: Payload) -> bool:
-    """Whether it is the request of a workflow action or a card, which may have the same address."""
+    """True for the request of a workflow action or a card, which may have the same address."""
     return is_other(payload, *_MARKS)
 
 
@@ -195,7 +195,7 @@ Id = Annotated[str, Field(min_length=1), BeforeValidator(_text)]
 
 
 class HubSpotEvent(Model):
-    """What every event has that changes an object. `occurredAt` is milliseconds on the wire."""
+    """The fields of every event that changes an object. `occurredAt` is milliseconds on the wire."""
 
     portalId: Id
     eventId: Id

@@ -1,6 +1,6 @@
-"""The shape and the least length of secrets: what is no secret of its scheme is refused before it verifies anything.
+"""The shape and the least length of secrets: a secret of the wrong shape is refused before it verifies anything.
 
-Must not quote a value: what stands in the place of a secret may be another one.
+Must not quote a value: another secret may have been pasted there.
 """
 
 import base64
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from schemas.errors import Misconfigured
 
 MIN_CHARACTERS: Final = 8
-"""Of a secret that is used as text. Every provider issues longer ones; what is shorter can be guessed."""
+"""The least length of a secret that is used as text. Providers issue longer ones; a shorter one can be guessed."""
 
 _PRIME: Final = 2**255 - 19
 _D: Final = -121665 * pow(121666, -1, _PRIME) % _PRIME
@@ -34,8 +34,8 @@ def check_token(secret: str, prefix: str = "") -> None:
 
 @lru_cache(maxsize=256)
 def ed25519_public_key(encoded: str) -> Ed25519PublicKey:
-    """A key from the base64 of its 32 bytes. Raises `Misconfigured` for what is no point of the curve, or one of a
-    small order.
+    """A key from the base64 of its 32 bytes. Raises `Misconfigured` if they are not a point of the curve, or are one
+    of a small order.
     """
     try:
         raw = base64.b64decode(encoded, validate=True)

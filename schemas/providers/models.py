@@ -47,7 +47,7 @@ def require_object(value: Any, what: str) -> dict[str, Any]:
 
 
 class Model(BaseModel):
-    """What is read of a payload."""
+    """The fields of a payload that redrive reads."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -90,7 +90,7 @@ def _without_odd_fields(
     while True:
         found: dict[Path, str | None] = {}
         for fault in error.errors(include_input=False, include_url=False):
-            # What misses a field that it can't do without goes as a whole; so do the nulls of a list.
+            # An object without a required field is dropped as a whole; so are the nulls of a list.
             is_missing = fault["type"] == "missing"
             path, value = _innermost_field(data, fault["loc"][:-1] if is_missing else fault["loc"])
             if not path:
@@ -113,8 +113,8 @@ def _without_odd_fields(
 
 
 def _innermost_field(data: Any, where: Sequence[str | int]) -> tuple[Path, Any]:
-    """(its path, its value); () where the data itself is at fault. A null in a list counts as a field. A fault's place
-    ends with the names of unions, which are no keys.
+    """(its path, its value); () if the data itself is at fault. A null in a list counts as a field. A fault's place
+    ends with the names of unions, which are not keys.
     """
     found: tuple[Path, Any] = (), data
     path: Path = ()

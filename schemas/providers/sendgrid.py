@@ -55,12 +55,12 @@ _ALGORITHM: Final = ECDSA(SHA256())
 
 
 def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
-    """Under any of the keys; from 24 h and 300 s old to 300 s ahead. A signature is both headers: half of one is none.
+    """Under any of the keys; from 24 h and 300 s old to 300 s ahead. A signature needs both headers.
 
-    SendGrid's SDK asks for no age at all. We do, because nothing separates the time from the body: digits cut off the
+    SendGrid's SDK checks no age at all. We do, because nothing separates the time from the body: digits cut off the
     time and put before the body keep the signature, and only leave a time long past. The window is as long as SendGrid
-    retries, because nothing says that a retry is signed afresh: 300 s could refuse an event after an outage. Within it
-    the dedupe window, which is longer, answers replays.
+    retries, because no page says that a retry is signed afresh: 300 s could refuse an event after an outage. Within
+    it the dedupe window, which is longer, answers replays.
     """
     signature = require_header(delivery, SIGNATURE_HEADER)
     timestamp_text = require_header(delivery, TIMESTAMP_HEADER)
@@ -132,7 +132,7 @@ def events(payload: Payload) -> list[Any]:
 
 
 def is_foreign(payload: Payload) -> bool:
-    """Whether it is none of the Event Webhook's."""
+    """True for a payload that is not the Event Webhook's."""
     return is_other(payload, "event")
 
 
@@ -172,7 +172,7 @@ PROVIDER: Final = Provider(
 
 
 class SendGridEvent(Model):
-    """An event about a message. A delayed bounce has no `sg_message_id`; the sender's own arguments stand beside these
+    """An event about a message. A delayed bounce has no `sg_message_id`; the sender's own arguments are beside these
     fields, so only text is certain.
     """
 

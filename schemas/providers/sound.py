@@ -1,4 +1,4 @@
-"""What a plug-in's provider is made of and gives, before it is believed. Pure."""
+"""Checks of the parts and results of a plug-in's provider, before they are used. Pure."""
 
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ def require_provider(provider: Provider) -> None:
 
 
 def is_sound_signature(held: Any, secrets: Secrets) -> bool:
-    """Whether it says which of the secrets matched. What is true, and no more than that, proves nothing."""
+    """True if it names the secret that matched. A result that is merely truthy proves nothing."""
     return (
         type(held) is Signature
         and type(held[0]) is int
@@ -49,7 +49,7 @@ def is_sound_signature(held: Any, secrets: Secrets) -> bool:
 
 
 def is_sound_time(signed_at: Any) -> bool:
-    """Whether it is a time that a clock can be compared with, or none."""
+    """True for a time that can be compared with a clock, and for None."""
     return signed_at is None or (type(signed_at) in (int, float) and -_LAST_SECOND <= signed_at <= _LAST_SECOND)
 
 
@@ -74,8 +74,8 @@ def require_identity(provider: Provider, found: Any) -> Identity:
 
 
 def plain(value: Any) -> Any:
-    """A text, a number or a time of exactly that type, a time in UTC: what a subclass (an `Enum`, a `Timestamp`) stands
-    for, without the code that it brings along. Anything else is returned as it is.
+    """A text, a number or a time of exactly that type, a time in UTC: the value of a subclass (an `Enum`, a
+    `Timestamp`) without the code that it brings along. Anything else is returned as it is.
 
     Raises `OverflowError` for a time that UTC can't express.
     """
@@ -97,7 +97,7 @@ def plain(value: Any) -> Any:
 
 
 def is_name(value: Any) -> bool:
-    """Whether it can name a record, an event or a type: text that is printed as it is."""
+    """True if it can name a record, an event or a type: text that is printed as it is."""
     return type(value) is str and bool(value) and value.isprintable()
 
 

@@ -41,8 +41,8 @@ PUBLIC_PREFIX: Final = "whpk_"
 KEY_BYTES: Final = range(24, 64 + 1)
 _FAMILIES: Final = (("svix", "svix-v1"), ("webhook", "standard-webhooks-v1"))
 _EXPECTED: Final = (
-    "expected whsec_ and the base64 of 24 to 64 bytes, or whpk_ and an ed25519 public key; a `v1,` or `v1a,` that is"
-    " shown before it is no part of it"
+    "expected whsec_ and the base64 of 24 to 64 bytes, or whpk_ and an ed25519 public key, without the `v1,` or `v1a,`"
+    " that some senders show before it"
 )
 _HEADERS: Final = tuple(f"{family}-{part}" for family, _ in _FAMILIES for part in ("id", "timestamp", "signature"))
 
@@ -95,8 +95,8 @@ def _verifies(key: Ed25519PublicKey, signed: bytes, signature: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _key(secret: str) -> bytes:
-    """The reference libraries take a secret without its prefix, too; what is shorter than the specification allows is
-    no key at all: of the `v1` that some senders show before it, base64 makes a single byte.
+    """The reference libraries take a secret without its prefix, too. A value that is shorter than the specification
+    allows is not a key: the `v1` that some senders show before it is a single byte of base64.
     """
     text = secret.removeprefix(PREFIX)
     try:

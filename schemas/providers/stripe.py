@@ -111,7 +111,7 @@ Reference = Annotated[str | None, BeforeValidator(_id_of)]
 
 
 def _texts_of(value: Any) -> Any:
-    """Metadata is a map of texts; whatever else stands there says nothing."""
+    """Metadata is a map of texts; values of other types are ignored."""
     return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
 
 
@@ -121,7 +121,7 @@ Amount = Annotated[int, Field(ge=0, le=10**15)]
 """In the smallest unit of the currency, far above Stripe's own bound: sums of them fit into a bigint."""
 
 InvoiceAmount = Annotated[int, Field(ge=-(10**15), le=10**15)]
-"""What an invoice owes; the customer may be owed it."""
+"""The amount that an invoice owes; negative if the customer is owed it."""
 
 
 class Price(Model):
@@ -156,7 +156,7 @@ class StripeSubscription(Model):
 
     @property
     def prices(self) -> list[str]:
-        """Of the items, in their order; of a subscription without any, that of its plan."""
+        """The prices of the items, in their order; of a subscription without items, that of its plan."""
         found = [item.price_id for item in self.items.data if item.price_id]
         return found or ([self.plan.id] if self.plan and self.plan.id else [])
 

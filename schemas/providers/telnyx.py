@@ -41,7 +41,7 @@ TIMESTAMP_HEADER: Final = "telnyx-timestamp"
 
 
 def verify(delivery: Delivery, secrets: Secrets, now: float) -> Signature:
-    """Under any of the keys; ±300 s. A signature is both headers: half of one is none."""
+    """Under any of the keys; ±300 s. A signature needs both headers."""
     signature = require_header(delivery, SIGNATURE_HEADER)
     timestamp_text = require_header(delivery, TIMESTAMP_HEADER)
     timestamp = parse_timestamp(timestamp_text)
@@ -150,7 +150,7 @@ class MessageError(Model):
 
 
 class TelnyxMessage(Model):
-    """`payload` of `message.*`: the whole message each time, as it then stood. Several recipients make a group MMS."""
+    """`payload` of `message.*`: the whole message each time, as of then. Several recipients make a group MMS."""
 
     id: str = Field(min_length=1)
     type: str | None = None

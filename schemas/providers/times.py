@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_CHARACTERS: Final = 64
-"""Of a time as text. What is longer is none, and must not stay in a cache."""
+"""The limit of a time as text. A longer text is not a time, and must not stay in a cache."""
 
 _ODD: Final = re.compile(
     r"(?P<day>\d{4}-?\d\d-?\d\d)[Tt ](?:(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d*))?)?)"
@@ -62,7 +62,7 @@ def _time_of_iso(text: str) -> datetime | None:
 
 
 def _odd(text: str) -> datetime | None:
-    """What `fromisoformat` refuses. There is no second 60 on a Unix clock: it is the one that follows."""
+    """Parse a time that `fromisoformat` refuses. Second 60 becomes the next second: a Unix clock has no 60."""
     match = _ODD.match(text)
     if match is None:
         return None

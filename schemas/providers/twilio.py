@@ -84,7 +84,7 @@ def _algorithm(settings: str | None) -> str | None:
 
 
 def _signed_parameters(delivery: Delivery) -> bytes:
-    """What follows the URL in the signed string. Raises `signature_mismatch` where a body is not covered at all."""
+    """The part of the signed string after the URL. Raises `signature_mismatch` for a body that no signature covers."""
     if delivery.method == "GET" and delivery.body:
         raise reject_mismatch()
     if delivery.method == "GET" or (not delivery.body and not delivery.content_type):
@@ -213,7 +213,7 @@ def form_identity(fields: dict[str, str]) -> tuple[str, str]:
 
 
 def _is_of_another_product(fields: dict[str, str]) -> bool:
-    """Whether an `EventType` is another product's. Statuses on WhatsApp and RCS have one too: `READ`, `DELIVERED`."""
+    """True if an `EventType` is another product's. Statuses on WhatsApp and RCS have one too: `READ`, `DELIVERED`."""
     is_message = fields.get("MessageSid", "").startswith(_MESSAGES)
     has_status = bool(fields.get("MessageStatus") or fields.get("SmsStatus"))
     is_other = _OTHER_EVENT.fullmatch(fields["EventType"]) is not None or not _OTHER_SIDS.isdisjoint(fields)
@@ -221,7 +221,7 @@ def _is_of_another_product(fields: dict[str, str]) -> bool:
 
 
 def _callback_status(fields: dict[str, str]) -> str | None:
-    """`SmsStatus` is the older name, and the one that an inbound message has, which is no callback."""
+    """`SmsStatus` is the older name, and that of an inbound message, which is not a callback."""
     older = fields.get("SmsStatus")
     return fields.get("MessageStatus") or (None if older in INBOUND else older)
 

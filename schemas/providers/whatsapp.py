@@ -92,7 +92,7 @@ _PLACES: Final[dict[Kind, str]] = {
     "call_status": "statuses[]",
     "other_status": "statuses[]",
 }
-"""Where an event stands, for who is told what is wrong with it."""
+"""The place of an event in its delivery, for error messages."""
 
 
 class Item(NamedTuple):
@@ -105,7 +105,7 @@ class Item(NamedTuple):
     around: Any
     """The change that it came in; of an entry, the delivery."""
     thread: Any = None
-    """Of a message of the history: whom the chat is with."""
+    """The other party of the chat, for a message of the history."""
 
 
 def items(payload: Payload) -> list[Item]:
@@ -149,7 +149,7 @@ def _listed_in(change: Any) -> Iterator[Item]:
 
 
 def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
-    """Statuses of calls stand among those of messages, and the media of the history comes as messages of its field."""
+    """Statuses of calls are among those of messages, and the media of the history comes as messages of its field."""
     of = data.get("type") if listed_as == "status" and isinstance(data, dict) else None
     if listed_as == "status" and (field == "calls" or of == "call"):
         return "call_status"
@@ -159,7 +159,7 @@ def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
 
 
 def _listed(found: Any) -> Sequence[Any]:
-    """What is no list is one item, which nobody can read."""
+    """The items of a list. A value of another type counts as one item, which is unreadable."""
     return found if isinstance(found, list) else [found] if found else ()
 
 
@@ -207,7 +207,7 @@ def item_type(item: Item) -> str:
 
 
 def display_phone_number(item: Item) -> str | None:
-    """Of the business, as the change around an event has it. An odd one must not cost the events of the change."""
+    """The business' number, as in the change around an event. An odd one must not cost the events of the change."""
     metadata = item.around["value"].get("metadata")
     number = metadata.get("display_phone_number") if isinstance(metadata, dict) else None
     if isinstance(number, int) and not isinstance(number, bool):

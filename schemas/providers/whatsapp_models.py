@@ -33,8 +33,8 @@ class HistoryContext(Model):
 class WhatsAppMessage(Model):
     """A message: inbound, an echo of one that the business wrote on its phone, or of the history from before.
 
-    Since 2026 a user with a username may come without a phone number: `from` may be absent. What the message says is
-    under its type's name.
+    Since 2026 a user with a username may come without a phone number: `from` may be absent. The content of the message
+    is under its type's name.
     """
 
     id: str = Field(min_length=1)

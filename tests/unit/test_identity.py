@@ -159,8 +159,8 @@ def test_every_fixture_has_an_id_far_below_the_limit() -> None:
     [
         ("ce_source", b"/webhooks/other", "another source than the topic's"),
         ("ce_source", b"/webhooks/", "another source than the topic's"),
-        ("redrive_provenance", b"trusted", "redrive_provenance is none of signed"),
-        ("redrive_provenance", b"quarantined", "redrive_provenance is none of signed"),
+        ("redrive_provenance", b"trusted", "redrive_provenance is not one of signed"),
+        ("redrive_provenance", b"quarantined", "redrive_provenance is not one of signed"),
         ("redrive_provenance", b"operator", "redrive_provenance is operator, and the topic a provider's"),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_types_projection_is_asked_for_that_type_alone(workshop: Workshop) -> 
         (table("a: Annotated[str, Key()]; b: Annotated[str, Ranked(('x', 'x'))]"), "ranks are for text"),
         (table("a: Annotated[str, Key()]; b: Annotated[int, Ranked(('x', 'y'))]"), "ranks are for text"),
         (table("a: Annotated[str, Key()]; b: Annotated[str, Latest('b', ())]"), "ranks are for text"),
-        (table("a: Annotated[str, Key()]", base="object"), "Odd is no schemas.lattice.Fact"),
+        (table("a: Annotated[str, Key()]", base="object"), "Odd is not a subclass of schemas.lattice.Fact"),
         ("1 / 0", "can't be imported: ZeroDivisionError"),
         ("Table('bad', str)", "can't be imported: TypeError"),
     ],
