@@ -7,13 +7,13 @@ from replay.ports import Connection
 from schemas.clocks import WARN_SECONDS, ahead_seconds, apart
 from schemas.providers.base import TOLERANCE_SECONDS
 
-_CLOCK: Final[LiteralString] = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_CLOCK_OF_POSTGRES: Final[LiteralString] = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 async def clock_ahead(connection: Connection) -> float:
     """How far this host's clock stands at least ahead of Postgres's, in seconds; negative: behind."""
     asked = time.time()
-    theirs = await connection.fetchval(_CLOCK)
+    theirs = await connection.fetchval(_CLOCK_OF_POSTGRES)
     return ahead_seconds(asked, theirs, time.time())
 
 

@@ -8,7 +8,7 @@ from typing import Final, LiteralString
 from replay.ports import Connection
 from schemas.comments import comments_of
 
-_HELD: Final[LiteralString] = """
+_COMMENTABLE: Final[LiteralString] = """
     SELECT c.relname::text AS relation, c.relkind = 'v' AS is_view, NULL AS name,
            obj_description(c.oid, 'pg_class') AS text
     FROM pg_class AS c WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'v')
@@ -23,7 +23,7 @@ async def give_comments(connection: Connection, schema: str) -> None:
     """To what a schema has of ours: `public`, `redrive`, or a generation's. Those that are there already stay."""
     declared = comments_of(schema)
     statements: list[str] = []
-    for row in await connection.fetch(_HELD, schema):
+    for row in await connection.fetch(_COMMENTABLE, schema):
         one = declared.get(row["relation"])
         if one is None:
             continue

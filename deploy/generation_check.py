@@ -13,18 +13,20 @@ from replay.tables.read_models import Declared
 from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
-_INDEXES: Final[LiteralString] = "SELECT indexname FROM pg_indexes WHERE schemaname = $1 AND tablename = ANY($2)"
-_TABLES: Final[LiteralString] = "SELECT tablename FROM pg_tables WHERE schemaname = $1"
-_UNIQUE: Final[LiteralString] = """
+_INDEXES_OF_SCHEMA: Final[LiteralString] = (
+    "SELECT indexname FROM pg_indexes WHERE schemaname = $1 AND tablename = ANY($2)"
+)
+_TABLES_OF_SCHEMA: Final[LiteralString] = "SELECT tablename FROM pg_tables WHERE schemaname = $1"
+_UNIQUE_INDEXES: Final[LiteralString] = """
     SELECT relname FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
     WHERE relnamespace = $1::text::regnamespace AND indisunique AND NOT indisprimary ORDER BY 1
 """
-_OPEN_LOSSES: Final[LiteralString] = """
+_COUNT_OPEN_LOSSES: Final[LiteralString] = """
     SELECT coalesce(sum(l.end_offset - l.first_offset), 0)::bigint FROM redrive.lost_ranges AS l
     LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     WHERE l.generation = (SELECT live FROM redrive.generation) AND e.ended_as IS NULL
 """
-_VIEWS: Final[LiteralString] = "SELECT viewname FROM pg_views WHERE schemaname = $1"
+_VIEWS_OF_SCHEMA: Final[LiteralString] = "SELECT viewname FROM pg_views WHERE schemaname = $1"
 
 
 async def older_code(connection: Connection) -> list[str]:
@@ -46,7 +48,7 @@ async def older_code(connection: Connection) -> list[str]:
 
 async def open_losses(connection: Connection) -> list[str]:
     """A warning where the log lost records, and no proof has ended the loss."""
-    lost = await connection.fetchval(_OPEN_LOSSES)
+    lost = await connection.fetchval(_COUNT_OPEN_LOSSES)
     if not lost:
         return []
     return [
@@ -65,14 +67,14 @@ async def declared_by_users(connection: Connection, declared: Declared) -> tuple
         await read_models.create_facts(connection, facts, is_kept=False)
         await connection.execute(f"CREATE SCHEMA {views}")
         await read_models.create_views(connection, facts, views)
-        ours = await _names(connection, _VIEWS, views)
+        ours = await _names(connection, _VIEWS_OF_SCHEMA, views)
         # Twice: `migrate --apply` and every flip run them again.
         for _ in range(2):
             await read_models.create_declared_indexes(connection, declared, facts)
             await read_models.create_declared_views(connection, declared, facts, views)
-        indexes = await _names(connection, _INDEXES, facts, [table.name for table in TABLES])
-        theirs = await _names(connection, _VIEWS, views) - ours
-        if unique := await _names(connection, _UNIQUE, facts):
+        indexes = await _names(connection, _INDEXES_OF_SCHEMA, facts, [table.name for table in TABLES])
+        theirs = await _names(connection, _VIEWS_OF_SCHEMA, views) - ours
+        if unique := await _names(connection, _UNIQUE_INDEXES, facts):
             return [], [
                 f"read_models.indexes of redrive.toml: {', '.join(sorted(unique))}: a unique index makes dead letters"
                 " of the records whose rows it refuses"
@@ -91,8 +93,8 @@ async def _strangers(connection: Connection, indexes: set[str], views: set[str])
     warnings = []
     names = [table.name for table in TABLES]
     for one in await generations.kept(connection):
-        there = await _names(connection, _INDEXES, one.schema, names)
-        left = await _names(connection, _TABLES, one.schema) - set(names)
+        there = await _names(connection, _INDEXES_OF_SCHEMA, one.schema, names)
+        left = await _names(connection, _TABLES_OF_SCHEMA, one.schema) - set(names)
         if missing := sorted(indexes - there):
             warnings.append(f"generation {one.number} lacks {', '.join(missing)}: run `redrive migrate --apply`")
         if one.is_live and (by_hand := sorted(there - indexes)):

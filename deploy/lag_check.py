@@ -23,7 +23,7 @@ STILL_SECONDS: Final = 3.0
 
 _LOOK_SECONDS: Final = 0.25
 _LISTED: Final = 10
-_POSITIONS: Final[LiteralString] = """
+_LIVE_POSITIONS_AND_LOGS: Final[LiteralString] = """
     SELECT topic, partition, next_offset, topic_id FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
 """
@@ -121,7 +121,7 @@ async def _logs(cluster: Cluster, topics: Sequence[str]) -> Mapping[str, UUID | 
 
 async def _positions(connection: Connection, logs: Mapping[str, UUID | None]) -> Mapping[tuple[str, int], int]:
     """Without those of another log than is there now: of a topic that was made anew, nothing is folded yet."""
-    rows = await connection.fetch(_POSITIONS)
+    rows = await connection.fetch(_LIVE_POSITIONS_AND_LOGS)
     return {
         (row["topic"], row["partition"]): row["next_offset"]
         for row in rows

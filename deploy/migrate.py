@@ -21,13 +21,13 @@ from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 
 FIRST_GENERATION: Final = 1
-_APPLIED: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
-_COLUMNS: Final[LiteralString] = """
+_APPLIED_MIGRATIONS: Final[LiteralString] = "SELECT migration, sha256 FROM redrive.migration_checksum"
+_COLUMNS_OF_SCHEMA: Final[LiteralString] = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $1
 """
 _LIVE_SCHEMA: Final[LiteralString] = "SELECT 'gen_' || live FROM redrive.generation"
 # The first one has nobody who made it.
-_KEPT: Final[LiteralString] = """
+_GENERATIONS_TO_MIGRATE: Final[LiteralString] = """
     WITH live AS (
         INSERT INTO redrive.generations (generation, state, ready_at)
         SELECT live, 'ready', now() FROM redrive.generation ON CONFLICT DO NOTHING
@@ -49,7 +49,7 @@ async def applied(connection: Connection) -> dict[str, str]:
     """What the database holds; empty for one that redrive never saw."""
     if await connection.fetchval("SELECT to_regclass('redrive.migration_checksum')") is None:
         return {}
-    return {row["migration"]: row["sha256"] for row in await connection.fetch(_APPLIED)}
+    return {row["migration"]: row["sha256"] for row in await connection.fetch(_APPLIED_MIGRATIONS)}
 
 
 async def pending(connection: Connection) -> list[str]:
@@ -78,7 +78,7 @@ async def migrate(connection: Connection, url: str, declared: Declared = NOTHING
             if live is None:
                 live = FIRST_GENERATION
                 await connection.execute("INSERT INTO redrive.generation (live) VALUES ($1)", live)
-            for row in await connection.fetch(_KEPT):
+            for row in await connection.fetch(_GENERATIONS_TO_MIGRATE):
                 await create_generation(connection, row["generation"], declared)
             await point_views(connection, live, declared)
             for schema in ("redrive", "public"):
@@ -132,7 +132,7 @@ async def missing_columns(connection: Connection) -> list[str]:
 
 
 async def _missing_columns(connection: Connection, schema: str) -> list[str]:
-    rows = await connection.fetch(_COLUMNS, schema)
+    rows = await connection.fetch(_COLUMNS_OF_SCHEMA, schema)
     found = {(row["table_name"], row["column_name"]) for row in rows}
     return [f"{table.name}.{c.name}" for table in TABLES for c in table.columns if (table.name, c.name) not in found]
 

@@ -79,8 +79,10 @@ ROLES: Final = (
     ),
     Role("redrive_dashboard", reads_views=True),
 )
-_EXISTING: Final[LiteralString] = "SELECT rolname FROM pg_roles WHERE rolname = ANY($1::text[])"
-_GENERATIONS: Final[LiteralString] = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^gen_[0-9]+$' ORDER BY nspname"
+_EXISTING_ROLES: Final[LiteralString] = "SELECT rolname FROM pg_roles WHERE rolname = ANY($1::text[])"
+_GENERATION_SCHEMAS: Final[LiteralString] = (
+    "SELECT nspname FROM pg_namespace WHERE nspname ~ '^gen_[0-9]+$' ORDER BY nspname"
+)
 
 
 def public_views() -> list[str]:
@@ -114,7 +116,7 @@ async def create(connection: Connection) -> list[str]:
 
 async def grant(connection: Connection) -> None:
     """What each role may do, and nothing else: to those that exist, in one transaction."""
-    generations = [row["nspname"] for row in await connection.fetch(_GENERATIONS)]
+    generations = [row["nspname"] for row in await connection.fetch(_GENERATION_SCHEMAS)]
     async with connection.transaction():
         for role in await _existing(connection):
             await _revoke(connection, role, ["redrive", *generations])
@@ -145,6 +147,6 @@ async def _revoke(connection: Connection, role: Role, schemas: list[str]) -> Non
 
 
 async def _existing(connection: Connection) -> list[Role]:
-    rows: list[Any] = await connection.fetch(_EXISTING, [role.name for role in ROLES])
+    rows: list[Any] = await connection.fetch(_EXISTING_ROLES, [role.name for role in ROLES])
     found = {row["rolname"] for row in rows}
     return [role for role in ROLES if role.name in found]

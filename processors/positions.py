@@ -12,16 +12,16 @@ from processors.outcome import RawRecord
 from processors.partition_state import Extent, Start
 from processors.store import Connection
 
-_POSITIONS: Final[LiteralString] = """
+_POSITIONS_OF_GENERATION: Final[LiteralString] = """
     SELECT topic, partition, next_offset, topic_id FROM redrive.positions WHERE generation = $1
 """
 # What is known of a log is never replaced by what is not: only `NEW_LOG` changes an id.
-_ADOPT: Final[LiteralString] = """
+_SET_TOPIC_ID: Final[LiteralString] = """
     UPDATE redrive.positions SET topic_id = $4
     WHERE generation = $1 AND topic = $2 AND partition = $3 AND topic_id IS NULL
 """
 # A range is noted once; the position moves past it in the same transaction, so it is never skipped in silence.
-LOST: Final[LiteralString] = """
+LOST_BEFORE: Final[LiteralString] = """
     SELECT topic, partition,
            coalesce(sum(end_offset - first_offset) FILTER (WHERE e.ended_as IS NULL), 0)::bigint AS records
     FROM redrive.lost_ranges LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
@@ -29,25 +29,25 @@ LOST: Final[LiteralString] = """
 """
 # Offsets that are lost again: where all of both losses had been folded, all of their union was. Of a row of before,
 # nobody knows.
-FOLDED_TO: Final[LiteralString] = """CASE
+JOINED_FOLDED_TO: Final[LiteralString] = """CASE
             WHEN EXCLUDED.folded_to < EXCLUDED.end_offset OR lost_ranges.folded_to < lost_ranges.end_offset
             THEN least(lost_ranges.folded_to, EXCLUDED.folded_to)
             WHEN lost_ranges.folded_to IS NOT NULL THEN greatest(lost_ranges.end_offset, EXCLUDED.end_offset)
         END"""
-LOSE_RANGE: Final[LiteralString] = f"""
+INSERT_LOST_RANGE: Final[LiteralString] = f"""
     WITH lost AS (
         INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset, folded_to)
         VALUES ($1, $2, $3, $4, $5, $4)
         ON CONFLICT (generation, topic, partition, first_offset)
         DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = {FOLDED_TO}
+            folded_to = {JOINED_FOLDED_TO}
     )
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
 """  # noqa: S608 - a constant
 # The log ends before the position: it lost its tail. Which offsets are new can't be told, so all of it is folded again:
 # merges make that harmless, and nothing is skipped.
-RESET: Final[LiteralString] = f"""
+MOVE_POSITION: Final[LiteralString] = f"""
     WITH moved AS (
         UPDATE redrive.positions SET next_offset = $6
         WHERE generation = $1 AND topic = $2 AND partition = $3 AND next_offset = $5
@@ -57,16 +57,16 @@ RESET: Final[LiteralString] = f"""
     SELECT generation, topic, partition, $4, $5, $5 FROM moved
     ON CONFLICT (generation, topic, partition, first_offset)
     DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = {FOLDED_TO}
+            folded_to = {JOINED_FOLDED_TO}
     RETURNING end_offset
 """  # noqa: S608 - a constant
 # The log was restored to an older state and has grown past the position: from $4 on, the records below $5 are others
 # than those that were folded. The position may have moved on since.
-REFOLD: Final[LiteralString] = RESET.replace("next_offset = $5", "next_offset >= $5")
+REFOLD_FROM: Final[LiteralString] = MOVE_POSITION.replace("next_offset = $5", "next_offset >= $5")
 # The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
 # nobody is going to read those; and so is what was seen beyond the positions. Nothing happens where somebody else did
 # this first.
-NEW_LOG: Final[LiteralString] = f"""
+BEGIN_NEW_LOG: Final[LiteralString] = f"""
     WITH old AS (
         SELECT partition, next_offset FROM redrive.positions
         WHERE generation = $1 AND topic = $2 AND topic_id = $3 ORDER BY partition FOR UPDATE
@@ -85,13 +85,13 @@ NEW_LOG: Final[LiteralString] = f"""
         SELECT $1, $2, partition, 0, at, folded_to FROM ends WHERE at > 0
         ON CONFLICT (generation, topic, partition, first_offset)
         DO UPDATE SET end_offset = greatest(lost_ranges.end_offset, EXCLUDED.end_offset), noticed_at = now(),
-            folded_to = {FOLDED_TO}
+            folded_to = {JOINED_FOLDED_TO}
     )
     SELECT partition, at FROM ends
 """  # noqa: S608 - a constant
 
 # The index has a row for every event of every record, and an index by arrival.
-_UNKNOWN: Final[LiteralString] = """
+_UNINDEXED_RECORDS: Final[LiteralString] = """
     SELECT topic, partition
     FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::timestamptz[])
         AS read (topic, partition, record_offset, received_at)
@@ -128,7 +128,7 @@ NOTHING: Final = Stored(0)
 
 async def read_stored(connection: Connection, generation: int, seconds: float | None = None) -> dict[TP, Stored]:
     """The positions of a generation; gives up after `seconds`."""
-    rows = await connection.fetch(_POSITIONS, generation, timeout=seconds)
+    rows = await connection.fetch(_POSITIONS_OF_GENERATION, generation, timeout=seconds)
     return {TP(row["topic"], row["partition"]): Stored(row["next_offset"], row["topic_id"]) for row in rows}
 
 
@@ -148,8 +148,8 @@ async def find_starts(
         if offset is not None:
             starts[tp] = Start(offset, extent.topic_id)
             if tp in stored and stored[tp].topic_id is None and extent.topic_id is not None:
-                await connection.execute(_ADOPT, generation, *tp, extent.topic_id)
-    for row in await connection.fetch(LOST, generation):
+                await connection.execute(_SET_TOPIC_ID, generation, *tp, extent.topic_id)
+    for row in await connection.fetch(LOST_BEFORE, generation):
         metrics.LOST_RECORDS.labels(row["topic"], row["partition"]).set(row["records"])
     return starts
 
@@ -174,20 +174,20 @@ async def _start(
             if one.topic == tp.topic and was.topic_id == stored.topic_id
         }
         ids = (stored.topic_id, extent.topic_id)
-        moved = await connection.fetch(NEW_LOG, generation, tp.topic, *ids, list(ends), list(ends.values()))
+        moved = await connection.fetch(BEGIN_NEW_LOG, generation, tp.topic, *ids, list(ends), list(ends.values()))
         for partition, end in moved:
             metrics.topic_replaced(tp.topic, partition, end)
         # What was read of the positions before is of the old log, for the other partitions too.
         return None
     if position < extent.start:
-        await connection.execute(LOSE_RANGE, generation, *tp, position, extent.start, extent.topic_id)
+        await connection.execute(INSERT_LOST_RANGE, generation, *tp, position, extent.start, extent.topic_id)
         metrics.range_lost(*tp, position, extent.start)
         return extent.start
     if position > extent.end:
         # Another worker may have moved on since the log's end was asked.
         if not is_confirmed:
             return None
-        if await connection.fetchval(RESET, generation, *tp, extent.end, position, extent.start) is None:
+        if await connection.fetchval(MOVE_POSITION, generation, *tp, extent.end, position, extent.start) is None:
             return None
         metrics.range_lost(*tp, extent.end, position)
         return extent.start
@@ -197,7 +197,7 @@ async def _start(
 async def unknown_records(connection: Connection, records: Mapping[TP, RawRecord]) -> set[TP]:
     """The partitions whose record is not the one that was folded at its offset."""
     rows = await connection.fetch(
-        _UNKNOWN,
+        _UNINDEXED_RECORDS,
         [tp.topic for tp in records],
         [tp.partition for tp in records],
         [record.offset for record in records.values()],

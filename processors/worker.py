@@ -19,7 +19,7 @@ from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.partition_state import Batch, Extent, Start
-from processors.positions import NOTHING, REFOLD, Stored, find_starts, read_stored, unknown_records
+from processors.positions import NOTHING, REFOLD_FROM, Stored, find_starts, read_stored, unknown_records
 from processors.projections import versions
 from processors.store import (
     LIVE_GENERATION,
@@ -120,7 +120,7 @@ class Worker:
             with attempt:
                 async with self._pool.acquire() as connection:
                     generation = await connection.fetchval(LIVE_GENERATION)
-                    moved = await connection.fetchval(REFOLD, generation, *tp, first, position, extent.start)
+                    moved = await connection.fetchval(REFOLD_FROM, generation, *tp, first, position, extent.start)
         if moved is not None:
             metrics.log_restored(*tp, first, position)
 

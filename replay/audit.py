@@ -9,10 +9,10 @@ from replay.ports import Connection
 from replay.selection.patterns import like, moment, require_window
 from replay.selection.selection import require_text
 
-_NOTE: Final[LiteralString] = """
+_INSERT_AUDIT: Final[LiteralString] = """
     INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, $2, $3, $4::jsonb)
 """
-_LIST: Final[LiteralString] = """
+_LIST_AUDIT: Final[LiteralString] = """
     SELECT id, at, operator, action, reason, details FROM redrive.audit
     WHERE ($1::text IS NULL OR operator = $1) AND ($2::text IS NULL OR action LIKE $2)
       AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
@@ -51,7 +51,7 @@ async def note(connection: Connection, operator: str, action: str, reason: str |
     """
     for text in (operator, reason):
         require_text(text)
-    await connection.execute(_NOTE, operator, action, reason, orjson.dumps(details, default=str).decode())
+    await connection.execute(_INSERT_AUDIT, operator, action, reason, orjson.dumps(details, default=str).decode())
 
 
 async def list_audit(
@@ -60,6 +60,6 @@ async def list_audit(
     """(entries, newest first; the cursor of what follows, None at the end)."""
     window = (moment(search.from_ms), moment(search.to_ms))
     asked = (search.operator, like(search.action_glob), *window, cursor, limit + 1)
-    rows = await connection.fetch(_LIST, *asked)
+    rows = await connection.fetch(_LIST_AUDIT, *asked)
     found = [{**row, "details": orjson.loads(row["details"])} for row in rows[:limit]]
     return found, found[-1]["id"] if len(rows) > limit else None

@@ -56,13 +56,13 @@ LOCK_SECONDS: Final = 5.0
 """Work under a lock takes less, but for the copy of tables, the end of a fold, and a migration."""
 
 Mode = Literal["wait", "try"]
-_TAKE: Final[dict[str, LiteralString]] = {
+_LOCK: Final[dict[str, LiteralString]] = {
     "wait": "SELECT true FROM pg_advisory_lock({})",
     "try": "SELECT pg_try_advisory_lock({})",
     "exclusive": "SELECT true FROM pg_advisory_xact_lock({})",
     "shared": "SELECT true FROM pg_advisory_xact_lock_shared({})",
 }
-_RELEASE: Final[LiteralString] = "SELECT pg_advisory_unlock({})"
+_UNLOCK: Final[LiteralString] = "SELECT pg_advisory_unlock({})"
 _BOUND_WAIT: Final[LiteralString] = "SELECT set_config('lock_timeout', $1, true)"
 _HOLDERS: Final[LiteralString] = """
     SELECT pid, application_name, coalesce(host(client_addr), 'a local socket') AS address, state,
@@ -88,7 +88,7 @@ def _sql(template: LiteralString, key: int | str | None) -> tuple[str, tuple[int
 
 async def try_lock(connection: Connection, lock: Lock, key: int | str | None = None) -> bool:
     """For as long as the connection lives. False where another session has it."""
-    sql, keys = _sql(_TAKE["try"], key)
+    sql, keys = _sql(_LOCK["try"], key)
     return bool(await connection.fetchval(sql, lock.value, *keys))
 
 
@@ -113,7 +113,7 @@ async def advisory_lock(
     finally:
         # A connection that is closed has released all that it had.
         if is_taken and not connection.is_closed():
-            sql, keys = _sql(_RELEASE, key)
+            sql, keys = _sql(_UNLOCK, key)
             await connection.execute(sql, lock.value, *keys)
 
 
@@ -132,7 +132,7 @@ async def transaction_lock(
 
 
 async def _wait_for(connection: Connection, mode: str, lock: Lock, key: int | str | None, seconds: float) -> None:
-    sql, keys = _sql(_TAKE[mode], key)
+    sql, keys = _sql(_LOCK[mode], key)
     try:
         # Within a transaction it is a savepoint, after which the holder can still be asked for.
         async with connection.transaction():

@@ -38,7 +38,7 @@ from schemas.topics import fold_group, is_folded
 _SAMPLE_RECORDS: Final = 200
 """How far back each partition is read for test-mode events."""
 
-_SESSION: Final[LiteralString] = """
+_SESSION_FACTS: Final[LiteralString] = """
     SELECT current_user AS name, inet_server_addr() IS NOT NULL AS is_remote, version AS tls
     FROM pg_stat_ssl WHERE pid = pg_backend_pid()
 """
@@ -142,7 +142,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     installation: UUID | None = None
     async with connected(runtime.settings) as connection:
         try:
-            connections = Connections.of(cluster, (await connection.fetch(_SESSION))[0])
+            connections = Connections.of(cluster, (await connection.fetch(_SESSION_FACTS))[0])
             ahead = await clock_check.clock_ahead(connection)
             pending = await migrations.plan(connection)
             if not pending:

@@ -33,11 +33,11 @@ from schemas.openapi import HEALTH, Answer, Description, Operation
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-_COUNTS: Final[LiteralString] = """
+_COUNT_EVENTS: Final[LiteralString] = """
     SELECT source, provider, type, status, count(*) AS events, max(received_at) AS last_received_at
     FROM redrive.event_index GROUP BY source, provider, type, status ORDER BY source, type, status
 """
-_POSITIONS: Final[LiteralString] = """
+_COUNT_FOLDED: Final[LiteralString] = """
     SELECT topic, sum(next_offset)::bigint AS records
     FROM redrive.positions WHERE generation = (SELECT live FROM redrive.generation) GROUP BY topic ORDER BY topic
 """
@@ -131,7 +131,7 @@ def create_console(
 
     async def _read() -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         async with pool.acquire() as connection:
-            return await connection.fetch(_COUNTS), await connection.fetch(_POSITIONS)
+            return await connection.fetch(_COUNT_EVENTS), await connection.fetch(_COUNT_FOLDED)
 
     async def describe_api(_: web.Request) -> web.Response:
         return answer(describe_console(app))

@@ -27,7 +27,7 @@ FACTS: Final = f"{SESSION}._facts_"
 PORTION_RECORDS: Final = 1000
 """Folded and not yet written: what bounds the memory, whatever one fetch brings."""
 
-_FORGET: Final[LiteralString] = "DISCARD TEMP"
+_DROP_TEMPORARY_TABLES: Final[LiteralString] = "DISCARD TEMP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def _scratch(connection: Connection) -> AsyncIterator[None]:
         yield
     finally:
         if not connection.is_closed():
-            await connection.execute(_FORGET)
+            await connection.execute(_DROP_TEMPORARY_TABLES)
 
 
 async def _fold(reader: LogReader, connection: Connection, plan: Plan, advance: Callable[[int], None]) -> int:

@@ -23,7 +23,7 @@ from replay.selection.selection import Range
 
 # Tried and given back within the statement; the states first, so that nothing else is locked for a moment. Who made a
 # replay to run it itself (`--foreground`) has two seconds to take it before others look.
-_FREE: Final[LiteralString] = """
+_RUNNABLE_REPLAYS: Final[LiteralString] = """
     WITH waiting AS MATERIALIZED (
         SELECT id, created_at FROM redrive.replays
         WHERE state IN ('planned', 'running') AND plan IS NOT NULL
@@ -37,17 +37,17 @@ _KEEP_ALIVE: Final[LiteralString] = """
     SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
            set_config('tcp_keepalives_count', '3', false)
 """
-_BEGIN: Final[LiteralString] = """
+_START_REPLAY: Final[LiteralString] = """
     UPDATE redrive.replays
     SET state = 'running', runner = $2, started_at = coalesce(started_at, now()), seen_at = now()
     WHERE id = $1 AND state IN ('planned', 'running')
     RETURNING selection, plan, target, rate, generation, total, left_to_live
 """
-_PARTS: Final[LiteralString] = """
+_PROGRESS_OF_REPLAY: Final[LiteralString] = """
     SELECT topic, partition, next_offset, offsets, done, topic_id FROM redrive.replay_progress WHERE replay = $1
 """
-_STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
-_STILL_RUNNING: Final[LiteralString] = """
+_STATE_OF_REPLAY: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
+_RENEW_LEASE: Final[LiteralString] = """
     WITH seen AS (
         UPDATE redrive.replays SET seen_at = now()
         WHERE id = $1 AND state = 'running' AND (seen_at < now() - interval '5 seconds') IS NOT FALSE
@@ -68,11 +68,11 @@ _END_FROZEN: Final[LiteralString] = """
          AND objid::bigint = hashtext(silent.id::text)::bigint & 4294967295
     WHERE pid <> pg_backend_pid()
 """
-_FINISH: Final[LiteralString] = """
+_FINISH_REPLAY: Final[LiteralString] = """
     UPDATE redrive.replays SET state = $2, error = $3, slowed_by = NULL, finished_at = now()
     WHERE id = $1 AND state = 'running'
 """
-_SLOW: Final[LiteralString] = "UPDATE redrive.replays SET slowed_by = $2 WHERE id = $1 AND state = 'running'"
+_SET_SLOWED_BY: Final[LiteralString] = "UPDATE redrive.replays SET slowed_by = $2 WHERE id = $1 AND state = 'running'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ async def free(
     connection: "Connection | asyncpg.Pool[asyncpg.Record]", replay: uuid.UUID | None = None
 ) -> list[uuid.UUID]:
     """Replays that are to be run and that nobody holds, the oldest first; or only that one."""
-    return [row["id"] for row in await connection.fetch(_FREE, replay)]
+    return [row["id"] for row in await connection.fetch(_RUNNABLE_REPLAYS, replay)]
 
 
 async def end_frozen(connection: "Connection | asyncpg.Pool[asyncpg.Record]") -> list[tuple[uuid.UUID, str]]:
@@ -110,7 +110,7 @@ async def hold(connection: Connection, replay: uuid.UUID) -> Job | None:
     await connection.execute(_KEEP_ALIVE)
     if not await try_lock(connection, Lock.REPLAY, str(replay)):
         return None
-    row = await connection.fetchrow(_BEGIN, replay, f"{socket.gethostname()}/{os.getpid()}")
+    row = await connection.fetchrow(_START_REPLAY, replay, f"{socket.gethostname()}/{os.getpid()}")
     if row is None:
         return None
     target, plan = row["target"], planned(row["selection"], row["plan"])
@@ -132,7 +132,7 @@ def planned(selection: str, plan: str) -> Plan:
 
 async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs, int]:
     """What is still to be read, of which logs, and how many offsets have been."""
-    rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PARTS, job.id)}
+    rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PROGRESS_OF_REPLAY, job.id)}
     left = [
         Range(*place_of(part), max(part.start, rows[place_of(part)]["next_offset"]), part.end)
         for part in job.plan.ranges
@@ -142,19 +142,19 @@ async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs
 
 
 async def is_running(connection: Connection, replay: uuid.UUID) -> bool:
-    return bool(await connection.fetchval(_STATE, replay) == "running")
+    return bool(await connection.fetchval(_STATE_OF_REPLAY, replay) == "running")
 
 
 async def is_still_running(connection: Connection, replay: uuid.UUID) -> bool:
     """The same of the one that this session holds, which is heard of by that."""
-    return bool(await connection.fetchval(_STILL_RUNNING, replay))
+    return bool(await connection.fetchval(_RENEW_LEASE, replay))
 
 
 async def finish(connection: Connection, replay: uuid.UUID, state: str, error: str | None = None) -> None:
     """Unless it was paused or cancelled meanwhile."""
-    await connection.execute(_FINISH, replay, state, error)
+    await connection.execute(_FINISH_REPLAY, replay, state, error)
 
 
 async def slow(connection: "Connection | asyncpg.Pool[asyncpg.Record]", replay: uuid.UUID, reason: str | None) -> None:
     """Say why it is slow, or stands still; None: it no longer does."""
-    await connection.execute(_SLOW, replay, reason)
+    await connection.execute(_SET_SLOWED_BY, replay, reason)

@@ -23,16 +23,16 @@ from schemas.errors import InvalidSelection, InvalidTransition, NotFound, Overla
 State = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 OPEN: Final = ("planned", "running", "paused")
 
-_CREATE: Final[LiteralString] = """
+_INSERT_REPLAY: Final[LiteralString] = """
     INSERT INTO redrive.replays (id, state, selection, plan, target, rate, generation, operator, reason, total, gone,
                                  records_gone, left_to_live)
     VALUES ($1, 'planned', $2::jsonb, $3::jsonb, $4::jsonb, $5, $6, $7, $8, $9, $10::jsonb, $11, $12)
 """
-_PART: Final[LiteralString] = """
+_INSERT_PROGRESS: Final[LiteralString] = """
     INSERT INTO redrive.replay_progress (replay, topic, partition, next_offset, end_offset, offsets, topic_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
-_NEIGHBOURS: Final[LiteralString] = """
+_OPEN_REPLAYS_OF_TOPICS: Final[LiteralString] = """
     SELECT r.id, r.state, r.plan FROM redrive.replays AS r
     WHERE r.state IN ('planned', 'running', 'paused') AND r.plan IS NOT NULL AND r.generation = $1
       AND r.target IS NOT DISTINCT FROM $2::jsonb AND EXISTS (
@@ -42,8 +42,8 @@ _NEIGHBOURS: Final[LiteralString] = """
           WHERE p.replay = r.id AND p.next_offset < n.past AND n.first < p.end_offset)
     ORDER BY r.created_at
 """
-_STATE: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
-_CHANGE: Final[LiteralString] = """
+_STATE_OF_REPLAY: Final[LiteralString] = "SELECT state FROM redrive.replays WHERE id = $1"
+_SET_STATE: Final[LiteralString] = """
     UPDATE redrive.replays
     SET state = $2, slowed_by = NULL, finished_at = CASE WHEN $2 = 'cancelled' THEN now() END WHERE id = $1
 """
@@ -62,15 +62,15 @@ _ENTRY: Final[LiteralString] = """
         FROM redrive.replay_progress WHERE replay = r.id
     ) AS p ON true
 """
-_LIST: Final[LiteralString] = f"{_ENTRY} ORDER BY r.created_at DESC LIMIT $1"
-_SHOW: Final[LiteralString] = f"{_ENTRY} WHERE r.id = $1"
-_FIND: Final[LiteralString] = """
+_LIST_REPLAYS: Final[LiteralString] = f"{_ENTRY} ORDER BY r.created_at DESC LIMIT $1"
+_SHOW_REPLAY: Final[LiteralString] = f"{_ENTRY} WHERE r.id = $1"
+_REPLAYS_BY_PREFIX: Final[LiteralString] = """
     SELECT id::text FROM redrive.replays WHERE id BETWEEN $1 AND $2 ORDER BY created_at DESC LIMIT $3
 """
 _BEGINNING: Final = re.compile(r"[0-9a-f]{1,32}")
 _SHOWN: Final = 5
-_GONE: Final[LiteralString] = "SELECT gone FROM redrive.replays WHERE id = $1"
-_PARTS: Final[LiteralString] = """
+_GONE_OF_REPLAY: Final[LiteralString] = "SELECT gone FROM redrive.replays WHERE id = $1"
+_LIST_PROGRESS: Final[LiteralString] = """
     SELECT topic, partition, next_offset, end_offset, offsets, done, records FROM redrive.replay_progress
     WHERE replay = $1 ORDER BY topic, partition
 """
@@ -129,9 +129,9 @@ async def create(connection: Connection, order: Order) -> uuid.UUID:
         gone = _json([one.as_document() for one in plan.gone])
         row = (_json(plan.selection.as_document()), _json(plan.pin()), target, order.rate, order.generation, operator)
         counts = (reason or "", plan.records, gone, plan.records_gone, plan.left_to_live)
-        await connection.execute(_CREATE, replay, *row, *counts)
+        await connection.execute(_INSERT_REPLAY, replay, *row, *counts)
         parts = [(replay, *place, *span, plan.logs.get(place[0])) for place, span in spans.items()]
-        await connection.executemany(_PART, parts)
+        await connection.executemany(_INSERT_PROGRESS, parts)
     return replay
 
 
@@ -149,7 +149,7 @@ async def _require_alone(
 ) -> None:
     parts = [(*place, first, end) for place, (first, end, _) in spans.items()]
     columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], [], []]
-    for row in await connection.fetch(_NEIGHBOURS, order.generation, target, *columns):
+    for row in await connection.fetch(_OPEN_REPLAYS_OF_TOPICS, order.generation, target, *columns):
         both = common(order.plan.ranges, decode(orjson.loads(row["plan"])["ranges"]))
         if both:
             raise OverlappingReplay(
@@ -166,14 +166,14 @@ async def change(connection: Connection, replay: uuid.UUID, verb: VerbName, auth
     state, allowed_from = VERBS[verb]
     async with connection.transaction():
         await transaction_lock(connection, Lock.REPLAY_STEP, "exclusive", str(replay))
-        before = await connection.fetchval(_STATE, replay)
+        before = await connection.fetchval(_STATE_OF_REPLAY, replay)
         if before is None:
             raise UnknownReplay(f"the ledger has no replay {replay}")
         if before != state and before not in allowed_from:
             raise InvalidTransition(f"replay {replay} is {before}: it can't {verb} from there")
         await audit.note(connection, author.operator, f"replay.{verb}", author.reason, replay=str(replay), was=before)
         if before != state:
-            await connection.execute(_CHANGE, replay, state)
+            await connection.execute(_SET_STATE, replay, state)
     return await show_replay(connection, replay)
 
 
@@ -188,7 +188,7 @@ async def find_replay(connection: Connection, name: str) -> uuid.UUID:
     if not is_beginning(name):
         raise UnknownReplay(f"the ledger has no replay {name[:40]!r}: ids are hexadecimal")
     bounds = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
-    found = [row["id"] for row in await connection.fetch(_FIND, *bounds, _SHOWN + 1)]
+    found = [row["id"] for row in await connection.fetch(_REPLAYS_BY_PREFIX, *bounds, _SHOWN + 1)]
     if not found:
         raise UnknownReplay(f"the ledger has no replay {name}")
     if len(found) > 1:
@@ -198,24 +198,24 @@ async def find_replay(connection: Connection, name: str) -> uuid.UUID:
 
 
 async def list_replays(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    return [_entry(row) for row in await connection.fetch(_LIST, limit)]
+    return [_entry(row) for row in await connection.fetch(_LIST_REPLAYS, limit)]
 
 
 async def show_replay(connection: Connection, replay: uuid.UUID) -> dict[str, Any]:
     """The entry, with its partitions and what of its selection is gone. Raises `UnknownReplay`."""
-    row = await connection.fetchrow(_SHOW, replay)
+    row = await connection.fetchrow(_SHOW_REPLAY, replay)
     if row is None:
         raise UnknownReplay(f"the ledger has no replay {replay}")
     return {
         **_entry(row),
-        "partitions": [dict(part) for part in await connection.fetch(_PARTS, replay)],
-        "gone": orjson.loads(await connection.fetchval(_GONE, replay)),
+        "partitions": [dict(part) for part in await connection.fetch(_LIST_PROGRESS, replay)],
+        "gone": orjson.loads(await connection.fetchval(_GONE_OF_REPLAY, replay)),
     }
 
 
 async def brief(connection: Connection, replay: uuid.UUID) -> dict[str, Any]:
     """The entry alone, for who asks often."""
-    row = await connection.fetchrow(_SHOW, replay)
+    row = await connection.fetchrow(_SHOW_REPLAY, replay)
     if row is None:
         raise UnknownReplay(f"the ledger has no replay {replay}")
     return _entry(row)

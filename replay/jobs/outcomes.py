@@ -12,21 +12,21 @@ from replay.ports import Connection, Taken
 from replay.selection.selection import parse_number
 from schemas.errors import InvalidSelection
 
-_NOTE: Final[LiteralString] = """
+_UPSERT_OUTCOMES: Final[LiteralString] = """
     INSERT INTO redrive.replay_outcomes AS o (replay, topic, partition, record_offset, outcome, status, attempts, error)
     SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::text[])
     ON CONFLICT (replay, topic, partition, record_offset) DO UPDATE
     SET outcome = EXCLUDED.outcome, status = EXCLUDED.status, attempts = o.attempts + EXCLUDED.attempts,
         error = EXCLUDED.error, at = now()
 """
-_LIST: Final[LiteralString] = """
+_LIST_OUTCOMES: Final[LiteralString] = """
     SELECT topic, partition, record_offset, outcome, status, attempts, error, at
     FROM redrive.replay_outcomes
     WHERE replay = $1 AND ($2::text IS NULL OR outcome = $2)
       AND ($3::text IS NULL OR (topic, partition, record_offset) > ($3::text COLLATE "C", $4::int, $5::bigint))
     ORDER BY topic, partition, record_offset LIMIT $6
 """
-_COUNT: Final[LiteralString] = """
+_COUNT_OUTCOMES: Final[LiteralString] = """
     SELECT outcome, status, count(*) AS records FROM redrive.replay_outcomes WHERE replay = $1
     GROUP BY outcome, status ORDER BY outcome, status
 """
@@ -42,7 +42,7 @@ async def note(connection: Connection, replay: uuid.UUID, taken: Sequence[tuple[
         if one.status is not None or one.outcome == "failed"
     ]
     if kept:
-        await connection.execute(_NOTE, replay, *(list(column) for column in zip(*kept, strict=True)))
+        await connection.execute(_UPSERT_OUTCOMES, replay, *(list(column) for column in zip(*kept, strict=True)))
 
 
 async def list_outcomes(
@@ -54,7 +54,7 @@ async def list_outcomes(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """One page in the log's order, and the cursor of the next. Raises `InvalidSelection`."""
     after = _parse_cursor(cursor) if cursor is not None else (None, None, None)
-    rows = await connection.fetch(_LIST, replay, outcome, *after, limit + 1)
+    rows = await connection.fetch(_LIST_OUTCOMES, replay, outcome, *after, limit + 1)
     found = [dict(row) for row in rows[:limit]]
     if len(rows) <= limit:
         return found, None
@@ -64,7 +64,7 @@ async def list_outcomes(
 
 async def count_outcomes(connection: Connection, replay: uuid.UUID) -> list[dict[str, Any]]:
     """How many records ended how."""
-    return [dict(row) for row in await connection.fetch(_COUNT, replay)]
+    return [dict(row) for row in await connection.fetch(_COUNT_OUTCOMES, replay)]
 
 
 def _parse_cursor(text: str) -> tuple[str, int, int]:

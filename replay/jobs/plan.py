@@ -20,7 +20,7 @@ from replay.selection.selection import Range, Selection, iso_of
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.masking import mask_id
 
-_POSITIONS: Final[LiteralString] = """
+_LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
 """
@@ -139,7 +139,7 @@ async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tupl
 
 
 async def live_positions(connection: Connection) -> dict[Place, int]:
-    rows = await connection.fetch(_POSITIONS)
+    rows = await connection.fetch(_LIVE_POSITIONS)
     return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 

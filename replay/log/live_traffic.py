@@ -27,7 +27,7 @@ MAX_PAUSE_SECONDS: Final = 5.0
 PORTION_RECORDS: Final = 100
 """Of a replay beside live traffic: its transactions are short: live ones wait neither for a row nor for a turn."""
 
-_POSITIONS: Final[LiteralString] = """
+_LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
 """
@@ -57,7 +57,7 @@ class Lag:
 
     async def read(self) -> int | None:
         """None where no traffic flows."""
-        rows = await self._connection.fetch(_POSITIONS)
+        rows = await self._connection.fetch(_LIVE_POSITIONS)
         found = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
         before, self._positions = self._positions, found
         now = self._clock()

@@ -34,8 +34,10 @@ ACTIONS: Final = {
 }
 """Type of a change -> what the audit calls it."""
 
-_IS_KNOWN: Final[LiteralString] = "SELECT EXISTS (SELECT FROM public.accounts WHERE source = $1 AND customer_id = $2)"
-_ROWS: Final[dict[str, LiteralString]] = {
+_IS_KNOWN_CUSTOMER: Final[LiteralString] = (
+    "SELECT EXISTS (SELECT FROM public.accounts WHERE source = $1 AND customer_id = $2)"
+)
+_CORRECTED_ROW: Final[dict[str, LiteralString]] = {
     "credits": "SELECT * FROM public.credits WHERE source = $1 AND customer_id = $2",
     "accounts": "SELECT * FROM public.accounts WHERE source = $1 AND customer_id = $2",
     "subscriptions": "SELECT * FROM public.subscriptions WHERE source = $1 AND subscription_id = $2",
@@ -191,7 +193,7 @@ async def _row(connection: Connection, correction: Correction) -> tuple[str, dic
         view, key = "subscriptions", change.subscription
     else:
         view, key = "credits" if isinstance(change, CreditsAdjusted) else "accounts", change.customer
-    row = await connection.fetchrow(_ROWS[view], correction.source, key)
+    row = await connection.fetchrow(_CORRECTED_ROW[view], correction.source, key)
     return view, None if row is None else dict(row)
 
 
@@ -209,7 +211,7 @@ async def _require_known(connection: Connection, order: Order, before: dict[str,
         if before is None and not order.new:
             raise InvalidSelection(f"{order.source} has no subscription {change.subscription}, and it is not new")
         return
-    if not order.new and not await connection.fetchval(_IS_KNOWN, order.source, change.customer):
+    if not order.new and not await connection.fetchval(_IS_KNOWN_CUSTOMER, order.source, change.customer):
         raise InvalidSelection(f"{order.source} has no customer {change.customer}, and it is not said to be new")
 
 

@@ -30,7 +30,7 @@ _FILTERS: Final[LiteralString] = """
                AND (at.ordinal IS NULL OR at.ordinal = letter.ordinal)
          ))
 """
-OPEN: Final[LiteralString] = """
+OPEN_DEAD_LETTERS: Final[LiteralString] = """
     SELECT i.source, i.event_id, i.provider, i.type, i.received_at, i.topic, i.partition, i.record_offset, i.ordinal,
            CASE WHEN r.outcome = 'gone' THEN 'gone' ELSE 'dead' END AS status,
            coalesce(r.last_error, i.error) AS error, coalesce(r.first_error, i.error) AS first_error,
@@ -39,7 +39,7 @@ OPEN: Final[LiteralString] = """
         USING (topic, partition, record_offset, ordinal)
     WHERE i.status = 'dead'
 """
-_REVIVED: Final[LiteralString] = """
+_REVIVED_DEAD_LETTERS: Final[LiteralString] = """
     SELECT r.source, r.event_id, r.provider, r.type, r.received_at, r.topic, r.partition, r.record_offset, r.ordinal,
            r.outcome, r.first_error, r.first_error, r.attempts, r.first_at, r.last_at, r.operator
     FROM redrive.requeues AS r
@@ -49,20 +49,20 @@ _REVIVED: Final[LiteralString] = """
           AND (i.topic, i.partition, i.record_offset, i.ordinal) = (r.topic, r.partition, r.record_offset, r.ordinal)
     )
 """
-_LIST: Final[LiteralString] = f"""
-    SELECT * FROM ({OPEN} UNION ALL {_REVIVED} AND $9::boolean) AS letter
+_LIST_DEAD_LETTERS: Final[LiteralString] = f"""
+    SELECT * FROM ({OPEN_DEAD_LETTERS} UNION ALL {_REVIVED_DEAD_LETTERS} AND $9::boolean) AS letter
     WHERE {_FILTERS}
       AND ($10::timestamptz IS NULL
            OR (received_at, topic, partition, record_offset, ordinal) < ($10, $11::text, $12, $13, $14))
     ORDER BY received_at DESC, topic DESC, partition DESC, record_offset DESC, ordinal DESC LIMIT $15
 """  # noqa: S608 - constants
-NEXT: Final[LiteralString] = f"""
+NEXT_DEAD_LETTERS: Final[LiteralString] = f"""
     SELECT letter.*, (
         SELECT record_id FROM redrive.event_index AS i
         WHERE (i.source, i.event_id, i.topic, i.partition, i.record_offset)
             = (letter.source, letter.event_id, letter.topic, letter.partition, letter.record_offset)
     ) AS record_id
-    FROM ({OPEN}) AS letter
+    FROM ({OPEN_DEAD_LETTERS}) AS letter
     WHERE {_FILTERS}
       AND (topic, partition, record_offset, ordinal) > ($9::text, $10::integer, $11::bigint, $12::integer)
     ORDER BY topic, partition, record_offset, ordinal LIMIT $13
@@ -138,7 +138,7 @@ async def list_dead_letters(
     connection: Connection, wanted: DeadLetters, is_all: bool, limit: int, cursor: str | None = None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """(letters, latest arrival first; the cursor of what follows). `is_all`: also those that a requeue revived."""
-    rows = await connection.fetch(_LIST, *wanted.parameters(), is_all, *_position(cursor), limit + 1)
+    rows = await connection.fetch(_LIST_DEAD_LETTERS, *wanted.parameters(), is_all, *_position(cursor), limit + 1)
     found = [_redacted(dict(row)) for row in rows[:limit]]
     return found, _cursor(rows[limit - 1]) if len(rows) > limit else None
 
@@ -152,7 +152,7 @@ async def show_dead_letter(
     the audit raises, and then nothing is shown.
     """
     asked = replace(DeadLetters(), locations=(at,)).parameters()
-    rows = await connection.fetch(_LIST, *asked, True, *_position(None), 2)
+    rows = await connection.fetch(_LIST_DEAD_LETTERS, *asked, True, *_position(None), 2)
     if not rows:
         raise UnknownDeadLetter(f"{at} is no dead letter, and no requeue revived it")
     row = rows[0]

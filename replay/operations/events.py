@@ -48,11 +48,11 @@ _CONDITIONS: Final[dict[str, str]] = {
     "q": "(v.event_id LIKE ANY ({0}::text[]) OR v.type LIKE {1} OR v.error LIKE {1})",
     "after": f"(v.received_at, {_TIE}) < ({{0}}, {{1}})",
 }
-_LIST: Final = (
+_LIST_EVENTS: Final = (
     f"SELECT {_COLUMNS}, {_TIE} AS tie FROM public.webhook_events AS v {{where}}"  # noqa: S608 - constants
     f" ORDER BY v.received_at DESC, {_TIE} DESC LIMIT {{limit}}"
 )
-_SHOW: Final = f"SELECT {_COLUMNS} FROM public.webhook_events AS v WHERE v.source = $1 AND v.event_id = $2"  # noqa: S608
+_SHOW_EVENT: Final = f"SELECT {_COLUMNS} FROM public.webhook_events AS v WHERE v.source = $1 AND v.event_id = $2"  # noqa: S608
 _LOCATIONS: Final = """
     SELECT topic, partition, record_offset, received_at, status, error FROM redrive.event_index
     WHERE source = $1 AND event_id = $2 ORDER BY received_at, topic, partition, record_offset
@@ -107,7 +107,7 @@ async def list_events(
     """Entries of the index. A search that looks through too much is given up: see `QUERY_SECONDS`."""
     clauses, values = _clauses(search, cursor)
     where = "WHERE " + " AND ".join(clauses) if clauses else ""
-    query = _LIST.format(where=where, limit=f"${len(values) + 1}")
+    query = _LIST_EVENTS.format(where=where, limit=f"${len(values) + 1}")
     try:
         async with connection.transaction(readonly=True):
             # A plan for any source would be the wrong one for a silent source.
@@ -139,9 +139,9 @@ async def show_event(
     for text in (source, event_id):
         require_text(text)
     named = await named_events(connection, [source], [event_id])
-    row = await connection.fetchrow(_SHOW, *named[event_id][0]) if named else None
+    row = await connection.fetchrow(_SHOW_EVENT, *named[event_id][0]) if named else None
     if row is None and MASK in event_id:
-        row = await connection.fetchrow(_SHOW, source, await _unmask(connection, source, event_id))
+        row = await connection.fetchrow(_SHOW_EVENT, source, await _unmask(connection, source, event_id))
     if row is None:
         raise UnknownEvent(f"source {source!r} has no event {mask_id(event_id)!r} in the index")
     entry = dict(row)

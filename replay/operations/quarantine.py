@@ -28,10 +28,10 @@ UNKNOWN: Final = "unknown"
 """The reason of a record that somebody else wrote into the topic."""
 
 _LOCATION: Final = re.compile(rf"(?:{re.escape(QUARANTINE)}/)?(\d{{1,9}})/(\d{{1,18}})\Z", re.ASCII)
-_RELEASED: Final[LiteralString] = """
+_LIST_RELEASES: Final[LiteralString] = """
     SELECT partition, record_offset, source, record_id, fingerprint FROM redrive.releases
 """
-_RELEASE: Final[LiteralString] = """
+_RELEASE_OF_OFFSET: Final[LiteralString] = """
     SELECT location, released_at, source, record_id, fingerprint FROM redrive.releases
     WHERE partition = $1 AND record_offset = $2
 """
@@ -133,7 +133,7 @@ class Quarantine:
             place = {"topic": QUARANTINE, "partition": partition, "record_offset": offset}
             entry = {"source": held.delivery.source, "event_id": body_record_id(held.delivery.body), **place}
             await note_reveal(self.connection, reveal, entry)
-        release = await self.connection.fetchrow(_RELEASE, partition, offset)
+        release = await self.connection.fetchrow(_RELEASE_OF_OFFSET, partition, offset)
         verdict = self.judge(held)
         if release and not self.is_released(held, verdict, _content_of(release)):
             release = None
@@ -155,7 +155,7 @@ class Quarantine:
 
     async def released(self) -> dict[tuple[int, int], Content]:
         """What was released before, by (partition, offset)."""
-        rows = await self.connection.fetch(_RELEASED)
+        rows = await self.connection.fetch(_LIST_RELEASES)
         return {(row["partition"], row["record_offset"]): _content_of(row) for row in rows}
 
     def is_released(self, one: Held, verdict: Verdict, content: Content | None) -> bool:

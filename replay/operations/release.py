@@ -22,11 +22,11 @@ ACTION: Final = "quarantine.release"
 FARTHEST_SECONDS: Final = 10**10
 """No clock stands farther off than this: three hundred years."""
 
-_KNOWN: Final[LiteralString] = """
+_RELEASED_CONTENTS: Final[LiteralString] = """
     SELECT source, record_id, fingerprint FROM redrive.releases
     WHERE (source, record_id, fingerprint) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[]))
 """
-_NOTE: Final[LiteralString] = """
+_UPSERT_RELEASE: Final[LiteralString] = """
     INSERT INTO redrive.releases (partition, record_offset, source, record_id, fingerprint, location)
     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (partition, record_offset) DO UPDATE
     SET source = EXCLUDED.source, record_id = EXCLUDED.record_id, fingerprint = EXCLUDED.fingerprint,
@@ -152,7 +152,7 @@ class _Work:
         connection, sources = self.quarantine.connection, self.quarantine.sources
         contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
         columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]
-        self.seen |= {tuple(row) for row in await connection.fetch(_KNOWN, *columns)}
+        self.seen |= {tuple(row) for row in await connection.fetch(_RELEASED_CONTENTS, *columns)}
         new: list[tuple[Held, Content, tuple[Source, VerifiedDelivery, Identity]]] = []
         rows: list[tuple[int, int, str, str, bytes, str | None]] = []
         for (one, verified, identity), content in zip(passing, contents, strict=True):
@@ -174,4 +174,4 @@ class _Work:
             for (one, content, _), location in zip(new, locations, strict=True)
         ]
         # After the append: a crash in between costs a second copy on the log, which changes no table.
-        await connection.executemany(_NOTE, rows)
+        await connection.executemany(_UPSERT_RELEASE, rows)

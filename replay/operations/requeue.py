@@ -17,7 +17,7 @@ from replay.jobs.plan import bound_by_live
 from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.reader import NEAR_OFFSETS, LogReader
-from replay.operations.dead_letters import NEXT, DeadLetters
+from replay.operations.dead_letters import NEXT_DEAD_LETTERS, DeadLetters
 from replay.ports import Connection
 from replay.selection.offsets import merged
 from replay.selection.selection import Range
@@ -30,7 +30,7 @@ PAGE: Final = 1000
 PORTION_RECORDS: Final = 200
 LAST_ORDINAL: Final = 2**31 - 1
 
-_NOTE: Final[LiteralString] = """
+_UPSERT_REQUEUE: Final[LiteralString] = """
     INSERT INTO redrive.requeues AS known (
         topic, partition, record_offset, ordinal, source, event_id, provider, type, received_at, first_error, attempts,
         outcome, last_error, operator
@@ -109,7 +109,7 @@ class Requeue:
 
     async def _requeue(self, wanted: DeadLetters, advance: Callable[[int], None]) -> None:
         after: tuple[Any, ...] = ("", 0, 0, 0)
-        while rows := await self._connection.fetch(NEXT, *wanted.parameters(), *after, PAGE):
+        while rows := await self._connection.fetch(NEXT_DEAD_LETTERS, *wanted.parameters(), *after, PAGE):
             # A record that was dead as a whole is done whole: what it leaves behind it is not tried again.
             after = (*_place(rows[-1]), rows[-1]["ordinal"] or LAST_ORDINAL)
             letters: Letters = {}
@@ -189,7 +189,7 @@ class Requeue:
         if self._author is None:
             return
         known = (letter[name] for name in _KNOWN)
-        await self._connection.execute(_NOTE, *_place(letter), *known, outcome, error, self._author.operator)
+        await self._connection.execute(_UPSERT_REQUEUE, *_place(letter), *known, outcome, error, self._author.operator)
 
 
 class _Tried:

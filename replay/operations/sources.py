@@ -18,8 +18,8 @@ from schemas.settings import Source
 from schemas.source_state import SourceState, State
 from schemas.topics import source_of, topic_of
 
-_TOPICS: Final[LiteralString] = "SELECT DISTINCT topic FROM redrive.positions"
-_UNINDEXED: Final[LiteralString] = """
+_TOPICS_WITH_POSITIONS: Final[LiteralString] = "SELECT DISTINCT topic FROM redrive.positions"
+_SOURCES_WITHOUT_EVENTS: Final[LiteralString] = """
     SELECT name FROM unnest($1::text[]) AS name
     WHERE NOT EXISTS (SELECT FROM redrive.event_index WHERE source = name)
 """
@@ -65,9 +65,12 @@ async def require_sources(connection: Connection, names: Collection[str], config
     """
     if set(names) <= set(configured):
         return
-    known = {*sources_of_log(configured), *(source_of(row["topic"]) for row in await connection.fetch(_TOPICS))}
+    known = {
+        *sources_of_log(configured),
+        *(source_of(row["topic"]) for row in await connection.fetch(_TOPICS_WITH_POSITIONS)),
+    }
     if left := sorted(set(names) - known):
-        unknown = ", ".join(repr(row["name"][:60]) for row in await connection.fetch(_UNINDEXED, left))
+        unknown = ", ".join(repr(row["name"][:60]) for row in await connection.fetch(_SOURCES_WITHOUT_EVENTS, left))
         if unknown:
             raise InvalidSelection(f"no source is called {unknown}; there are: {', '.join(sorted(known))}")
 

@@ -20,44 +20,44 @@ from replay.tables.generations import name_ranges
 ACCEPT: Final = "loss.accept"
 """Of the audit."""
 
-_LOST: Final[LiteralString] = """
+_LOST_RANGES: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1
 """
 # In whichever generation: one that went live later may not know.
-_UNFOLDED: Final[LiteralString] = """
+_UNFOLDED_RANGES: Final[LiteralString] = """
     SELECT l.topic, l.partition, l.first_offset, l.end_offset FROM redrive.lost_ranges AS l
     WHERE l.generation = $1 AND EXISTS (
         SELECT FROM redrive.lost_ranges AS o
         WHERE (o.topic, o.partition) = (l.topic, l.partition) AND o.folded_to < o.end_offset
           AND o.folded_to < l.end_offset AND l.first_offset < o.end_offset)
 """
-_ENDED: Final[LiteralString] = """
+_LIST_ENDED_LOSSES: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset, ended_as, operator, reason FROM redrive.ended_losses
 """
-_END: Final[LiteralString] = """
+_INSERT_ENDED_LOSS: Final[LiteralString] = """
     INSERT INTO redrive.ended_losses (topic, partition, first_offset, end_offset, ended_as, operator, reason)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (topic, partition, first_offset, end_offset) DO UPDATE
     SET ended_as = EXCLUDED.ended_as, operator = EXCLUDED.operator, reason = EXCLUDED.reason, ended_at = now()
 """
-_REOPEN: Final[LiteralString] = """
+_DELETE_ENDED_LOSS: Final[LiteralString] = """
     DELETE FROM redrive.ended_losses WHERE (topic, partition, first_offset, end_offset) = ($1, $2, $3, $4)
 """
 
 
 async def lost_ranges(connection: Connection, generation: int) -> dict[Range, str]:
     """What the live workers, or whoever folded the generation, found to be lost."""
-    parts = [Range(*row) for row in await connection.fetch(_LOST, generation)]
+    parts = [Range(*row) for row in await connection.fetch(_LOST_RANGES, generation)]
     return {part: f"{_name(part)} were lost" for part in parts}
 
 
 async def unfolded_ranges(connection: Connection, generation: int) -> frozenset[Range]:
     """Those of the lost ranges of which a part was never folded."""
-    return frozenset(Range(*row) for row in await connection.fetch(_UNFOLDED, generation))
+    return frozenset(Range(*row) for row in await connection.fetch(_UNFOLDED_RANGES, generation))
 
 
 async def ended_losses(connection: Connection) -> dict[Range, Loss]:
-    return {Range(*row[:4]): _loss(Range(*row[:4]), *row[4:]) for row in await connection.fetch(_ENDED)}
+    return {Range(*row[:4]): _loss(Range(*row[:4]), *row[4:]) for row in await connection.fetch(_LIST_ENDED_LOSSES)}
 
 
 def judge(
@@ -103,10 +103,10 @@ async def record_ends(connection: Connection, losses: Sequence[Loss], accepting:
             named = name_ranges([_key(loss) for loss in accepted])
             await audit.note(connection, accepting.operator, ACCEPT, accepting.reason, lost=named)
         for loss in changed:
-            await connection.execute(_END, *_key(loss), loss.state, loss.operator, loss.reason)
+            await connection.execute(_INSERT_ENDED_LOSS, *_key(loss), loss.state, loss.operator, loss.reason)
         for loss in losses:
             if loss.state == "open" and part_of(loss) in ended:
-                await connection.execute(_REOPEN, *_key(loss))
+                await connection.execute(_DELETE_ENDED_LOSS, *_key(loss))
 
 
 def _loss(part: Range, state: LossState, operator: str | None = None, reason: str | None = None) -> Loss:

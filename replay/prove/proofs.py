@@ -19,22 +19,24 @@ from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.masking import describe
 
 ACTION: Final = "proof.start"
-_CREATE: Final[LiteralString] = (
+_INSERT_PROOF: Final[LiteralString] = (
     "INSERT INTO redrive.proofs (id, state, operator, reason) VALUES ($1, 'running', $2, $3)"
 )
-_PROGRESS: Final[LiteralString] = "UPDATE redrive.proofs SET progress = $2 WHERE id = $1"
-_FINISH: Final[LiteralString] = """
+_SET_PROGRESS: Final[LiteralString] = "UPDATE redrive.proofs SET progress = $2 WHERE id = $1"
+_FINISH_PROOF: Final[LiteralString] = """
     UPDATE redrive.proofs
     SET state = $2, certificate = $3::json, error = $4, finished_at = now(),
         progress = CASE $2 WHEN 'done' THEN 1 ELSE progress END
     WHERE id = $1
 """
 _ENTRY: Final = "id, state, operator, reason, progress, error, created_at, finished_at"
-_LIST: Final = (
+_LIST_PROOFS: Final = (
     f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict FROM redrive.proofs ORDER BY created_at DESC LIMIT $1"  # noqa: S608
 )
-_SHOW: Final = f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict, certificate FROM redrive.proofs WHERE id = $1"  # noqa: S608
-_RUNNING: Final[LiteralString] = "SELECT id FROM redrive.proofs WHERE state = 'running' ORDER BY created_at DESC"
+_SHOW_PROOF: Final = (
+    f"SELECT {_ENTRY}, certificate->>'verdict' AS verdict, certificate FROM redrive.proofs WHERE id = $1"  # noqa: S608
+)
+_RUNNING_PROOFS: Final[LiteralString] = "SELECT id FROM redrive.proofs WHERE state = 'running' ORDER BY created_at DESC"
 
 # `Lock.PROOF` is held by the session that writes the row: a process that was killed holds nothing any more.
 _CLOSE_INTERRUPTED: Final[LiteralString] = """
@@ -65,12 +67,12 @@ class Proofs:
         connection = await self._connect()
         try:
             if not await try_lock(connection, Lock.PROOF):
-                found = await connection.fetchval(_RUNNING)
+                found = await connection.fetchval(_RUNNING_PROOFS)
                 raise InvalidTransition(f"proof {found} is running: one at a time")
             proof = uuid.uuid4()
             async with connection.transaction():
                 await audit.note(connection, author.operator, ACTION, author.reason, proof=str(proof))
-                await connection.execute(_CREATE, proof, author.operator, author.reason)
+                await connection.execute(_INSERT_PROOF, proof, author.operator, author.reason)
         except BaseException:
             # Its server may be silent, and would be waited for.
             connection.terminate()
@@ -96,7 +98,7 @@ class Proofs:
         async def tell() -> None:
             while True:
                 await asyncio.sleep(_PROGRESS_SECONDS)
-                await connection.execute(_PROGRESS, proof, ratio)
+                await connection.execute(_SET_PROGRESS, proof, ratio)
 
         telling = asyncio.create_task(tell())
         try:
@@ -114,7 +116,7 @@ class Proofs:
                 await asyncio.wait([telling])
                 # Where the database is away, the row says `interrupted` as soon as somebody looks.
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    await connection.execute(_FINISH, proof, state, certificate, error or None)
+                    await connection.execute(_FINISH_PROOF, proof, state, certificate, error or None)
         finally:
             await connection.close()
 
@@ -122,13 +124,13 @@ class Proofs:
 async def list_proofs(connection: Any, limit: int) -> list[dict[str, Any]]:
     """Newest first, without their certificates."""
     await connection.execute(_CLOSE_INTERRUPTED)
-    return [_entry(row) for row in await connection.fetch(_LIST, limit)]
+    return [_entry(row) for row in await connection.fetch(_LIST_PROOFS, limit)]
 
 
 async def show_proof(connection: Any, proof: uuid.UUID) -> dict[str, Any] | None:
     """With its certificate, None until it is done."""
     await connection.execute(_CLOSE_INTERRUPTED)
-    row = await connection.fetchrow(_SHOW, proof)
+    row = await connection.fetchrow(_SHOW_PROOF, proof)
     if row is None:
         return None
     certificate = row["certificate"]

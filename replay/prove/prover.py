@@ -38,16 +38,16 @@ from schemas.errors import Misconfigured
 from schemas.facts import TABLES
 from schemas.lattice import Table
 
-_POSITIONS: Final[LiteralString] = """
+_FOLDED_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = $1 AND next_offset > 0 ORDER BY topic, partition
 """
-_SNAPSHOT: Final[LiteralString] = "SELECT pg_export_snapshot()"
-_COUNTS: Final[LiteralString] = """
+_EXPORT_SNAPSHOT: Final[LiteralString] = "SELECT pg_export_snapshot()"
+_COUNT_DUPLICATES: Final[LiteralString] = """
     SELECT count(*) AS events, coalesce(sum(locations), 0)::bigint - count(*) AS duplicates
     FROM (SELECT count(*) AS locations FROM redrive.event_index GROUP BY source, event_id) AS events
 """
-_DEAD: Final[LiteralString] = """
+_DEAD_EVENTS: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset, ordinal FROM redrive.event_index WHERE status = 'dead'
     ORDER BY topic, partition, record_offset
 """
@@ -136,7 +136,7 @@ class Prover:
         lost = {**held.lost, **cut.lost}
         await self._shadow.open()
         if lost:
-            await self._shadow.seek([*lost], await self._live.fetchval(_SNAPSHOT))
+            await self._shadow.seek([*lost], await self._live.fetchval(_EXPORT_SNAPSHOT))
         await self._shadow.fold(reader, held.ranges, advance)
         tables = await self._compare_tables(schema, hashes, found)
         await self._compare_dead(held.ranges, found)
@@ -202,13 +202,13 @@ class Prover:
 
     async def _cut(self) -> Cut:
         generation = await self._live.fetchval(LIVE_GENERATION)
-        positions = {(row[0], row[1]): row[2] for row in await self._live.fetch(_POSITIONS, generation)}
+        positions = {(row[0], row[1]): row[2] for row in await self._live.fetch(_FOLDED_POSITIONS, generation)}
         folded_by = await versions_of(self._live, generation)
         reasons = [
             f"generation {generation} was {text}: `redrive rebuild`"
             for text in other_code(folded_by, self._versions.projections)
         ]
-        (counts,) = await self._live.fetch(_COUNTS)
+        (counts,) = await self._live.fetch(_COUNT_DUPLICATES)
         lost, ended = await lost_ranges(self._live, generation), await ended_losses(self._live)
         unfolded = await unfolded_ranges(self._live, generation)
         return Cut(generation, positions, lost, unfolded, ended, reasons, counts["events"], counts["duplicates"])
@@ -239,7 +239,7 @@ class Prover:
 
     async def _applied(self, folded: Mapping[tuple[str, int], Range]) -> AsyncIterator[Location]:
         asked: list[Location] = []
-        async for row in self._live.cursor(_DEAD, prefetch=_LOOKED_UP):
+        async for row in self._live.cursor(_DEAD_EVENTS, prefetch=_LOOKED_UP):
             part = folded.get((row["topic"], row["partition"]))
             if part is not None and part.start <= row["record_offset"] < part.end:
                 asked.append((row["topic"], row["partition"], row["record_offset"], row["ordinal"]))

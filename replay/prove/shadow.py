@@ -33,7 +33,7 @@ _DEAD_TABLE: Final[LiteralString] = """
         PRIMARY KEY (topic, partition, record_offset, ordinal)
     )
 """
-_NOTE_DEAD: Final[LiteralString] = """
+_INSERT_DEAD: Final[LiteralString] = """
     INSERT INTO pg_temp._dead SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[])
 """
 _NOT_DEAD: Final[LiteralString] = """
@@ -47,7 +47,7 @@ _SOUGHT_TABLE: Final[LiteralString] = """
         range integer, record_offset bigint, source text COLLATE "C", event_id text COLLATE "C"
     )
 """
-_SEEK: Final[LiteralString] = """
+_INSERT_SOUGHT: Final[LiteralString] = """
     INSERT INTO pg_temp._sought
     SELECT lost.range, i.record_offset, i.source, i.event_id
     FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
@@ -57,14 +57,14 @@ _SEEK: Final[LiteralString] = """
      AND i.record_offset >= lost.first_offset AND i.record_offset < lost.end_offset
 """
 _SOUGHT_INDEX: Final[LiteralString] = "CREATE INDEX ON pg_temp._sought (event_id, source)"
-_KNOWN: Final[LiteralString] = """
+_COUNT_SOUGHT_RECORDS: Final[LiteralString] = """
     SELECT range, count(DISTINCT record_offset) AS found FROM pg_temp._sought GROUP BY range
 """
-_FOUND: Final[LiteralString] = """
+_DELETE_FOUND: Final[LiteralString] = """
     DELETE FROM pg_temp._sought AS s USING unnest($1::text[], $2::text[]) AS seen (source, event_id)
     WHERE s.source = seen.source AND s.event_id = seen.event_id
 """
-_MISSING: Final[LiteralString] = """
+_COUNT_MISSING_EVENTS: Final[LiteralString] = """
     SELECT range, count(DISTINCT (source, event_id)) AS found FROM pg_temp._sought GROUP BY range
 """
 _PLACE: Final = struct.Struct(">qq")
@@ -142,15 +142,15 @@ class Shadow:
         await self.connection.execute(_SOUGHT_TABLE)
         async with self.connection.transaction(isolation="repeatable_read"):
             await self.connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-            await self.connection.execute(_SEEK, *zip(*parts, strict=True))
+            await self.connection.execute(_INSERT_SOUGHT, *zip(*parts, strict=True))
         await self.connection.execute(_SOUGHT_INDEX)
-        self._known = {row["range"]: row["found"] for row in await self.connection.fetch(_KNOWN)}
+        self._known = {row["range"]: row["found"] for row in await self.connection.fetch(_COUNT_SOUGHT_RECORDS)}
 
     async def seen(self) -> dict[Range, Sought]:
         """Of each of these ranges, once the log is folded."""
         if not self._sought:
             return {}
-        missing = {row["range"]: row["found"] for row in await self.connection.fetch(_MISSING)}
+        missing = {row["range"]: row["found"] for row in await self.connection.fetch(_COUNT_MISSING_EVENTS)}
         return {
             part: Sought(self._known.get(number, 0), missing.get(number, 0))
             for number, part in enumerate(self._sought, start=1)
@@ -183,11 +183,11 @@ class Shadow:
             digest.add(record.raw)
         if self._sought and records:
             names = [name for record in records for name in record.names]
-            await connection.execute(_FOUND, *zip(*names, strict=True))
+            await connection.execute(_DELETE_FOUND, *zip(*names, strict=True))
         if outcome.letters:
             self.dead += outcome.dead
             found = [(one.raw.topic, one.raw.partition, one.raw.offset, one.ordinal) for one in outcome.letters]
-            await connection.execute(_NOTE_DEAD, *zip(*found, strict=True))
+            await connection.execute(_INSERT_DEAD, *zip(*found, strict=True))
 
 
 class _Turns:

@@ -29,7 +29,7 @@ from schemas.topics import topic_of
 MAX_ROWS: Final = 200
 """Beneath one row of a view; of a conversation of years they would be without end."""
 
-_POSITIONS: Final[LiteralString] = """
+_LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation)
 """
@@ -196,7 +196,7 @@ def _collect(
 
 async def _ranges(connection: Connection, reader: LogReader, question: Question) -> list[Range]:
     """What the log holds below the live positions, from the window's start on."""
-    positions = {(row[0], row[1]): row[2] for row in await connection.fetch(_POSITIONS)}
+    positions = {(row[0], row[1]): row[2] for row in await connection.fetch(_LIVE_POSITIONS)}
     topics = {topic_of(source) for source in question.sources}
     if missing := sorted(topics - {topic for topic, _ in positions}):
         raise InvalidSelection(f"nothing was folded of {', '.join(missing)}")

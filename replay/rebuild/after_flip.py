@@ -23,16 +23,16 @@ from replay.tables.generations import Ports, is_beyond
 PORTION_RECORDS: Final = 100_000
 """Whose offsets are held at once: what bounds the memory, however many events are ignored."""
 
-_PENDING: Final[LiteralString] = """
+_GENERATION_TO_REDRIVE: Final[LiteralString] = """
     SELECT g.generation, g.to_redrive FROM redrive.generations AS g
     WHERE g.generation = (SELECT live FROM redrive.generation) AND g.to_redrive IS NOT NULL
 """
-_LEAVE: Final[LiteralString] = """
+_SCHEDULE_REDRIVE: Final[LiteralString] = """
     UPDATE redrive.generations SET to_redrive = coalesce(to_redrive, 'dead') WHERE generation = $1
 """
-_SETTLED: Final[LiteralString] = "UPDATE redrive.generations SET to_redrive = NULL WHERE generation = $1"
+_MARK_REDRIVEN: Final[LiteralString] = "UPDATE redrive.generations SET to_redrive = NULL WHERE generation = $1"
 # What was revived since a generation was made, was revived into another.
-_DEAD: Final[LiteralString] = """
+_DEAD_LETTERS_TO_REDRIVE: Final[LiteralString] = """
     SELECT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
     UNION
     SELECT r.topic, r.partition, r.record_offset
@@ -40,7 +40,7 @@ _DEAD: Final[LiteralString] = """
     WHERE r.outcome = 'revived' AND g.generation = (SELECT live FROM redrive.generation)
     ORDER BY 1, 2, 3
 """
-_IGNORED: Final[LiteralString] = """
+_IGNORED_TO_REDRIVE: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index WHERE status = 'ignored' ORDER BY 1, 2, 3
 """
 
@@ -55,11 +55,11 @@ class Pending:
 
 async def leave(connection: Connection, number: int) -> None:
     """In the transaction of a flip: on record, that it leaves something to do."""
-    await connection.execute(_LEAVE, number)
+    await connection.execute(_SCHEDULE_REDRIVE, number)
 
 
 async def pending(connection: Connection) -> Pending | None:
-    row = await connection.fetchrow(_PENDING)
+    row = await connection.fetchrow(_GENERATION_TO_REDRIVE)
     return None if row is None else Pending(row["generation"], row["to_redrive"] == "all")
 
 
@@ -84,11 +84,11 @@ async def try_to_settle(ports: Ports, reader: LogReader, holder: Connection, wan
             return None
         try:
             settlement = _Settlement(ports, reader, holder, wanted.generation)
-            dead = await settlement.redrive(_DEAD, only_with_rows=False)
+            dead = await settlement.redrive(_DEAD_LETTERS_TO_REDRIVE, only_with_rows=False)
             if wanted.is_all:
                 # One that is ignored again is only read: nothing would change.
-                await settlement.redrive(_IGNORED, only_with_rows=True)
-            await holder.execute(_SETTLED, wanted.generation)
+                await settlement.redrive(_IGNORED_TO_REDRIVE, only_with_rows=True)
+            await holder.execute(_MARK_REDRIVEN, wanted.generation)
             return dead
         except NotFollowed:
             # Another one went live.

@@ -38,22 +38,22 @@ ROLLBACK: Final = "rebuild.rollback"
 """Actions of the audit."""
 
 _END_IF_FROZEN: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
-_STATE: Final[LiteralString] = """
+_STATE_OF_GENERATION: Final[LiteralString] = """
     SELECT l.live, coalesce(g.state <> 'dropped', false) AS is_kept
     FROM redrive.generation AS l LEFT JOIN redrive.generations AS g ON g.generation = $1
 """
-_UNFINISHED: Final[LiteralString] = """
+_OPEN_REPLAYS: Final[LiteralString] = """
     SELECT id, state FROM redrive.replays
     WHERE generation = $1 AND state NOT IN ('done', 'failed', 'cancelled') ORDER BY created_at
 """
-_REPLAYED: Final[LiteralString] = """
+_REPLAYS_MISSED: Final[LiteralString] = """
     SELECT r.id::text, r.generation FROM redrive.replays AS r JOIN redrive.generations AS g ON g.generation = $1
     WHERE r.generation <> $1 AND coalesce(r.finished_at, 'infinity') >= g.created_at
       AND r.rows_changed + (SELECT coalesce(sum(rows_changed), 0) FROM redrive.replay_progress WHERE replay = r.id) > 0
     ORDER BY r.created_at DESC LIMIT 1
 """
-_MOVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1, is_rolled_back = $2"
-_LIVE: Final[LiteralString] = "SELECT live, previous, is_rolled_back FROM redrive.generation"
+_SET_LIVE: Final[LiteralString] = "UPDATE redrive.generation SET previous = live, live = $1, is_rolled_back = $2"
+_LIVE_GENERATIONS: Final[LiteralString] = "SELECT live, previous, is_rolled_back FROM redrive.generation"
 
 
 class _TooFar(RedriveError):
@@ -67,7 +67,7 @@ async def rollback_target(connection: Connection) -> int:
     """The previous generation; after a rollback the live one: whoever asks again, not having heard of its end, must not
     bring back what was taken back. Raises `InvalidTransition` where there is none.
     """
-    row = await connection.fetchrow(_LIVE)
+    row = await connection.fetchrow(_LIVE_GENERATIONS)
     if row is None or row["previous"] is None:
         raise InvalidTransition("there is no previous generation to go back to")
     return int(row["live"] if row["is_rolled_back"] else row["previous"])
@@ -91,7 +91,7 @@ async def flip(
             raise InvalidTransition(f"generation {number} was folded by newer code than this")
         if not generation.is_live and not is_loss_accepted:
             await _require_whole(connection, ports, generation, action)
-        before = await connection.fetchrow(_LIVE)
+        before = await connection.fetchrow(_LIVE_GENERATIONS)
         await audit.note(connection, *author_of(action, author), generation=number, live=before and before["live"])
     tries = AsyncRetrying(
         retry=retry_if_exception_type(_TRY_AGAIN),
@@ -120,7 +120,7 @@ async def flip(
     async with ports.pool.acquire() as connection:
         if is_loss_accepted:
             await accept_lost(connection, number, author)
-        after = await connection.fetchrow(_LIVE)
+        after = await connection.fetchrow(_LIVE_GENERATIONS)
     live = {} if after is None else {"live": after["live"], "previous": after["previous"]}
     return {**live, "dead_letters": await settle(ports, reader)}
 
@@ -135,7 +135,7 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
             " be gone (accept the loss to do without them)"
         )
     if generation.copied_from is not None and action == APPLY:
-        live = await connection.fetchval(_LIVE)
+        live = await connection.fetchval(_LIVE_GENERATIONS)
         if live != generation.copied_from:
             raise InvalidTransition(
                 f"generation {number} copied tables from generation {generation.copied_from}, and {live} is live now:"
@@ -146,7 +146,7 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
         return
     # What a replay adds to the live tables is not in a copy from before, in the fold of older code, or in a generation
     # that was live before.
-    replayed = await connection.fetchrow(_REPLAYED, number)
+    replayed = await connection.fetchrow(_REPLAYS_MISSED, number)
     if replayed is not None:
         raise InvalidTransition(
             f"generation {number} lacks what replay {replayed['id']} has changed in generation"
@@ -163,7 +163,7 @@ async def _flip_at_once(
         await connection.execute(_END_IF_FROZEN)
         await transaction_lock(connection, Lock.GENERATION, "exclusive", seconds=1)
         # Only now: an earlier statement's snapshot could be older than the lock.
-        state = await connection.fetchrow(_STATE, number)
+        state = await connection.fetchrow(_STATE_OF_GENERATION, number)
         if state is None or not state["is_kept"]:
             raise InvalidTransition(f"generation {number} was dropped")
         if state["live"] == number:
@@ -177,14 +177,14 @@ async def _flip_at_once(
             raise _TooFar
         await note_ready(connection, number)
         await leave(connection, number)
-        await connection.execute(_MOVE, number, is_rollback)
+        await connection.execute(_SET_LIVE, number, is_rollback)
         await ports.point(connection, number)
     return True
 
 
 async def _require_no_replay(connection: Connection, live: int) -> None:
     """It would fail half-way: its generation would be another."""
-    row = await connection.fetchrow(_UNFINISHED, live)
+    row = await connection.fetchrow(_OPEN_REPLAYS, live)
     if row is not None:
         raise InvalidTransition(
             f"replay {row['id']} is {row['state']} on generation {live}: wait for its end or cancel it,"

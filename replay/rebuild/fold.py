@@ -26,7 +26,7 @@ PATIENCE: Final = 50
 
 LOOK_SECONDS: Final = 0.5
 
-_BEHIND: Final[LiteralString] = """
+_RANGES_TO_FOLD: Final[LiteralString] = """
     SELECT live.topic, live.partition, live.next_offset AS bound, live.topic_id
     FROM redrive.positions AS live
     LEFT JOIN redrive.positions AS own
@@ -35,7 +35,7 @@ _BEHIND: Final[LiteralString] = """
       AND (own.next_offset, own.topic_id) IS DISTINCT FROM (live.next_offset, live.topic_id)
     ORDER BY 1, 2
 """
-_WAY: Final[LiteralString] = """
+_FOLDED_AND_TO_FOLD: Final[LiteralString] = """
     SELECT coalesce(sum(least(coalesce(own.next_offset, 0), live.next_offset)), 0)::bigint AS done,
            coalesce(sum(live.next_offset), 0)::bigint AS of
     FROM redrive.positions AS live
@@ -45,7 +45,7 @@ _WAY: Final[LiteralString] = """
 """
 # Since the cut the live positions began again there: what the log holds at these offsets now was not copied. That a
 # topic is another log is known by its id, whatever the clock was.
-_BEGUN_AGAIN: Final[LiteralString] = """
+_NEW_LOG_STARTS: Final[LiteralString] = """
     SELECT l.topic, l.partition, min(l.first_offset) AS first
     FROM redrive.lost_ranges AS l JOIN redrive.generations AS g ON g.generation = $1
     WHERE l.generation = (SELECT live FROM redrive.generation) AND l.noticed_at >= g.created_at
@@ -82,18 +82,18 @@ class GenerationFold:
 
     async def way(self, connection: Connection) -> tuple[int, int]:
         """(offsets behind it, offsets up to the live positions)."""
-        row = await connection.fetchrow(_WAY, self.generation.number)
+        row = await connection.fetchrow(_FOLDED_AND_TO_FOLD, self.generation.number)
         return (0, 0) if row is None else (row["done"], row["of"])
 
     async def is_behind(self, connection: Connection) -> bool:
-        return bool(await connection.fetch(_BEHIND, self.generation.number))
+        return bool(await connection.fetch(_RANGES_TO_FOLD, self.generation.number))
 
     async def rest(self, connection: Connection, reader: LogReader) -> list[Range]:
         """What there is to fold, up to where the live positions are now. Writes down what the log no longer holds."""
-        rows = await connection.fetch(_BEHIND, self.generation.number)
+        rows = await connection.fetch(_RANGES_TO_FOLD, self.generation.number)
         if not rows:
             return []
-        for topic, partition, first in await connection.fetch(_BEGUN_AGAIN, self.generation.number):
+        for topic, partition, first in await connection.fetch(_NEW_LOG_STARTS, self.generation.number):
             if (topic, partition) in self._cut:
                 self._cut[topic, partition] = min(self._cut[topic, partition], first)
         for row in rows:

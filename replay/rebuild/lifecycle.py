@@ -26,11 +26,11 @@ from replay.tables.generations import (
 from schemas.errors import InvalidTransition, Misconfigured
 from schemas.facts import TABLES
 
-_CUT: Final[LiteralString] = """
+_LIVE_CUT: Final[LiteralString] = """
     SELECT topic, partition, next_offset, topic_id::text FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
-_INSERT: Final[LiteralString] = """
+_INSERT_GENERATION: Final[LiteralString] = """
     INSERT INTO redrive.generations (generation, state, only_tables, cut, cut_logs, operator, reason, copied_from,
                                      to_redrive)
     SELECT coalesce(max(generation), 0) + 1, 'building', $1, $2::jsonb, $3::jsonb, $4, $5, $6, 'all'
@@ -42,16 +42,16 @@ _DROPPED_BEFORE: Final[LiteralString] = "SELECT generation FROM redrive.generati
 _MAY_DROP: Final[LiteralString] = """
     SELECT coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1), true)
 """
-_DROP: Final[LiteralString] = """
+_MARK_GENERATION_DROPPED: Final[LiteralString] = """
     UPDATE redrive.generations SET state = 'dropped', dropped_at = now()
     WHERE generation = $1 AND generation <> (SELECT live FROM redrive.generation)
     RETURNING generation
 """
-_DROPPED: Final[LiteralString] = """
+_DROPPED_WITH_SCHEMA: Final[LiteralString] = """
     SELECT generation FROM redrive.generations AS g
     WHERE state = 'dropped' AND to_regnamespace('gen_' || generation) IS NOT NULL
 """
-_FORGET: Final[LiteralString] = """
+_DELETE_GENERATION_ROWS: Final[LiteralString] = """
     WITH p AS (DELETE FROM redrive.positions WHERE generation = $1),
          l AS (DELETE FROM redrive.lost_ranges WHERE generation = $1),
          v AS (DELETE FROM redrive.generation_versions WHERE generation = $1)
@@ -88,10 +88,10 @@ async def _create(connection: Connection, ports: Ports, only: frozenset[str] | N
     """All of it or nothing: one transaction, whose snapshot is the cut at which tables are copied."""
     async with connection.transaction(isolation="repeatable_read"):
         live: int = await connection.fetchval(LIVE_GENERATION)
-        cut = [] if only is None else [tuple(row) for row in await connection.fetch(_CUT)]
+        cut = [] if only is None else [tuple(row) for row in await connection.fetch(_LIVE_CUT)]
         named = None if only is None else sorted(only)
         number: int = await connection.fetchval(
-            _INSERT,
+            _INSERT_GENERATION,
             named,
             orjson.dumps([(topic, partition, offset) for topic, partition, offset, _ in cut]).decode(),
             orjson.dumps([(topic, partition, log) for topic, partition, _, log in cut if log is not None]).decode(),
@@ -150,15 +150,15 @@ async def drop(connection: Connection, number: int, author: Author) -> None:
     # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.
     async with connection.transaction():
         await transaction_lock(connection, Lock.GENERATION, "shared")
-        if await connection.fetchval(_DROP, number) is None:
+        if await connection.fetchval(_MARK_GENERATION_DROPPED, number) is None:
             raise InvalidTransition(f"generation {number} is live")
     await sweep(connection)
 
 
 async def sweep(connection: Connection) -> None:
     """The tables of generations that were dropped, and whose dropping was cut short."""
-    for row in await connection.fetch(_DROPPED):
+    for row in await connection.fetch(_DROPPED_WITH_SCHEMA):
         number = row["generation"]
         async with advisory_lock(connection, Lock.FOLD, key=number, seconds=30), connection.transaction():
             await connection.execute(f"DROP SCHEMA IF EXISTS gen_{number} CASCADE")
-            await connection.execute(_FORGET, number)
+            await connection.execute(_DELETE_GENERATION_ROWS, number)

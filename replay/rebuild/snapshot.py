@@ -28,19 +28,19 @@ from replay.tables.read_models import create_declared_views, create_facts, creat
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}(?<!_facts)\Z")
-_LIVE_POSITIONS: Final[LiteralString] = """
+_LIVE_POSITIONS_IN_ORDER: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
     WHERE generation = (SELECT live FROM redrive.generation) ORDER BY 1, 2
 """
-_INSERT: Final[LiteralString] = """
+_INSERT_SNAPSHOT: Final[LiteralString] = """
     INSERT INTO redrive.scratches (name, state, as_of, operator, reason) VALUES ($1, 'building', $2, $3, $4)
 """
-_READY: Final[LiteralString] = "UPDATE redrive.scratches SET state = 'ready' WHERE name = $1"
-_LIST: Final[LiteralString] = """
+_MARK_SNAPSHOT_READY: Final[LiteralString] = "UPDATE redrive.scratches SET state = 'ready' WHERE name = $1"
+_LIST_SNAPSHOTS: Final[LiteralString] = """
     SELECT name, state, as_of, operator, reason, created_at FROM redrive.scratches ORDER BY created_at, name
 """
-_STATE: Final[LiteralString] = "SELECT state FROM redrive.scratches WHERE name = $1"
-_DELETE: Final[LiteralString] = "DELETE FROM redrive.scratches WHERE name = $1"
+_STATE_OF_SNAPSHOT: Final[LiteralString] = "SELECT state FROM redrive.scratches WHERE name = $1"
+_DELETE_SNAPSHOT: Final[LiteralString] = "DELETE FROM redrive.scratches WHERE name = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ async def make(
     """
     async with ports.pool.acquire() as holder, _as_owner():
         await sweep(holder)
-        if await holder.fetchval(_STATE, moment.name) is not None:
+        if await holder.fetchval(_STATE_OF_SNAPSHOT, moment.name) is not None:
             raise InvalidTransition(
                 f"there is a state called {moment.name}; `redrive rebuild drop {moment.name}`, or name another"
             )
@@ -138,7 +138,7 @@ async def _begin(ports: Ports, connection: Connection, moment: Moment, author: A
         noted = author_of("rebuild.as_of", author)
         as_of, is_accepted = moment.at.isoformat(), moment.is_loss_accepted
         await audit.note(connection, *noted, name=moment.name, as_of=as_of, accept_loss=is_accepted)
-        await connection.execute(_INSERT, moment.name, moment.at, author.operator, author.reason)
+        await connection.execute(_INSERT_SNAPSHOT, moment.name, moment.at, author.operator, author.reason)
         await create_facts(connection, moment.facts)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {moment.views}")
         await create_views(connection, moment.facts, moment.views)
@@ -158,7 +158,7 @@ async def _fold(
 
     reading = _ArrivedBefore(live_first(reader, connection), moment.at_ms, advanced)
     await LogFold(ports.pool, ports.foldings(moment.facts, None)).run(reading, ranges)
-    await connection.execute(_READY, moment.name)
+    await connection.execute(_MARK_SNAPSHOT_READY, moment.name)
 
 
 async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> list[Range]:
@@ -166,7 +166,7 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
 
     Raises `InvalidTransition` where it no longer holds all.
     """
-    rows = await connection.fetch(_LIVE_POSITIONS)
+    rows = await connection.fetch(_LIVE_POSITIONS_IN_ORDER)
     folded = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     held = await reader.extents(set(folded))
     lost = [(*place, 0, start) for place, (start, _) in sorted(held.items()) if start > 0]
@@ -187,12 +187,12 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
 
 
 async def describe_all(connection: Connection) -> list[dict[str, Any]]:
-    return [dict(row) for row in await connection.fetch(_LIST)]
+    return [dict(row) for row in await connection.fetch(_LIST_SNAPSHOTS)]
 
 
 async def drop(connection: Connection, name: str, author: Author) -> None:
     """Raises `InvalidSelection`, `InvalidTransition` while it is being made, or `Misconfigured` as `make` does."""
-    if await connection.fetchval(_STATE, name) is None:
+    if await connection.fetchval(_STATE_OF_SNAPSHOT, name) is None:
         raise InvalidSelection(f"there is no state called {name!r}")
     async with advisory_lock(connection, Lock.SNAPSHOT, "try", name) as is_ours:
         if not is_ours:
@@ -209,7 +209,7 @@ async def sweep(connection: Connection) -> None:
             continue
         async with advisory_lock(connection, Lock.SNAPSHOT, "try", one["name"]) as is_ours:
             # Whoever held it may have ended meanwhile.
-            if is_ours and await connection.fetchval(_STATE, one["name"]) == "building":
+            if is_ours and await connection.fetchval(_STATE_OF_SNAPSHOT, one["name"]) == "building":
                 await _remove(connection, one["name"])
 
 
@@ -218,4 +218,4 @@ async def _remove(connection: Connection, name: str) -> None:
     async with connection.transaction():
         await connection.execute(f"DROP SCHEMA IF EXISTS {moment.views} CASCADE")
         await connection.execute(f"DROP SCHEMA IF EXISTS {moment.facts} CASCADE")
-        await connection.execute(_DELETE, name)
+        await connection.execute(_DELETE_SNAPSHOT, name)

@@ -18,18 +18,18 @@ from schemas.masking import mask_id
 MAX_LOCATED: Final = 500_000
 """Offsets of one selection: they are kept in the ledger, for whoever takes the replay over."""
 
-_NAMED: Final[LiteralString] = """
+_EVENTS_BY_NAME: Final[LiteralString] = """
     SELECT DISTINCT asked.text, i.source, asked.reading, i.event_id
     FROM unnest($2::text[], $3::integer[], $4::text[]) AS asked (text, reading, id)
     JOIN redrive.event_index AS i ON i.event_id = asked.id
     WHERE i.source = ANY($1::text[]) ORDER BY asked.text, i.source, asked.reading
 """
-_EVENTS: Final[LiteralString] = """
+_RECORDS_OF_EVENTS: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
     JOIN unnest($1::text[], $2::text[]) AS named (source, event_id) USING (source, event_id)
     ORDER BY topic, partition, record_offset LIMIT $3
 """
-_DEAD: Final[LiteralString] = """
+_DEAD_RECORDS_OF_SOURCES: Final[LiteralString] = """
     SELECT DISTINCT topic, partition, record_offset FROM redrive.event_index
     WHERE source = ANY($1::text[]) AND status = 'dead'
     ORDER BY topic, partition, record_offset LIMIT $2
@@ -39,7 +39,7 @@ _TYPES_BELOW: Final[LiteralString] = """
     JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS s (topic, partition, start) USING (topic, partition)
     WHERE i.record_offset < s.start
 """
-_BELOW: Final[LiteralString] = """
+_INDEXED_BELOW: Final[LiteralString] = """
     SELECT topic, partition, min(i.record_offset) AS first, max(i.record_offset) AS last,
            count(DISTINCT i.record_offset) AS records
     FROM redrive.event_index AS i
@@ -50,7 +50,7 @@ _BELOW: Final[LiteralString] = """
     GROUP BY topic, partition ORDER BY topic, partition
 """
 # When they arrived nobody knows; before they were noticed.
-_LOST: Final[LiteralString] = """
+_LOST_RANGES_OF_TOPICS: Final[LiteralString] = """
     SELECT l.topic, l.partition, l.first_offset, least(l.end_offset, s.start) AS end_offset
     FROM redrive.lost_ranges AS l
     LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
@@ -100,7 +100,7 @@ async def named_events(
     ]
     columns = [list(column) for column in zip(*asked, strict=True)] or [[], [], []]
     found: dict[tuple[str, str], tuple[int, str]] = {}
-    for text, source, reading, name in await connection.fetch(_NAMED, list(sources), *columns):
+    for text, source, reading, name in await connection.fetch(_EVENTS_BY_NAME, list(sources), *columns):
         first, known = found.setdefault((text, source), (reading, name))
         if first == reading and known != name:
             raise InvalidSelection(
@@ -116,12 +116,14 @@ async def named_events(
 async def locate_events(connection: Connection, events: Sequence[tuple[str, str]]) -> list[Range]:
     """Every offset that holds one of these (source, event id)."""
     sources, ids = [source for source, _ in events], [one for _, one in events]
-    return [_at(row) for row in await connection.fetch(_EVENTS, sources, ids, MAX_LOCATED + 1)]
+    return [_at(row) for row in await connection.fetch(_RECORDS_OF_EVENTS, sources, ids, MAX_LOCATED + 1)]
 
 
 async def locate_dead(connection: Connection, selection: Selection) -> list[Range]:
     """Every offset that the index holds as dead."""
-    return [_at(row) for row in await connection.fetch(_DEAD, list(selection.sources), MAX_LOCATED + 1)]
+    return [
+        _at(row) for row in await connection.fetch(_DEAD_RECORDS_OF_SOURCES, list(selection.sources), MAX_LOCATED + 1)
+    ]
 
 
 def _at(row: Any) -> Range:
@@ -137,8 +139,8 @@ async def gone_from(connection: Connection, selection: Selection, starts: Mappin
     types = [row["type"] for row in await connection.fetch(_TYPES_BELOW, *bounds)]
     matching = [kind for kind in types if selection.holds_type((kind,))]
     since, until = moment(selection.from_ms), moment(selection.to_ms)
-    dropped = await connection.fetch(_BELOW, *bounds, matching, since, until, selection.by == "event")
-    lost = await connection.fetch(_LOST, *bounds, since)
+    dropped = await connection.fetch(_INDEXED_BELOW, *bounds, matching, since, until, selection.by == "event")
+    lost = await connection.fetch(_LOST_RANGES_OF_TOPICS, *bounds, since)
     return [
         *(Gone(Range(r["topic"], r["partition"], r["first"], r["last"] + 1), r["records"], "dropped") for r in dropped),
         *(

@@ -26,24 +26,24 @@ BEFORE: Final = f"{SESSION}._before_"
 AFTER: Final = f"{SESSION}._after_"
 
 # The zone is that of the times in `differing`; the memory lets views over some 100,000 rows be joined without a file.
-_PREPARE: Final[LiteralString] = """
+_CREATE_DIFFERING: Final[LiteralString] = """
     SET LOCAL timezone = 'UTC';
     SET LOCAL work_mem = '32MB';
     CREATE TABLE pg_temp._differing (view text NOT NULL, key jsonb NOT NULL, before jsonb, after jsonb)
 """
-_COUNTS: Final[LiteralString] = """
+_COUNT_CHANGES: Final[LiteralString] = """
     SELECT view, count(*) FILTER (WHERE before IS NULL) AS added, count(*) FILTER (WHERE after IS NULL) AS removed,
            count(*) FILTER (WHERE before IS NOT NULL AND after IS NOT NULL) AS changed
     FROM pg_temp._differing GROUP BY view
 """
-_COLUMNS: Final[LiteralString] = """
+_CHANGED_COLUMNS: Final[LiteralString] = """
     SELECT view, cell.key AS name, count(*) AS rows
     FROM pg_temp._differing, jsonb_each(after) AS cell
     WHERE before IS NOT NULL AND cell.value <> before -> cell.key
     GROUP BY view, cell.key ORDER BY view, cell.key
 """
 # A row that is not there is none of what its flags would say.
-_TRANSITIONS: Final[LiteralString] = """
+_COUNT_TRANSITIONS: Final[LiteralString] = """
     SELECT view, name, before ->> name AS was, after ->> name AS is_now, count(*) AS rows
     FROM pg_temp._differing, jsonb_object_keys(coalesce(after, before)) AS name
     WHERE name = 'status' AND before ->> name IS DISTINCT FROM after ->> name
@@ -51,14 +51,14 @@ _TRANSITIONS: Final[LiteralString] = """
           AND coalesce(before ->> name, 'false') <> coalesce(after ->> name, 'false')
     GROUP BY view, name, was, is_now ORDER BY view, name, rows DESC, was, is_now
 """
-_SUMS: Final[LiteralString] = """
+_SUM_AMOUNTS: Final[LiteralString] = """
     SELECT view, cell.key AS name, side.whole ->> 'currency' AS currency, sum(side.sign * cell.value::numeric) AS delta
     FROM pg_temp._differing, LATERAL (VALUES (-1, before), (1, after)) AS side (sign, whole),
          jsonb_each(side.whole - ARRAY(SELECT jsonb_object_keys(key))) AS cell
     WHERE jsonb_typeof(cell.value) = 'number'
     GROUP BY view, cell.key, currency HAVING sum(side.sign * cell.value::numeric) <> 0 ORDER BY view, name, currency
 """
-_SAMPLES: Final[LiteralString] = """
+_LIST_SAMPLES: Final[LiteralString] = """
     SELECT key, before, after FROM pg_temp._differing WHERE view = $1 ORDER BY key LIMIT $2
 """
 
@@ -140,7 +140,7 @@ async def difference(
     transaction = connection.transaction(isolation=isolation)  # type: ignore[arg-type]
     await transaction.start()
     try:
-        await connection.execute(_PREPARE)
+        await connection.execute(_CREATE_DIFFERING)
         await create_views(connection, before, BEFORE)
         await create_views(connection, after, AFTER)
         behind = tables_behind()
@@ -175,18 +175,18 @@ def _keys(view: str) -> tuple[str, ...]:
 
 async def _summary(connection: Connection, views: Iterable[str], limit: int) -> dict[str, ViewDiff]:
     found = {view: ViewDiff() for view in views}
-    for row in await connection.fetch(_COUNTS, timeout=PATIENCE_SECONDS):
+    for row in await connection.fetch(_COUNT_CHANGES, timeout=PATIENCE_SECONDS):
         of = found[row["view"]]
         of.added, of.removed, of.changed = row["added"], row["removed"], row["changed"]
-    for row in await connection.fetch(_COLUMNS, timeout=PATIENCE_SECONDS):
+    for row in await connection.fetch(_CHANGED_COLUMNS, timeout=PATIENCE_SECONDS):
         found[row["view"]].columns[row["name"]] = row["rows"]
-    for row in await connection.fetch(_TRANSITIONS, timeout=PATIENCE_SECONDS):
+    for row in await connection.fetch(_COUNT_TRANSITIONS, timeout=PATIENCE_SECONDS):
         found[row["view"]].transitions.append(Transition(row["name"], row["was"], row["is_now"], row["rows"]))
-    for row in await connection.fetch(_SUMS, timeout=PATIENCE_SECONDS):
+    for row in await connection.fetch(_SUM_AMOUNTS, timeout=PATIENCE_SECONDS):
         found[row["view"]].sums.append(Sum(row["name"], row["currency"], row["delta"]))
     for view, of in found.items():
         if of.rows:
-            rows = await connection.fetch(_SAMPLES, view, limit, timeout=PATIENCE_SECONDS)
+            rows = await connection.fetch(_LIST_SAMPLES, view, limit, timeout=PATIENCE_SECONDS)
             of.samples = [_sample(row) for row in rows]
     return found
 

@@ -21,14 +21,14 @@ from schemas.facts import TABLES
 
 Partition = tuple[str, int]
 
-_KEPT: Final[LiteralString] = """
+_KEPT_GENERATIONS: Final[LiteralString] = """
     SELECT g.generation, g.state, g.only_tables, g.cut, g.cut_logs, g.copied_from, g.generation = l.live AS is_live,
            coalesce(g.generation = l.previous, false) AS is_previous,
            g.generation IN (l.live, l.previous) OR g.to_redrive IS NULL AS was_live
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l
     WHERE g.state <> 'dropped' ORDER BY g.generation
 """
-_LIST: Final[LiteralString] = """
+_LIST_GENERATIONS: Final[LiteralString] = """
     WITH way AS (
         SELECT g.generation, sum(least(coalesce(own.next_offset, 0), live.next_offset))::bigint AS folded,
                sum(live.next_offset)::bigint AS to_fold
@@ -46,7 +46,7 @@ _LIST: Final[LiteralString] = """
     FROM redrive.generations AS g CROSS JOIN redrive.generation AS l LEFT JOIN way USING (generation)
     WHERE g.state <> 'dropped' ORDER BY g.generation
 """
-_LOST: Final[LiteralString] = """
+_OPEN_LOST_RANGES: Final[LiteralString] = """
     SELECT l.topic, l.partition, l.first_offset, l.end_offset FROM redrive.lost_ranges AS l
     LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     WHERE l.generation = $1 AND e.ended_as IS DISTINCT FROM 'recovered' ORDER BY 1, 2, 3
@@ -56,12 +56,14 @@ _ACCEPT_LOST: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset, 'accepted', $2, $3
     FROM redrive.lost_ranges WHERE generation = $1 ON CONFLICT DO NOTHING
 """
-_VERSIONS: Final[LiteralString] = "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
-_READY: Final[LiteralString] = """
+_VERSIONS_OF_GENERATION: Final[LiteralString] = (
+    "SELECT projection, version FROM redrive.generation_versions WHERE generation = $1"
+)
+_MARK_GENERATION_READY: Final[LiteralString] = """
     UPDATE redrive.generations SET state = 'ready', ready_at = now() WHERE generation = $1 AND state = 'building'
 """
 # A view of somebody's own that reads the facts would go with them.
-_DEPENDENTS: Final[LiteralString] = """
+_READERS_OF_SCHEMA: Final[LiteralString] = """
     SELECT DISTINCT reader.oid::regclass::text AS name
     FROM pg_depend AS d
     JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
@@ -125,7 +127,7 @@ async def kept(connection: Connection) -> list[Generation]:
             row["is_previous"],
             bool(row["was_live"]),
         )
-        for row in await connection.fetch(_KEPT)
+        for row in await connection.fetch(_KEPT_GENERATIONS)
     ]
 
 
@@ -141,7 +143,7 @@ async def find(connection: Connection, number: int) -> Generation:
 async def describe_all(connection: Connection) -> list[dict[str, Any]]:
     """Every generation that is kept, for a list; `lost` counts the offsets that it could not fold."""
     found = []
-    for row in await connection.fetch(_LIST):
+    for row in await connection.fetch(_LIST_GENERATIONS):
         lost = await lost_ranges(connection, row["generation"])
         found.append({**row, "lost": sum(end - first for _, _, first, end in lost)})
     return found
@@ -151,7 +153,7 @@ async def lost_ranges(connection: Connection, number: int) -> list[tuple[str, in
     """(topic, partition, first, end) of what a generation could not fold: the log no longer held it, and does not yet
     hold it again.
     """
-    return [tuple(row) for row in await connection.fetch(_LOST, number)]
+    return [tuple(row) for row in await connection.fetch(_OPEN_LOST_RANGES, number)]
 
 
 async def accept_lost(connection: Connection, number: int, author: Author) -> None:
@@ -167,7 +169,7 @@ def name_ranges(lost: Sequence[tuple[str, int, int, int]]) -> str:
 
 async def versions_of(connection: Connection, number: int) -> dict[str, int]:
     """Projection -> the oldest version of it that folded into a generation; empty while none has."""
-    return {row["projection"]: row["version"] for row in await connection.fetch(_VERSIONS, number)}
+    return {row["projection"]: row["version"] for row in await connection.fetch(_VERSIONS_OF_GENERATION, number)}
 
 
 async def older_projections(connection: Connection, number: int, ours: Projections) -> dict[str, tuple[int, int]]:
@@ -200,9 +202,9 @@ def author_of(action: str, author: Author) -> tuple[str, str, str | None]:
 
 async def note_ready(connection: Connection, number: int) -> None:
     """It has been at the live positions once."""
-    await connection.execute(_READY, number)
+    await connection.execute(_MARK_GENERATION_READY, number)
 
 
 async def readers(connection: Connection, schema: str) -> list[str]:
     """Views of other schemas over the facts in this one."""
-    return [row["name"] for row in await connection.fetch(_DEPENDENTS, schema)]
+    return [row["name"] for row in await connection.fetch(_READERS_OF_SCHEMA, schema)]

@@ -22,7 +22,7 @@ async def test_the_default_list_and_the_list_of_the_dead_do_not_read_everything(
     for name, (search, cursor) in wanted.items():
         clauses, values = events._clauses(search, cursor)
         where = "WHERE " + " AND ".join(clauses) if clauses else ""
-        query = "EXPLAIN " + events._LIST.format(where=where, limit=51)
+        query = "EXPLAIN " + events._LIST_EVENTS.format(where=where, limit=51)
         await connection.execute("SET plan_cache_mode = force_custom_plan")
         plan = "\n".join(row[0] for row in await connection.fetch(query, *values))
         assert "Seq Scan" not in plan, f"{name}\n{plan}"

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from processors import fold as folding
 from processors import worker as fold_worker
 from processors.partition_state import BATCHES_PER_PARTITION, Extent, Start
-from processors.positions import RESET
+from processors.positions import MOVE_POSITION
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce, record, refused
 from tests.support.waiting import until
@@ -131,7 +131,7 @@ async def test_a_poison_record_between_partitions_folded_at_once_dies_alone(
 
 async def test_a_position_that_somebody_else_moved_meanwhile_is_no_loss(connection: Any) -> None:
     await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 50)")
-    assert await connection.fetchval(RESET, 1, "webhooks.x", 0, 10, 40, 0) is None
+    assert await connection.fetchval(MOVE_POSITION, 1, "webhooks.x", 0, 10, 40, 0) is None
     assert await connection.fetchval("SELECT count(*) FROM redrive.lost_ranges") == 0
     assert await positions(connection) == {0: 50}
 
