@@ -91,9 +91,9 @@ class Storing:
             self._ask_again(source, verified, identity, exchange)
 
     def _ask_again(self, source: Source, verified: VerifiedDelivery, identity: Identity, exchange: Exchange) -> None:
-        """Another process has it in hand. If that one dies, its claim ends, and this copy takes over."""
+        """Another process is appending this content. If that process dies, its claim ends, and this copy takes over."""
         if time.perf_counter() - exchange.started > self.wait_seconds:
-            raise Unavailable("another process has it in hand, and its append is in doubt")
+            raise Unavailable("another process is appending this content, and the outcome is in doubt")
 
         def ask() -> None:
             try:
@@ -133,7 +133,7 @@ class _Append:
         self._copies: list[Exchange] | None = None
         self._state = _State.APPENDING
         self._is_in_doubt = False
-        """Whether the log may still take it, and say so later."""
+        """True while the log may still take the record, and report it later."""
 
     def wait(self, copy: Exchange) -> None:
         """Raises `Unavailable` where the first has been refused, and nobody knows yet what came of it."""
@@ -144,7 +144,7 @@ class _Append:
         self._copies.append(copy)
 
     def begin(self) -> None:
-        # What the window does not know yet may be on the log: it goes there later, once that is known.
+        # A content that the window does not know yet may be on the log: append it only once that is known.
         if self._to.is_caught_up():
             try:
                 self._to.log.append(self._record, self)
@@ -159,7 +159,7 @@ class _Append:
         self._end(self._to.window.release)
 
     def settled(self, location: Location | None) -> None:
-        """However late. What was spooled meanwhile is on the log as well then, and the drain leaves it out."""
+        """However late. The log then also holds what was spooled meanwhile, and the drain leaves that out."""
         self._is_in_doubt = False
         state = self._state
         if location is None:
@@ -218,7 +218,7 @@ class _Append:
         try:
             said(*arguments)
         except Unavailable:
-            # What is known must not be forgotten because somebody else was at the window just then.
+            # The outcome must not be lost because another process held the window just then.
             asyncio.get_running_loop().call_later(ASK_AGAIN_SECONDS, _Append._note, said, *arguments)
 
     def _answer_accepted(self, location: Location) -> None:

@@ -1,4 +1,4 @@
-"""Which sources were disabled when this host last heard of it: what an ingress obeys until the log can say it anew.
+"""The sources that were disabled when this host last knew: the ingress obeys this until it can read the log again.
 Must not be the truth: that is `webhooks.control`.
 """
 
@@ -29,7 +29,7 @@ class LastHeard:
         return frozenset(name for name in found if isinstance(name, str)) if isinstance(found, list) else frozenset()
 
     def write(self, names: frozenset[str]) -> None:
-        """What can't be written (a full disk) is counted; the next word is tried again."""
+        """A failed write (a full disk) is counted; the next change tries again."""
         if names == self._written:
             return
         draft = self._path.with_suffix(f".{os.getpid()}")

@@ -27,7 +27,7 @@ from schemas.settings import Source
 _NO_COMPRESSION: Final = re.compile(
     r"|identity|utf-?(?:8|16|32)(?:le|be)?|(?:us-)?ascii|iso-?8859-?\d{1,2}|latin-?\d|windows-\d{3,4}", re.IGNORECASE
 )
-"""What leaves a body as it is: no coding, and a charset, which some senders put there."""
+"""Encodings that leave a body as it is: none, and charsets, which some senders put there."""
 
 
 class Ingress:
@@ -101,7 +101,7 @@ class Ingress:
         self._take(source, (method, target, headers, body, peer), exchange)
 
     def _admit(self, source: Source, peer: str, headers: Mapping[str, str]) -> None:
-        """What costs least comes first. Raises `RejectedDelivery`."""
+        """The cheapest check comes first. Raises `RejectedDelivery`."""
         if source.name in self._disabled:
             raise RejectedDelivery("source_disabled")
         if source.allow_from or source.requests_per_second is not None:
@@ -172,8 +172,8 @@ class Ingress:
 
 
 def _is_kept(rejection: RejectedDelivery) -> bool:
-    """Whether a refused delivery goes into the quarantine: ours may be the secret that is wrong, the provider's code,
-    or, where the signature is right and its time alone is not, the clock.
+    """True if a refused delivery goes into the quarantine: the fault may be our secret, the provider's code or, if the
+    signature is right and only its time is not, the clock.
     """
     return rejection.rejection in ("signature_mismatch", "verification_failed") or rejection.signed_at is not None
 
@@ -227,5 +227,5 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
     except TimeoutError as error:
         raise RejectedDelivery("request_timeout") from error
     except (ConnectionError, PayloadEncodingError, web.RequestPayloadError) as error:
-        # The client hung up, or what it sent is no body: not our failure.
+        # The client hung up, or sent an invalid body: not our failure.
         raise RejectedDelivery("bad_request") from error

@@ -27,7 +27,7 @@ SPOOL_RECORDS: Final = Gauge(
     "redrive_ingest_spool_records", "Deliveries waiting in the local spool.", multiprocess_mode="sum"
 )
 SPOOL_BYTES: Final = Gauge(
-    "redrive_ingest_spool_bytes", "What the local spool takes on the disk.", multiprocess_mode="sum"
+    "redrive_ingest_spool_bytes", "Size of the local spool on the disk.", multiprocess_mode="sum"
 )
 SPOOL_FULL: Final = Counter("redrive_ingest_spool_full", "Deliveries that the spool had no room for.")
 SPOOL_FAILURES: Final = Counter(
@@ -51,7 +51,7 @@ CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", mu
 CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
 )
-TOPICS_REPLACED: Final = Counter("redrive_ingest_topics_replaced", "Topics that were made anew.", ["topic"])
+TOPICS_REPLACED: Final = Counter("redrive_ingest_topics_replaced", "Topics that were created again.", ["topic"])
 WINDOW_VOIDS: Final = Counter(
     "redrive_ingest_dedupe_voids", "Times that a log turned out to have lost records that the window knew.", ["topic"]
 )
@@ -63,7 +63,7 @@ DISABLED_SAVE_FAILURES: Final = Counter(
 )
 CLOCK_AHEAD: Final = Gauge(
     "redrive_ingest_clock_ahead_seconds",
-    "How far this host's clock stands at least ahead of another's; negative: behind.",
+    "The least by which this host's clock is ahead of another's; negative: behind.",
     ["of"],
     multiprocess_mode="mostrecent",
 )
@@ -83,7 +83,7 @@ def share(registry: CollectorRegistry) -> None:
 
 
 def exposition() -> bytes:
-    """What a scrape gets."""
+    """The text of a scrape."""
     REQUESTS.publish()
     return generate_latest(_registry)
 
@@ -179,7 +179,7 @@ def window_not_saved(error: BaseException) -> None:
 def window_forgotten(topic: str) -> None:
     TOPICS_REPLACED.labels(topic).inc()
     log.error(
-        "the topic %s was made anew: its dedupe window begins again",
+        "the topic %s was created again: its dedupe window starts empty",
         topic,
         extra={"action": "watch_topics", "outcome": "replaced", "code": "topic_replaced"},
     )
@@ -207,7 +207,7 @@ def disabled_not_saved(error: BaseException) -> None:
 def window_caught_up(ids: int, read: int, seconds: float) -> None:
     WINDOW_IDS.set(ids)
     log.info(
-        "the dedupe window stands",
+        "dedupe window loaded",
         extra={"action": "catch_up", "outcome": "ready", "ids": ids, "read": read, "seconds": round(seconds, 3)},
     )
 

@@ -1,4 +1,4 @@
-"""What the log of an ingress tells of an outage: one line for each turn that it takes, and none for each delivery.
+"""The log lines of an outage: one for each change, and none for each delivery.
 
 Kafka lost; spooling since; Kafka back; drained. Must not count: `ingest.metrics` does.
 """
@@ -14,11 +14,11 @@ from schemas.outage import Outage
 log: Final = logging.getLogger("redrive.ingest")
 
 ANY_TOPIC: Final = "*"
-"""Of a producer that can't be started, or was."""
+"""The topic for a producer that can't be started, or was."""
 
 
 class Story:
-    """Of one process: its `EventLog` and its `Spool` tell it."""
+    """The outages of one process: its `EventLog` and its `Spool` report to it."""
 
     def __init__(self) -> None:
         self._log, self._spool = Outage(), Outage()
@@ -26,7 +26,7 @@ class Story:
         """Kafka is back, and the spool is not empty yet: it is slow for a while, and holds batches up again. That is
         the same outage, and Kafka is not lost once more."""
         self._told: set[str] = set()
-        """Names of the errors that were told since Kafka was lost, or came back."""
+        """Names of the errors that were logged since Kafka was lost, or came back."""
         self._since = ""
         self._drained = 0
 
@@ -42,7 +42,7 @@ class Story:
         self._told.add(name)
 
     def _lose(self, topic: str, reason: str) -> bool:
-        """Whether that is news."""
+        """True if that is news."""
         is_news = not self._is_settling and self._log.begins(time.monotonic(), topic)
         if is_news:
             _say_lost(topic, reason, "lost")
@@ -68,7 +68,7 @@ class Story:
             self._say_drained(seconds)
 
     def drained(self, records: int) -> None:
-        """So many have left the spool."""
+        """Count the records that have left the spool."""
         self._drained += records
 
     def _say_spooling(self) -> None:

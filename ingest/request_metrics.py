@@ -1,4 +1,4 @@
-"""What every delivery counts, at the cost of a few additions."""
+"""The counters of every delivery, at the cost of a few additions."""
 
 from bisect import bisect_left
 from typing import Final
@@ -22,8 +22,8 @@ LAST_EVENT: Final = Gauge(
 
 
 class Requests:
-    """What every delivery counts. Plain numbers of the one thread that counts them, published when they are scraped:
-    the library's counters take a lock each, which would be a twentieth of a delivery's cost.
+    """The counters of every delivery. Plain numbers of the one thread that counts them, published on a scrape: the
+    library's counters take a lock each, which would be a twentieth of a delivery's cost.
     """
 
     def __init__(self) -> None:

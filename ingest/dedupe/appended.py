@@ -1,4 +1,4 @@
-"""What the processes of this host appended, taken out of the table that they share. Must not save it or tell it."""
+"""The appends of this host's processes, read from the table that they share. Must not save or send them."""
 
 from collections.abc import Iterator
 

@@ -23,7 +23,7 @@ _ENTRY_BYTES: Final = _ENTRY.size
 _PLACE: Final = struct.Struct("<I")
 _COUNT: Final = struct.Struct("<Q")
 _HASHES: Final = struct.Struct("<Q2s6x")
-"""What of a key names its bucket, and its tag there."""
+"""The parts of a key: its bucket, and its tag there."""
 
 _TOKENS: Final = struct.Struct("<dd")
 
@@ -130,7 +130,7 @@ class IdTable:
 
     @property
     def is_complete(self) -> bool:
-        """Whether somebody has put into it all that was known before."""
+        """True once a process has filled the table with everything known before."""
         return self._memory[_FLAG] != 0
 
     def complete(self) -> None:
@@ -150,7 +150,7 @@ class IdTable:
         struct.pack_into("<I", self._memory, _MEMBERS + number % MAX_MEMBERS * 4, pid)
 
     def members(self) -> tuple[int, ...]:
-        """Of each number the process that joined last, dead or alive."""
+        """For each number, the process that joined last, dead or alive."""
         return _MEMBER.unpack_from(self._memory, _MEMBERS)
 
     def find(self, key: bytes) -> list[tuple[int, Entry]]:
@@ -209,7 +209,7 @@ class IdTable:
         return place | self._memory[_EPOCHS + place] << _NUMBER_BITS
 
     def renew(self, name: str) -> None:
-        """Give a name another number, for all processes at once: entries with the one before are told from new ones.
+        """Give a name another number, for all processes at once, so that older entries differ from new ones.
 
         One number in 64 comes again.
         """
@@ -261,7 +261,7 @@ class IdTable:
         self.lock()
         try:
             used, filled_at = _TOKENS.unpack_from(self._memory, at)
-            # What is stored is what has been used up, so that a new bucket, all zeroes, is a full one.
+            # The table stores the used tokens, so that a new bucket, all zeroes, is a full one.
             used = max(0.0, used - max(now - filled_at, 0.0) * per_second)
             has_token = used + 1 <= capacity
             _TOKENS.pack_into(self._memory, at, used + 1 if has_token else used, now)

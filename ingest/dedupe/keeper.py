@@ -26,7 +26,7 @@ from schemas.errors import Unavailable
 SAVE_SECONDS: Final = 1.0
 GAP_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 2.0
-"""Between two looks for topics that were made anew."""
+"""The time between two checks for topics that were created again."""
 
 _TICK_ENTRIES: Final = 500
 
@@ -49,7 +49,7 @@ class WindowKeeper:
         self._logs: dict[str, str] = {}
         """Kafka's id of the topic that the window speaks of, by topic."""
         self._eras: dict[str, int] = {}
-        """Of the topics in the table, as this keeper knows them: another process may void one."""
+        """The topics in the table, as this keeper knows them: another process may void one."""
         self._void: set[str] = set()
         self._untold: set[str] = set()
         """Topics of which what was saved before is void: the disk does not know it yet, and other hosts do not."""
@@ -69,7 +69,7 @@ class WindowKeeper:
             return
         started = time.monotonic()
         since_ms = now_ms - self._window.window_ms
-        # Before the log is read: of a topic that is made anew meanwhile, the next look tells.
+        # Before the log is read: the next check finds a topic that is created again meanwhile.
         logs = await self._ask_logs()
         self._note_eras(topics)
         loading = self._loading = Comparison()
@@ -131,8 +131,8 @@ class WindowKeeper:
         return taken
 
     def heard(self, chunk: Chunk) -> None:
-        """What another host appended, as its keeper collected it. What can't be is passed over, and so are topics that
-        are not followed here, or made anew as only one of us knows: once we do, they are read from the log.
+        """Add the appends of another host, as its keeper collected them. It leaves out unreadable ones, topics that are
+        not followed here, and topics whose new creation only one host has seen: once both have, the log has the rest.
         """
         for topic in chunk.void:
             if self._known.follows(topic) and chunk.logs.get(topic) == self._logs.get(topic):
@@ -161,14 +161,14 @@ class WindowKeeper:
         self._logs |= {topic: log for topic, log in logs.items() if topic in topics}
 
     async def look(self, now_ms: int) -> None:
-        """Forget what was on a topic that was made anew, and read the new one. Raises `Unavailable`.
+        """Forget a topic that was created again, and read the new one. Raises `Unavailable`.
 
         A copy of what was on the old one would be answered with a location that is not there, and be lost.
         """
         for topic, log in (await self._ask_logs()).items():
             known = self._logs.get(topic)
             if known is None and self._known.follows(topic):
-                # Of the time before ids were kept.
+                # From the time before ids were kept.
                 self._logs[topic] = log
             elif known != log and topic not in self._unread:
                 if known is not None:
@@ -234,7 +234,7 @@ class WindowKeeper:
         self._unsaved.setdefault(topic, []).append(packed)
 
     async def collect(self) -> Chunk:
-        """What this host appended since the last time: for the disk, and for other hosts."""
+        """The appends of this host since the last call: for the disk, and for other hosts."""
         ours: dict[str, list[bytes]] = {}
         for count, found in enumerate(appended(self._table), 1):
             if found is not None:
@@ -251,7 +251,7 @@ class WindowKeeper:
         return Chunk(blobs, {}, 0, dict(self._logs), sorted(untold))
 
     async def save(self, now_ms: int) -> None:
-        """Write behind. What can't be written (a full disk) waits for the next time; the window goes on in memory."""
+        """Write behind. A failed write (a full disk) is tried again next time; the window works on in memory."""
         metrics.WINDOW_IDS.set(min(self._table.count, self._table.max_ids))
         saved = self._saved
         is_same = saved and (self._known.to, self._logs) == (saved.positions, saved.logs)
@@ -273,7 +273,7 @@ class WindowKeeper:
             self._saved = chunk
 
     async def close_gaps(self, now_ms: int) -> None:
-        """Read from the log what lies in gaps that have stood for a while. Raises `Unavailable`."""
+        """Read from the log the records of gaps that have existed for a while. Raises `Unavailable`."""
         if not (gaps := self._known.gaps(time.monotonic() - GAP_SECONDS)):
             return
         async with self._open_tail(sorted({topic for topic, _ in gaps})) as tail:

@@ -9,7 +9,7 @@ from schemas.envelope import Location
 
 MAX_BEYOND_GAP: Final = 50_000
 _UNFOLLOWED: Final = 2**63
-"""Of a partition that is another host's alone, nothing needs to be known."""
+"""The offset for a partition that belongs to another host alone: nothing of it needs to be known."""
 
 
 class KnownOffsets:
@@ -27,7 +27,7 @@ class KnownOffsets:
             self._close(at)
 
     def forget(self, topic: str) -> None:
-        """The topic was made anew: it has other offsets now."""
+        """Forget a topic that was created again: it has other offsets now."""
         for known in (self.to, self._beyond, self._gap_since):
             for at in [at for at in known if at[0] == topic]:
                 del known[at]
@@ -60,5 +60,5 @@ class KnownOffsets:
             self._gap_since[at] = time.monotonic()
 
     def gaps(self, before: float) -> list[Partition]:
-        """Those that have stood since before then, or have much beyond them."""
+        """The gaps that are older than that, or have much beyond them."""
         return [at for at, since in self._gap_since.items() if since < before or len(self._beyond[at]) > MAX_BEYOND_GAP]

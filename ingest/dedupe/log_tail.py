@@ -108,14 +108,14 @@ class KafkaLogTail:
                 remaining[tp] = ends[tp]
             else:
                 consumer.pause(tp)
-        # What the window does not know, the tables hold once all the same; an ingress that does not start loses more.
+        # The tables hold an unknown copy once all the same; an ingress that does not start loses more.
         reader = PassingOver(consumer, "catch_up", _LARGEST_STEP)
         while remaining:
             for records in (await reader.getmany(*remaining, timeout_ms=_POLL_MS)).values():
                 yield [seen for record in records if (seen := _seen(record)) is not None]
                 await asyncio.sleep(0)
             for tp in list(remaining):
-                # By position, not by the last record: markers at the end of the log are no records.
+                # By position, not by the last record: markers at the end of the log are not records.
                 if await consumer.position(tp) >= remaining[tp]:
                     del remaining[tp]
 

@@ -51,13 +51,13 @@ class Places:
         self._pages: dict[tuple[Partition, int], array[int]] = {}
 
     def is_free_for(self, location: Location, key: bytes) -> bool:
-        """Whether no other record was there; from now on this one is."""
+        """True if no other record was there; from now on this one is."""
         page_number, at = divmod(location.offset, 1 << _PAGE_BITS)
         page = self._pages.get(((location.topic, location.partition), page_number))
         if page is None:
             page = array("I", bytes(_TAG_BYTES << _PAGE_BITS))
             self._pages[(location.topic, location.partition), page_number] = page
-        # 0 is no record's.
+        # No record's tag is 0.
         tag = int.from_bytes(key[:_TAG_BYTES]) | 1
         is_free = page[at] in (0, tag)
         page[at] = tag

@@ -1,7 +1,7 @@
-"""What the hosts of one log tell each other: which contents they appended. Only a hint, so that a copy which reaches
-another host a second later is known there; what is not heard costs a record more. Must not be read as the truth.
+"""The appended contents that the hosts of one log share, so that a host knows a copy which reaches it a second after
+another host appended the first. Only a hint: a lost message costs one more record. Must not be read as the truth.
 
-Each word also says how far this host's clock stands from Kafka's.
+Each message also carries the difference between this host's clock and Kafka's.
 """
 
 import asyncio

@@ -42,9 +42,9 @@ class Chunk:
     written_ms: int
     logs: dict[str, str] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
-    """Topics of which all that was saved, or told, before this chunk is void: the log lost its tail."""
+    """Topics for which everything saved or sent before this chunk is void: the log lost its tail."""
     eras: dict[str, int] = field(default_factory=dict)
-    """Of the topics, in the memory of the host that wrote it."""
+    """The eras of topics, in the memory of the host that wrote it."""
 
     def encode(self) -> bytes:
         directory = orjson.dumps(
@@ -154,7 +154,7 @@ class WindowStore:
 
 
 def is_readable(blob: bytes) -> bool:
-    """Whether these are entries."""
+    """True if these are entries."""
     return len(blob) % ENTRY.size == 0 and all(
         is_location(partition, offset) for _, _, partition, offset, _ in ENTRY.iter_unpack(blob)
     )
@@ -163,9 +163,9 @@ def is_readable(blob: bytes) -> bool:
 def current_of(
     chunks: Sequence[Chunk], logs: Mapping[str, str]
 ) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
-    """What chunks hold of these logs, the ids of topics that are there: the last positions, and entries by topic.
+    """The content of chunks for the topics of these ids: the last positions, and entries by topic.
 
-    What was saved without an id is of the topic that is there, unless another id was saved since.
+    Entries saved without an id belong to the present topic, unless another id was saved since.
     """
     begins = {topic: number for number, chunk in enumerate(chunks) for topic in chunk.void}
     known: dict[str, set[str]] = {}
@@ -209,5 +209,5 @@ def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:
         eras = {str(topic): int(era) for topic, era in dict(directory.get("eras", {})).items()}
         return Chunk(entries, positions, int(directory["written_ms"]), logs, void, eras), end
     except (ValueError, KeyError, TypeError):
-        # Whole, but none of ours: a checksum is no signature.
+        # Whole, but not ours: a checksum is not a signature.
         return None, at

@@ -27,7 +27,7 @@ _OFFSET_BITS: Final = 48
 
 
 class Content(NamedTuple):
-    """What makes two deliveries one: source and record id, and the fingerprint of what was parsed."""
+    """The identity of a content: source and record id, and the fingerprint of the parsed body."""
 
     topic: str
     key: bytes
@@ -36,8 +36,8 @@ class Content(NamedTuple):
 
 class Claim(NamedTuple):
     """The right to append a content. `since_ms`: when it was taken, by the host's steady clock. `is_conflict`: its id
-    is known with another content. `name`: the topic's number at that time, so that a location on a topic that was made
-    anew since passes for none on the new one.
+    is known with another content. `name`: the topic's number at that time, so that a location on a topic that has been
+    created again since does not count for the new one.
     """
 
     content: Content
@@ -125,16 +125,16 @@ class DedupeWindow:
         return self._table.number_of(topic)
 
     def forget(self, topic: str) -> None:
-        """The topic was made anew: what was on the old one is nowhere, for all processes at once."""
+        """Forget a topic that was created again: its old records are nowhere, for all processes at once."""
         self._table.renew(topic)
 
     def _is_lost(self, entry: Entry) -> bool:
-        """Whether nobody will bring this claim to an end."""
+        """True if nobody will bring this claim to an end."""
         return is_overdue(entry) or not self._is_alive(entry.owner)
 
     def _is_in_spool(self, entry: Entry) -> bool:
-        """Whether a process vouches for it. Of one that has died nobody does any more once its successor has read the
-        spool: what that found there is its own now, and what it did not find is lost.
+        """True if a process holds it in the spool. An entry of a dead process counts until the successor has read the
+        spool: the successor owns the deliveries that it found there, and the others are lost.
         """
         return self._is_alive(entry.owner) or entry.owner in self._table.members()
 
@@ -219,7 +219,7 @@ class DedupeWindow:
                     if entry.value > VOID and not is_gone(entry, name):
                         return False
                     if value == SPOOLED and entry.value == SPOOLED:
-                        # Whoever has it now vouches for it.
+                        # The process that has it now owns it.
                         table.replace(place, entry._replace(owner=owner))
                         return True
                     # Its new entry comes last in the ring, where the keeper has not been yet.
@@ -236,17 +236,17 @@ def _steady_ms() -> int:
 
 
 def is_overdue(entry: Entry) -> bool:
-    """Whether this claim has stood for longer than its append can be in doubt."""
+    """True if this claim is older than its append can be in doubt."""
     return _steady_ms() - entry.arrived_ms > CLAIM_MS
 
 
 def is_gone(entry: Entry, name: int) -> bool:
-    """Whether its location is on a topic that was made anew since; `name` is the topic's number now."""
+    """True if its location is on a topic that was created again since; `name` is the topic's number now."""
     return entry.value > VOID and entry.name != name
 
 
 def is_location(partition: int, offset: int) -> bool:
-    """Whether an entry can hold it."""
+    """True if an entry can hold it."""
     return 0 <= partition < 1 << 63 - _OFFSET_BITS and 0 <= offset < 1 << _OFFSET_BITS
 
 

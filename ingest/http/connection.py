@@ -28,11 +28,11 @@ Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
 
 
 MAX_HELD_BYTES: Final = 64 * 1024
-"""Of requests that came before the last one was answered."""
+"""The limit of requests that arrive before the last one was answered."""
 
 
 class Connection(RequestHandler):
-    """One client. A request is taken up only when the one before it has been answered."""
+    """One client. A request is processed only when the one before it has been answered."""
 
     __slots__ = (
         "_head_deadline",
@@ -52,7 +52,7 @@ class Connection(RequestHandler):
         self._is_answering = False
         self._is_counted = False
         self._is_plain = True
-        """Whether all that came were whole deliveries, so that aiohttp's parser has seen nothing."""
+        """True if all requests were whole deliveries, so that aiohttp's parser has seen nothing."""
         self._held = b""
         self._head_deadline: asyncio.TimerHandle | None = None
         self._remote = ""
@@ -63,7 +63,7 @@ class Connection(RequestHandler):
         self._remote = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
         self._is_counted = self._limits.connect(self._remote)
         if self._is_counted:
-            # Whoever says nothing, or dribbles, holds a connection.
+            # A silent or slow client holds a connection.
             self._expect_head()
         else:
             self._hang_up("overloaded", "limit")

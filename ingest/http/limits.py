@@ -1,4 +1,4 @@
-"""Who may come in, how often, and how much of it at once. Asked before anything is read or verified."""
+"""The limits of addresses, rates and sizes. Checked before anything is read or verified."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ class Limits:
         self._by_peer: dict[str, int] = {}
 
     def connect(self, peer: str) -> bool:
-        """Whether one more connection from there is within the limits; it counts from then on."""
+        """True if one more connection from there is within the limits; it counts from then on."""
         of_peer = self._by_peer.get(peer, 0)
         per_address = self.config.connections_per_address
         if self.connections >= self.config.connections or (per_address is not None and of_peer >= per_address):
@@ -96,6 +96,6 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _is_in(text: str, networks: Iterable[Network]) -> bool:
-    """Whatever is no address is in no network."""
+    """False for a text that is not an address."""
     address = _address(text)
     return address is not None and any([address in network for network in networks])

@@ -1,4 +1,4 @@
-"""What the ingress says of itself at `/openapi.json`. Must not route: `tests/contract` holds it to the routes."""
+"""The ingress' own `/openapi.json`. Must not route: `tests/contract` holds it to the routes."""
 
 from functools import cache
 from typing import Any, Final, Literal
@@ -13,7 +13,7 @@ _SOURCE: Final = Parameter("source", "The name of a configured source.", "path",
 _REST: Final = Parameter("rest", "Kept, and signed by those who sign URLs.", "path", {"type": "string", "minLength": 1})
 _HANDSHAKE: Final = (
     Parameter("hub.mode", "`subscribe`"),
-    Parameter("hub.challenge", "What is answered."),
+    Parameter("hub.challenge", "The text to answer."),
     Parameter("hub.verify_token", "The source's own."),
 )
 

@@ -1,4 +1,4 @@
-"""What the ingress answers. Must not decide: an answer says what was decided."""
+"""The answers of the ingress. Must not decide: an answer reports a decision."""
 
 from collections.abc import Collection
 from email.utils import formatdate
@@ -72,7 +72,7 @@ def spooled(shape: str, record_id: str) -> Answer:
 def challenge(text: str) -> Answer:
     """Meta's handshake: the challenge, bare. Plain text that no browser may take for a page.
 
-    The bytes go back as they came, also those that are no UTF-8.
+    The bytes go back as they came, even if they are not UTF-8.
     """
     return Answer(200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode("utf-8", "surrogateescape"))
 

@@ -80,11 +80,11 @@ def origin_form(target: str) -> tuple[str, str | None]:
 
 
 def _learn(sent: str) -> str:
-    """The name in lower case; empty for what is no name, or says something of the connection."""
+    """The name in lower case; empty for an invalid name, or one that is about the connection."""
     name = sent.lower()
     if not _TOKEN.fullmatch(sent) or name in _LEFT_TO_AIOHTTP:
         return ""
     if len(_names) < MAX_NAMES and len(sent) <= _MAX_NAME_CHARACTERS:
-        # Whoever makes names up must not fill the memory.
+        # A client that makes names up must not fill the memory.
         _names[sent] = name
     return name

@@ -38,7 +38,7 @@ REFUSED: Final = (
     errors.InvalidTimestampError,
     errors.PolicyViolationError,
 )
-"""What the broker says of a record that it will never take, however often it is asked."""
+"""The broker's errors for a record that it will never take, however often it is sent."""
 
 
 class Refused(RedriveError):

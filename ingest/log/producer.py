@@ -43,7 +43,7 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
         # There is no public way to stop the client without its flush.
         if producer._sender.sender_task is not None:
             producer._sender.sender_task.cancel()
-        # Whoever waits for a batch of this producer must hear that nothing will come of it any more.
+        # A waiter for a batch of this producer must hear that the batch has failed.
         producer._message_accumulator.fail_all(ProducerClosed())
         await producer.client.close()
 

@@ -12,7 +12,7 @@ from schemas.envelope import Identity, Location, VerifiedDelivery, record_header
 
 
 class Waiter(Protocol):
-    """Whoever waits for a record's outcome. Each is called at most once, and `overdue` never after `settled`."""
+    """A callback for a record's outcome. Each method is called at most once, and `overdue` never after `settled`."""
 
     def settled(self, location: Location | None) -> None:
         """Where the record is; None where it did not get onto the log, or where nobody can say any more."""
@@ -24,7 +24,7 @@ class Waiter(Protocol):
 
 
 class LogRecord(NamedTuple):
-    """What is appended. `timestamp_ms` is the delivery's arrival."""
+    """A record to append. `timestamp_ms` is the delivery's arrival."""
 
     topic: str
     key: bytes

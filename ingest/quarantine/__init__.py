@@ -1,1 +1,1 @@
-"""What is refused and yet kept, within its bounds."""
+"""Deliveries that were refused and are yet kept, within limits."""

@@ -1,7 +1,7 @@
-"""What one source may put into the quarantine. Pure: the caller brings the clock.
+"""The limits of one source in the quarantine. Pure: the caller brings the clock.
 
-What is let in within any seven days is at most what is configured, whatever comes in whatever order: nothing is ever
-pushed out to make room, so this is the only bound. Must not know where it is kept.
+The deliveries let in within any seven days are at most the configured number, in whatever order they come. Nothing is
+ever dropped for newer ones, so this is the only bound. Must not know where deliveries are kept.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from schemas.token_bucket import TokenBucket
 
 BURST_SECONDS: Final = 10.0
 _PARTS: Final = 2
-"""What small deliveries have to themselves, and what is everybody's."""
+"""One part is for small deliveries alone, the other for all."""
 
 
 def largest(config: QuarantineConfig, processes: int) -> int:
@@ -20,7 +20,7 @@ def largest(config: QuarantineConfig, processes: int) -> int:
 
 
 class Allowance:
-    """Of one source in one of the `processes` of a host. Times are seconds of a clock that never goes back."""
+    """The allowance of one source in one of a host's `processes`. Times are seconds of a clock that never goes back."""
 
     def __init__(self, config: QuarantineConfig, processes: int, now: float) -> None:
         part = 1 / (_PARTS * processes)
@@ -28,9 +28,9 @@ class Allowance:
         self._common = _Share(config, part, now)
 
     def admit(self, size: int, now: float) -> bool:
-        """Whether a delivery of `size` bytes, headers included, may come in; it counts from then on.
+        """True if a delivery of `size` bytes, headers included, may come in; it counts from then on.
 
-        Large deliveries can't use what small ones have to themselves: genuine ones are small, and outlive large forged
+        Large deliveries can't use the part of the small ones: genuine ones are small, and must outlive large forged
         ones.
         """
         return (size <= SMALL_BYTES and self._small.admit(size, now)) or self._common.admit(size, now)

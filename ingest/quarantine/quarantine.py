@@ -1,7 +1,7 @@
 """Deliveries that did not verify, kept apart so that they can be verified again once a wrong secret or clock is fixed.
 
-Whoever forges deliveries writes here as well, so every source has an allowance. What it keeps out is counted per minute
-and noted in the topic itself. Must not decide whether a signature is right.
+Forgers write here as well, so every source has an allowance. Deliveries over it are counted per minute and noted in the
+topic itself. Must not decide whether a signature is right.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Quarantine:
         masked = conceal(source.provider, delivery, source.secrets)
         record_id = body_record_id(masked.body)
         headers = quarantine_headers(masked, record_id, rejection, source.provider.name, source.provider.kept_headers)
-        # Whoever forges chooses the headers, too.
+        # A forger chooses the headers, too.
         size = len(masked.body) + sum([len(name) + len(value) for name, value in headers])
         if not self._allowance(source.name).admit(size, self._clock()):
             self._drop(source.name, delivery.arrived_ms)

@@ -1,7 +1,7 @@
 """A file of the spool: checksummed records behind a mark of its own. Must not decide what is kept.
 
-The mark stands in the file's name, in its head and before every record. Where a checksum fails, the rest of the file is
-searched for the next whole record, what lies between is reported, and the file is kept.
+The mark is in the file's name, in its head and before every record. After a wrong checksum, the reader searches the
+rest of the file for the next whole record, reports the bytes between, and keeps the file.
 """
 
 import os
@@ -35,7 +35,7 @@ _NAME: Final = re.compile(r"segment-(?P<number>[0-9]+)(?:-(?P<mark>[0-9a-f]{16})
 FILE_HEAD_BYTES: Final = _FILE_HEAD.size
 _CONTENT: Final = struct.Struct(f"{KEY_BYTES}s{FINGERPRINT_BYTES}s")
 _RECORD_BYTES: Final = 700
-"""Of a record beside its body."""
+"""The size of a record beside its body."""
 
 
 class SpooledRecord(NamedTuple):
@@ -69,7 +69,7 @@ class SpooledRecord(NamedTuple):
 
 
 class _Contents:
-    """What a segment was given, in 32 bytes each: a full spool has a million of them."""
+    """The contents of a segment, in 32 bytes each: a full spool has a million of them."""
 
     def __init__(self) -> None:
         self._by_topic: dict[str, bytearray] = {}
@@ -93,7 +93,7 @@ class Segment:
         self.bytes = 0
         self.contents = _Contents()
         self.refused: set[Content] = set()
-        """What the broker will never take of it: set aside."""
+        """Contents that the broker will never take: set aside."""
         self._is_reported = False
         self.has_unkept_damage = False
         """The disk did not take what is to be kept of it: it must stay."""
@@ -113,8 +113,8 @@ class Segment:
         return lost
 
     def read(self, data: bytes | None = None) -> Iterator[SpooledRecord]:
-        """Its records in the order of writing, out of its bytes if they have been read already. What is damaged between
-        them is reported, and passed over.
+        """Its records in the order of writing, out of its bytes if they have been read already. Damaged bytes between
+        them are reported and skipped.
         """
         data = self.path.read_bytes() if data is None else data
         mark = mark_of(self.path, data)
@@ -176,14 +176,14 @@ def segments_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def mark_of(path: Path, data: bytes) -> bytes:
-    """What begins every record of a file. Only from the name is it known whatever happened to the bytes."""
+    """The bytes before every record of a file. Only the name gives them reliably, whatever happened to the bytes."""
     name = _NAME.fullmatch(path.name)
     if name and name["mark"]:
         return bytes.fromhex(name["mark"])
     first = _FILE_HEAD.size
     in_head = data[first - _MARK_BYTES : first].ljust(_MARK_BYTES, b"\0")
     in_record = data[first : first + _MARK_BYTES]
-    # No sender chooses what stands in either place, and a record behind the right one is whole.
+    # No sender chooses the bytes in either place, and a record behind the right mark is whole.
     is_damaged = in_head != in_record and _decode(data, first, in_record)[0] is not None
     return in_record if is_damaged else in_head
 
@@ -196,7 +196,7 @@ def write_all(file: BinaryIO, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A file that a folder does not name after a power cut is no file."""
+    """Make new names in a folder durable: a power cut loses a file that the folder does not list."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -62,7 +62,7 @@ class Spool:
         self._story = story or Story()
         self.has_records = asyncio.Event()
         self.topics: set[str] = set()
-        """Of all that is there."""
+        """The topics of all spooled deliveries."""
 
     def open(self, abandoned: Iterable[Path] = ()) -> Iterator[SpooledRecord]:
         """Take the folder, and those of processes that are no more; read what they left. Raises `Misconfigured` where
@@ -108,11 +108,11 @@ class Spool:
 
     @property
     def has_room(self) -> bool:
-        """Whether its bound leaves room for a delivery of ordinary size."""
+        """True if the spool's limit leaves room for a delivery of ordinary size."""
         return self.size + self._waiting_bytes + _PROBE_BYTES < self._max_bytes
 
     async def would_take(self) -> bool:
-        """Whether the next delivery would get onto the disk. Writes to it at most every `PROBE_SECONDS`."""
+        """True if the next delivery would get onto the disk. Writes to it at most every `PROBE_SECONDS`."""
         loop = asyncio.get_running_loop()
         if self._probe is None or (self._probe.done() and loop.time() - self._probed > PROBE_SECONDS):
             self._probed = loop.time()
@@ -242,7 +242,7 @@ class Spool:
         self._report()
 
     def set_aside(self, spooled: SpooledRecord, reason: str) -> None:
-        """What the broker will never take waits for a person, in a file of its own. Raises OSError."""
+        """Move a record that the broker will never take to a file of its own, for a person. Raises OSError."""
         folder = self._folder / "set-aside"
         folder.mkdir(exist_ok=True)
         topic, key, _, timestamp_ms, _ = spooled.record

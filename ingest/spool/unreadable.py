@@ -13,7 +13,7 @@ from ingest.spool.segment import mark_of, segment_name, segments_in, sync_folder
 
 _FOLDER: Final = "unreadable"
 PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
-"""What a machine lacks for a moment says nothing of the file."""
+"""Errors of a machine that lacks something for a moment: they prove nothing about the file."""
 
 
 def adopt(folder: Path, into: Path) -> None:
