@@ -6,7 +6,7 @@ The dead events of one record go as one: a body may have megabytes, and hold a t
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,9 +14,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from processors.outcome import Dead
+from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable
 from schemas.masking import describe
-from schemas.topics import DEAD_LETTER
+from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES
 
 PUT_SECONDS: Final = 15.0
 """The batch's transaction is open meanwhile, with its locks: a broker that is away must not hold them for long."""
@@ -42,8 +43,8 @@ class KafkaDeadLetters:
     counts once.
     """
 
-    def __init__(self, make_producer: Callable[[], AIOKafkaProducer]) -> None:
-        self._make_producer = make_producer
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
@@ -108,7 +109,12 @@ class KafkaDeadLetters:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = self._make_producer()
+                producer = AIOKafkaProducer(
+                    **self._cluster.client_options(),
+                    acks="all",
+                    enable_idempotence=True,
+                    max_request_size=MAX_RECORD_BYTES,
+                )
                 try:
                     await producer.start()
                 except KafkaError as error:

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from deploy.connections import open_pool
@@ -18,14 +19,7 @@ from deploy.event_loop import tune_garbage_collection
 from deploy.fold_groups import INSTALLATION, find_groups, place_of, warn_of_others
 from deploy.migrate import Pool
 from deploy.reload import Control, in_state
-from deploy.service import (
-    read_again,
-    reload_event,
-    reload_refused,
-    stop_event,
-    wait_for,
-    wait_for_signal,
-)
+from deploy.service import Signals, read_again, reload_refused, wait_for, wait_for_signal
 from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
 from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
@@ -36,11 +30,10 @@ from processors.failures import RETRYABLE
 from processors.faust_transport import BatchApp
 from processors.metrics import topics_missing
 from processors.worker import Worker
-from schemas.cluster import Cluster
 from schemas.errors import Misconfigured, Unavailable
 from schemas.masking import describe
 from schemas.source_state import SourceState
-from schemas.topics import MAX_RECORD_BYTES, OPERATOR, fold_group, is_folded, topic_of
+from schemas.topics import OPERATOR, fold_group, is_folded, topic_of
 
 log: Final = logging.getLogger("redrive.processors")
 DEPENDENCY_SECONDS: Final = 30.0
@@ -60,35 +53,50 @@ async def run_processors(runtime: Runtime) -> None:
 
 async def run_processors_process(runtime: Runtime, number: int, shared: CollectorRegistry | None) -> None:
     """The process of that number, from 0. With `shared`, it has siblings, on its port and on its page of metrics."""
-    settings = runtime.settings
-    service = _ProcessorsService(runtime, runtime.cluster(), number)
-    runner = await serve_health(
-        service.readiness,
-        settings.processors_host,
-        settings.processors_port,
-        "PROCESSORS_PORT",
-        shared,
-        service.details,
-    )
-    try:
-        await service.run()
-    finally:
-        await runner.cleanup()
+    end = partial(os._exit, EXIT_UNDRAINED)
+    async with ProcessorsService.open(runtime, Signals.of_process(), number, shared, end) as service:
+        await service.work()
 
 
-class _ProcessorsService:
+class ProcessorsService:
     """One worker, and the Faust app that it works in: a new app for every new set of topics."""
 
-    def __init__(self, runtime: Runtime, cluster: Cluster, number: int) -> None:
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        runtime: Runtime,
+        signals: Signals,
+        number: int = 0,
+        shared: CollectorRegistry | None = None,
+        give_up: Callable[[], object] = faulthandler.dump_traceback,
+    ) -> "AsyncIterator[ProcessorsService]":
+        """It serves its health; `work` is what it does then. Drained at the end, or `give_up` is called."""
+        settings = runtime.settings
+        service = cls(runtime, await open_pool(settings, size=4), signals, number, give_up)
+        async with contextlib.AsyncExitStack() as stack:
+            host, port = settings.processors_host, settings.processors_port
+            runner = await serve_health(service.readiness, host, port, "PROCESSORS_PORT", shared, service.details)
+            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(service.drain)
+            yield service
+
+    def __init__(
+        self, runtime: Runtime, pool: Pool, signals: Signals, number: int, give_up: Callable[[], object]
+    ) -> None:
         self._folder = runtime.settings.data / f"faust-{number}"
         self._runtime = runtime
-        self._cluster = cluster
-        self._stop, self._reload = stop_event(), reload_event()
+        self._cluster = cluster = runtime.cluster()
+        self._pool = pool
+        self._stop, self._reload = signals
+        self._give_up = give_up
         self._broker = BrokerCheck(cluster)
-        self._database: DatabaseCheck | None = None
-        self._worker: Worker | None = None
+        self._database = DatabaseCheck(pool)
+        self._dead_letters = KafkaDeadLetters(cluster)
+        self.worker = Worker(pool, self._dead_letters)
         self._app: BatchApp | None = None
         self._control = Control(cluster)
+        self._following: asyncio.Task[None] | None = None
         self._topic_ids = TopicIds(cluster)
         self._installation: UUID | None = None
         self._topics: list[str] = []
@@ -102,54 +110,42 @@ class _ProcessorsService:
 
     async def readiness(self) -> dict[str, bool]:
         # Side by side: each may take as long as a page may.
-        broker, (database, schema) = await asyncio.gather(self._broker.is_up(), self._ask_database())
+        broker, (database, schema) = await asyncio.gather(self._broker.is_up(), self._database.ask())
         return {
             "broker": broker,
-            "database": database and self._worker is not None and self._worker.is_database_up,
+            "database": database and self.worker.is_database_up,
             "schema": schema,
             "assignment": self._app is not None and self._app.is_reading,
         }
 
-    async def _ask_database(self) -> tuple[bool, bool]:
-        return await self._database.ask() if self._database else (False, False)
+    async def work(self) -> None:
+        """Fold every topic there is, until it is time to stop."""
+        # Without its database it would not know whose partitions it folds.
+        await wait_for(self._learn_installation, float("inf"), self._stop)
+        for step in (self._dead_letters.start, self._hear_operators, self._look_for_topics):
+            await wait_for(step, DEPENDENCY_SECONDS, self._stop)
+        await self._warn_of_others()
+        self._following = asyncio.create_task(self._control.follow(self._obey))
+        while not self._stop.is_set():
+            await self._fold_until_told()
 
-    async def run(self) -> None:
-        pool = await open_pool(self._runtime.settings, size=4)
-        dead_letters = KafkaDeadLetters(
-            lambda: AIOKafkaProducer(
-                **self._cluster.client_options(), acks="all", enable_idempotence=True, max_request_size=MAX_RECORD_BYTES
-            )
-        )
-        self._database = DatabaseCheck(pool)
-        self._worker = Worker(pool, dead_letters)
-
-        following: asyncio.Task[None] | None = None
-        try:
-            # Without its database it would not know whose partitions it folds.
-            await wait_for(lambda: self._learn_installation(pool), float("inf"), self._stop)
-            for step in (dead_letters.start, self._hear_operators, self._look_for_topics):
-                await wait_for(step, DEPENDENCY_SECONDS, self._stop)
-            await self._warn_of_others()
-            following = asyncio.create_task(self._control.follow(self._obey))
-            while not self._stop.is_set():
-                await self._fold_until_told()
-        finally:
-            with _last_resort():
-                if following is not None:
-                    following.cancel()
-                await dead_letters.stop()
-                await self._control.stop()
-                await self._topic_ids.stop()
-                pool.terminate()
+    async def drain(self) -> None:
+        with self._last_resort():
+            if self._following is not None:
+                self._following.cancel()
+            await self._dead_letters.stop()
+            await self._control.stop()
+            await self._topic_ids.stop()
+            self._pool.terminate()
 
     async def _hear_operators(self) -> None:
         await self._control.start()
         await self._control.catch_up()
 
-    async def _learn_installation(self, pool: Pool) -> None:
+    async def _learn_installation(self) -> None:
         """Raises `Unavailable`, also while the schema is older than this version."""
         try:
-            async with pool.acquire(timeout=ASK_SECONDS) as connection:
+            async with self._pool.acquire(timeout=ASK_SECONDS) as connection:
                 self._installation = await connection.fetchval(INSTALLATION, timeout=ASK_SECONDS)
         except asyncpg.UndefinedTableError as error:
             raise Unavailable("the schema is behind: run `redrive migrate --apply`") from error
@@ -199,18 +195,23 @@ class _ProcessorsService:
 
     async def _fold_until_told(self) -> None:
         """One app, until it is time to stop or there are other topics."""
-        if self._worker is None or self._installation is None:
-            raise RuntimeError("run makes the worker, and learns whose it is, first")
+        if self._installation is None:
+            raise RuntimeError("work learns whose the installation is, first")
         place = place_of(self._runtime.settings.data)
-        subscription = Subscription(self._topics, fold_group(self._installation), place)
-        app = self._app = create_app(self._cluster, subscription, self._worker, self._topic_ids, self._folder)
+        async with self.folding(Subscription(self._topics, fold_group(self._installation), place)) as app:
+            tune_garbage_collection()
+            await self._until_told(app)
+
+    @contextlib.asynccontextmanager
+    async def folding(self, subscription: Subscription) -> AsyncIterator[BatchApp]:
+        """The worker, in an app that reads these topics."""
+        app = self._app = create_app(self._cluster, subscription, self.worker, self._topic_ids, self._folder)
         self._obey(self._control.states)
         try:
             await app.start()
-            tune_garbage_collection()
-            await self._until_told(app)
+            yield app
         finally:
-            with _last_resort(), contextlib.suppress(TimeoutError):
+            with self._last_resort(), contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(app.stop(), DRAIN_SECONDS)
 
     async def _until_told(self, app: BatchApp) -> None:
@@ -248,16 +249,15 @@ class _ProcessorsService:
             self._runtime = before
             reload_refused(error)
 
-
-@contextlib.contextmanager
-def _last_resort() -> Iterator[None]:
-    """Faust joins its threads in the event loop, and with a broker that hangs they don't end: nothing in the loop can
-    then stop the wait. Everything that counts is committed with its position, so the process may simply end.
-    """
-    watchdog = threading.Timer(DRAIN_SECONDS * 1.25, os._exit, args=(EXIT_UNDRAINED,))
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.cancel()
+    @contextlib.contextmanager
+    def _last_resort(self) -> Iterator[None]:
+        """Faust joins its threads in the event loop, and with a broker that hangs they don't end: nothing in the loop
+        can then stop the wait. Everything that counts is committed with its position, so the process may simply end.
+        """
+        watchdog = threading.Timer(DRAIN_SECONDS * 1.25, self._give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()

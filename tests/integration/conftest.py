@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.topics import Topics
+from deploy.wiring import Runtime
 from processors import projections
 from processors.store import Store
 from processors.worker import Worker
@@ -22,8 +23,15 @@ from tests.support.folding import NoLetters, fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, proved
 from tests.support.records import batch, produce
 from tests.support.replays import never_folded
+from tests.support.runtimes import runtime_of
 from tests.support.stores import Letters
 from tests.support.waiting import until
+
+
+@pytest.fixture
+def runtime(stack: Stack, database_url: str, tmp_path: Path) -> Runtime:
+    """Of an installation without sources."""
+    return runtime_of(stack, tmp_path, database_url)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from processors.dead_letters import KafkaDeadLetters
 from processors.fold import dead_record
 from processors.outcome import Dead
 from schemas.errors import LogUnavailable, PoisonRecord
 from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, SIDE_CONFIG
 from tests.conftest import Stack
 from tests.support.records import FakeRecord
-from tests.support.workers import dead_letters_of
 
 
 def letter(offset: int, body: bytes, topic: str = "webhooks.x") -> Dead:
@@ -47,7 +47,7 @@ def headers_of(record: ConsumerRecord) -> dict[str, bytes]:
 async def test_a_letter_that_is_too_large_goes_without_its_value_and_holds_up_nobody(
     stack: Stack, narrow_topic: Any, read_topic: Any
 ) -> None:
-    letters = dead_letters_of(stack)
+    letters = KafkaDeadLetters(stack.cluster)
     await letters.start()
     origin = f"webhooks.{secrets.token_hex(4)}"
     wide = FakeRecord(origin, 1, 50, 0, b"k", b"x" * 4000, [("odd", b"h" * 3000)])
@@ -71,7 +71,7 @@ async def test_a_letter_that_is_too_large_goes_without_its_value_and_holds_up_no
 
 async def test_a_letter_as_large_as_any_record_is_written(stack: Stack, read_topic: Any) -> None:
     """The record is as large as its topic takes, and ours has more headers."""
-    letters = dead_letters_of(stack)
+    letters = KafkaDeadLetters(stack.cluster)
     await letters.start()
     origin = f"webhooks.{secrets.token_hex(4)}"
     try:
@@ -84,7 +84,7 @@ async def test_a_letter_as_large_as_any_record_is_written(stack: Stack, read_top
 
 async def test_where_the_topic_takes_nothing_the_log_is_to_blame(stack: Stack, narrow_topic: Any) -> None:
     await narrow_topic("50")
-    letters = dead_letters_of(stack)
+    letters = KafkaDeadLetters(stack.cluster)
     try:
         with pytest.raises(LogUnavailable, match="dead letters"):
             await letters.put([letter(0, b"x")])

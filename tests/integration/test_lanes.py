@@ -10,12 +10,13 @@ from prometheus_client import REGISTRY
 
 from processors import fold as folding
 from processors import worker as fold_worker
+from processors.dead_letters import KafkaDeadLetters
 from processors.partition_state import BATCHES_PER_PARTITION, Extent, Start
 from processors.positions import MOVE_POSITION
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce, record, refused
 from tests.support.waiting import until
-from tests.support.workers import assert_folded_once, dead_letters_of, folded, run_worker
+from tests.support.workers import assert_folded_once, folded, run_worker
 
 
 def held_payment(topic: str, created: int) -> FakeRecord:
@@ -140,7 +141,7 @@ async def test_a_log_that_lost_its_tail_is_written_down_and_folded_from_its_star
     stack: Stack, connection: Any, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     await connection.execute("INSERT INTO redrive.positions VALUES (1, 'webhooks.x', 0, 50)")
-    worker = fold_worker.Worker(pool, dead_letters_of(stack))
+    worker = fold_worker.Worker(pool, KafkaDeadLetters(stack.cluster))
     tp = TP("webhooks.x", 0)
     assert await worker.positions({tp: Extent(3, 10)}, is_confirmed=False) == {}
     assert await worker.positions({tp: Extent(3, 10)}, is_confirmed=True) == {tp: Start(3)}

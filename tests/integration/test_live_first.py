@@ -19,7 +19,6 @@ from replay.log.reader import LogReader
 from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.selection import Range
-from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
 from tests.support.records import batch, produce
 from tests.support.replays import everything, ports, put
@@ -92,7 +91,13 @@ async def test_the_ends_of_partitions_that_are_gone_are_left_out(stack: Stack, t
 
 
 async def test_a_proof_gives_way_while_live_lag_grows(
-    stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    topic: str,
+    database_url: str,
+    runtime: Runtime,
+    connection: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As it is wired: the snapshot that it holds open must not be what tells it of the lag."""
     holder = await asyncpg.connect(database_url)
@@ -125,7 +130,6 @@ async def test_a_proof_gives_way_while_live_lag_grows(
 
     monkeypatch.setattr(proofs, "LogReader", Piecemeal)
     monkeypatch.setattr(proofs, "live_first", live_first)
-    settings = Settings.model_validate({"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": stack.servers})
     try:
         async with run_worker(stack, database_url, topic, topic, tmp_path):
             await produce(stack.servers, batch(topic, range(FIRST)))
@@ -133,7 +137,7 @@ async def test_a_proof_gives_way_while_live_lag_grows(
             held = holder.transaction()
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
-            made = await proofs.prove(Runtime(settings, FileConfig(), {}), lambda done, of: None)
+            made = await proofs.prove(runtime, lambda done, of: None)
         assert (made.verdict, made.counts.records) == ("equal", FIRST)
         assert str(reasons[0]).startswith("live traffic is ")
     finally:

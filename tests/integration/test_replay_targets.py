@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from replay.log.reader import LogReader
 from replay.ports import Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from schemas.errors import Unavailable
-from schemas.settings import FileConfig, Settings
 from tests.conftest import ReadTopic, Stack
 from tests.support.consoles import operations
 from tests.support.endpoints import serving
@@ -34,12 +32,6 @@ from tests.support.tables import physical_rows
 from tests.support.waiting import until, within
 
 KEY = "the key of the console"
-
-
-@pytest.fixture
-def runtime(stack: Stack, database_url: str, tmp_path: Path) -> Runtime:
-    settings = Settings(kafka_bootstrap_servers=stack.servers, database_url=SecretStr(database_url), data=tmp_path)
-    return Runtime(settings, FileConfig(), {})
 
 
 async def sent(

@@ -14,17 +14,18 @@ from replay.ports import Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from replay.targets.topic import Size, TopicCopy
 from schemas.errors import InvalidSelection, Unavailable
-from schemas.settings import FileConfig, Settings
+from schemas.settings import FileConfig
 from tests.conftest import ReadTopic, Stack
 from tests.support.records import FakeRecord, payment, produce, record
+from tests.support.runtimes import runtime_of
 
 REPLAY = "6f1f8a3e-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
 def runtime(stack: Stack, tmp_path: Path) -> Runtime:
-    settings = Settings(kafka_bootstrap_servers=stack.servers, data=tmp_path)
-    return Runtime(settings, FileConfig.model_validate({"replay": {"secrets": {"localhost:1": {"s": "x"}}}}), {})
+    file = FileConfig.model_validate({"replay": {"secrets": {"localhost:1": {"s": "x"}}}})
+    return runtime_of(stack, tmp_path, file=file)
 
 
 async def test_a_copy_is_the_record_and_says_where_it_is_from(

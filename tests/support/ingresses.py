@@ -1,6 +1,5 @@
 """The ingress in this process, on a port, on the real Kafka."""
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +11,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from deploy.service import Signals
 from deploy.services.ingest import Clocks, IngestService
-from deploy.wiring import Runtime
 from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
@@ -26,9 +23,10 @@ from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from schemas.quarantine import QuarantineConfig
-from schemas.settings import FileConfig, Settings, Source
+from schemas.settings import FileConfig, Source
 from tests.conftest import Stack
 from tests.support import signing
+from tests.support.runtimes import runtime_of, signals
 
 DAY_MS = 86_400_000
 DEFAULT_QUARANTINE = QuarantineConfig()
@@ -74,21 +72,17 @@ async def run_ingress(
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[RunningIngress]:
     """Start, catch up from the log as a restart does, and serve."""
-    settings = Settings.model_validate(
-        {
-            "KAFKA_BOOTSTRAP_SERVERS": stack.cluster.servers,
-            "INGEST_HOST": "127.0.0.1",
-            "INGEST_PORT": 0,
-            "REDRIVE_DATA": folder,
-            "PUBLIC_URL": public_url,
-            "APPEND_TIMEOUT_SECONDS": stall_seconds,
-            "SPOOL_AFTER_SECONDS": stall_seconds,
-            "SPOOL_MAX_BYTES": spool_max_bytes,
-        }
+    runtime = runtime_of(
+        stack,
+        folder,
+        file=FileConfig(quarantine=quarantine, limits=limits),
+        sources=sources,
+        PUBLIC_URL=public_url,
+        APPEND_TIMEOUT_SECONDS=stall_seconds,
+        SPOOL_AFTER_SECONDS=stall_seconds,
+        SPOOL_MAX_BYTES=spool_max_bytes,
     )
-    runtime = Runtime(settings, FileConfig(quarantine=quarantine, limits=limits), sources)
-    signals = Signals(asyncio.Event(), asyncio.Event())
-    opened = IngestService.open(runtime, IdTable(100_000), signals, clocks=Clocks(now_ms, clock))
+    opened = IngestService.open(runtime, IdTable(100_000), signals(), clocks=Clocks(now_ms, clock))
     async with opened as service, aiohttp.ClientSession() as session:
         assert service.keeper is not None
         parts = (service.ingress, service.keeper, service.storing, service.log, service.spool, service.quarantine)
