@@ -17,8 +17,9 @@ from ingest.dedupe.appended import appended
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.known_offsets import KnownOffsets
 from ingest.dedupe.log_reading import LogTail, OpenTail, TopicIds
+from ingest.dedupe.newest_entries import NewestEntries
 from ingest.dedupe.other_log import Comparison, shortened
-from ingest.dedupe.store import ENTRY, Chunk, Partition, WindowStore, current_of, is_readable
+from ingest.dedupe.store import ENTRY, Chunk, Partition, WindowStore, is_readable
 from ingest.dedupe.window import Content, DedupeWindow
 from schemas.envelope import Location
 from schemas.errors import Unavailable
@@ -39,7 +40,8 @@ class WindowKeeper:
     ) -> None:
         self._table = table
         self._window = window
-        self._store = WindowStore(folder)
+        # More than the table has room for need not be known after a restart.
+        self._store = WindowStore(folder, table.max_ids * ENTRY.size)
         self._open_tail = open_tail
         self._topic_ids = topic_ids
         self._topics: set[str] = set()
@@ -56,7 +58,7 @@ class WindowKeeper:
         self._deaf_until: dict[str, float] = {}
         self._loading: Comparison | None = None
         self._saved: Chunk | None = None
-        self._unsaved: dict[str, list[bytes]] = {}
+        self._unsaved: NewestEntries[str] = NewestEntries(self._store.max_bytes)
 
     async def open(self, topics: Sequence[str], now_ms: int) -> None:
         """Load what is on disk, then read the log's tail. Raises what the log raises when it is away."""
@@ -85,7 +87,7 @@ class WindowKeeper:
                 for topic in topics:
                     self._window.forget(topic)
                 self._note_eras(topics)
-                self._unsaved.clear()
+                self._unsaved = NewestEntries(self._store.max_bytes)
                 read = await self._read(tail, {}, since_ms)
         self._loading = None
         self._known.set({at: end for at, (_, end) in bounds.items()})
@@ -105,8 +107,7 @@ class WindowKeeper:
         self, bounds: Mapping[Partition, tuple[int, int]], logs: Mapping[str, str], since_ms: int
     ) -> dict[Partition, int]:
         """Take in what is saved of these logs, and return the offsets up to which it knows them."""
-        chunks = await asyncio.to_thread(lambda: list(self._store.load(since_ms)))
-        positions, saved = current_of(chunks, logs)
+        positions, saved = await asyncio.to_thread(self._store.current, since_ms, logs)
         for topic, blob in saved:
             for at in range(0, len(blob), _TICK_ENTRIES * ENTRY.size):
                 self.take_in(topic, blob[at : at + _TICK_ENTRIES * ENTRY.size], bounds, since_ms)
@@ -147,7 +148,7 @@ class WindowKeeper:
                 continue
             for location in self.take_in(topic, blob, None, 0):
                 self._known.add(location)
-            self._unsaved.setdefault(topic, []).append(blob)
+            self._unsaved.add(topic, blob)
 
     async def learn(self, topics: Sequence[str], now_ms: int) -> None:
         """Take in topics that were not followed until now. Raises what the log raises."""
@@ -187,7 +188,7 @@ class WindowKeeper:
     def _begin_again(self, topic: str) -> None:
         """The window of a topic is void; all of its log is to be read."""
         self._known.forget(topic)
-        self._unsaved.pop(topic, None)
+        self._unsaved.forget(topic)
         self._void.add(topic)
         self._deaf_until[topic] = time.monotonic() + GAP_SECONDS
         self._unread.add(topic)
@@ -231,24 +232,22 @@ class WindowKeeper:
     def _note(self, content: Content, location: Location, arrived_ms: int) -> None:
         topic, key, fingerprint = content
         packed = ENTRY.pack(key, fingerprint, location.partition, location.offset, arrived_ms)
-        self._unsaved.setdefault(topic, []).append(packed)
+        self._unsaved.add(topic, packed)
 
     async def collect(self) -> Chunk:
         """The appends of this host since the last call: for the disk, and for other hosts."""
-        ours: dict[str, list[bytes]] = {}
+        ours: NewestEntries[str] = NewestEntries(self._store.max_bytes)
         for count, found in enumerate(appended(self._table), 1):
             if found is not None:
                 location, packed = found
-                ours.setdefault(location.topic, []).append(packed)
+                ours.add(location.topic, packed)
                 self._known.add(location)
             if count % _TICK_ENTRIES == 0:
                 # A burst must not keep deliveries waiting.
                 await asyncio.sleep(0)
-        blobs = {topic: b"".join(entries) for topic, entries in ours.items()}
-        for topic, blob in blobs.items():
-            self._unsaved.setdefault(topic, []).append(blob)
+        self._unsaved.add_all(ours)
         untold, self._untold = self._untold, set()
-        return Chunk(blobs, {}, 0, dict(self._logs), sorted(untold))
+        return Chunk(dict(ours.items()), {}, 0, dict(self._logs), sorted(untold))
 
     async def save(self, now_ms: int) -> None:
         """Write behind. A failed write (a full disk) is tried again next time; the window works on in memory."""
@@ -257,16 +256,17 @@ class WindowKeeper:
         is_same = saved and (self._known.to, self._logs) == (saved.positions, saved.logs)
         if is_same and not self._unsaved and not self._void:
             return
-        unsaved, self._unsaved = self._unsaved, {}
+        unsaved, self._unsaved = self._unsaved, NewestEntries(self._store.max_bytes)
         void, self._void = self._void, set()
-        entries = {topic: b"".join(blobs) for topic, blobs in unsaved.items()}
+        entries = dict(unsaved.items())
         chunk = Chunk(entries, dict(self._known.to), now_ms, dict(self._logs), sorted(void), dict(self._eras))
         try:
             await asyncio.to_thread(self._store.append, chunk, now_ms - self._window.window_ms)
         except OSError as error:
-            for topic, blobs in unsaved.items():
-                if topic not in self._void:
-                    self._unsaved[topic] = blobs + self._unsaved.get(topic, [])
+            for topic in self._void:
+                unsaved.forget(topic)
+            unsaved.add_all(self._unsaved)
+            self._unsaved = unsaved
             self._void |= void
             metrics.window_not_saved(error)
         else:

@@ -45,23 +45,29 @@ class AckedEnds:
 
 
 class Places:
-    """Which record is at which offset, in four bytes each. Two at one place were on two logs."""
+    """Which saved record is at which offset, in four bytes each. Two at one place were on two logs."""
 
     def __init__(self) -> None:
-        self._pages: dict[tuple[Partition, int], array[int]] = {}
+        self.pages: dict[tuple[Partition, int], array[int]] = {}
 
-    def is_free_for(self, location: Location, key: bytes) -> bool:
-        """True if no other record was there; from now on this one is."""
+    def put(self, location: Location, key: bytes) -> None:
         page_number, at = divmod(location.offset, 1 << _PAGE_BITS)
-        page = self._pages.get(((location.topic, location.partition), page_number))
+        page = self.pages.get(((location.topic, location.partition), page_number))
         if page is None:
             page = array("I", bytes(_TAG_BYTES << _PAGE_BITS))
-            self._pages[(location.topic, location.partition), page_number] = page
-        # No record's tag is 0.
-        tag = int.from_bytes(key[:_TAG_BYTES]) | 1
-        is_free = page[at] in (0, tag)
-        page[at] = tag
-        return is_free
+            self.pages[(location.topic, location.partition), page_number] = page
+        page[at] = _tag(key)
+
+    def is_free_for(self, location: Location, key: bytes) -> bool:
+        """True if no other record was there. Takes no memory: a log may be much longer than the saved window."""
+        page_number, at = divmod(location.offset, 1 << _PAGE_BITS)
+        page = self.pages.get(((location.topic, location.partition), page_number))
+        return page is None or page[at] in (0, _tag(key))
+
+
+def _tag(key: bytes) -> int:
+    """Never 0: no record's tag is 0."""
+    return int.from_bytes(key[:_TAG_BYTES]) | 1
 
 
 class Comparison:
@@ -70,15 +76,16 @@ class Comparison:
     def __init__(self) -> None:
         self.is_other_log = False
         self._newest: dict[Partition, int] = {}
-        self._places = Places()
+        self.places = Places()
 
     def saved(self, location: Location, key: bytes) -> None:
         at = (location.topic, location.partition)
         self._newest[at] = max(location.offset, self._newest.get(at, 0))
         self.found(location, key)
+        self.places.put(location, key)
 
     def found(self, location: Location, key: bytes) -> None:
-        self.is_other_log |= not self._places.is_free_for(location, key)
+        self.is_other_log |= not self.places.is_free_for(location, key)
 
     def starts(
         self, positions: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]]

@@ -9,13 +9,14 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import orjson
 
+from ingest.dedupe.newest_entries import NewestEntries
 from ingest.dedupe.window import is_location
 
 Partition = tuple[str, int]
@@ -66,18 +67,28 @@ class Chunk:
         return _decode(data, 0)[0]
 
 
-class WindowStore:
-    """The segments of one folder. Used from one thread at a time."""
+@dataclass(slots=True)
+class _Held:
+    """Of a segment: when its last chunk was written, and how many bytes of entries all its chunks have."""
 
-    def __init__(self, folder: Path) -> None:
+    newest_ms: int = 0
+    entry_bytes: int = 0
+
+
+class WindowStore:
+    """The segments of one folder. Used from one thread at a time. `max_bytes` of the newest entries are enough."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._file: BinaryIO | None = None
-        self._newest_ms: dict[Path, int] = {}
+        self.max_bytes = max_bytes
+        self._held: dict[Path, _Held] = {}
 
     def load(self, since_ms: int) -> Iterator[Chunk]:
         """Chunks in the order of writing, up to the first that is not whole; what follows it is thrown away."""
         paths = self._segments()
+        self._held.clear()
         for index, path in enumerate(paths):
             data = path.read_bytes()
             at = 0
@@ -88,17 +99,21 @@ class WindowStore:
                     for later in paths[index + 1 :]:
                         later.unlink()
                     return
-                self._newest_ms[path] = chunk.written_ms
+                self._count(path, chunk)
                 # An old chunk's entries have left the window; its positions may still be the last.
                 yield chunk if chunk.written_ms >= since_ms else replace(chunk, entries={})
                 at = end
+
+    def current(self, since_ms: int, logs: Mapping[str, str]) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
+        """See `current_of`."""
+        return current_of(self.load(since_ms), logs, self.max_bytes)
 
     def clear(self) -> None:
         """Forget all of it."""
         self.close()
         for path in self._segments():
             path.unlink()
-        self._newest_ms.clear()
+        self._held.clear()
 
     def last(self) -> Chunk:
         """The last chunk; an empty one where there is none."""
@@ -126,11 +141,19 @@ class WindowStore:
                 file.close()
             raise
         path = Path(file.name)
-        self._newest_ms[path] = chunk.written_ms
-        for old, newest_ms in list(self._newest_ms.items()):
-            if newest_ms < since_ms and old != path:
+        self._count(path, chunk)
+        later_bytes = 0
+        for old in sorted(self._held, reverse=True):
+            held = self._held[old]
+            if old != path and (held.newest_ms < since_ms or later_bytes >= self.max_bytes):
                 old.unlink(missing_ok=True)
-                del self._newest_ms[old]
+                del self._held[old]
+            later_bytes += held.entry_bytes
+
+    def _count(self, path: Path, chunk: Chunk) -> None:
+        held = self._held.setdefault(path, _Held())
+        held.newest_ms = chunk.written_ms
+        held.entry_bytes += sum([len(blob) for blob in chunk.entries.values()])
 
     @property
     def _opened(self) -> BinaryIO:
@@ -161,30 +184,30 @@ def is_readable(blob: bytes) -> bool:
 
 
 def current_of(
-    chunks: Sequence[Chunk], logs: Mapping[str, str]
+    chunks: Iterable[Chunk], logs: Mapping[str, str], max_bytes: int
 ) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
-    """The content of chunks for the topics of these ids: the last positions, and entries by topic.
+    """The content of chunks for the topics of these ids: the last positions, and by topic the newest entries,
+    `max_bytes` of them. One chunk is in memory at a time: a busy week has half a million.
 
     Entries saved without an id belong to the present topic, unless another id was saved since.
     """
-    begins = {topic: number for number, chunk in enumerate(chunks) for topic in chunk.void}
     known: dict[str, set[str]] = {}
-    for chunk in chunks:
-        for topic, log in chunk.logs.items():
+    saved: NewestEntries[tuple[str, str | None]] = NewestEntries(max_bytes)
+    last = Chunk({}, {}, 0)
+    for last in chunks:
+        for topic, log in last.logs.items():
             known.setdefault(topic, set()).add(log)
+        for name in [name for name in saved.names() if name[0] in last.void]:
+            saved.forget(name)
+        for topic, blob in last.entries.items():
+            saved.add((topic, last.logs.get(topic)), blob)
 
-    def is_current(chunk: Chunk, topic: str) -> bool:
-        log, own = logs.get(topic), chunk.logs.get(topic)
+    def is_current(topic: str, own: str | None) -> bool:
+        log = logs.get(topic)
         return log is None or (own == log if own else known.get(topic, set()) <= {log})
 
-    last = chunks[-1].positions if chunks else {}
-    positions = {at: offset for at, offset in last.items() if is_current(chunks[-1], at[0])}
-    return positions, [
-        (at, blob)
-        for number, chunk in enumerate(chunks)
-        for at, blob in chunk.entries.items()
-        if number >= begins.get(at, 0) and is_current(chunk, at)
-    ]
+    positions = {at: offset for at, offset in last.positions.items() if is_current(at[0], last.logs.get(at[0]))}
+    return positions, [(name[0], blob) for name, blob in saved.items() if is_current(*name)]
 
 
 def _decode(data: bytes, at: int) -> tuple[Chunk | None, int]:

@@ -10,7 +10,7 @@ import pytest
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_reading import Seen
-from ingest.dedupe.other_log import AckedEnds, Places
+from ingest.dedupe.other_log import AckedEnds, Comparison, Places
 from ingest.dedupe.store import Chunk, Partition
 from ingest.dedupe.window import Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
@@ -187,10 +187,20 @@ async def test_entries_of_two_logs_in_one_store_are_found_at_the_start(tmp_path:
     assert after.known(20, 21, 22, 23) == [3 - len(lost) + n for n in range(4)]
 
 
+def test_a_log_that_is_longer_than_what_is_saved_takes_no_memory() -> None:
+    comparison = Comparison()
+    comparison.saved(location(5), b"a" * 16)
+    for offset in range(0, 1 << 20, 1 << 12):
+        comparison.found(location(offset), b"b" * 16)
+    assert not comparison.is_other_log
+    assert len(comparison.places.pages) == 1
+
+
 def test_one_record_has_one_place() -> None:
     places = Places()
     for offset in (0, 4095, 4096, 1 << 40):
         assert places.is_free_for(location(offset), b"a" * 16)
+        places.put(location(offset), b"a" * 16)
         assert places.is_free_for(location(offset), b"a" * 16)
         assert places.is_free_for(location(offset, OTHER), b"b" * 16)
         assert not places.is_free_for(location(offset), b"b" * 16)

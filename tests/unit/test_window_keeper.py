@@ -43,6 +43,10 @@ def seen(number: int) -> Seen:
     return Seen(f"evt_{number}", b"f" * 32, location(number), 1000)
 
 
+def full_disk(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def keeper(folder: Path, tail: Tail) -> tuple[WindowKeeper, DedupeWindow, IdTable]:
     table = IdTable(1000)
     window = DedupeWindow(table, WINDOW_MS)
@@ -133,6 +137,29 @@ async def test_what_no_host_can_have_appended_is_passed_over(tmp_path: Path, blo
     entry = content(1)
     kept.heard(Chunk({TOPIC: struct.pack(">16s16sIqq", entry.key, entry.fingerprint, 3, 7, 1000)}, {}, 0))
     assert window.find(entry) == location(7)
+
+
+async def test_while_the_disk_is_full_no_more_waits_for_it_than_the_table_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail = Tail(0, [])
+    first, _, _ = keeper(tmp_path, tail)
+    await first.open([TOPIC], 1000)
+    numbers = range(3000)
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.dedupe.store.os.fsync", full_disk)
+        for start in numbers[::100]:
+            each = [(content(number), number) for number in range(start, start + 100)]
+            packed = [struct.pack(">16s16sIqq", one.key, one.fingerprint, 3, number, 1000) for one, number in each]
+            first.heard(Chunk({TOPIC: b"".join(packed)}, {}, 0))
+            await first.save(2000)
+    assert len(first._unsaved) == 1000 * len(packed[0])
+    await first.save(2000)
+    tail.seen += map(seen, numbers)
+    second, window, _ = keeper(tmp_path, tail)
+    await second.open([TOPIC], 2000)
+    assert tail.read_from >= 2999, "the disk has the newest"
+    assert [window.find(content(number)) for number in numbers[-1000:]] == [*map(location, numbers[-1000:])]
 
 
 def test_a_name_that_is_renewed_has_another_number_in_every_process() -> None:
