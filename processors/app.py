@@ -23,12 +23,12 @@ from schemas.outage import Outage
 
 WATCH_SECONDS: Final = 5.0
 FETCH_BYTES: Final = 2 * 1024 * 1024
-"""Of a partition at a time: a batch. Kafka hands out a larger record all the same."""
+"""The most that one fetch returns of a partition: a batch. Kafka returns a larger record all the same."""
 
 
 class Subscription(NamedTuple):
-    """What a worker reads, and for whom: members of a `group` share the partitions. `member` names the place where it
-    runs, to whoever asks Kafka who is in the group.
+    """A worker's group and topics: members of a `group` share the partitions. `member` names the place where the worker
+    runs, in Kafka's description of the group.
     """
 
     topics: Sequence[str]
@@ -43,7 +43,7 @@ def create_app(
     positions, outage = ComparedPositions(partial(read_records, cluster), worker), Outage()
     app = BatchApp(
         subscription.group,
-        # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override what stands here.
+        # Faust would let some eighty variables of the environment (BROKER_URL, WEB_PORT, …) override these settings.
         env_prefix="REDRIVE_FAUST_",
         positions=positions,
         topic_ids=topic_ids,
@@ -57,7 +57,7 @@ def create_app(
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
-        # How soon a partition that is added, and a topic that is gone or back, is dealt out anew.
+        # The time until an added partition, or a deleted or new topic, is assigned again.
         consumer_metadata_max_age_ms=int(WATCH_SECONDS * 1000),
         broker_client_id=subscription.member,
         # A revoked partition must not wait for a database that is away: its batch is a zombie's, and harmless.
@@ -83,9 +83,9 @@ def create_app(
         app.seek_in_background(set(app.batches.assignment()))
 
     async def watch() -> None:
-        """Note the lag, and read again from the stored positions what has got lost on the way, or was made anew.
+        """Note the lag, and read again from the stored positions records that got lost, or whose topic was replaced.
 
-        Also while no batch comes through: a fold that stands still must not look as if it had caught up."""
+        Also while no batch comes through: a fold without progress must not look as if it had caught up."""
         try:
             extents = await app.extents(app.batches.partitions(subscription.topics))
             assigned = app.batches.assignment()

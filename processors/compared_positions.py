@@ -21,7 +21,7 @@ from schemas.unreadable import is_unreadable
 _POLL_MS: Final = 500
 _READ_SECONDS: Final = 30.0
 _FETCH_BYTES: Final = 64 * 1024
-"""Of a partition at a time: one record is wanted. Kafka returns a larger one all the same."""
+"""The most that one fetch returns of a partition: one record is wanted. Kafka returns a larger one all the same."""
 
 ReadRecords = Callable[[Mapping[TP, int]], Awaitable[Mapping[TP, RawRecord]]]
 """The first record of each partition at or past an offset; without partitions that have none. Raises what Kafka raises.

@@ -30,7 +30,7 @@ MAX_LISTED: Final = 1000
 """Events that a header names; the index names all of them."""
 
 OMITTED_HEADER: Final = "redrive_omitted"
-"""What of the record the topic did not take: the origin says where it is."""
+"""The parts of the record that the topic did not take: the origin says where the record is."""
 
 REFUSED: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
 """Another try would end the same: what a broker says of a letter, and not of itself."""
@@ -162,7 +162,7 @@ def _by_record(letters: Sequence[Dead]) -> Iterable[Sequence[Dead]]:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """Without the flush where that hangs: who waits for the letters was told that they may be missing."""
+    """Stop without a flush that hangs: the writers of these letters already know that they may be missing."""
     try:
         await asyncio.wait_for(producer.stop(), STOP_SECONDS)
     except (KafkaError, TimeoutError):

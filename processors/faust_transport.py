@@ -1,9 +1,9 @@
 """Faust's transport, in batches: one event is what one fetch brought of one partition. Must not look into records.
 
-Faust stays in charge of groups, rebalances, commits and supervision. Four things are ours: a fetch is handed on whole,
-reading starts from the positions in Postgres rather than from Kafka's group offsets, every batch says where the reading
-stood before it, so that a batch lost on the way shows as a gap instead of passing for progress, and a partition is
-fetched from only while there is room for what it brings.
+Faust stays in charge of groups, rebalances, commits and supervision. Four things are ours: a fetch is handed on whole;
+reading starts from the positions in Postgres rather than from Kafka's group offsets; every batch carries the position
+of the reader before it, so that a lost batch shows as a gap instead of passing for progress; and a partition is fetched
+only while there is room for the result.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class BatchConsumer(Consumer):
         )
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Forget old acknowledgements, and read from the positions that stand with the rows.
+        """Forget old acknowledgements, and read from the positions that are stored with the rows.
 
         The database may be away: the partitions then rest, unread, until it answers. Faust must not wait for that,
         it takes a long silence here for a crash.
@@ -179,10 +179,10 @@ class BatchApp(faust.App):
             is_confirmed = True
 
     async def extents(self, partitions: set[TP]) -> dict[TP, Extent]:
-        """What the log holds of each; without those that are gone or have no leader. Raises what Kafka raises.
+        """The log's offsets of each; without those that are gone or have no leader. Raises what Kafka raises.
 
-        The id is asked first: of a topic that is made anew in between, the id is then the old one, and the next look
-        tells. The other way round, offsets of the old log would pass for the new one's.
+        The id comes first: for a topic that is created again in between, it is then the old one, and the next call
+        notices. The other way round, offsets of the old log would pass for the new one's.
         """
         ids = await self._topic_ids({tp.topic for tp in partitions}) if partitions else {}
         bounds = await self.batches.bounds({tp for tp in partitions if tp.topic in ids})
@@ -190,7 +190,7 @@ class BatchApp(faust.App):
 
     @property
     def is_reading(self) -> bool:
-        """Whether the last assignment is being read from its positions."""
+        """True if the last assignment is being read from its positions."""
         seek = self._seek
         if seek is None or not seek.done() or seek.cancelled() or self.rebalancing:
             return False

@@ -33,7 +33,7 @@ class Changes:
     revived: list[Place] = field(default_factory=list)
     """Records whose dead letters, as the index knows them, these events replace."""
     size: int = 0
-    """Of the texts of all rows, at most."""
+    """Bytes of the texts of all rows, at most."""
 
 
 def fold_record(raw: RawRecord) -> Folded:

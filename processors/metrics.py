@@ -42,7 +42,7 @@ LOST_RECORDS: Final = Gauge(
 )
 TOPICS_REPLACED: Final = Counter(
     "redrive_processors_topics_replaced",
-    "Partitions whose topic was made anew: folded again from the start.",
+    "Partitions whose topic was created again: folded from the start.",
     ["topic"],
 )
 MISSING_TOPICS: Final = Gauge(
@@ -58,7 +58,7 @@ UNREADABLE: Final = Gauge(
     multiprocess_mode="mostrecent",
 )
 _lagging: Final[set[TP]] = set()
-"""Whose lag was told last."""
+"""The partitions whose lag was set last."""
 
 
 def batch_folded(folded: Iterable[Folded], letters: Iterable[Dead], seconds: float) -> None:
@@ -215,7 +215,7 @@ def log_restored(topic: str, partition: int, first: int, end: int) -> None:
 
 
 def note_lag(lag: Mapping[TP, int]) -> None:
-    """Of these partitions and no others; a process can't take back what it told its siblings, and so tells them 0."""
+    """Set the lag of these partitions and no others; a process can't remove a value from its siblings, and sets 0."""
     for tp in _lagging - lag.keys():
         LAG.labels(*tp).set(0)
     LAG.clear()
@@ -272,8 +272,8 @@ def partition_readable(topic: str, partition: int) -> None:
 def topic_replaced(topic: str, partition: int, position: int) -> None:
     TOPICS_REPLACED.labels(topic).inc()
     log.error(
-        "the topic was made anew: it is folded from its start, and what was folded of the old one is in"
-        " redrive.lost_ranges",
+        "the topic was created again: it is folded from its start; redrive.lost_ranges lists the folded part of the"
+        " old one",
         extra={
             "action": "seek",
             "outcome": "replaced",

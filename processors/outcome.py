@@ -1,4 +1,4 @@
-"""What a record comes to: its events as the index has them, their rows, and its dead letters."""
+"""The outcome of a record: its events as the index has them, their rows, and its dead letters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Place = tuple[str, int, int, int | None]
 
 
 class RawRecord(Protocol):
-    """What we read of a Kafka client's record."""
+    """The parts of a Kafka client's record that we read."""
 
     topic: str
     partition: int
@@ -66,7 +66,7 @@ class Dead:
 
 
 class Folded(NamedTuple):
-    """What one record means: its events, the rows of each of them, and its dead letters."""
+    """The outcome of one record: its events, the rows of each of them, and its dead letters."""
 
     raw: RawRecord
     source: str
@@ -75,9 +75,9 @@ class Folded(NamedTuple):
     """As many as there are events."""
     letters: tuple[Dead, ...] = ()
     ordinals: frozenset[int] | None = None
-    """What is left of the record is about these; None: about all of it."""
+    """The events of the record that this is about; None: all of them."""
     size: int = 0
-    """Of the texts of its rows."""
+    """Bytes of the texts of its rows."""
 
     @property
     def record_id(self) -> str:
@@ -99,8 +99,8 @@ class Folded(NamedTuple):
 
     @property
     def revives(self) -> list[Place]:
-        """Where dead letters of another reading of the record may stand in the index; those of this one replace them.
-        Nowhere, if the one event has the record's own id: it can't have stood under another.
+        """Places of the index that may hold dead letters of another reading of the record; those of this one replace
+        them. None if the one event has the record's own id: it never had another.
         """
         if self.ordinals is None:
             first = self.events[0] if self.events else self.letters[0].event

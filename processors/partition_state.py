@@ -13,12 +13,12 @@ BATCHES_PER_PARTITION: Final = 2
 """One is folded, one waits."""
 
 MAX_WAITING_BYTES: Final = 16 * 2**20
-"""Over all partitions. What is fetched at once is bounded by the client: one answer of the broker, 50 MiB."""
+"""The limit for all partitions. The client limits one fetch: one answer of the broker, 50 MiB."""
 
 
 class Extent(NamedTuple):
-    """What the log holds of a partition: offsets [start, end). `topic_id` says which log that is: Kafka's id of the
-    topic, another one once the topic is made anew; None where this Kafka gives none.
+    """The offsets of a partition on the log: [start, end). `topic_id` identifies the log: Kafka's id of the topic. It
+    changes when the topic is created again; None where this Kafka gives none.
     """
 
     start: int
@@ -58,7 +58,7 @@ class Reading:
     """The first offset that was not read."""
 
     topic_id: UUID | None = None
-    """Kafka's id of the topic that is read: of one that is made anew, another."""
+    """Kafka's id of the topic that is read; it changes when the topic is created again."""
 
     handed: int = 0
     handed_bytes: int = 0

@@ -1,4 +1,4 @@
-"""Where the rows of a generation stand in the log, and where to read on from. Must not fold, or ask Kafka."""
+"""The positions of a generation in the log, and where to resume reading. Must not fold, or ask Kafka."""
 
 from collections.abc import Mapping
 from typing import Final, LiteralString, NamedTuple
@@ -15,7 +15,7 @@ from processors.store import Connection
 _POSITIONS_OF_GENERATION: Final[LiteralString] = """
     SELECT topic, partition, next_offset, topic_id FROM redrive.positions WHERE generation = $1
 """
-# What is known of a log is never replaced by what is not: only `NEW_LOG` changes an id.
+# A known id of a log is never replaced by an unknown one: only `NEW_LOG` changes it.
 _SET_TOPIC_ID: Final[LiteralString] = """
     UPDATE redrive.positions SET topic_id = $4
     WHERE generation = $1 AND topic = $2 AND partition = $3 AND topic_id IS NULL
@@ -27,8 +27,8 @@ LOST_BEFORE: Final[LiteralString] = """
     FROM redrive.lost_ranges LEFT JOIN redrive.ended_losses AS e USING (topic, partition, first_offset, end_offset)
     WHERE generation = $1 GROUP BY topic, partition
 """
-# Offsets that are lost again: where all of both losses had been folded, all of their union was. Of a row of before,
-# nobody knows.
+# Offsets that are lost again: if all of both losses had been folded, all of their union was. For an older row it is
+# unknown.
 JOINED_FOLDED_TO: Final[LiteralString] = """CASE
             WHEN EXCLUDED.folded_to < EXCLUDED.end_offset OR lost_ranges.folded_to < lost_ranges.end_offset
             THEN least(lost_ranges.folded_to, EXCLUDED.folded_to)
@@ -45,8 +45,8 @@ INSERT_LOST_RANGE: Final[LiteralString] = f"""
     INSERT INTO redrive.positions AS p VALUES ($1, $2, $3, $5, $6)
     ON CONFLICT (generation, topic, partition) DO UPDATE SET next_offset = greatest(p.next_offset, EXCLUDED.next_offset)
 """  # noqa: S608 - a constant
-# The log ends before the position: it lost its tail. Which offsets are new can't be told, so all of it is folded again:
-# merges make that harmless, and nothing is skipped.
+# The log ends before the position: it lost its tail. Nobody can tell which offsets are new, so all of it is folded
+# again: merges make that harmless, and nothing is skipped.
 MOVE_POSITION: Final[LiteralString] = f"""
     WITH moved AS (
         UPDATE redrive.positions SET next_offset = $6
@@ -63,9 +63,8 @@ MOVE_POSITION: Final[LiteralString] = f"""
 # The log was restored to an older state and has grown past the position: from $4 on, the records below $5 are others
 # than those that were folded. The position may have moved on since.
 REFOLD_FROM: Final[LiteralString] = MOVE_POSITION.replace("next_offset = $5", "next_offset >= $5")
-# The topic was made anew: all that its positions speak of is gone, also in partitions that the new one does not have:
-# nobody is going to read those; and so is what was seen beyond the positions. Nothing happens where somebody else did
-# this first.
+# The topic was created again: everything below its positions is gone, also in partitions that the new one does not
+# have, and so is everything seen beyond the positions. Nothing happens if another worker did this first.
 BEGIN_NEW_LOG: Final[LiteralString] = f"""
     WITH old AS (
         SELECT partition, next_offset FROM redrive.positions
@@ -110,11 +109,11 @@ class Stored(NamedTuple):
     topic_id: UUID | None = None
 
     def is_of(self, extent: Extent) -> bool:
-        """Whether it may speak of that log."""
+        """True if it may be a position of that log."""
         return self.topic_id is None or extent.topic_id is None or self.topic_id == extent.topic_id
 
     def is_past(self, extent: Extent) -> bool:
-        """Whether that log ends before it: it lost its tail, if the extent was asked after the position was read."""
+        """True if that log ends before it: it lost its tail, if the extent was asked after the position was read."""
         return self.is_of(extent) and self.next_offset > extent.end
 
     def lag(self, extent: Extent) -> int:
@@ -123,7 +122,7 @@ class Stored(NamedTuple):
 
 
 NOTHING: Final = Stored(0)
-"""Of a partition that was never folded."""
+"""The position of a partition that was never folded."""
 
 
 async def read_stored(connection: Connection, generation: int, seconds: float | None = None) -> dict[TP, Stored]:
@@ -135,11 +134,11 @@ async def read_stored(connection: Connection, generation: int, seconds: float | 
 async def find_starts(
     connection: Connection, generation: int, extents: Mapping[TP, Extent], is_confirmed: bool, seen: Mapping[TP, Extent]
 ) -> dict[TP, Start]:
-    """Where to read each partition from. Writes down what the log no longer holds, and which log it is. `seen` are the
-    extents as they were last looked at: of a topic that was made anew, they say how far the old one went.
+    """Where to read each partition from. Writes down the dropped offsets, and which log it is. `seen` are the previous
+    extents: if a topic was created again, they tell how far the old one went.
 
-    Without those of which the log's extent is to be asked again: where it is not the log that the position speaks of,
-    and the extent was asked once (`is_confirmed` is false), or its position has moved since it was read.
+    Without the partitions whose extent has to be asked again: the position is of another log and the extent was asked
+    once (`is_confirmed` is false), or the position has moved since it was read.
     """
     stored = await read_stored(connection, generation)
     starts = {}
@@ -177,7 +176,7 @@ async def _start(
         moved = await connection.fetch(BEGIN_NEW_LOG, generation, tp.topic, *ids, list(ends), list(ends.values()))
         for partition, end in moved:
             metrics.topic_replaced(tp.topic, partition, end)
-        # What was read of the positions before is of the old log, for the other partitions too.
+        # The positions that were read before are of the old log, for the other partitions too.
         return None
     if position < extent.start:
         await connection.execute(INSERT_LOST_RANGE, generation, *tp, position, extent.start, extent.topic_id)

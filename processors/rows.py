@@ -34,8 +34,8 @@ def size_of(row: Row) -> int:
 
 
 def largest_of(body: bytes) -> int:
-    """What the rows of a record may come to. A text that stands once in a body may stand in every row of its events:
-    without a bound a few megabytes would become gigabytes.
+    """The limit of the rows of a record. A text that a body holds once may be in every row of its events: without a
+    limit a few megabytes would become gigabytes.
     """
     return min(MAX_ROWS_SIZE, ROWS_OF_ANY_BODY + ROWS_PER_BODY * len(body))
 

@@ -28,15 +28,15 @@ ADVANCE: Final[LiteralString] = """
 STATEMENT_EVENTS: Final = 10_000
 
 GIVE_UP_WAITING: Final[LiteralString] = "SET LOCAL lock_timeout = '2s'"
-"""Who waits for a row that somebody holds occupies a connection that other partitions need."""
+"""A longer wait for a locked row would keep a connection from the other partitions."""
 
 END_IF_IDLE: Final[LiteralString] = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
-"""Whoever writes holds the writers' lock: a process that freezes there must not stop the others. Postgres ends its
-session, and its batch is folded again.
+"""A writer holds the writers' lock: a process that freezes there must not stop the others. Postgres ends its session,
+and its batch is folded again.
 """
 
-# A process that freezes while it sends is not idle to Postgres: the session waits for the rest of a message. A COPY
-# waits for its client, too, and is none of these; nor is a session of another program with the same login.
+# A process that freezes while it sends is not idle to Postgres: the session waits for the rest of a message. Excluded:
+# a COPY, which waits for its client, too, and a session of another program with the same login.
 _END_HALF_SENT: Final[LiteralString] = """
     SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user
@@ -79,7 +79,7 @@ REVIVE: Final[LiteralString] = """
     WHERE (t.topic, t.partition, t.record_offset) = (r.topic, r.partition, r.record_offset) AND t.status = 'dead'
       AND (r.ordinal IS NULL OR t.ordinal = r.ordinal)
 """
-"""Dead letters of a batch as it was read before: those of today's reading, which are written next, stand for them. A
+"""Delete dead letters of an earlier reading of a batch: those of this reading, which are written next, replace them. A
 batch that was dead as a whole was indexed under its record id.
 """
 
@@ -89,7 +89,7 @@ class GenerationMoved(RedriveError):
 
 
 class TopicReplaced(RedriveError):
-    """The batch was read of a topic that was made anew since: forget it, and seek to the new one's positions."""
+    """The batch is of a topic that was created again since: forget it, and seek to the new one's positions."""
 
 
 class PositionGap(RedriveError):
@@ -102,8 +102,8 @@ class PositionGap(RedriveError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """[start, end) of a partition: where the reading stood before the batch, and where it stands after. `topic_id` says
-    of which log; None: that is not known.
+    """[start, end) of a partition: the reader's offsets before and after the batch. `topic_id` identifies the log;
+    None: not known.
     """
 
     topic: str
@@ -115,9 +115,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a transaction did: its dead letters, how many events it applied or ignored, how many fact rows changed.
+    """The result of a transaction: its dead letters, the counts of applied and ignored events and changed rows.
 
-    `dead_records` are those of which every event is dead.
+    `dead_records` are those with nothing but dead events.
     """
 
     letters: list[Dead]
@@ -132,7 +132,7 @@ class Written:
 
 @dataclass(slots=True)
 class Refusal:
-    """What a bisected batch leaves to be written once all of its good events are."""
+    """The parts of a bisected batch to write once all of its good events are written."""
 
     letters: list[Dead] = field(default_factory=list)
     """Events that Postgres refused."""
@@ -179,7 +179,7 @@ class FactStore:
     ) -> Written:
         """One transaction: `first`, all rows, dead letters, `last`.
 
-        Where Postgres refuses the data, the batch is bisected inside savepoints until the events at fault stand alone.
+        If Postgres refuses the data, the batch is bisected inside savepoints until the faulty events are found.
         """
         try:
             async with connection.transaction():

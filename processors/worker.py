@@ -44,7 +44,7 @@ HOLDS_UP_ONE: Final = (Unavailable, asyncpg.LockNotAvailableError, asyncpg.Deadl
 
 Rewind = Callable[[Mapping[TP, Start]], Awaitable[None]]
 PATIENCE: Final = 6
-"""Looks at a partition that stands still while others move."""
+"""The number of checks that a partition may show no progress while others move."""
 
 
 class Worker:
@@ -58,9 +58,9 @@ class Worker:
         self._read_of: dict[TP, UUID | None] = {}
         """Kafka's id of the topic that each partition is read of."""
         self._stored: dict[TP, Stored] | None = None
-        """Of all partitions, as they were last looked at."""
+        """The stored positions of all partitions, as last read."""
         self._extents: dict[TP, Extent] = {}
-        """Of all partitions: a topic that was made anew does not say how far the old one went."""
+        """The extents of all partitions: a topic that was created again does not tell how far the old one went."""
         self._past: set[TP] = set()
         """Partitions whose log ended before the position when they were last looked at."""
         self._folding: set[TP] = set()
@@ -133,9 +133,9 @@ class Worker:
         }
 
     async def look(self, extents: Mapping[TP, Extent]) -> bool:
-        """Note how far the rows are behind the log in each partition, whoever folds it. Returns whether what is read
-        here has to be sought again: the topic was made anew, a stored position is behind what was committed (the
-        database was restored to an older backup) or past the log's end (Kafka was).
+        """Note how far the rows are behind the log in each partition, whoever folds it. Returns True if the reader has
+        to seek again: the topic was created again, a stored position is behind what was committed (the database was
+        restored to an older backup) or past the log's end (Kafka was).
 
         While the database is away, the positions are those that were read last; raises what it raises.
         """
@@ -169,9 +169,9 @@ class Worker:
                 metrics.session_ended(pid)
 
     def has_stalled(self, log_ends: Mapping[TP, int]) -> bool:
-        """Whether a partition had records to fold when this was last asked, and got none since, with nothing under way.
+        """True if a partition had records to fold at the last call, and got none since, with nothing under way.
 
-        Faust drops what it has fetched when partitions are paused or dealt out anew; if nothing follows on the
+        Faust drops its fetched records when partitions are paused or assigned again; if nothing follows on the
         partition, no gap ever shows.
         """
         before = self._seen
@@ -189,7 +189,7 @@ class Worker:
         return has_stalled
 
     async def handle(self, batch: Batch, rewind: Rewind, reseek: Callable[[], None]) -> None:
-        """Fold one batch; returns when its rows and its position stand, or when it is to be read again."""
+        """Fold one batch; returns when its rows and its position are committed, or when it is to be read again."""
         expected = self._expected.get(batch.tp)
         if expected is None or batch.reading.is_over:
             # Fetched before the positions were known, or before a rewind; the same records come again.
@@ -252,7 +252,7 @@ class Worker:
         return folded
 
     async def _rewind_to(self, batch: Batch, stored: int, rewind: Rewind) -> None:
-        """Read a partition again from where its rows stand; what was fetched before is of a reading that is over."""
+        """Read a partition again from its stored position; records fetched before belong to a reading that is over."""
         self._expected[batch.tp] = stored
         metrics.batch_rewound(batch.tp.topic, batch.tp.partition, batch.start, stored)
         await rewind({batch.tp: Start(stored, batch.reading.topic_id)})

@@ -1,6 +1,6 @@
 """The registry of projections: provider, or type of a record -> pure function from a record to events with their facts.
 
-Ours stand under their provider; a plug-in's comes in through `register`, also for a single type that ours leave alone.
+Ours have the name of their provider; a plug-in's is added by `register`, also for a single type that ours ignore.
 """
 
 import sys
@@ -47,7 +47,7 @@ PROJECTIONS: Final[dict[str, Projection]] = {
 }
 
 OURS: Final = frozenset(PROJECTIONS)
-"""What every other one yields is looked at before it is believed."""
+"""The results of every other projection are checked before use."""
 
 _LAST_VERSION: Final = 2**31 - 1
 
@@ -113,7 +113,7 @@ def _tables_of(module: object) -> frozenset[str]:
 
 
 def modules() -> dict[str, object]:
-    """Where each projection stands, the operators' included; None for one of a plug-in that is no function."""
+    """The module of each projection, the operators' included; None for a plug-in's that is not a function."""
     found: dict[str, object] = {key: _module_of(one) for key, one in PROJECTIONS.items()}
     return {**found, "operator": operator}
 

@@ -21,7 +21,7 @@ _SPELLING: Final = re.compile(r"\+?[0-9(][0-9 ().\u00a0\u202f\u2011-]*")
 """Digits with the usual separators. Anything else (letters, `#`, `x`, `;`) may tell two people apart: an extension."""
 
 _NUMBERED_CHANNELS: Final = frozenset({"whatsapp", "rcs"})
-"""Schemes of Twilio's that stand before a phone number. What follows any other scheme is an id of that channel."""
+"""Twilio's schemes before a phone number. The text after any other scheme is an id of that channel."""
 
 
 def phone_number(address: str | None) -> str | None:
@@ -45,9 +45,9 @@ def whatsapp_number(address: str | None) -> str | None:
 
 
 def channel_address(address: str | None) -> tuple[str | None, str | None]:
-    """(channel, address) of `rcs:+33612345678`, as Twilio writes what is neither SMS nor voice.
+    """(channel, address) of `rcs:+33612345678`, Twilio's form of addresses that are neither SMS nor voice.
 
-    The channel is None for an address without a scheme, and for a scheme that is none of our channels. An id keeps its
+    The channel is None for an address without a scheme, and for a scheme that is not of our channels. An id keeps its
     scheme: `messenger:998877665544` is not the number +998877665544.
     """
     scheme, colon, rest = (address or "").partition(":")

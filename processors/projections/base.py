@@ -1,4 +1,4 @@
-"""What a projection yields, and the small rules that several providers share. Pure."""
+"""The events that a projection yields, and the small rules that several providers share. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def unnamed(record_id: str, ordinal: int) -> str:
 UNKNOWN_STATUS: Final = "a status that redrive does not know"
 """Which one is not said: errors are shown and logged, and a status is whatever the sender wrote."""
 
-NO_MESSAGE: Final = "it says something of another message, and is none itself"
+NO_MESSAGE: Final = "an event about another message, not a message"
 
 _OPT_OUT_WORDS: Final = frozenset(
     {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke", "arret", "arrêt"}
@@ -105,8 +105,8 @@ _OPT_OUT_BUTTONS: Final = frozenset(
         "stop promotions", "unsubscribe from promos", "unsubscribe from all",
     }
 )  # fmt: skip
-"""What is tapped is the business's own wording: a "Cancel" there cancels an appointment. The last three are those of
-templates for marketing, as they are commonly offered.
+"""A business words its own buttons: a "Cancel" there cancels an appointment. The last three are those of common
+marketing templates.
 """
 
 

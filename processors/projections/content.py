@@ -17,7 +17,7 @@ _PLACES: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
         ("button_reply", "title"),
         ("list_reply", "title"),
         ("list_reply", "description"),
-        # The answers to a flow, as the JSON that it is; beside it stands no more than "Sent".
+        # The answers to a flow, as raw JSON; the text beside them is always "Sent".
         ("nfm_reply", "response_json"),
         ("nfm_reply", "body"),
         ("call_permission_reply", "response"),
@@ -33,16 +33,14 @@ _TAPPED: Final[dict[str, tuple[tuple[str | int, ...], ...]]] = {
     "button": _PLACES["button"],
     "interactive": (("button_reply", "title"), ("list_reply", "title")),
 }
-"""Type -> where the words are that somebody wrote, and that somebody tapped. Who sends a place called End opts out of
-nothing.
-"""
+"""Type -> the fields with words that the sender wrote, or tapped. Sending a place called End opts out of nothing."""
 
 ABOUT_ANOTHER: Final = frozenset({"edit", "revoke", "reaction", "system", "pin", "keep_in_chat", "poll_update"})
 """Types that say something of another message, or of the chat: none of them is a message that somebody wrote."""
 
 
 def has_text(message: dict[str, Any]) -> bool:
-    """Whether messages of this type may have a text."""
+    """True if messages of this type may have a text."""
     return message.get("type") in _PLACES
 
 
@@ -52,7 +50,7 @@ def text_of(message: dict[str, Any]) -> str | None:
 
 
 def says_stop(message: dict[str, Any]) -> bool:
-    """Whether somebody wrote or tapped that they want no more messages. Raises as `text_of` does."""
+    """True if the sender wrote or tapped that they want no more messages. Raises as `text_of` does."""
     return is_opt_out(_first(message, _WRITTEN)) or is_opt_out_button(_first(message, _TAPPED))
 
 

@@ -1,7 +1,7 @@
 """HubSpot events to CRM objects and their properties; one record may hold up to a hundred of them. Pure.
 
-Association changes are ignored: they say nothing of either object, neither its properties nor whether it exists. So
-are conversations, which are no CRM objects.
+Association changes are ignored: they are about neither object's properties nor its existence. So are conversations,
+which are not CRM objects.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ _EXISTENCE: Final = {
     "deletion": (False, DELETION),
     "privacyDeletion": (False, DELETION),
 }
-"""What happened -> (whether the object exists, its rank within one millisecond)."""
+"""Change -> (whether the object exists, its rank within one millisecond)."""
 
 _CHANGES: Final = frozenset({"propertyChange", "merge"})
 
@@ -147,7 +147,7 @@ def _property(changed: CrmObject, change: PropertyChange) -> CrmProperty:
 
 
 def _merge(objects: _Objects, merge: Merge) -> Iterator[CrmObject]:
-    """What the merge ends in may be listed among the merged, and exists all the same."""
+    """The result of a merge may be listed among the merged objects, and exists all the same."""
     survivor = merge.newObjectId or merge.primaryObjectId
     yield objects.fact(merge.primaryObjectId)
     for object_id in merge.mergedObjectIds:

@@ -1,4 +1,4 @@
-"""Corrections of operators to credit entries, and to what stands beside accounts and subscriptions. Pure."""
+"""Operators' corrections, as credit entries and as facts beside accounts and subscriptions. Pure."""
 
 from collections.abc import Iterator
 from typing import Final

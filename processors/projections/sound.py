@@ -1,4 +1,4 @@
-"""What a plug-in's projection yields, before it is believed. Pure."""
+"""Checks of the events of a plug-in's projection, before they are used. Pure."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -18,20 +18,20 @@ _SOURCE: Final = "source"
 
 
 def require_event(record: Record, yielded: Any, tables: frozenset[str]) -> Event:
-    """The event, its id bounded; dead where a fact of it can't be written. `tables`: those that the projection writes.
+    """The event, its id bounded; dead if a fact of it can't be written. `tables`: those that the projection writes.
 
-    Raises `PoisonRecord` for what is no event, or can't be named, and whatever the plug-in's own types raise.
+    Raises `PoisonRecord` for a value that is not an event or can't be named, and any error of the plug-in's own types.
     """
     if not isinstance(yielded, Event):
-        raise PoisonRecord("projection_failed", f"the projection yields a {type(yielded).__name__}, and no Event")
+        raise PoisonRecord("projection_failed", f"the projection yields a {type(yielded).__name__}, not an Event")
     event_id, kind, error = plain(yielded.event_id), plain(yielded.type), plain(yielded.error)
     at = _time(yielded.occurred_at, "the time of an event")
     if not is_name(event_id) or not is_name(kind) or len(kind) > MAX_ID_CHARACTERS:
         raise PoisonRecord("projection_failed", "the id or the type of an event is empty, or not printable text")
     if not (at is None or (isinstance(at, datetime) and _is_storable(at))):
-        raise PoisonRecord("projection_failed", "the time of an event is no datetime with a time zone")
+        raise PoisonRecord("projection_failed", "the time of an event is not a datetime with a time zone")
     if not (error is None or type(error) is str):
-        raise PoisonRecord("projection_failed", "the error of an event is no text")
+        raise PoisonRecord("projection_failed", "the error of an event is not text")
     name = event_id if len(event_id) <= MAX_ID_CHARACTERS else bounded_id(event_id)
     try:
         if yielded.poison is not None:

@@ -23,7 +23,7 @@ _OTHER_KINDS: Final = ("pi_", "correction:")
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     at = time_of_iso(payload.get("timestamp")) if isinstance(payload, dict) else None
-    # Any JSON may be signed, and what has no type is none that we read.
+    # Any JSON may be signed; an event without a type is not one that we read.
     kind = payload.get("type") if isinstance(payload, dict) else None
     if not isinstance(kind, str) or kind not in READS:
         yield Event(record.record_id, f"standardwebhooks.{clean_type(kind)}", at)
@@ -55,7 +55,7 @@ def _require_own_id(used: CreditsUsed) -> None:
 
 
 def _require_names(record: Record, used: CreditsUsed) -> None:
-    """Bytes that are no UTF-8 are read as U+FFFD, whichever they were: two usages, or two customers, could become one.
+    """Bytes that are not UTF-8 are read as U+FFFD, whichever they were: two usages, or two customers, could become one.
     Raises `Unparsable`.
     """
     for name, value in (("source", used.source), ("id", used.id), ("customer", used.customer)):

@@ -136,14 +136,14 @@ def _payment_intent(context: StripeEvent, data: dict[str, Any]) -> Facts:
 
 
 def _credits(metadata: Metadata) -> int | None:
-    """What a purchase brings: a whole number from 1 to `MAX_CREDITS`, else None."""
+    """The credits of a purchase: a whole number from 1 to `MAX_CREDITS`, else None."""
     text = metadata.get("credits", "").lstrip("0")
     is_countable = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CREDITS))
     return int(text) if is_countable and int(text) <= MAX_CREDITS else None
 
 
 def _fault_of_purchase(metadata: Metadata, cost: int | None) -> str | None:
-    """What is wrong in this event, whatever others say. What it only lacks is for `unassigned_purchases` to tell."""
+    """The fault of this event, whatever others say. A missing value is not one: `unassigned_purchases` shows it."""
     if "credits" in metadata and _credits(metadata) is None:
         # A power, because the digits would be masked like a card's.
         return "metadata.credits is not a whole number from 1 to 10^15"
@@ -194,7 +194,7 @@ def _checkout_session(context: StripeEvent, data: dict[str, Any]) -> Facts:
     if purpose != CREDIT_PURCHASE or found.payment_status not in {"paid", "no_payment_required"}:
         return tuple(facts), None
     fault = _fault_of_purchase(found.metadata, found.amount_total)
-    # Of a subscription, say: an invoice was paid, and nothing that we read would bring the credits.
+    # A subscription, say: its invoice was paid, and no field that we read would bring the credits.
     return tuple(facts), fault or (None if found.payment_intent else "a credit purchase without a payment intent")
 
 

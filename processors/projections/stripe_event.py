@@ -10,7 +10,7 @@ Facts = tuple[tuple[Fact, ...], str | None]
 
 
 class StripeEvent:
-    """What every rule needs of the envelope."""
+    """The parts of the envelope that every rule needs."""
 
     def __init__(self, record: Record, payload: Payload) -> None:
         payload = require_object(payload, "the body")

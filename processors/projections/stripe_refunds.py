@@ -36,7 +36,7 @@ def charge(context: StripeEvent, data: dict[str, Any]) -> Facts:
     found = StripeCharge.model_validate(data)
     if not found.payment_intent:
         return (), "a charge without a payment intent"
-    # Of the charges of a payment one succeeds: those that were declined know nothing of its refunds.
+    # One charge of a payment succeeds: the declined ones know nothing of its refunds.
     is_declined = found.status == "failed"
     payment = Payment(
         # Without an id, so that several refunds of one second tie: then the greatest figure is the last.
@@ -54,7 +54,7 @@ def charge(context: StripeEvent, data: dict[str, Any]) -> Facts:
 
 
 def _known_until(context: StripeEvent) -> datetime | None:
-    """Of its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund."""
+    """Within its own second, `charge.updated` may be about the failure; `charge.refunded` is about another refund."""
     return _just_before(context.created) if context.type == REFUNDED else context.created
 
 

@@ -45,7 +45,7 @@ _STREAM_PREFIX: Final = "com.twilio.messaging.message."
 
 def project(record: Record, payload: Payload) -> Iterator[Event]:
     if is_other_json(payload):
-        yield _other(record, "JSON of another product: it is no CloudEvent")
+        yield _other(record, "JSON of another product, not a CloudEvent")
         return
     if is_event_stream(payload):
         yield from project_each(record, stream_events(payload), _stream_event, _identify_stream_event, _unread_type)
@@ -158,7 +158,7 @@ def _call(source: str, name: str, kind: str, fields: dict[str, str]) -> Event:
 
 
 def _seconds(text: str | None) -> Decimal | None:
-    """Raises `Unparsable` for a duration that is no number: the record is poison, not zero seconds long."""
+    """Raises `Unparsable` for a duration that is not a number: the record is poison, not zero seconds long."""
     if not text:
         return None
     try:

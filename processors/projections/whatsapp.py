@@ -47,7 +47,7 @@ def _identify(item: Item) -> tuple[str, str]:
 
 
 def _unread_type(item: Item) -> str | None:
-    """A change is digested for its id, and may be nested too deep for that. One that is no object is nobody's."""
+    """A change is digested for its id, and may be nested too deep for that. Only an object has an id."""
     is_unread = item.kind in _UNREAD or (item.kind == "change" and isinstance(item.data, dict))
     return item_type(item) if is_unread else None
 
@@ -61,7 +61,7 @@ def _project_item(record: Record, item: Item) -> Event:
 
 
 def _message(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
-    """Of the other side, or of our own: an echo of the phone, and in the history what our number sent."""
+    """A message of the other side, or of our own: an echo of the phone, or in the history one from our number."""
     found = WhatsAppMessage.model_validate(item.data)
     sender, at = whatsapp_number(found.sender), time_of_seconds(found.timestamp)
     is_ours = item.kind == "echo" or (sender is not None and sender == our_number)
@@ -75,7 +75,7 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
     status = _status_of_ours(found) if is_ours else "received"
     code, text = error_of(found.if_readable("errors") or ())
     fact = Message(
-        # What has no time yields to what has one: the placeholder to its media.
+        # A message without a time yields to one with a time: the placeholder to its media.
         version=Version(None if found.type == _FILLED_IN_LATER else at, 0, name),
         source=source,
         message_id=found.id,
@@ -100,7 +100,7 @@ def _message(source: str, our_number: str | None, item: Item, name: str, kind: s
 
 
 def _is_ours_in_history(found: WhatsAppMessage, sender: str | None, thread: Any) -> bool:
-    """What it says of itself; else, whom it is to, which only a message of ours says, or whom the chat is not with."""
+    """Its own mark; else its receiver, which only a message of ours names, or whether its sender is not the chat's."""
     context = found.if_readable("history_context")
     said = context.if_readable("from_me") if context else None
     if said is not None:
@@ -116,13 +116,13 @@ def _status_of_ours(message: WhatsAppMessage) -> str:
 
 
 def _unsupported_type(data: dict[str, Any]) -> Any:
-    """Of what Meta does not pass on: a poll, or a change of another message."""
+    """The type of a message that Meta does not pass on: a poll, or a change of another message."""
     content = data.get("unsupported")
     return content.get("type") if isinstance(content, dict) else None
 
 
 def _about_another(source: str, data: dict[str, Any], event: Event, is_ours: bool) -> Event:
-    """What is said of another message stands in that one's row, which it makes where the message has not come yet.
+    """A fact about another message goes into that message's row, and creates the row if the message has not come yet.
 
     A change of somebody's number is about no message: it is indexed, and no more.
     """

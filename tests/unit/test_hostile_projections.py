@@ -141,17 +141,17 @@ def test_what_would_end_the_process_is_named_with_its_place() -> None:
     ("yielded", "said"),
     [
         (None, "a field is missing, or not of its type"),
-        ([None], "yields a NoneType, and no Event"),
-        ([{"event_id": "evt_1"}], "yields a dict, and no Event"),
+        ([None], "yields a NoneType, not an Event"),
+        ([{"event_id": "evt_1"}], "yields a dict, not an Event"),
         ([event(event_id=7)], "the id or the type of an event"),
         ([event(event_id="")], "the id or the type of an event"),
         ([event(event_id="evt\0")], "the id or the type of an event"),
         ([event(event_id="evt\ud800")], "the id or the type of an event"),
         ([event(type=None)], "the id or the type of an event"),
         ([event(type="x" * 600)], "the id or the type of an event"),
-        ([event(occurred_at="yesterday")], "no datetime with a time zone"),
-        ([event(occurred_at=datetime(2026, 11, 21))], "no datetime with a time zone"),  # noqa: DTZ001
-        ([event(error=7)], "the error of an event is no text"),
+        ([event(occurred_at="yesterday")], "not a datetime with a time zone"),
+        ([event(occurred_at=datetime(2026, 11, 21))], "not a datetime with a time zone"),  # noqa: DTZ001
+        ([event(error=7)], "the error of an event is not text"),
     ],
     ids=repr,
 )
