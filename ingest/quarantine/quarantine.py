@@ -24,6 +24,9 @@ from schemas.topics import QUARANTINE
 
 FLUSH_SECONDS: Final = 5.0
 _MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 24 * 60 * _MINUTE_MS
+MAX_MINUTES: Final = 10_000
+"""Of all sources, that wait for the log; a log that is away for longer gets the counts of days."""
 
 
 class _Kept:
@@ -101,6 +104,8 @@ class Quarantine:
     def _drop(self, source: str, arrived_ms: int) -> None:
         metrics.QUARANTINE_DROPPED.labels(source).inc()
         key = (source, arrived_ms // _MINUTE_MS * _MINUTE_MS)
+        if len(self._dropped) >= MAX_MINUTES and key not in self._dropped:
+            key = (source, arrived_ms // _DAY_MS * _DAY_MS)
         self._dropped[key] = self._dropped.get(key, 0) + 1
 
     def note_dropped(self, under_way_ms: int | None = None) -> None:

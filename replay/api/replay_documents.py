@@ -46,7 +46,7 @@ class PlannedRange(Document):
 
 class ReplayPlan(Document):
     """A dry run. `left_to_live` counts offsets that live workers have not reached; `unknown_event_ids` are not in the
-    index; `diff` was asked for, or is null.
+    index; `diff` was asked for, or is null. `types` counts 1000 of them by name, and the others as `(other types)`.
     """
 
     dry_run: bool

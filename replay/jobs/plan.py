@@ -30,6 +30,11 @@ SKIPPED_OFFSETS: Final = 500
 CLOCK_SLACK_MS: Final = 3_600_000
 """How far a provider's clock may be ahead of ours."""
 
+MAX_TYPES: Final = 1000
+MAX_TYPE_CHARACTERS: Final = 200
+OTHER_TYPES: Final = "(other types)"
+"""What a plan counts together: senders name the types, and another program may write to the topic."""
+
 
 @dataclass(slots=True)
 class Plan:
@@ -61,7 +66,9 @@ class Plan:
 
     def add(self, record: RawRecord) -> None:
         self.records += 1
-        self.types[type_of(record)] += 1
+        kind = type_of(record)
+        is_listed = kind in self.types or (len(self.types) < MAX_TYPES and len(kind) <= MAX_TYPE_CHARACTERS)
+        self.types[kind if is_listed else OTHER_TYPES] += 1
         self.per_partition[record.topic, record.partition] += 1
         self.first_ms = record.timestamp if self.first_ms is None else min(self.first_ms, record.timestamp)
         self.last_ms = record.timestamp if self.last_ms is None else max(self.last_ms, record.timestamp)
