@@ -15,7 +15,7 @@ ANSWER_SECONDS: Final = 3.5
 command, that is five."""
 
 TRY_SECONDS: Final = 10.0
-"""Who has not answered a question for so long is asked it anew, over another connection."""
+"""A question without an answer for this long is asked again, over another connection."""
 
 ASK_SECONDS: Final = 0.5
 """Before the first question, and between two: short work asks none."""
@@ -27,14 +27,14 @@ _STEPS: Final = 8
 
 
 class Server(Protocol):
-    """What work waits for."""
+    """A server that work waits for."""
 
     async def ask(self) -> None:
         """Returns once it has answered, and asks again until it does."""
         ...
 
     def silence(self, seconds: float) -> Unavailable:
-        """What to raise where it has not for so long."""
+        """The error for a server that has been silent for so long."""
         ...
 
 
@@ -94,7 +94,7 @@ async def _until_silent(server: Server, seconds: float) -> None:
 
 
 async def is_answered(question: "asyncio.Future[Any]", seconds: float) -> bool:
-    """Whether it is done within so many seconds in which this process listened: an answer must not look late because
+    """True if it is done within so many seconds in which this process listened: an answer must not look late because
     the process was busy with itself, or was stopped.
     """
     clock, step = asyncio.get_running_loop().time, seconds / _STEPS

@@ -22,7 +22,7 @@ _LIST_AUDIT: Final[LiteralString] = """
 
 
 class Author(NamedTuple):
-    """Who wants a change, and why."""
+    """The author of a change, and the reason."""
 
     operator: str
     reason: str | None
@@ -47,7 +47,7 @@ async def note(connection: Connection, operator: str, action: str, reason: str |
     """`action` is `<thing>.<verb>`. In the caller's transaction, if there is one.
 
     Before the change, and committed: nothing may happen that is not on record. Raises `InvalidSelection` for an
-    operator or a reason that is no text.
+    operator or a reason that can't be stored as text.
     """
     for text in (operator, reason):
         require_text(text)

@@ -1,4 +1,4 @@
-"""What is wrong with a document that somebody handed over, in words. Must not quote a value of it."""
+"""The faults of a document that a user passed, in words. Must not quote a value of it."""
 
 from pydantic import ValidationError
 

@@ -41,7 +41,7 @@ class Lock(StrEnum):
     REPLAY_STEP = "redrive.replay.step"
     """Key: the replay. Each batch shares it; a pause or a cancel takes it exclusively."""
     SNAPSHOT = "redrive.scratch"
-    """Key: the snapshot's name. Whoever makes, drops or sweeps it."""
+    """Key: the snapshot's name. Held to make, drop or sweep it."""
     REBUILD = "redrive.rebuild"
     """One generation is made at a time."""
     FOLD = "redrive.rebuild.generation"

@@ -20,10 +20,10 @@ RECORDS: Final = Counter("redrive_replay_records", "Records re-driven.", ["outco
 FAILURES: Final = Counter("redrive_console_failures", "Requests that ended in an error of ours.")
 PROGRESS: Final = Gauge("redrive_replay_progress_ratio", "How far a running replay is.", ["replay"])
 
-REFUSED: Final = Counter("redrive_console_refusals", "Requests with a wrong key, or not looked at.", ["reason"])
+REFUSED: Final = Counter("redrive_console_refusals", "Requests with a wrong key, or refused unchecked.", ["reason"])
 
-PROOF_VERDICT: Final = Gauge("redrive_proof_last_verdict", "1 for what the last proof said.", ["verdict"])
-PROOF_SECONDS: Final = Gauge("redrive_proof_last_seconds", "How long the last proof took that came to an end.")
+PROOF_VERDICT: Final = Gauge("redrive_proof_last_verdict", "1 for the verdict of the last proof.", ["verdict"])
+PROOF_SECONDS: Final = Gauge("redrive_proof_last_seconds", "How long the last completed proof took.")
 _VERDICTS: Final = ("equal", "different", "incomplete", "failed")
 
 
@@ -123,7 +123,7 @@ def replay_given_up(replay: str, error: BaseException) -> None:
 
 
 def replay_failed(replay: str) -> None:
-    """Within the `except` that caught it: a bug of ours, outside of the replay's own work."""
+    """Within the `except` that caught it: a bug of ours, outside the replay's own work."""
     REPLAY_FAILURES.inc()
     log.exception("running replays failed", extra={"action": "replay", "replay": replay, "code": "internal_error"})
 
@@ -144,7 +144,7 @@ BEHIND: Final = Gauge(
 )
 FLIPS: Final = Counter("redrive_flips", "Times that another generation went live.")
 FOLLOW_FAILURES: Final = Counter("redrive_follow_failures", "Times that a generation could not be kept caught up.")
-SCRATCH_FAILURES: Final = Counter("redrive_scratch_failures", "States of the past that the console could not make.")
+SCRATCH_FAILURES: Final = Counter("redrive_scratch_failures", "Snapshots that the console could not create.")
 
 
 _kept: Final[set[int]] = set()
@@ -156,7 +156,7 @@ def generation_followed(generation: int, behind: int) -> None:
 
 
 def generations_kept(generations: Collection[int]) -> None:
-    """Of one that went live, or was dropped, there is nothing more to say."""
+    """Drop the metrics of generations that went live or were dropped."""
     for gone in _kept.difference(generations):
         _kept.discard(gone)
         BEHIND.remove(str(gone))
@@ -171,7 +171,7 @@ def generation_flipped(generation: int) -> None:
 def scratch_failed(error: BaseException) -> None:
     SCRATCH_FAILURES.inc()
     log.warning(
-        "a state of the past could not be made: %s",
+        "a snapshot could not be created: %s",
         describe(error),
         extra={"action": "as_of", "outcome": "failed", "code": code_of(error, "internal_error")},
     )

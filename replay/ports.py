@@ -1,4 +1,4 @@
-"""What replay needs of others, as protocols: the log, what appends to it, and targets."""
+"""The dependencies of replay, as protocols: the log, appends to it, and targets."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitab
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of one record at a target. `status` is the answer's, where the target gives one."""
+    """The outcome of one record at a target. `status` is the answer's, if the target gives one."""
 
     outcome: Literal["delivered", "failed"]
     status: int | None = None

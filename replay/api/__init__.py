@@ -1,1 +1,1 @@
-"""The operators' HTTP service. What the routes do is in the modules they call."""
+"""The operators' HTTP service. The modules that the routes call do the work."""

@@ -1,4 +1,4 @@
-"""Who may use the console: the key, or a session that it gave out. Must not know what anybody may do."""
+"""Authentication in the console: by the key, or by a session that it gave out. Must not know permissions."""
 
 import hmac
 import time

@@ -1,4 +1,4 @@
-"""How long a request may wait: as long as the servers answer that it stands on. Must not know what a request does."""
+"""Limits of a request's wait: it ends once a server that it depends on is silent. Must not know what a request does."""
 
 from contextlib import AsyncExitStack
 from typing import Final, Protocol
@@ -25,10 +25,10 @@ class Connections(Protocol):
 
 
 def bounded(database: Server, connections: Connections, log: Server) -> Middleware:
-    """Raises `Unavailable`, which says which of them is silent.
+    """Raises `Unavailable`, which names the silent server.
 
-    Whatever is read from the log is bounded by its reader. What changes something needs the log as well, and may wait
-    for its turn behind others that wait for the log.
+    The reader bounds every read of the log. A request that changes something needs the log as well, and may wait for
+    its turn behind others that wait for the log.
     """
 
     @web.middleware

@@ -1,4 +1,4 @@
-"""`POST /api/corrections`. What a correction is, and how it is made, is in `replay.operations.corrections`."""
+"""`POST /api/corrections`. `replay.operations.corrections` makes the corrections."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the operators' routes answer; some have theirs beside them. Must not route."""
+"""The answers of the operators' routes; some are beside their routes. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class EventLocation(Document):
 
 
 class Body(Document):
-    """Redacted: `format` and `shape`. Revealed: `text`, or `base64` where it is no UTF-8."""
+    """Redacted: `format` and `shape`. Revealed: `text`, or `base64` if it is not UTF-8."""
 
     bytes: int
     sha256: str
@@ -104,7 +104,7 @@ class RequeueDone(Document):
 
 
 class CorrectionDone(Document):
-    """`before` and `after` are the row of the read model `table`. `duplicate`: the id was said before."""
+    """`before` and `after` are the row of the read model `table`. `duplicate`: the id was used before."""
 
     status: Literal["accepted", "duplicate", "planned"]
     id: str | None
@@ -141,8 +141,8 @@ class Changed(Document):
 
 
 class HeldMinute(Document):
-    """Deliveries of one minute and reason. `first` is partition/offset of the first. `clock_off_seconds`, where their
-    signatures are right: between these our clock stood ahead, if they were sent at the times that they sign.
+    """Deliveries of one minute and reason. `first` is partition/offset of the first. `clock_off_seconds`, if their
+    signatures are right: the least and the most that our clock was ahead, if they were sent at their signed times.
     """
 
     minute: datetime

@@ -62,7 +62,7 @@ Timestamp = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
 """RFC 3339, or relative like `2h ago`; parsed, milliseconds since the epoch."""
 
 Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=Literal["true", "false", "1", "0", ""])]
-"""Of a query, where everything is text."""
+"""A flag of a query, where everything is text."""
 
 Partition = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_number)]
 Offset = Annotated[int, Field(ge=0, lt=2**63 - 1), BeforeValidator(_number)]

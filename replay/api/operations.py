@@ -27,12 +27,12 @@ from schemas.settings import Source
 
 
 class SourcePath(Parameters):
-    """What happens to a source."""
+    """A source, and a change of its state."""
 
     source: str
     """The name of a source."""
     verb: VerbName
-    """What to do."""
+    """The change."""
 
 
 class AuditQuery(Window):
@@ -57,12 +57,12 @@ CHANGE: Final = Route(
     {200: Changed},
     ("append_in_doubt", "invalid_transition", "unknown_source", "not_found"),
 )
-AUDIT: Final = Route("get", "/api/audit", "What operators did", Nothing, AuditQuery, {200: Audit})
+AUDIT: Final = Route("get", "/api/audit", "List the actions of operators", Nothing, AuditQuery, {200: Audit})
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What the routes need of others. `sources` are today's."""
+    """The ports of the routes. `sources` are the current ones."""
 
     pool: "asyncpg.Pool[asyncpg.Record]"
     sources: Callable[[], Mapping[str, Source]]
@@ -71,7 +71,7 @@ class Operations:
     desk: Callable[[], Desk]
     requeue: Requeueing
     operator: str
-    """Who it was, where a request does not say."""
+    """The operator, if a request names none."""
     proofs: Proofs
     rebuilding: Ports
     scratches: Scratches

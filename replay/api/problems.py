@@ -21,7 +21,7 @@ def problem(status: int, code: str, detail: str) -> web.Response:
 
 
 def problem_of(error: web.HTTPException) -> web.Response:
-    """What aiohttp or a route of ours refuses. The code is the reason's words, the detail the text if it says more."""
+    """A refusal of aiohttp or of a route of ours. The code is its reason, the detail its text if that says more."""
     code, generic = (error.reason or "error").lower().replace(" ", "_"), f"{error.status}: {error.reason}"
     found = problem(error.status, code, (error.reason if error.text == generic else error.text) or "")
     if _KEPT in error.headers:

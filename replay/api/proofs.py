@@ -31,7 +31,7 @@ class ProofPath(Parameters):
     """A proof."""
 
     id: uuid.UUID
-    """Of a proof."""
+    """The id of a proof."""
 
 
 class ProofEntry(Document):

@@ -38,7 +38,7 @@ class QuarantinePath(Parameters):
     """A quarantined delivery."""
 
     partition: Partition
-    """Of `webhooks.quarantine`."""
+    """A partition of `webhooks.quarantine`."""
     offset: Offset
     """There."""
 
@@ -59,7 +59,7 @@ class ReleaseOrder(Reasoned):
 
 
 LIST: Final = Route(
-    "get", "/api/quarantine", "What the quarantine holds", Nothing, QuarantineQuery, {200: QuarantineList}
+    "get", "/api/quarantine", "Count the quarantined deliveries", Nothing, QuarantineQuery, {200: QuarantineList}
 )
 SHOW: Final = Route(
     "get",

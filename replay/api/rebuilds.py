@@ -1,4 +1,4 @@
-"""`GET` and `POST /api/rebuilds`. What they do is in the modules they call; the follower folds what is begun here."""
+"""`GET` and `POST /api/rebuilds`. The modules that they call do the work; the follower folds new generations."""
 
 import asyncio
 from datetime import datetime
@@ -101,16 +101,14 @@ class Dropped(Document):
 
 
 class RebuildDone(RootModel[Rebuilt | Dropped]):
-    """What became of an order."""
+    """The result of an order."""
 
 
-LIST: Final = Route(
-    "get", "/api/rebuilds", "The generations, and the states of the past", Nothing, Nothing, {200: Rebuilds}
-)
+LIST: Final = Route("get", "/api/rebuilds", "List the generations and the snapshots", Nothing, Nothing, {200: Rebuilds})
 ORDER: Final = Route(
     "post",
     "/api/rebuilds",
-    "Fold a new generation, make one live, look at the past, or drop either",
+    "Fold a new generation, make one live, create a snapshot, or drop either",
     Nothing,
     RebuildOrder,
     {200: RebuildDone, 201: Scratch},

@@ -1,4 +1,4 @@
-"""What the operators' routes of replays answer. Must not route."""
+"""The answers of the operators' routes of replays. Must not route."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -19,7 +19,7 @@ class Gone(Document):
 
 
 class RecordOutcome(Document):
-    """What became of one record at the target. `status`: the answer's."""
+    """The outcome of one record at the target. `status`: the answer's."""
 
     topic: str
     partition: int

@@ -67,21 +67,21 @@ class ReplayPath(Parameters):
     """A replay."""
 
     id: str
-    """Of the ledger, or a unique prefix of it."""
+    """An id of the ledger, or a unique prefix of it."""
 
 
 class OutcomeQuery(Paged):
-    """What became of a replay's records."""
+    """The outcomes of a replay's records."""
 
     outcome: OutcomeName | None = None
     """Only these."""
 
 
 class ChangePath(ReplayPath):
-    """What happens to a replay."""
+    """A replay, and a change of its state."""
 
     verb: VerbName
-    """What to do."""
+    """The change."""
 
 
 CREATE: Final = Route(
@@ -98,7 +98,7 @@ SHOW: Final = Route("get", "/api/replays/{id}", "One replay", ReplayPath, Nothin
 OUTCOMES: Final = Route(
     "get",
     "/api/replays/{id}/outcomes",
-    "What became of a replay's records at its target",
+    "List the outcomes of a replay's records at its target",
     ReplayPath,
     OutcomeQuery,
     {200: OutcomeList},
@@ -117,7 +117,7 @@ CHANGE: Final = Route(
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """What the routes need of others, besides what all operations need."""
+    """The ports of the routes, besides those of all operations."""
 
     operations: Operations
     open_reader: Callable[[], LogReader]
@@ -178,7 +178,7 @@ class Replays:
             return answer(await ledger.show_replay(connection, replay))
 
     async def _outcomes(self, call: Call[ReplayPath, OutcomeQuery]) -> web.Response:
-        """What became of its records at the target."""
+        """The outcomes of its records at the target."""
         query = call.given
         async with self._pool.acquire() as connection:
             replay = await ledger.find_replay(connection, call.path.id)

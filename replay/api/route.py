@@ -24,10 +24,10 @@ M = TypeVar("M", bound=BaseModel)
 
 OPERATOR_HEADER: Final = "X-Operator"
 OPERATIONS: Final = web.AppKey("operations", list[Operation])
-"""What the application has routed, for its description."""
+"""The routed operations of an application, for its description."""
 
 OPERATOR: Final = web.AppKey("operator", str)
-"""Who it was, where a request does not say."""
+"""The operator, if a request names none."""
 
 ALWAYS: Final = (
     "unauthorized",
@@ -67,7 +67,7 @@ class Call(Generic[P, Q]):
 
 
 class Endpoint(NamedTuple):
-    """What an application routes: `path` as aiohttp writes it."""
+    """A route of an application: `path` as aiohttp writes it."""
 
     path: str
     operation: Operation
@@ -76,7 +76,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[P, Q]):
-    """What an operation takes and answers. `given_model`: of the query of a GET, of the body of a POST.
+    """An operation's request and answer. `given_model`: of the query of a GET, of the body of a POST.
 
     A parameter is documented because a model parses it, and refused if no model declares it.
     """
@@ -104,7 +104,7 @@ class Route(Generic[P, Q]):
         return Call(path, _parse(self.given_model, await request.read()), request)
 
     def parse_query(self, query: MultiMapping[str]) -> Q:
-        """Of a GET. Raises `InvalidSelection`."""
+        """Parse the query of a GET. Raises `InvalidSelection`."""
         return _parse(self.given_model, _once(query))
 
     def _operation(self) -> Operation:

@@ -13,7 +13,7 @@ from schemas.errors import Unavailable
 
 
 class Sent(NamedTuple):
-    """What a batch brought to its target."""
+    """The counts of a batch at its target."""
 
     failed: int
 
@@ -44,7 +44,7 @@ class Delivery:
         first: Callable[[], Awaitable[None]],
         last: Callable[[Sent], Awaitable[None]],
     ) -> Sent:
-        """What was sent is noted even if the replay was paused meanwhile; nothing is sent after that."""
+        """Sent records are noted even if the replay was paused meanwhile; nothing is sent after that."""
         if not await self._may_send(connection):
             return Sent(0)
         taken = await self._target.take(records) if records else []

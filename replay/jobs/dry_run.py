@@ -1,8 +1,8 @@
-"""What a replay would change: its plan, folded over the live rows that it touches. Must not write a table that stays.
+"""A replay's changes in advance: its plan, folded over the live rows that it touches. Must not write a lasting table.
 
 The selection is folded into tables of the session, which no other connection sees and Postgres drops with it, however
-the process ends. Joined with the live rows of the same keys they hold what the live tables would: a merge does not ask
-in which order it was told.
+the process ends. Joined with the live rows of the same keys they hold what the live tables would: the order of merges
+does not matter.
 """
 
 from collections.abc import AsyncIterator, Callable

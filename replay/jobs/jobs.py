@@ -32,13 +32,13 @@ PARTING_SECONDS: Final = 5.0
 """For a batch under way at a target, once the replay was paused: what became of it is worth waiting for."""
 
 MAX_JOBS: Final = 4
-"""Of one process: a slow one must not hold up the rest."""
+"""The limit of one process: a slow job must not hold up the rest."""
 
 PASSING: Final = (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, OSError, TimeoutError)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether time or an operator mends it, so that trying again helps."""
+    """True if time or an operator can fix it, so that a retry helps."""
     return isinstance(error, PASSING) and not isinstance(error, OffsetOutOfRangeError)
 
 
@@ -51,7 +51,7 @@ class Jobs:
         self._outage = Outage()
 
     async def serve(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        """Until cancelled: what is under way then is left to others, where it stands."""
+        """Until cancelled: other processes then resume the running replays from where they are."""
         try:
             while True:
                 await self._look(pool)
@@ -83,7 +83,11 @@ class Jobs:
         except PASSING as error:
             if self._outage.begins(time.monotonic(), str(replay)):
                 line = {"action": "replay", "outcome": "let_go", "code": code_of(error, "unavailable")}
-                log.warning("a replay was let go: %s", describe(error), extra={**line, "replay": str(replay)})
+                log.warning(
+                    "this process stopped working on a replay: %s",
+                    describe(error),
+                    extra={**line, "replay": str(replay)},
+                )
         except Exception:  # noqa: BLE001 - the outermost of a job
             metrics.replay_failed(str(replay))
         finally:
@@ -100,7 +104,7 @@ class Jobs:
             seconds = self._outage.ends(time.monotonic(), str(replay))
             if seconds is not None:
                 line = {"action": "replay", "outcome": "back", "replay": str(replay), "seconds": round(seconds, 1)}
-                log.info("what a replay waited for is back", extra=line)
+                log.info("the dependency of a waiting replay is back", extra=line)
             if job is not None:
                 await self._run(connection, job)
         except InvalidSelection as error:
@@ -130,7 +134,7 @@ class Jobs:
 
     async def _watch(self, connection: Connection, replay: uuid.UUID) -> None:
         """Ends when the replay is no longer to be run; raises when the session has gone."""
-        # Whoever pauses it is another process.
+        # Another process pauses it.
         while await lease.is_still_running(connection, replay):  # noqa: ASYNC110
             await asyncio.sleep(WATCH_SECONDS)
 

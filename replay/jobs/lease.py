@@ -1,5 +1,5 @@
-"""Who is at work on a replay: whoever's session holds its lock. A process that was killed holds nothing any more, and
-one that is frozen loses its session.
+"""The process that works on a replay: its session holds the lock. A killed process loses its session at once, and a
+frozen one after a while.
 
 Must not read the log.
 """
@@ -21,8 +21,8 @@ from replay.selection.document import stored_selection
 from replay.selection.offsets import place_of
 from replay.selection.selection import Range
 
-# Tried and given back within the statement; the states first, so that nothing else is locked for a moment. Who made a
-# replay to run it itself (`--foreground`) has two seconds to take it before others look.
+# Locked and released within the statement; the states first, so that nothing else is locked for a moment. A process
+# that made a replay to run it itself (`--foreground`) has two seconds to take it before others look.
 _RUNNABLE_REPLAYS: Final[LiteralString] = """
     WITH waiting AS MATERIALIZED (
         SELECT id, created_at FROM redrive.replays
@@ -54,8 +54,8 @@ _RENEW_LEASE: Final[LiteralString] = """
     )
     SELECT state = 'running' FROM redrive.replays WHERE id = $1
 """
-# Several of those 5 s. Whoever is ended although it lives finds its session gone, and each batch looks whether another
-# has been there before.
+# Several of those 5 s. A process that is ended although it lives finds its session gone, and each batch checks whether
+# another process has been there before.
 _END_FROZEN: Final[LiteralString] = """
     WITH silent AS MATERIALIZED (
         SELECT id, runner FROM redrive.replays
@@ -131,7 +131,7 @@ def planned(selection: str, plan: str) -> Plan:
 
 
 async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs, int]:
-    """What is still to be read, of which logs, and how many offsets have been."""
+    """The ranges still to be read, the logs that they are of, and the number of offsets read."""
     rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PROGRESS_OF_REPLAY, job.id)}
     left = [
         Range(*place_of(part), max(part.start, rows[place_of(part)]["next_offset"]), part.end)
@@ -156,5 +156,5 @@ async def finish(connection: Connection, replay: uuid.UUID, state: str, error: s
 
 
 async def slow(connection: "Connection | asyncpg.Pool[asyncpg.Record]", replay: uuid.UUID, reason: str | None) -> None:
-    """Say why it is slow, or stands still; None: it no longer does."""
+    """Report why it is slow or makes no progress; None: it is no longer slow."""
     await connection.execute(_SET_SLOWED_BY, replay, reason)

@@ -1,6 +1,6 @@
-"""The ledger of replays: what was asked, by whom and why, what it may do next, how far it came, what it did.
+"""The ledger of replays: their selections, operators and reasons, states, progress and results.
 
-Must not run one. Progress is written in the transaction of the rows that it stands for.
+Must not run one. Progress is written in the transaction of its rows.
 """
 
 import re
@@ -86,7 +86,7 @@ class Verb(NamedTuple):
 VerbName = Literal["pause", "resume", "cancel"]
 VERBS: Final[dict[VerbName, Verb]] = {
     "pause": Verb("paused", frozenset({"planned", "running"})),
-    # Whoever runs replays takes it up from there.
+    # A process that runs replays resumes it from there.
     "resume": Verb("planned", frozenset({"paused"})),
     "cancel": Verb("cancelled", frozenset(OPEN)),
 }
@@ -98,7 +98,7 @@ class UnknownReplay(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done with a plan. `target` None: the projections, in this generation; `rate`: records a second."""
+    """An order to run a plan. `target` None: the projections, in this generation; `rate`: records a second."""
 
     plan: Plan
     generation: int
@@ -161,7 +161,7 @@ async def _require_alone(
 async def change(connection: Connection, replay: uuid.UUID, verb: VerbName, author: Author) -> dict[str, Any]:
     """Pause, resume or cancel; returns the entry. Once this has answered, no batch of a paused one commits.
 
-    To say again what is so is no error. Raises `UnknownReplay`, `InvalidTransition`.
+    Repeating a change is harmless. Raises `UnknownReplay`, `InvalidTransition`.
     """
     state, allowed_from = VERBS[verb]
     async with connection.transaction():
@@ -178,7 +178,7 @@ async def change(connection: Connection, replay: uuid.UUID, verb: VerbName, auth
 
 
 def is_beginning(name: str) -> bool:
-    """Whether a replay's id could be this, or begin with it."""
+    """True if a replay's id could be this, or begin with it."""
     return _BEGINNING.fullmatch(name.replace("-", "").lower()) is not None
 
 

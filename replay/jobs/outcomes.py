@@ -1,6 +1,6 @@
-"""What became of the records that a replay sent to a target. Written in the transaction of the progress.
+"""The outcomes of the records that a replay sent to a target. Written in the transaction of the progress.
 
-A copy in a topic that succeeded says no more than the progress does, so of those only failures are kept.
+A successful copy in a topic adds nothing to the progress, so of copies only failures are kept.
 """
 
 import uuid
@@ -72,5 +72,5 @@ def _parse_cursor(text: str) -> tuple[str, int, int]:
     partition, _, offset = rest.partition("/")
     found = parse_number(partition, _LAST_PARTITION), parse_number(offset, _LAST_OFFSET)
     if not topic or len(topic) > 249 or "\0" in topic or found[0] is None or found[1] is None:
-        raise InvalidSelection("that is no cursor: give back the one that the page before came with")
+        raise InvalidSelection("invalid cursor: pass the previous page's `next` unchanged")
     return topic, found[0], found[1]

@@ -48,7 +48,7 @@ class Plan:
     unknown_events: list[str] = field(default_factory=list)
     """Selected by their ids, and not in the index: where they lie nobody knows."""
     logs: Logs = field(default_factory=dict)
-    """Of which the offsets are."""
+    """The logs of the offsets."""
     records: int = 0
     types: Counter[str] = field(default_factory=Counter)
     per_partition: Counter[Place] = field(default_factory=Counter)
@@ -97,7 +97,7 @@ class Plan:
         }
 
     def require_records(self) -> None:
-        """Who names ids means something: nothing at all is no success. Raises `NothingSelected`."""
+        """A selection by ids must find something: an empty result is an error. Raises `NothingSelected`."""
         if self.records or self.left_to_live or not any(one.event_ids for one in self.selection.choices):
             return
         unknown = ", ".join(mask_id(text) for text in self.unknown_events[:10])
@@ -105,13 +105,13 @@ class Plan:
         raise NothingSelected(f"no record is selected; {why}. Name the offsets, or a window")
 
     def pin(self) -> dict[str, Any]:
-        """What whoever runs it needs besides the selection."""
+        """The part of the plan that a runner needs besides the selection."""
         return {"ranges": encode(self.ranges), "located": self.chosen.as_document()}
 
 
 def _in_pairs(bounds: list[int]) -> list[int]:
     if len(bounds) % 2 or any(start >= end for start, end in zip(bounds[::2], bounds[1::2], strict=True)):
-        raise ValueError("are no pairs of start and end")
+        raise ValueError("expected pairs of start and end")
     return bounds
 
 
@@ -121,7 +121,7 @@ _Ranges = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,9}$
 
 
 class _Pinned(BaseModel):
-    """What `Plan.pin` wrote."""
+    """The document that `Plan.pin` writes."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     ranges: _Ranges
@@ -133,7 +133,7 @@ def unpinned(selection: Selection, document: object) -> Plan:
     try:
         found = _Pinned.model_validate(document)
     except ValidationError as error:
-        raise InvalidSelection("the ledger's plan is none of this version's") from error
+        raise InvalidSelection("the stored plan was written by another version of redrive") from error
     if len(found.located) != len(selection.choices):
         raise InvalidSelection("the ledger's plan is of another selection")
     return Plan(selection, decode(found.ranges), pinned(selection, found.located))
@@ -197,7 +197,7 @@ class _Planning:
     async def _located(
         self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
     ) -> list[Range]:
-        """What every criterion that names offsets agrees on."""
+        """The offsets that every criterion with offsets selects."""
         sets: list[list[Range]] = []
         if selection.offsets:
             await self._require(selection.offsets, starts)
@@ -248,6 +248,6 @@ async def make_plan(
                     plan.add(record)
             done += len(part)
             advance(done, plan.offsets)
-            # Who plans over HTTP is not alone in this process.
+            # A plan over HTTP shares its process with other requests.
             await asyncio.sleep(0)
     return plan

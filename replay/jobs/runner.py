@@ -1,4 +1,4 @@
-"""One pass over what remains of a replay: to its end, to a failure, or until it is told to stop. Must not retry.
+"""One pass over what remains of a replay: to its end, to a failure, or until it has to stop. Must not retry.
 
 Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
 """
@@ -30,7 +30,7 @@ from replay.tables.folding import LiveFolding
 from schemas.errors import RedriveError
 
 _JOIN: Final[LiteralString] = "SELECT live, state FROM redrive.join_replay($1)"
-# Whoever else may run the same replay, because our session was taken for dead, starts where its rows stand.
+# Another process that runs the same replay, because our session was taken for dead, starts at the committed progress.
 _ADVANCE: Final[LiteralString] = """
     UPDATE redrive.replay_progress
     SET next_offset = $5, done = done + $5 - $4, records = records + $6, events = events + $7,
@@ -44,12 +44,12 @@ class OtherGeneration(RedriveError):
 
 
 class TakenOver(RedriveError):
-    """Another process has gone on with this replay."""
+    """Another process has resumed this replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What running replays needs of others."""
+    """The dependencies of running replays."""
 
     connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
     open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]]
@@ -68,7 +68,7 @@ class _Progress:
         self._is_waiting_said = False
 
     async def say_slow(self, connection: "Connection | asyncpg.Pool[asyncpg.Record]", reason: str | None) -> None:
-        """What a target was waited for stays said until it takes something: that it is tried again is no news."""
+        """The reason of a wait for a target stays until the target takes something: a new try is not news."""
         self._is_waiting_said = reason is None and self._job.target is not None
         if not self._is_waiting_said:
             metrics.replay_slowed(str(self._job.id), "live_traffic" if reason else None)
@@ -77,7 +77,7 @@ class _Progress:
     async def before(self, connection: Connection, part: Range) -> None:
         row = await connection.fetchrow(_JOIN, self._job.id)
         if self._job.target is not None:
-            # What was sent is sent: that stands, also of a replay that was paused in between.
+            # A sent record can't be taken back: it counts, also for a replay that was paused in between.
             return
         if row is None or row["state"] != "running":
             raise Stopped
@@ -100,7 +100,7 @@ class _Progress:
         self._written[place] = (len(records), outcome)
 
     def committed(self, part: Range) -> None:
-        """Counted once it stands."""
+        """Count a committed part."""
         records, outcome = self._written.pop(place_of(part), (0, None))
         if outcome is not None:
             self._done += len(part)
@@ -119,8 +119,8 @@ class _Planned:
 
 
 async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> None:
-    """Everything that remains. Raises `Stopped` where it was told to, `RecordsGone`, and what the log, the database or
-    the target raise.
+    """Read the rest of a replay. Raises `Stopped` when asked to stop, `RecordsGone`, and the errors of the log, the
+    database and the target.
     """
     chosen = job.plan.chosen
 
@@ -145,7 +145,7 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         async with pool.acquire() as connection:
             ranges, logs, done = await lease.remaining(connection, job)
         progress = _Progress(job, done)
-        # What it waited for may be there again: the first look says so.
+        # The cause of a wait may be gone: the first look reports it.
         live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
         rate = RateLimit(job.rate, stop.sleep, most)
         paced = PacedReader(_Planned(reader, logs), lambda record: chosen.holds(record) is not False, rate, live, stop)

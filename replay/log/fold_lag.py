@@ -18,7 +18,7 @@ class PartitionLag:
 
 
 async def fold_lag(reader: Log, positions: Mapping[tuple[str, int], int]) -> list[PartitionLag]:
-    """Of every partition of the topics that are folded, whoever folds them. Raises `Unavailable`."""
+    """The lag of every partition of the folded topics, whoever folds them. Raises `Unavailable`."""
     found = []
     for place, (start, end) in sorted((await reader.folded_extents()).items()):
         position = positions.get(place, 0)

@@ -26,7 +26,7 @@ WAITING_BATCHES: Final = 2
 
 PORTION_RECORDS: Final = 64
 DEADLOCKS: Final = 10
-"""In a row, of one batch: more are no chance."""
+"""The limit in a row, for one batch: more are not chance."""
 
 
 class Connections(Protocol):
@@ -39,7 +39,7 @@ class Sink(Protocol):
     """Where a batch goes: fact tables, or the target of a replay."""
 
     def fold(self, raw: RawRecord) -> Any:
-        """What is committed of a record."""
+        """The value that is committed for a record."""
         ...
 
     async def commit(
@@ -54,7 +54,7 @@ class Sink(Protocol):
 
 
 class Steps(Protocol):
-    """What happens in the transaction of a batch, around its rows. `part` is what the batch covers of a partition."""
+    """The steps in the transaction of a batch, around its rows. `part` is the batch's range of a partition."""
 
     async def before(self, connection: Connection, part: Range) -> None: ...
 

@@ -1,7 +1,7 @@
 """Live traffic as a replay sees it: how far behind it is, and how long a replay pauses for it. Must not move positions.
 
-Invariant 11: a replay slows down while live lag grows. It never stands still: live traffic may be behind for reasons
-that no pause mends.
+Invariant 11: a replay slows down while live lag grows. It never stops: live traffic may be behind for reasons that no
+pause cures.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from replay.selection.selection import Range
 
 LOOK_SECONDS: Final = 1.0
 TOLERATED_RECORDS: Final = 1000
-"""Live workers commit in batches: this much behind is none."""
+"""A lag up to this does not count: live workers commit in batches."""
 
 STILL_SECONDS: Final = 10.0
-"""So long without a commit, and nobody is taken to fold a topic."""
+"""A topic without a commit for this long has no running processor."""
 
 MAX_WEIGHT: Final = 16
 MAX_PAUSE_SECONDS: Final = 5.0
 PORTION_RECORDS: Final = 100
-"""Of a replay beside live traffic: its transactions are short: live ones wait neither for a row nor for a turn."""
+"""A replay's batch beside live traffic: its transactions are short, so that live ones wait for neither row nor turn."""
 
 _LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions

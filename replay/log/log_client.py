@@ -20,10 +20,10 @@ from schemas.masking import reason_of
 from schemas.topics import is_folded
 
 _FETCH_BYTES: Final = 2 * 2**20
-"""Of a partition at once; it becomes one batch."""
+"""The most that one fetch returns of a partition; it becomes one batch."""
 
 _ANSWER_BYTES: Final = 2 * _FETCH_BYTES
-"""Of the broker at once: the client holds up to three copies of an answer."""
+"""The most that the broker answers at once: the client holds up to three copies of an answer."""
 
 
 class LogClient:
@@ -55,7 +55,7 @@ class LogClient:
             await stop_consumer(self._consumer)
             raise self._away(error) from error
         except BaseException:
-            # Who asked has gone, or gave up waiting.
+            # The caller has gone, or gave up waiting.
             await stop_consumer(self._consumer)
             raise
         # A task of the client's that is stopped before it began would cancel us.
@@ -130,7 +130,7 @@ class LogClient:
                 known = [tp for tp in await self._partitions(there) if (tp.topic, tp.partition) in partitions]
                 starts, ends = await self._extents(known)
         except KafkaError as error:
-            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
+            raise LogUnavailable(f"Kafka did not return the log's offsets: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in known}
 
     async def folded_extents(self) -> dict[tuple[str, int], tuple[int, int]]:
@@ -146,7 +146,7 @@ class LogClient:
                 led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
                 starts, ends = await self._extents(led)
         except KafkaError as error:
-            raise LogUnavailable(f"the log did not say what it holds: {reason_of(error)}") from error
+            raise LogUnavailable(f"Kafka did not return the log's offsets: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in led}
 
     async def _extents(

@@ -1,4 +1,4 @@
-"""The log as a replay reads it: what is selected, no faster than it may, and until it is told to stop.
+"""The log as a replay reads it: the selected records, within the rate, until it has to stop.
 
 Must not write anything.
 """
@@ -46,9 +46,9 @@ class Stop:
 
 
 def require_rate(per_second: float | None) -> float | None:
-    """Raises `InvalidSelection`, also for what is no number."""
+    """Raises `InvalidSelection`, also for NaN and infinity."""
     if per_second is not None and not 0 < per_second < MAX_RATE:
-        raise InvalidSelection("rate is a number of records a second, above 0")
+        raise InvalidSelection("invalid rate: expected a number of records a second, above 0")
     return per_second
 
 
@@ -93,7 +93,7 @@ def portions(part: Range, records: Sequence[Any], size: int | None) -> Iterator[
 
 
 class PacedReader:
-    """A reader that gives way. Ends early, without an error, once it is told to stop."""
+    """A reader that gives way. Ends early, without an error, when asked to stop."""
 
     def __init__(
         self, reader: Reading, is_wanted: Callable[[RawRecord], bool], rate: RateLimit, live: LiveTraffic, stop: Stop

@@ -28,7 +28,7 @@ NEAR_OFFSETS: Final = 500
 """Records so near to one another are better read in one go: a seek costs more."""
 
 SILENCE_SECONDS: Final = WORK_SECONDS
-"""So long without any of the offsets that the log was known to hold, and the broker is taken to be away."""
+"""A broker that returns none of the offsets that the log was known to hold for this long is taken to be away."""
 
 _LOOKS: Final = 3
 _LOOK_SECONDS: Final = 0.5
@@ -109,7 +109,7 @@ class LogReader(LogClient):
             # After the fetch: a log that is still there is the one that was read.
             await self._require(logs, held_to)
             if not fetched and time.monotonic() - heard_at > SILENCE_SECONDS:
-                raise LogUnavailable(f"Kafka at {self._cluster.servers} gives no records")
+                raise LogUnavailable(f"Kafka at {self._cluster.servers} returns no records")
             batches = deque([await self._cut(tp, waiting, fetched.pop(tp, [])) for tp in list(waiting)])
             while batches:
                 # Not kept here while it is folded.
@@ -158,7 +158,7 @@ class LogReader(LogClient):
     async def _cut(
         self, tp: TopicPartition, waiting: dict[TopicPartition, deque[Range]], fetched: list[Any]
     ) -> tuple[Range, list[Any]]:
-        """What was fetched of the range that is read. At its end: on to the next, or no more is fetched."""
+        """The fetched records of the current range. At its end: on to the next, or no more is fetched."""
         part = waiting[tp][0]
         position = await self._consumer.position(tp)
         covered = min(position, part.end)

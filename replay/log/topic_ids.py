@@ -24,7 +24,7 @@ _VERSION: Final = 10
 
 
 def is_other(known: UUID | None, now: UUID | None) -> bool:
-    """Whether the two are not the same log, as far as both are known."""
+    """True if the two are not the same log, as far as both are known."""
     return None not in (known, now) and known != now
 
 

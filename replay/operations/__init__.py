@@ -1,1 +1,1 @@
-"""What operators do besides replays: corrections, dead letters, the quarantine, sources, a look at events."""
+"""The operations besides replays: corrections, dead letters, the quarantine, sources, a look at events."""

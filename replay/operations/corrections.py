@@ -37,6 +37,7 @@ ACTIONS: Final = {
 _IS_KNOWN_CUSTOMER: Final[LiteralString] = (
     "SELECT EXISTS (SELECT FROM public.accounts WHERE source = $1 AND customer_id = $2)"
 )
+_CREATE_IT: Final = 'pass --new ("new": true over HTTP) to create it'
 _CORRECTED_ROW: Final[dict[str, LiteralString]] = {
     "credits": "SELECT * FROM public.credits WHERE source = $1 AND customer_id = $2",
     "accounts": "SELECT * FROM public.accounts WHERE source = $1 AND customer_id = $2",
@@ -45,7 +46,7 @@ _CORRECTED_ROW: Final[dict[str, LiteralString]] = {
 
 
 class Order(BaseModel):
-    """What an operator asks for. `id`: said again, it is the same correction; `new`: nothing has to be known yet."""
+    """An operator's order. `id`: a repeated id is the same correction; `new`: the customer may be unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     source: str
@@ -58,7 +59,7 @@ class Order(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a correction needs of others. `sources` are the names of those that are configured now."""
+    """The dependencies of a correction. `sources` are the names of the configured ones."""
 
     sources: Collection[str]
     open_log: Callable[[], LogReader]
@@ -103,8 +104,8 @@ def parse_order(raw: bytes) -> Order:
 
 async def correct(connection: Connection, desk: Desk, order: Order, operator: str) -> Corrected:
     """One at a time. Raises `UnknownSource`, `InvalidSelection` (an unknown customer, no reason), `InvalidTransition`
-    (the id said something else before) and `Unavailable`, after which the same id can be said again:
-    `AppendInDoubt` names it.
+    (the id is another correction's) and `Unavailable`, after which the same id can be used again: `AppendInDoubt` names
+    it.
     """
     if order.source not in desk.sources:
         raise UnknownSource(f"no source is called {order.source[:40]!r}; there are: {', '.join(desk.sources)}")
@@ -136,20 +137,20 @@ def _correction(order: Order, operator: str) -> Correction:
 
 
 async def _earlier(desk: Desk, correction: Correction) -> Location | None:
-    """Where this id was said before, folded or not. Raises `InvalidTransition` if it said something else."""
+    """The record with this id, folded or not. Raises `InvalidTransition` if it is another correction."""
     async with desk.open_log() as reader:
         ranges = await reader.tails(OPERATOR, 2**62)
         async for _, records in reader.read(ranges):
             for one in records:
                 if dict(one.headers).get("ce_id") == correction.event_id.encode():
                     if _fingerprint(one) != correction.fingerprint:
-                        raise InvalidTransition(f"the id {correction.id} has said something else before")
+                        raise InvalidTransition(f"the id {correction.id} is that of another correction: use a new id")
                     return Location(one.topic, one.partition, one.offset)
     return None
 
 
 def _fingerprint(raw: Any) -> bytes | None:
-    """None for what is no correction."""
+    """None for a record that is not a correction."""
     try:
         record = Record.decode(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.headers, raw.value)
         return Correction.decode(record).fingerprint
@@ -198,21 +199,22 @@ async def _row(connection: Connection, correction: Correction) -> tuple[str, dic
 
 
 async def _require_known(connection: Connection, order: Order, before: dict[str, Any] | None) -> None:
-    """A typing error must not make a customer. Raises `InvalidSelection`."""
+    """A typo must not create a customer. Raises `InvalidSelection`."""
     change = order.change
     if isinstance(change, SubscriptionCorrected):
         if before is not None and change.customer not in (None, before["customer_id"]):
-            raise InvalidSelection(f"{change.subscription} is of {before['customer_id']}: a correction can't move it")
+            raise InvalidSelection(
+                f"{change.subscription} belongs to {before['customer_id']}: a correction can't move it"
+            )
         if before is None and change.customer is None:
             raise InvalidSelection(
-                f"{order.source} has no subscription {change.subscription}: a new one needs its customer, and to be"
-                " said to be new"
+                f"unknown subscription {change.subscription} of {order.source}: {_CREATE_IT}, with its customer"
             )
         if before is None and not order.new:
-            raise InvalidSelection(f"{order.source} has no subscription {change.subscription}, and it is not new")
+            raise InvalidSelection(f"unknown subscription {change.subscription} of {order.source}: {_CREATE_IT}")
         return
     if not order.new and not await connection.fetchval(_IS_KNOWN_CUSTOMER, order.source, change.customer):
-        raise InvalidSelection(f"{order.source} has no customer {change.customer}, and it is not said to be new")
+        raise InvalidSelection(f"unknown customer {change.customer} of {order.source}: {_CREATE_IT}")
 
 
 async def _append(connection: Connection, desk: Desk, correction: Correction) -> Location:

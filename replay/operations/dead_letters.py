@@ -108,7 +108,7 @@ class DeadLetters:
         return self == DeadLetters()
 
     def parameters(self) -> tuple[Any, ...]:
-        """Of the filters in SQL."""
+        """The values of the filters in SQL."""
         places = [list(column) for column in zip(*self.locations, strict=True)] if self.locations else [[], [], [], []]
         return (
             None if self.sources is None else list(self.sources),
@@ -119,7 +119,7 @@ class DeadLetters:
         )
 
     def as_document(self) -> dict[str, Any]:
-        """What was asked, for the audit."""
+        """The filters, for the audit."""
         asked = {**asdict(self), "from": iso_of(self.from_ms), "to": iso_of(self.to_ms)}
         asked["locations"] = [str(one) for one in self.locations] if self.locations else None
         return {name: value for name, value in asked.items() if value is not None and not name.endswith("_ms")}
@@ -154,7 +154,7 @@ async def show_dead_letter(
     asked = replace(DeadLetters(), locations=(at,)).parameters()
     rows = await connection.fetch(_LIST_DEAD_LETTERS, *asked, True, *_position(None), 2)
     if not rows:
-        raise UnknownDeadLetter(f"{at} is no dead letter, and no requeue revived it")
+        raise UnknownDeadLetter(f"{at} is not a dead letter, and no requeue revived it")
     row = rows[0]
     if len(rows) > 1:
         raise InvalidSelection(f"several events of {at} are dead: name one of them, such as {_place_of(row)}")
@@ -191,7 +191,7 @@ def _position(cursor: str | None) -> tuple[Any, ...]:
         at = parse_location(place)
         return (moment_of_microseconds(when), *at._replace(ordinal=at.ordinal or 0))
     except (ValueError, OverflowError, InvalidSelection) as error:
-        raise InvalidSelection("that is no cursor: give back the one that the page before came with") from error
+        raise InvalidSelection("invalid cursor: pass the previous page's `next` unchanged") from error
 
 
 def _cursor(row: Any) -> str:

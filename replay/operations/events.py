@@ -68,7 +68,7 @@ class UnknownEvent(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
-    """Who wants to see what is personal, and why."""
+    """The author of a look at personal data, and the reason."""
 
     operator: str
     reason: str | None
@@ -87,7 +87,7 @@ class Search:
 
     def __post_init__(self) -> None:
         if self.status is not None and self.status not in STATUSES:
-            raise InvalidSelection(f"status is one of {', '.join(STATUSES)}")
+            raise InvalidSelection(f"invalid status: expected one of {', '.join(STATUSES)}")
         require_window(self.from_ms, self.to_ms)
         for text in (self.source, self.type_glob, self.q):
             require_text(text)
@@ -236,7 +236,7 @@ def _position(cursor: str | None) -> tuple[Any, ...]:
     try:
         received_at, place = moment_of_microseconds(when), int(tie)
     except (ValueError, OverflowError) as error:
-        raise InvalidSelection("that is no cursor: give back the one that the page before came with") from error
+        raise InvalidSelection("invalid cursor: pass the previous page's `next` unchanged") from error
     return received_at, max(min(place, 2**63 - 1), -(2**63))
 
 
@@ -248,7 +248,7 @@ def redacted_entry(entry: dict[str, Any]) -> dict[str, Any]:
     """A row of the index without what is personal."""
     return {
         **entry,
-        # Whoever else writes to a topic may call its source anything.
+        # Other writers to a topic may call its source anything.
         "source": entry["source"] if is_source_name(entry["source"]) else mask_text(entry["source"]),
         "event_id": mask_id(entry["event_id"]),
         "provider": mask_text(entry["provider"]),

@@ -1,4 +1,4 @@
-"""What the quarantine holds of one source, by minute and reason. Pure."""
+"""The quarantined deliveries of one source, by minute and reason. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -101,7 +101,7 @@ class Folded(NamedTuple):
 
 
 def fold_minutes(holdings: Holdings, most: int) -> Folded:
-    """What is held and what was kept out in at most so many rows: by the minute, or by the smallest step that does."""
+    """The held and the kept-out deliveries in at most so many rows: by minute, or by the smallest step that fits."""
     for step in _STEPS:
         rows = _rows(holdings, step * MINUTE_MS)
         if len(rows) <= most:

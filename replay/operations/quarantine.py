@@ -60,10 +60,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a quarantined delivery verifies now: `verified` is there, or `code` says why it is not.
+    """The result of verifying a quarantined delivery now: `verified`, or the `code` of its rejection.
 
-    `clock_off_seconds`, where the signature is right and its time alone is not: how far our clock stood ahead when it
-    arrived, if it was sent at the time that it signs; negative: behind.
+    `clock_off_seconds`, if the signature is right and only its time is not: how far our clock was ahead when it
+    arrived, if it was sent at its signed time; negative: behind.
     """
 
     verified: VerifiedDelivery | None = None
@@ -73,7 +73,7 @@ class Verdict:
 
 
 def of_source(held: Mapping[str, Holdings], source: str, configured: Collection[str]) -> dict[str, Holdings]:
-    """What is held of one, which may be nothing. Raises `InvalidSelection` for a name that is no source's."""
+    """The deliveries held of one source, perhaps none. Raises `InvalidSelection` for an unknown source."""
     if source not in held and source not in configured:
         known = ", ".join(sorted({*held, *configured})) or "none"
         raise InvalidSelection(f"no source is called {source[:60]!r}; there are: {known}")
@@ -94,9 +94,9 @@ class Quarantine:
     async def holdings(
         self, advance: Callable[[int], None], from_ms: int | None = None, to_ms: int | None = None
     ) -> dict[str, Holdings]:
-        """What is held, by source; in a window, what arrived in it. `advance` hears offsets read.
+        """The held deliveries, by source; in a window, those that arrived in it. `advance` gets the offsets read.
 
-        Raises `InvalidSelection` for a window that is none.
+        Raises `InvalidSelection` for an invalid window.
         """
         require_window(from_ms, to_ms)
         found: dict[str, Holdings] = {}
@@ -154,13 +154,13 @@ class Quarantine:
         }
 
     async def released(self) -> dict[tuple[int, int], Content]:
-        """What was released before, by (partition, offset)."""
+        """The released deliveries, by (partition, offset)."""
         rows = await self.connection.fetch(_LIST_RELEASES)
         return {(row["partition"], row["record_offset"]): _content_of(row) for row in rows}
 
     def is_released(self, one: Held, verdict: Verdict, content: Content | None) -> bool:
-        """Whether `content`, which was released from its offset, is this delivery. Of a topic that was deleted and
-        created again, an offset names another one. One that does not verify now can't be named, and can't be released.
+        """True if `content`, which was released from its offset, is this delivery. After a topic was created again, an
+        offset names another one. A delivery that does not verify now can't be named, nor released.
         """
         if content is None or one.delivery.source != content[0]:
             return False
@@ -171,7 +171,7 @@ class Quarantine:
         return one.delivery.source, identity.record_id, identity.fingerprint
 
     def judge(self, one: Held, clock_off_ms: int = 0) -> Verdict:
-        """By today's secrets. `clock_off_ms` is taken from the arrival: how far our clock stood ahead then."""
+        """By the current secrets. `clock_off_ms` is taken from the arrival: how far our clock was ahead then."""
         source = self.sources.get(one.delivery.source)
         if source is None:
             return Verdict(code="unknown_source")
@@ -185,7 +185,7 @@ class Quarantine:
             off = round(arrived_ms / 1000 - rejection.signed_at)
             return Verdict(None, rejection.rejection, int(rejection.signed_at * 1000), off)
         except Misconfigured:
-            # Of one source; what is held of the others is judged all the same.
+            # One source's fault: the deliveries of the others are verified all the same.
             return Verdict(code="misconfigured")
         return Verdict(verified._replace(provenance="released"))
 

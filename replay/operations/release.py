@@ -20,7 +20,7 @@ from schemas.settings import Source
 
 ACTION: Final = "quarantine.release"
 FARTHEST_SECONDS: Final = 10**10
-"""No clock stands farther off than this: three hundred years."""
+"""The limit of a clock's error: three hundred years."""
 
 _RELEASED_CONTENTS: Final[LiteralString] = """
     SELECT source, record_id, fingerprint FROM redrive.releases
@@ -36,19 +36,19 @@ _UPSERT_RELEASE: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which sources; and how far our clock stood ahead when what is signed right arrived at a wrong time."""
+    """The sources; and how far our clock was ahead when deliveries with a right signature arrived at a wrong time."""
 
     sources: Sequence[str]
     clock_off_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if not -FARTHEST_SECONDS <= self.clock_off_seconds <= FARTHEST_SECONDS:
-            raise InvalidSelection("no clock was that far off")
+            raise InvalidSelection(f"clock_off_seconds is out of range: at most {FARTHEST_SECONDS} either way")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a release needs to be one, and not a dry run: who wants it and why, and how to append."""
+    """The author, the reason and the log of a release; a dry run has none."""
 
     author: Author
     append: Append
@@ -56,9 +56,9 @@ class Order:
 
 @dataclass(slots=True)
 class Release:
-    """What a release did, or in a dry run would do.
+    """The result of a release, or of a dry run.
 
-    `untimely` are those of `still_failing` whose signature is right: their time is not, at their arrival.
+    `untimely` are those of `still_failing` whose signature is right, but not their time at arrival.
     """
 
     released: int = 0
@@ -71,16 +71,16 @@ class Release:
 async def release(
     quarantine: Quarantine, wanted: Wanted, order: Order | None, advance: Callable[[int], None]
 ) -> Release:
-    """Append what verifies now. Without an order nothing is written.
+    """Append the deliveries that verify now. Without an order nothing is written.
 
-    What arrived under a wrong clock gets the arrival that a right one would have given it, and is released only if it
-    was fresh then: who sends a captured delivery again can't choose how far our clock was off.
+    A delivery under a wrong clock gets the arrival that a right clock would have given it, and is released only if it
+    was fresh then: the sender of a captured delivery can't choose how far our clock was off.
 
-    Raises `Unavailable`, and `InvalidSelection` for an operator or a reason that the audit can't take, or without a
-    reason where a clock is said to have been off.
+    Raises `Unavailable`, and `InvalidSelection` for an operator or a reason that the audit can't take, or for a wrong
+    clock without a reason.
     """
     if wanted.clock_off_seconds and order is not None and not order.author.reason:
-        raise InvalidSelection("that our clock was off needs a reason, which goes into the audit")
+        raise InvalidSelection("a release for a wrong clock needs a reason: it goes into the audit")
     connection = quarantine.connection
     async with advisory_lock(connection, Lock.QUARANTINE, "try") as is_ours:
         if not is_ours:
@@ -148,7 +148,7 @@ class _Work:
         return verdict
 
     async def _append_new(self, passing: Sequence[tuple[Held, VerifiedDelivery, Identity]]) -> None:
-        """A provider retries what got a 401, so one event may be here many times: the first copy stands for all."""
+        """A provider retries after a 401, so one event may be here many times: the first copy is appended for all."""
         connection, sources = self.quarantine.connection, self.quarantine.sources
         contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
         columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]

@@ -1,8 +1,8 @@
-"""Folds dead letters again, with today's projections: what can be applied now turns from dead to applied.
+"""Folds dead letters again, with the current projections: events that apply now turn from dead to applied.
 
-A replay of single events: of a record of several, those that are asked for and no others. It adds what is missing,
-writes no positions, leaves what is above them to the live workers, and gives way to live traffic. What fails again
-keeps its history.
+A replay of single events: the requested ones of a record and no others. It adds missing rows, writes no positions,
+leaves records above them to the live workers, and gives way to live traffic. An event that fails again keeps its
+history.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,7 +49,7 @@ Letters = dict[Place, dict[int, Any]]
 
 @dataclass(slots=True)
 class Requeued:
-    """What a requeue did, or in a dry run would do, in letters; of a record that was dead as a whole, `dead` are its
+    """The result of a requeue, or of a dry run, in letters; for a record that was dead as a whole, `dead` counts its
     events that still are. `gone`: the log no longer holds the record.
     """
 
@@ -159,12 +159,12 @@ class Requeue:
             metrics.letters_requeued(tried.revived, tried.dead)
 
     def _folded(self, record: Any, letters: Letters) -> Folded:
-        """What is asked for of a record: all of it, where it was dead as a whole."""
+        """The requested events of a record: all of them, if it was dead as a whole."""
         folded, wanted = self._folding.fold(record), letters[_place_of(record)]
         return folded if 0 in wanted else folded.only({ordinal: row["event_id"] for ordinal, row in wanted.items()})
 
     def _is_same(self, record: Any, letters: Letters) -> bool:
-        """Whether it is the record that was dead. One that could not be decoded is named by its location."""
+        """True if it is the record that was dead. A record that could not be decoded is named by its location."""
         named = {row["record_id"] for row in letters[_place_of(record)].values()}
         return str(Location(*_place_of(record))) in named or self._folding.fold(record).record_id in named
 
@@ -193,7 +193,7 @@ class Requeue:
 
 
 class _Tried:
-    """What became of the letters of some records. `note_try` writes one down."""
+    """The results for the letters of some records. `note_try` writes one down."""
 
     def __init__(self, note_try: Callable[[Any, str, str | None], Awaitable[None]]) -> None:
         self._note_try = note_try
@@ -201,7 +201,7 @@ class _Tried:
         self.dead = 0
 
     async def note(self, asked: dict[int, Any], still_dead: dict[int, Dead]) -> None:
-        """Of one record: the letters that were asked for, and those of today's reading."""
+        """Count one record: the requested letters, and those of this reading."""
         self.dead += len(still_dead)
         for ordinal, row in asked.items():
             # Newer code may count the events of a record otherwise.

@@ -1,6 +1,6 @@
-"""What operators say of a source: pause, resume, disable, enable. On record before it is in force (invariant 10).
+"""Changes of a source's state: pause, resume, disable, enable. On record before they are in force (invariant 10).
 
-And which sources a question may name.
+Also the check of the sources that a query names.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -59,7 +59,7 @@ class UnknownSource(InvalidSelection):
 
 
 async def require_sources(connection: Connection, names: Collection[str], configured: Collection[str]) -> None:
-    """Raises `InvalidSelection` for a name that is no source's: nothing found would look like nothing there.
+    """Raises `InvalidSelection` for an unknown source: an empty result would look like no records.
 
     Known are the configured ones, those that were folded, and those that the index still has.
     """
@@ -76,7 +76,7 @@ async def require_sources(connection: Connection, names: Collection[str], config
 
 
 class Change(NamedTuple):
-    """What an operator says of a source; `verb` is one of `VERBS`."""
+    """An operator's change of a source; `verb` is one of `VERBS`."""
 
     source: str
     verb: VerbName
@@ -86,10 +86,10 @@ class Change(NamedTuple):
 async def change(
     connection: Connection, control: ControlTopic, configured: Mapping[str, Source], wanted: Change
 ) -> dict[str, Any]:
-    """Returns `{"source", "state", "was"}`; to say again what is so already is harmless.
+    """Returns `{"source", "state", "was"}`; repeating a change is harmless.
 
-    One at a time: what is said rests on what was said before. Raises `UnknownSource`, `InvalidTransition`,
-    `Unavailable`, and `InvalidSelection` for an author that the audit can't take.
+    One at a time: each change depends on the one before. Raises `UnknownSource`, `InvalidTransition`, `Unavailable`,
+    and `InvalidSelection` for an author that the audit can't take.
     """
     async with advisory_lock(connection, Lock.CONTROL):
         said = (await control.states()).get(wanted.source)

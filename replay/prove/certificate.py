@@ -18,8 +18,8 @@ from schemas.openapi import Document
 FORMAT: Final = "redrive-certificate/1"
 Verdict = Literal["equal", "different", "incomplete"]
 Kind = Literal["changed", "missing", "unexpected", "dead", "definition"]
-"""Of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply. `definition`: of a
-view, which is not the one that redrive makes.
+"""The difference of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply.
+`definition`: a view that is not the one that redrive makes.
 """
 
 LossState = Literal["open", "recovered", "accepted"]
@@ -29,7 +29,7 @@ Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class PartitionProof(Document):
-    """What was folded of a partition: [0, next_offset), its records, and the SHA-256 of all they hold."""
+    """The folded part of a partition: [0, next_offset), its records, and the SHA-256 of all they hold."""
 
     topic: str
     partition: Number
@@ -92,7 +92,7 @@ _LATER: Final = ("views", "losses", "behind")
 
 
 class Certificate(Document):
-    """What `redrive prove` says, and `redrive prove --check` reads."""
+    """The result of `redrive prove`, and the input of `redrive prove --check`."""
 
     format: Literal["redrive-certificate/1"] = FORMAT
     verdict: Verdict
@@ -149,14 +149,14 @@ class Certificate(Document):
 
 
 def verdict_of(reasons: list[str], tables: dict[str, TableProof], differences: int) -> Verdict:
-    """What can't be known is never equal."""
+    """Uncertainty is never equal."""
     if reasons:
         return "incomplete"
     return "different" if differences or any(one.root != one.log_root for one in tables.values()) else "equal"
 
 
 def parse_certificate(raw: bytes) -> Certificate:
-    """Raises `InvalidSelection` for what is none."""
+    """Raises `InvalidSelection` for an invalid certificate."""
     try:
         return Certificate.model_validate_json(raw)
     except ValidationError as error:
@@ -164,7 +164,7 @@ def parse_certificate(raw: bytes) -> Certificate:
 
 
 def read_certificate(path: Path) -> Certificate:
-    """Raises `InvalidSelection` for what is none."""
+    """Raises `InvalidSelection` for an invalid certificate."""
     try:
         return parse_certificate(path.read_bytes())
     except OSError as error:

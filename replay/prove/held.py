@@ -1,4 +1,4 @@
-"""What the log holds of the records below some positions, and which ranges it lost. Must not say how a loss ended."""
+"""The offsets below some positions that the log holds, and the ranges that it lost. Must not say how a loss ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class HeldLog:
 
 
 async def held_below(reader: Log, positions: Mapping[tuple[str, int], int]) -> HeldLog:
-    """What the log holds of [0, position) of each partition. Raises `Unavailable`."""
+    """The part of [0, position) of each partition that the log holds. Raises `Unavailable`."""
     held = await reader.extents(set(positions))
     found = HeldLog([], {}, [])
     for (topic, partition), position in sorted(positions.items()):

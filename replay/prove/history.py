@@ -1,4 +1,4 @@
-"""One row of a fact table as its records made it: what each said, and whose word stands in each column. Pure."""
+"""One row of a fact table as its records made it: each record's values, and the one that won each column. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,7 @@ class RecordName:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one record says of one row. `values` are the columns of which it says anything."""
+    """One record's contribution to one row. `values` are the columns that it sets."""
 
     record: RecordName
     event_id: str
@@ -53,10 +53,10 @@ class History:
     contributions: list[Contribution] = field(default_factory=list)
     row: Row | None = None
     won: dict[str, RecordName] = field(default_factory=dict)
-    """Column -> the record whose value stands."""
+    """Column -> the record whose value won."""
 
     def add(self, record: RecordName, row: Row) -> None:
-        """Joins, and notes which columns now have this record's word. Of two that say the same the first one has it."""
+        """Join a row, and note the columns that now have this record's value. Of two equal values the first wins."""
         columns = self.table.columns
         said = {c.name: value for c, value in zip(columns, row, strict=True) if not c.is_hidden and value is not None}
         for name in self.table.keys:

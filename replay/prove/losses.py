@@ -1,9 +1,9 @@
 """How a loss of the log ends: its events are seen on the log again, or an operator does without them.
 
-A range that the log lost is *recovered* where the index knows an event of every offset, and all of these events are on
-the log below the cut, wherever they lie now. What they say is compared as all else is: with the rows. Nobody can say so
-of what was never folded, whatever another topic of that name has at its offsets, or is not in the index any more: that
-ends by being *accepted*, with a reason, on record.
+A lost range is *recovered* if the index knows an event of every offset, and all of these events are on the log below
+the cut, at whatever location. Their content is compared with the rows, as usual. Offsets that
+were never folded, whatever another topic of that name has there, and events that left the index can't be recovered:
+their loss ends when it is *accepted*, with a reason, on record.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from replay.selection.selection import Range
 from replay.tables.generations import name_ranges
 
 ACCEPT: Final = "loss.accept"
-"""Of the audit."""
+"""The action in the audit."""
 
 _LOST_RANGES: Final[LiteralString] = """
     SELECT topic, partition, first_offset, end_offset FROM redrive.lost_ranges WHERE generation = $1
@@ -46,7 +46,7 @@ _DELETE_ENDED_LOSS: Final[LiteralString] = """
 
 
 async def lost_ranges(connection: Connection, generation: int) -> dict[Range, str]:
-    """What the live workers, or whoever folded the generation, found to be lost."""
+    """The ranges that the live workers, or the process that folded the generation, found lost."""
     parts = [Range(*row) for row in await connection.fetch(_LOST_RANGES, generation)]
     return {part: f"{_name(part)} were lost" for part in parts}
 
@@ -92,7 +92,7 @@ def _unknown(part: Range, seen: Sought, is_unfolded: bool) -> str:
 
 
 async def record_ends(connection: Connection, losses: Sequence[Loss], accepting: Author | None) -> None:
-    """Write down what a proof found. What is accepted is in the audit before it counts."""
+    """Write down the ends that a proof found. An acceptance is in the audit before it counts."""
     if not losses:
         return
     async with connection.transaction():

@@ -34,7 +34,7 @@ _TEXTS: Final[dict[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class TableHash:
-    """What stands for all rows of a table."""
+    """The hash over all rows of a table."""
 
     rows: int
     leaves: Mapping[int, bytes]
@@ -69,7 +69,7 @@ async def hash_table(connection: Connection, schema: str, table: Table[Any]) -> 
 
 
 def rows_sql(schema: str, table: Table[Any]) -> str:
-    """Of each row its bucket, the hash of its key, its own hash (`digest`), and its key columns."""
+    """SQL for each row's bucket, the hash of its key, its own hash (`digest`), and its key columns."""
     keys = ", ".join(table.keys)
     columns = canonical_columns(table)
     of_key = [column for column in columns if column.name in table.keys]

@@ -13,7 +13,7 @@ from schemas.lattice import Table
 from schemas.masking import mask_key
 
 LISTED: Final = 100
-"""Of all tables together; beyond it they are only counted."""
+"""The limit over all tables; differences beyond it are only counted."""
 
 _PREFETCH: Final = 500
 
@@ -43,7 +43,7 @@ class Side:
     schema: str
 
     async def rows(self, table: Table[Any], buckets: Sequence[int]) -> AsyncIterator[asyncpg.Record]:
-        """Of some buckets, in the order of their keys' hashes."""
+        """The rows of some buckets, in the order of their keys' hashes."""
         sql = f"SELECT * FROM ({rows_sql(self.schema, table)}) AS hashed WHERE bucket = ANY($1::integer[])"  # noqa: S608
         async for row in self.connection.cursor(f"{sql} ORDER BY key_digest", buckets, prefetch=_PREFETCH):
             yield row

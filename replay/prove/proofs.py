@@ -1,4 +1,4 @@
-"""Proofs that run in the console: one at a time, each with its row. What a proof is, the prover knows."""
+"""Proofs that run in the console: one at a time, each with its row. The prover makes them."""
 
 import asyncio
 import contextlib

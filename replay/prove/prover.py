@@ -62,7 +62,7 @@ _LOOKED_UP: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Of redrive, and of each projection that folds here."""
+    """The versions of redrive and of each projection that folds here."""
 
     redrive: str
     projections: Mapping[str, int]
@@ -79,7 +79,7 @@ class Cut:
     generation: int
     positions: dict[tuple[str, int], int]
     lost: dict[Range, str]
-    """What whoever folded it found to be lost."""
+    """The ranges that were found lost during the fold."""
     unfolded: frozenset[Range]
     """Those of which a part was never folded."""
     ended: dict[Range, Loss]
@@ -114,8 +114,8 @@ class Prover:
         self._configured = configured
 
     async def prove(self, reader: Log, advance: Advance, accepting: Author | None = None) -> Certificate:
-        """Of the live generation as it is now. `accepting`: who does without what the log lost, and why; to be written
-        down with `record_ends`. Raises what reading, or the database, raises, or `Misconfigured`.
+        """Prove the live generation as it is now. `accepting`: the author and reason of an acceptance of losses, to be
+        written down with `record_ends`. Raises `Misconfigured`, and the errors of the log and the database.
         """
         async with self._live.transaction(isolation="repeatable_read", readonly=True):
             await self._live.execute(_NO_LIMITS)
@@ -165,7 +165,7 @@ class Prover:
         ).sealed()
 
     async def _behind(self, reader: Log, cut: Cut) -> Behind:
-        """What has arrived, and is beyond the cut."""
+        """The records that have arrived beyond the cut."""
         topics = by_topic(await fold_lag(reader, cut.positions))
         return Behind(records=sum(topics.values()), topics=topics, as_of=datetime.now(UTC))
 

@@ -14,12 +14,12 @@ from schemas.openapi import Document
 
 
 class Recheck(Document):
-    """What `redrive prove --check` says. `tables` have the certificate's root, and that of the log as it is now."""
+    """The result of `redrive prove --check`. `tables` have the certificate's root, and the current root of the log."""
 
     verdict: Verdict
     reasons: list[str]
     findings: list[str]
-    """What is not as the certificate says."""
+    """The differences from the certificate."""
     tables: dict[str, TableProof]
     certificate: str
     """Its digest."""

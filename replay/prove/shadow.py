@@ -75,12 +75,12 @@ Advance = Callable[[int, int], None]
 
 Partition = tuple[str, int]
 Location = tuple[str, int, int, int]
-"""Of an event: topic, partition, offset and ordinal."""
+"""The location of an event: topic, partition, offset and ordinal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Of a lost range: how many offsets the index knows, and how many of their events the fold did not see."""
+    """For a lost range: how many offsets the index knows, and how many of their events the fold did not see."""
 
     offsets: int = 0
     missing: int = 0
@@ -147,7 +147,7 @@ class Shadow:
         self._known = {row["range"]: row["found"] for row in await self.connection.fetch(_COUNT_SOUGHT_RECORDS)}
 
     async def seen(self) -> dict[Range, Sought]:
-        """Of each of these ranges, once the log is folded."""
+        """The result for each of these ranges, once the log is folded."""
         if not self._sought:
             return {}
         missing = {row["range"]: row["found"] for row in await self.connection.fetch(_COUNT_MISSING_EVENTS)}

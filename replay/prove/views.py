@@ -1,6 +1,6 @@
-"""Whether the views of `public`, and the price tiers that they join, are those of this version and configuration.
+"""A comparison of the views of `public`, and their price tiers, with those of this version and configuration.
 
-Proofs compare facts; what people read are views over them. Must not change a view.
+Proofs compare facts, and people read views over them. Must not change a view.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _TIERS: Final[LiteralString] = "SELECT price_id, name FROM redrive.price_tiers"
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the configuration adds to the views: SQL of users, and the names of price tiers."""
+    """The configuration's part of the views: SQL of users, and the names of price tiers."""
 
     declared: Declared = NOTHING_DECLARED
     price_tiers: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class OtherView:
     columns: list[str]
     is_missing: bool
     is_replaceable: bool
-    """Whether CREATE OR REPLACE VIEW can mend it."""
+    """True if CREATE OR REPLACE VIEW can repair it."""
 
     def as_difference(self) -> Difference:
         return Difference(table=self.name, key={}, columns=self.columns, kind="definition")
@@ -68,8 +68,8 @@ class OtherView:
         if self.is_replaceable:
             return f"the view public.{self.name} is not the one that redrive makes: run `redrive migrate --apply`"
         return (
-            f"public.{self.name} has other columns than the view that redrive makes, or is no view: drop it, then run"
-            " `redrive migrate --apply`"
+            f"public.{self.name} has other columns than the view that redrive makes, or is not a view: drop it, then"
+            " run `redrive migrate --apply`"
         )
 
 
@@ -89,7 +89,7 @@ async def compare_views(connection: Connection, declared: Declared) -> tuple[lis
         facts = f"gen_{await connection.fetchval(LIVE_GENERATION)}"
         ours = views_beside(facts, f"{SESSION}.{_PREFIX}")
         names, sql = declared_beside(declared, facts, f"{SESSION}.{_PREFIX}")
-        # Before SQL of users is run, which may drop a view to make it anew.
+        # Before SQL of users is run, which may drop a view to create it again.
         there = await _definitions(connection, [*ours, *names], "")
         for statement in ours.values():
             await _run(connection, statement)

@@ -195,7 +195,7 @@ def _collect(
 
 
 async def _ranges(connection: Connection, reader: LogReader, question: Question) -> list[Range]:
-    """What the log holds below the live positions, from the window's start on."""
+    """The ranges of the log below the live positions, from the window's start on."""
     positions = {(row[0], row[1]): row[2] for row in await connection.fetch(_LIVE_POSITIONS)}
     topics = {topic_of(source) for source in question.sources}
     if missing := sorted(topics - {topic for topic, _ in positions}):
@@ -252,7 +252,7 @@ def _typed(table: Table[Any], columns: Sequence[str], key: Sequence[str]) -> Row
 
 
 def as_document(answer: Answer, is_revealed: bool) -> dict[str, Any]:
-    """For people and machines. Of what is personal only the shape, unless it is revealed."""
+    """For people and machines. Personal values are shown by their shape only, unless revealed."""
     return {
         "redacted": not is_revealed,
         "rows": [_history(history, is_revealed) for history in answer.histories],

@@ -1,6 +1,6 @@
-"""What a flip leaves to do: events that only newer code applies are re-driven, so that the index says that they are.
+"""The work after a flip: events that only newer code applies are re-driven, so that the index calls them applied.
 
-Whoever is killed at it leaves it on record, and the follower or the next command ends it. Must not decide what is live.
+A killed process leaves the work on record, and the follower or the next command ends it. Must not decide what is live.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SCHEDULE_REDRIVE: Final[LiteralString] = """
     UPDATE redrive.generations SET to_redrive = coalesce(to_redrive, 'dead') WHERE generation = $1
 """
 _MARK_REDRIVEN: Final[LiteralString] = "UPDATE redrive.generations SET to_redrive = NULL WHERE generation = $1"
-# What was revived since a generation was made, was revived into another.
+# A requeue before the generation was made revived events into another one.
 _DEAD_LETTERS_TO_REDRIVE: Final[LiteralString] = """
     SELECT topic, partition, record_offset FROM redrive.event_index WHERE status = 'dead'
     UNION
@@ -67,7 +67,7 @@ async def settle(ports: Ports, reader: LogReader) -> int:
     """End what the last flip left, or wait until whoever is at it has. Returns how many dead letters were re-driven."""
     async with ports.pool.acquire() as holder:
         while (found := await pending(holder)) is not None:
-            # What newer code folded, ours would spoil.
+            # Our code would spoil rows that newer code folded.
             if await is_beyond(holder, found.generation, ports.code):
                 return 0
             dead = await try_to_settle(ports, reader, holder, found)

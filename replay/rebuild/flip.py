@@ -115,7 +115,7 @@ async def flip(
         raise Unavailable(f"generation {number} could not go live for {TRY_SECONDS:.0f} s: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(
-            "this login may not point the views: that is for their owner (`redrive migrate`'s)"
+            "permission denied: only the owner of the views (the role of `redrive migrate`) can flip"
         ) from error
     async with ports.pool.acquire() as connection:
         if is_loss_accepted:
@@ -144,8 +144,8 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
     is_fresh = generation.only is None and not generation.was_live
     if is_fresh and not await older_projections(connection, number, ports.code):
         return
-    # What a replay adds to the live tables is not in a copy from before, in the fold of older code, or in a generation
-    # that was live before.
+    # The rows that a replay adds to the live tables are missing from an earlier copy, from the fold of older code, and
+    # from a generation that was live before.
     replayed = await connection.fetchrow(_REPLAYS_MISSED, number)
     if replayed is not None:
         raise InvalidTransition(
@@ -157,7 +157,7 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
 async def _flip_at_once(
     connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader, is_rollback: bool
 ) -> bool:
-    """Whether another generation went live: False where it was this one already."""
+    """True if another generation went live: False if it was this one already."""
     number = fold.generation.number
     async with connection.transaction():
         await connection.execute(_END_IF_FROZEN)

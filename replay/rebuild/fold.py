@@ -22,7 +22,7 @@ CLOSE_OFFSETS: Final = 500
 """So near to the live positions, a generation has caught up: what is left is folded while the flip holds them still."""
 
 PATIENCE: Final = 50
-"""Passes over what came meanwhile. One that is no nearer after these will never be."""
+"""The limit of passes over new records. A fold that is not nearer after these never will be."""
 
 LOOK_SECONDS: Final = 0.5
 
@@ -89,7 +89,7 @@ class GenerationFold:
         return bool(await connection.fetch(_RANGES_TO_FOLD, self.generation.number))
 
     async def rest(self, connection: Connection, reader: LogReader) -> list[Range]:
-        """What there is to fold, up to where the live positions are now. Writes down what the log no longer holds."""
+        """The ranges still to fold, up to the present live positions. Writes down the offsets that the log has lost."""
         rows = await connection.fetch(_RANGES_TO_FOLD, self.generation.number)
         if not rows:
             return []
@@ -138,7 +138,7 @@ class GenerationFold:
         return first
 
     def _stages(self, ranges: Sequence[Range]) -> list[tuple[frozenset[str] | None, list[Range]]]:
-        """Up to the cut only the tables that are folded anew; from there on, all. Without those that have no range."""
+        """Up to the cut only the tables that are folded again; from there on, all. Without those that have no range."""
         only, cut = self.generation.only, self._cut
         if only is None:
             stages: list[tuple[frozenset[str] | None, list[Range]]] = [(None, list(ranges))]
@@ -171,7 +171,7 @@ async def catch_up(ports: Ports, fold: GenerationFold, reader: LogReader, advanc
             if sum(map(len, ranges)) <= CLOSE_OFFSETS:
                 return
             done, of = await fold.way(connection)
-    raise Unavailable("the generation does not get nearer to the live positions; try again when there is less traffic")
+    raise Unavailable("the generation is not catching up with the live positions; try again when there is less traffic")
 
 
 async def build(ports: Ports, generation: Generation, reader: LogReader, advance: Advance) -> GenerationFold:

@@ -1,7 +1,7 @@
-"""Keeps every generation that is not live caught up, so that a flip to it, or back, is one step and misses nothing; and
-ends what a flip that was cut short left to do.
+"""Keeps every generation that is not live caught up, so that a flip to it, or back, is one step and misses nothing.
 
-Must not make generations, nor flip. Of several processes that run it, one at a time folds a generation.
+Also finishes the work after an interrupted flip. Must not make generations, nor flip. Several processes may run it; one
+at a time folds a generation.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ FAILURE_SECONDS: Final = 5.0
 
 
 class Follower:
-    """Cancel `run` to stop it: what was committed stands."""
+    """Cancel `run` to stop it: committed work stays."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
@@ -42,7 +42,7 @@ class Follower:
             generations = await kept(connection)
             others = [one for one in generations if not one.is_live]
             metrics.generations_kept([one.number for one in others])
-            # What newer code folded, ours would spoil.
+            # Our code would spoil rows that newer code folded.
             ours = [one for one in generations if not await is_beyond(connection, one.number, self._ports.code)]
             left = await pending(connection) if any(one.is_live for one in ours) else None
             waiting = [one for one in ours if not one.is_live and await self._is_waiting(connection, one)]

@@ -104,7 +104,7 @@ async def _create(connection: Connection, ports: Ports, only: frozenset[str] | N
             await ports.create(connection, number)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(
-                "this login may not make a generation: that is for the owner of the database (`redrive migrate`'s)"
+                "permission denied: only the database owner (the role of `redrive migrate`) can create a generation"
             ) from error
         if only is not None:
             for table in TABLES:
@@ -129,10 +129,10 @@ async def _copy(connection: Connection, table: str, columns: list[str], source: 
 
 
 async def drop(connection: Connection, number: int, author: Author) -> None:
-    """What a drop that was cut short left goes as well, and for one that was dropped before, only that.
+    """Drop a generation, or the rest of one whose drop was interrupted.
 
-    Raises `InvalidSelection`, `InvalidTransition` for the live one or one that views of others read, and
-    `Misconfigured` for a login that owns none of it.
+    Raises `InvalidSelection`, `InvalidTransition` for the live one or one that other views read, and `Misconfigured`
+    for a login that does not own it.
     """
     if number in [row["generation"] for row in await connection.fetch(_DROPPED_BEFORE)]:
         await sweep(connection)
@@ -144,7 +144,7 @@ async def drop(connection: Connection, number: int, author: Author) -> None:
         raise InvalidTransition(f"{', '.join(found)} would go with generation {number}, whose tables they read")
     if not await connection.fetchval(_MAY_DROP, one.schema):
         raise Misconfigured(
-            "this login may not drop a generation: that is for the owner of the database (`redrive migrate`'s)"
+            "permission denied: only the database owner (the role of `redrive migrate`) can drop a generation"
         )
     await audit.note(connection, *author_of("rebuild.drop", author), generation=number)
     # From here on nobody folds into it; who is killed before the end leaves the rest to `sweep`.

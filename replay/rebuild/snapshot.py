@@ -53,11 +53,13 @@ class Moment:
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
-            raise InvalidSelection(f"{self.name!r} can't name a state: ^[a-z][a-z0-9_]{{0,29}}$, not …_facts")
+            raise InvalidSelection(
+                f"invalid snapshot name {self.name!r}: expected ^[a-z][a-z0-9_]{{0,29}}$, not …_facts"
+            )
         try:
             _ = self.at
         except (ValueError, OverflowError) as error:
-            raise InvalidSelection("no state can be of a moment that far away") from error
+            raise InvalidSelection("time out of range: years 1 to 9999") from error
 
     @classmethod
     def named(cls, name: str | None, at_ms: int, is_loss_accepted: bool = False) -> "Moment":
@@ -104,11 +106,11 @@ async def make(
         await sweep(holder)
         if await holder.fetchval(_STATE_OF_SNAPSHOT, moment.name) is not None:
             raise InvalidTransition(
-                f"there is a state called {moment.name}; `redrive rebuild drop {moment.name}`, or name another"
+                f"the snapshot {moment.name} exists: `redrive rebuild drop {moment.name}`, or choose another name"
             )
         async with advisory_lock(holder, Lock.SNAPSHOT, "try", moment.name) as is_ours:
             if not is_ours:
-                raise InvalidTransition(f"somebody else makes a state called {moment.name}")
+                raise InvalidTransition(f"another process is creating the snapshot {moment.name}")
             try:
                 async with ports.open_log() as reader:
                     ranges = await _ranges(holder, reader, moment)
@@ -129,7 +131,7 @@ async def _as_owner() -> AsyncIterator[None]:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(
-            "this login may not make or drop a state: that is for the owner of the database (`redrive migrate`'s)"
+            "permission denied: only the database owner (the role of `redrive migrate`) can create or drop a snapshot"
         ) from error
 
 
@@ -170,16 +172,16 @@ async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> 
     folded = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     held = await reader.extents(set(folded))
     lost = [(*place, 0, start) for place, (start, _) in sorted(held.items()) if start > 0]
-    # What was folded once and is not there: the topic is gone, or the end of the log.
+    # Folded offsets that are missing: the topic is gone, or the end of the log.
     ends = {place: held[place][1] if place in held else 0 for place in folded}
     lost += [(*place, ends[place], stored) for place, stored in sorted(folded.items()) if stored > ends[place]]
-    # Of a topic that was created again, the positions say nothing of the old one.
+    # After a topic was created again, the positions no longer cover the old one.
     lost += [
         part for part in await lost_ranges(connection, await connection.fetchval(LIVE_GENERATION)) if part not in lost
     ]
     if lost and not moment.is_loss_accepted:
         raise InvalidTransition(
-            f"the log no longer holds {name_ranges(lost)}: the state would lack what these records said"
+            f"the log no longer holds {name_ranges(lost)}: the snapshot would lack these records"
             " (accept the loss to do without them)"
         )
     ranges = [Range(topic, partition, start, end) for (topic, partition), (start, end) in sorted(held.items())]
@@ -193,22 +195,22 @@ async def describe_all(connection: Connection) -> list[dict[str, Any]]:
 async def drop(connection: Connection, name: str, author: Author) -> None:
     """Raises `InvalidSelection`, `InvalidTransition` while it is being made, or `Misconfigured` as `make` does."""
     if await connection.fetchval(_STATE_OF_SNAPSHOT, name) is None:
-        raise InvalidSelection(f"there is no state called {name!r}")
+        raise InvalidSelection(f"unknown snapshot {name!r}")
     async with advisory_lock(connection, Lock.SNAPSHOT, "try", name) as is_ours:
         if not is_ours:
-            raise InvalidTransition(f"{name} is being made")
+            raise InvalidTransition(f"the snapshot {name} is being created")
         async with _as_owner(), connection.transaction():
             await audit.note(connection, *author_of("rebuild.drop", author), name=name)
             await _remove(connection, name)
 
 
 async def sweep(connection: Connection) -> None:
-    """What a process that was killed left half-made."""
+    """Drop the half-made snapshots of killed processes."""
     for one in await describe_all(connection):
         if one["state"] != "building":
             continue
         async with advisory_lock(connection, Lock.SNAPSHOT, "try", one["name"]) as is_ours:
-            # Whoever held it may have ended meanwhile.
+            # The process that held it may have ended meanwhile.
             if is_ours and await connection.fetchval(_STATE_OF_SNAPSHOT, one["name"]) == "building":
                 await _remove(connection, one["name"])
 

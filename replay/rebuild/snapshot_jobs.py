@@ -24,7 +24,7 @@ class Scratches:
     async def start(self, moment: Moment, author: Author) -> None:
         """Returns once it is on record; it is folded meanwhile. Raises what `scratch.make` raises until then."""
         if self._making is not None and not self._making.done():
-            raise InvalidTransition("a state of the past is being made: one at a time")
+            raise InvalidTransition("a snapshot is being created: one at a time")
         begun = asyncio.Event()
         self._making = asyncio.create_task(snapshot.make(self._ports, moment, author, lambda *_: None, begun.set))
         on_record = asyncio.create_task(begun.wait())

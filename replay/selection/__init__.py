@@ -1,1 +1,1 @@
-"""What an operator picks: times, ids, keys and globs, parsed and matched with offsets of the log."""
+"""An operator's selection: times, ids, keys and globs, parsed and matched with offsets of the log."""

@@ -13,7 +13,7 @@ from schemas.errors import InvalidSelection
 
 
 def _as_list(value: Any) -> Any:
-    """One value stands for a list of one."""
+    """Turn one value into a list of one."""
     return [value] if isinstance(value, str) else value
 
 

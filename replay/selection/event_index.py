@@ -131,7 +131,7 @@ def _at(row: Any) -> Range:
 
 
 async def gone_from(connection: Connection, selection: Selection, starts: Mapping[Place, int]) -> list[Gone]:
-    """What the index knows of a window below the log's starts, and what was lost there before it was folded."""
+    """The records of a window below the log's starts that the index knows, and those lost there before their fold."""
     below = [(topic, partition, start) for (topic, partition), start in sorted(starts.items()) if start > 0]
     if not below:
         return []

@@ -32,7 +32,7 @@ def _moment_of(record: RawRecord, by: By) -> int:
         try:
             return in_ms(datetime.fromisoformat(_header(record, "ce_time") or ""))
         except (ValueError, TypeError):
-            # None, or one that is no time or has no zone.
+            # None, an invalid time, or one without a zone.
             pass
     return record.timestamp
 

@@ -28,7 +28,7 @@ def merged(ranges: Iterable[Range], gap: int = 0) -> list[Range]:
 
 
 def common(left: Sequence[Range], right: Sequence[Range]) -> list[Range]:
-    """What is in both; each is as `merged` makes it."""
+    """The offsets in both; each is as `merged` makes it."""
     found: list[Range] = []
     others: dict[Place, list[Range]] = {}
     for part in right:
@@ -45,7 +45,7 @@ def common(left: Sequence[Range], right: Sequence[Range]) -> list[Range]:
 
 
 def split(ranges: Iterable[Range], starts: Mapping[Place, int], ends: Mapping[Place, int]) -> tuple[list[Range], ...]:
-    """What is below the starts, what is within the bounds, and what is at or past the ends."""
+    """The offsets below the starts, those within the bounds, and those at or past the ends."""
     below: list[Range] = []
     within: list[Range] = []
     past: list[Range] = []
@@ -81,7 +81,7 @@ def decode(document: Mapping[str, Sequence[int]]) -> list[Range]:
 
 
 class Offsets:
-    """Whether an offset is in one of some ranges, however many they are."""
+    """Tells if an offset is in one of some ranges, however many they are."""
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.ranges = merged(ranges)

@@ -36,7 +36,7 @@ FactKey = tuple[str, tuple[str, ...]]
 
 
 class Touched:
-    """What is asked for, and the facts' keys that were found to belong to it."""
+    """The requested rows, and the facts' keys that were found to belong to them."""
 
     def __init__(self, keys: Iterable[RowKey]) -> None:
         self._keys: set[FactKey] = set()
@@ -70,7 +70,7 @@ class Touched:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all keys are known from what was asked."""
+        """True if the request alone gives all keys."""
         return not self._columns
 
     def add(self, table: str, key: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ class Touched:
                     self.add(table.name, _key_of(table, row))
 
     async def learn_live(self, connection: Connection) -> None:
-        """The rows that stand in the live generation."""
+        """Read the rows of the live generation."""
         generation = await connection.fetchval(LIVE_GENERATION)
         for table in TABLES:
             for places, values in self._columns.get(table.name, ()):

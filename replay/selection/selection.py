@@ -1,4 +1,4 @@
-"""What an operator asks to re-drive, as a value. Pure."""
+"""An operator's selection, as a value. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from schemas.topics import topic_of
 MAX_TEXT: Final = 1000
 MAX_PAGE: Final = 500
 MAX_VALUES: Final = 1000
-"""Of one criterion, and selections of a union."""
+"""The limit of values of one criterion, and of selections of a union."""
 
 By = Literal["arrival", "event"]
 """Whose clock a window is on: the ingress's, or the provider's."""
@@ -73,7 +73,7 @@ class Selection:
             )
         topics = {topic_of(source) for source in self.sources}
         if foreign := sorted({part.topic for part in self.offsets} - topics):
-            raise InvalidSelection(f"{', '.join(foreign)} is no topic of the selected sources")
+            raise InvalidSelection(f"not a topic of the selected sources: {', '.join(foreign)}")
         if self.from_ms is not None and self.to_ms is not None and self.from_ms >= self.to_ms:
             raise InvalidSelection("the window is empty: from is not before to")
         if self.by == "event" and self.from_ms is None and self.to_ms is None:
@@ -93,12 +93,12 @@ class Selection:
 
     @property
     def choices(self) -> tuple["Selection", ...]:
-        """What the union is of; a selection that is none is its only choice."""
+        """The selections of a union; any other selection is its own only choice."""
         return self.any_of or (self,)
 
     @property
     def has_locations(self) -> bool:
-        """Whether the offsets are known before the log is read, rather than a window of it."""
+        """True if the offsets are known before the log is read, rather than a window of it."""
         return bool(self.event_ids or self.offsets or self.is_dead or self.keys)
 
     @property
@@ -142,15 +142,15 @@ def iso_of(moment_ms: int | None) -> str | None:
 
 
 def is_storable(text: str) -> bool:
-    """Whether Postgres takes it as text."""
+    """True if Postgres takes it as text."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def require_text(text: str | None) -> None:
-    """What Postgres could not take as text names nothing. Raises `InvalidSelection`."""
+    """Check that Postgres can store a text. Raises `InvalidSelection`."""
     if text is not None and (len(text) > MAX_TEXT or not is_storable(text)):
         raise InvalidSelection(
-            f"a text is longer than {MAX_TEXT} characters, or holds what can't be stored (NUL, lone surrogates)"
+            f"a value is longer than {MAX_TEXT} characters, or can't be stored (NUL, lone surrogates)"
         )
 
 

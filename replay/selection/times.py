@@ -31,12 +31,12 @@ def parse_time(text: str) -> int:
 
         moment = dateparser.parse(text, settings=_RELATIVE)
     if moment is None:
-        raise ValueError(f"{text[:60]!r} is no time: use 2026-11-21T03:00:00Z, or '2h ago'")
+        raise ValueError(f"invalid time {text[:60]!r}: use 2026-11-21T03:00:00Z or '2h ago'")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     found = in_ms(moment)
     if not FIRST_MS <= found <= LAST_MS:
-        raise ValueError(f"{text[:60]!r} is outside of all calendars")
+        raise ValueError(f"time out of range: {text[:60]!r}; expected years 1 to 9999")
     return found
 
 
@@ -47,7 +47,7 @@ def in_ms(moment: datetime) -> int:
 
 FIRST_MS: Final = in_ms(datetime.min.replace(tzinfo=UTC))
 LAST_MS: Final = in_ms(datetime.max.replace(tzinfo=UTC))
-"""What is before or after has no date in UTC."""
+"""Times before or after have no date in UTC."""
 
 
 def moment_of(moment_ms: int) -> datetime:

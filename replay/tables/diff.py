@@ -65,7 +65,7 @@ _LIST_SAMPLES: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """So many rows whose `column` was one thing and is another. None: there is no such row, or it does not say."""
+    """The number of rows whose `column` changed from one value to another. None: no such row, or no value."""
 
     column: str
     was: str | None
@@ -155,8 +155,8 @@ async def difference(
 
 def _compare_sql(view: str) -> str:
     keys = _keys(view)
-    # A conversation's channel may be NULL, and that is a channel like another. What tables are keyed by is never NULL,
-    # and as it is it has statistics.
+    # A conversation's channel may be NULL, and that is a channel like another. The keys of tables are never NULL, and
+    # without `coalesce` they have statistics.
     side = "coalesce({}.{}, '')" if view in VIEWS_OVER_SEVERAL else "{}.{}"
     on = " AND ".join(f"{side.format('_was', key)} = {side.format('_is', key)}" for key in keys)
     key = ", ".join(f"'{key}', coalesce(after, before) -> '{key}'" for key in keys)
@@ -192,7 +192,7 @@ async def _summary(connection: Connection, views: Iterable[str], limit: int) -> 
 
 
 def _sample(row: Any) -> dict[str, Any]:
-    """Of a changed row, the columns that changed; of another, all of them."""
+    """The changed columns of a changed row; all columns of another."""
     before, after = (None if row[side] is None else orjson.loads(row[side]) for side in ("before", "after"))
     key = orjson.loads(row["key"])
     known = set(key)

@@ -75,16 +75,16 @@ _READERS_OF_SCHEMA: Final[LiteralString] = """
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What rebuilding needs of others."""
+    """The dependencies of rebuilding."""
 
     pool: "asyncpg.Pool[asyncpg.Record]"
     open_log: Callable[[], LogReader]
     foldings: Callable[[str, frozenset[str] | None], SchemaFolding]
     """(schema, tables to write; None: all)"""
     live_folding: Callable[[int], LiveFolding]
-    """Of a generation that is live: it writes the index of the log, too."""
+    """The folding of the live generation: it writes the index of the log, too."""
     code: Projections
-    """Of this process."""
+    """The projections of this process."""
     declared: Declared
     create: Callable[[Connection, int], Awaitable[None]]
     """The tables of a generation, with their grants and indexes."""
@@ -182,7 +182,7 @@ async def older_projections(connection: Connection, number: int, ours: Projectio
 
 
 async def is_beyond(connection: Connection, number: int, ours: Projections) -> bool:
-    """Whether newer code than ours folds a generation: ours would spoil it."""
+    """True if newer code than ours folds a generation: ours would spoil it."""
     folded_by = await versions_of(connection, number)
     return any(name in ours and version > ours[name][0] for name, version in folded_by.items())
 

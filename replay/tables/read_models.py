@@ -14,7 +14,7 @@ from schemas.facts import PLUGGED_IN, TABLES
 
 PUBLIC: Final = "public"
 SESSION: Final = "pg_temp"
-"""What is there is seen by one connection, and gone with it. Postgres lets every role make tables and views there."""
+"""The schema of one connection's own relations, which end with it. Postgres lets every role create tables there."""
 
 _VIEW: Final = "CREATE OR REPLACE VIEW :views."
 _EVENT_VIEW: Final = "CREATE OR REPLACE VIEW public."
@@ -37,7 +37,7 @@ REFUSALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What users add, as SQL that can be run again: indexes on `:gen.<table>`, views `:views.<name>` over either."""
+    """Users' SQL, which can be run again: indexes on `:gen.<table>`, views `:views.<name>` over either."""
 
     indexes: str = ""
     views: str = ""
@@ -47,7 +47,7 @@ NOTHING_DECLARED: Final = Declared()
 
 
 async def create_facts(connection: Connection, schema: str, is_kept: bool = True) -> None:
-    """The schema and its fact tables, where they are missing. What is not kept is empty after a crash of Postgres."""
+    """Create the schema and its missing fact tables. Without `is_kept` they are empty after a crash of Postgres."""
     if schema != SESSION:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in TABLES:
@@ -98,7 +98,7 @@ def views_beside(facts: str, prefix: str) -> dict[str, str]:
 def declared_beside(declared: Declared, facts: str, prefix: str) -> tuple[list[str], str]:
     """(the views that users added, SQL that makes them a second time), as `views_beside` does for ours."""
     names = _declared_names(declared)
-    # Nothing but comments is no statement, and the driver has no answer to that.
+    # Comments alone are not a statement, and the driver has no answer to them.
     return names, _placed(_DECLARED_VIEW.sub(rf"VIEW {prefix}\1", declared.views), facts, PUBLIC) + "\n; SELECT 1"
 
 
@@ -135,12 +135,12 @@ async def _run_declared(connection: Connection, entry: str, sql: str, facts: str
         return
     try:
         async with connection.transaction():
-            # Nothing but comments is no statement, and the driver has no answer to that.
+            # Comments alone are not a statement, and the driver has no answer to them.
             await connection.execute(_placed(sql, facts, views) + "\n; SELECT 1")
             gone = await connection.fetch(_GONE, [f"{_place(facts)}{table.name}" for table in TABLES])
             if gone:
                 named = ", ".join(row["name"] for row in gone)
-                raise Misconfigured(f"read_models.{entry} of redrive.toml: it takes {named} away")
+                raise Misconfigured(f"read_models.{entry} of redrive.toml: it drops {named}")
     except REFUSALS as error:
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise

@@ -36,7 +36,7 @@ class TopicTarget:
 
     def __post_init__(self) -> None:
         if not _TOPIC.match(self.topic) or self.topic in (".", ".."):
-            raise InvalidSelection(f"{self.topic!r} is no name of a topic")
+            raise InvalidSelection(f"invalid topic name {self.topic!r}: expected 1 to 249 of A-Z a-z 0-9 . _ -")
         if self.topic.startswith((PREFIX, "__")) or self.topic == WINDOW:
             # The live workers would fold them again, the ingress or Kafka itself would read them.
             raise InvalidSelection(f"{self.topic} is redrive's or Kafka's own: copy into a topic of another name")
@@ -50,7 +50,7 @@ class TopicTarget:
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """An endpoint. `resign`: sign anew with the secrets that redrive.toml has for it; they are never in the ledger."""
+    """An endpoint. `resign`: sign again with the secrets that redrive.toml has for it; they are never in the ledger."""
 
     __pydantic_config__: ClassVar = _CONFIG
     url: str
@@ -62,13 +62,13 @@ class HttpTarget:
         match = _URL.match(self.url) if len(self.url) <= 2000 else None
         if match is None:
             raise InvalidSelection(
-                "a target is http://HOST[:PORT][/PATH] or https://…, without user, query or fragment"
+                "invalid target: expected http://HOST[:PORT][/PATH] or https://…, without user, query or fragment"
             )
         if match["port"] is not None and not 1 <= int(match["port"]) <= 65535:
-            raise InvalidSelection("the target's port is none")
+            raise InvalidSelection("the target URL has an invalid port: expected 1 to 65535")
         _require_one_reading(match["host"].lower().removesuffix("."))
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
-            raise InvalidSelection(f"concurrency is a number from 1 to {MAX_CONCURRENCY}")
+            raise InvalidSelection(f"invalid concurrency: expected 1 to {MAX_CONCURRENCY}")
 
     def __str__(self) -> str:
         return self.url
@@ -108,12 +108,12 @@ def _require_one_reading(host: str) -> None:
     labels = host.split(".")
     if host.startswith("["):
         if not _is_address(host[1:-1]):
-            raise InvalidSelection(f"{host} is no address")
+            raise InvalidSelection(f"the target's host {host} is not a valid IPv6 address")
     elif _NUMBER.match(labels[-1]):
         if len(labels) != 4 or not all(_OCTET.match(label) and int(label) <= 255 for label in labels):
-            raise InvalidSelection(f"{host} is not written as an address is: use four plain numbers")
+            raise InvalidSelection(f"{host} is not a plain address: use four decimal numbers")
     elif not HOST_NAME.match(host):
-        raise InvalidSelection(f"{host!r} is no host name")
+        raise InvalidSelection(f"the target's host {host!r} is not a valid host name")
 
 
 def _is_address(text: str) -> bool:
@@ -135,7 +135,7 @@ def _document_of(value: object) -> object:
 
 _Document = Annotated[TargetDocument, Field(discriminator="kind")]
 Target = Annotated[_Document, BeforeValidator(_document_of, json_schema_input_type=_Document | str)]
-"""What the ledger or a request holds: a document, or its short text."""
+"""A target in the ledger or in a request: a document, or its short text."""
 
 _TARGET: Final[TypeAdapter[TargetDocument | None]] = TypeAdapter(Target | None)
 

@@ -27,7 +27,7 @@ from schemas.errors import Unavailable
 from schemas.masking import describe
 
 ANSWER_BYTES: Final = 64 * 1024
-"""Of an answer's body are read, so that its connection can be used again; of a longer one the connection is closed."""
+"""Response bytes to read so that the connection can be reused; a longer response closes it."""
 
 ANSWER_SECONDS: Final = 1.0
 _TOO_MANY: Final = 429
@@ -44,12 +44,12 @@ class Patience:
     first_wait_seconds: float = 0.25
     longest_wait_seconds: float = 10.0
     longest_asked_seconds: float = 60.0
-    """Of what a `Retry-After` asks for."""
+    """The limit for a `Retry-After`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one attempt came to. `is_away`: nobody took the connection, so it is no matter of this record."""
+    """The result of one attempt. `is_away`: the endpoint took no connection, so it is not the record's fault."""
 
     status: int | None = None
     error: str | None = None
@@ -81,7 +81,7 @@ class Endpoint:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Raises `InvalidSelection` for an address that is not allowed, `Unavailable` for a name that is none."""
+        """Raises `InvalidSelection` for a forbidden address, `Unavailable` for a name that does not resolve."""
         # The client resolves names alone; an address in the URL is asked about here.
         await self._resolver.require(self._target.host)
         session = aiohttp.ClientSession(
@@ -131,7 +131,7 @@ class Endpoint:
         return [one for one in taken if one is not None]
 
     async def _deliver(self, record: RawRecord) -> Taken | str:
-        """What became of it; a text: why nobody is there."""
+        """The outcome; a text: why the endpoint is away."""
         attempts = 0
 
         async def attempt() -> _Answer:
@@ -193,7 +193,7 @@ def _answer_of(response: aiohttp.ClientResponse) -> _Answer:
     if 200 <= status < 300:
         return _Answer(status)
     if 300 <= status < 400:
-        return _Answer(status, "it redirects, and no redirect is followed")
+        return _Answer(status, "the endpoint redirects; replays follow no redirects")
     if status == _TOO_MANY or status >= 500:
         return _Answer(
             status,

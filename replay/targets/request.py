@@ -18,7 +18,7 @@ NOT_FORWARDED: Final = frozenset(
     {
         # Credentials, also where a plug-in's provider keeps them.
         *("authorization", "proxy-authorization", "cookie", "x-goog-channel-token"),
-        # Of the connection that the provider had with us.
+        # About the provider's connection with us.
         *("host", "connection", "keep-alive", "content-length", "content-encoding", "expect", "te", "trailer"),
         *("transfer-encoding", "upgrade"),
     }
@@ -44,7 +44,7 @@ class Unsendable(ValueError):
 
 
 def request_of(raw: RawRecord, target: HttpTarget, replay: str, secrets: Mapping[str, str], now: int) -> Outgoing:
-    """The original method, path behind the source, query, headers and body; signed anew if the target wants it.
+    """The original method, path behind the source, query, headers and body; signed again if the target wants it.
 
     `secrets` are by source. Raises `Unsendable`.
     """
@@ -53,7 +53,7 @@ def request_of(raw: RawRecord, target: HttpTarget, replay: str, secrets: Mapping
     except PoisonRecord as error:
         raise Unsendable(str(error)) from error
     if not _METHOD.match(record.method):
-        raise Unsendable("its method is none")
+        raise Unsendable("the record has no valid HTTP method")
     url = target.origin + _path_of(record, target.path)
     query = record.headers.get("http_query")
     if query is not None:
@@ -64,12 +64,12 @@ def request_of(raw: RawRecord, target: HttpTarget, replay: str, secrets: Mapping
     headers["redrive-replay"] = replay
     headers["redrive-record"] = str(Location(raw.topic, raw.partition, raw.offset))
     if any(not _TOKEN.match(name) or _CONTROL.search(value) for name, value in headers.items()):
-        raise Unsendable("a header of it can't be sent")
+        raise Unsendable("one of its headers can't be sent")
     return Outgoing(record.method, url, tuple(headers.items()), body)
 
 
 def _path_of(record: Record, base: str) -> str:
-    """What stood behind the source, behind the target's path."""
+    """The target's path with the original path behind the source."""
     prefix = f"/webhooks/{record.source}/".encode()
     path = record.headers.get("http_path") or b""
     if not path.startswith(prefix):
@@ -101,13 +101,13 @@ def _sign(
 ) -> tuple[dict[str, str], bytes]:
     provider, secret = PROVIDERS.get(record.provider), secrets.get(record.source)
     if provider is None:
-        raise Unsendable("its provider is none of this version's, so it can't be signed anew")
+        raise Unsendable("this version does not have the record's provider, so it can't be signed again")
     if secret is None:
         raise Unsendable(f"redrive.toml has no secret of source {record.source} for this target")
     try:
         body, anew = call(_signed, provider, secret, url, record, now)
     except Exception as error:
-        # A form that is no UTF-8, a secret that is no key; a plug-in's code may raise anything.
+        # A form that is not UTF-8, a secret that is not a key; a plug-in's code may raise anything.
         raise Unsendable("it can't be signed with the target's secret") from error
     kept = {name: value for name, value in headers.items() if name not in provider.outdated_headers}
     # The type that the body came with, not that of samples.
@@ -122,5 +122,5 @@ def _signed(provider: Provider, secret: str, url: str, record: Record, now: int)
         signed = provider.sign(secret, url, body, record.content_type, now)
     anew = {name.lower(): value for name, value in signed.items() if value}
     if not isinstance(body, bytes) or not all(isinstance(value, str) for value in anew.values()):
-        raise TypeError("what is signed is not bytes, or a header of it is no text")
+        raise TypeError("expected the signed body as bytes and its headers as text")
     return body, anew

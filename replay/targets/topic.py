@@ -22,7 +22,7 @@ _DELIVERED: Final = Taken("delivered")
 
 
 class Size(NamedTuple):
-    """Of a topic. `max_bytes`: the largest batch that it takes."""
+    """The size of a topic. `max_bytes`: the largest batch that it takes."""
 
     partitions: int
     max_bytes: int

@@ -214,7 +214,7 @@ async def test_only_the_owner_makes_a_generation(logins: Logins, tmp_path: Path,
     environment = {"KAFKA_BOOTSTRAP_SERVERS": stack.servers, "DATABASE_URL": logins.urls["redrive_console"], **SECRETS}
     installation = Installation(tmp_path, **environment)
     _, said = await installation.redrive("rebuild", "--reason", "trying it", expect=78)
-    assert "that is for the owner" in " ".join(said.split())
+    assert "only the database owner" in " ".join(said.split())
     async with logins.connected("owner") as owner:
         assert await owner.fetchval("SELECT count(*) FROM redrive.generations") == 1
 

@@ -106,7 +106,7 @@ async def test_commands_exit_with_what_is_wrong(installation: Installation, tmp_
     cases: list[tuple[tuple[str, ...], int, str]] = [
         (("send", "nobody"), 2, "no source is called"),
         (("replay", "plan"), 2, "never guesses"),
-        (("replay", "plan", "--from", "soonish"), 2, "is no time"),
+        (("replay", "plan", "--from", "soonish"), 2, "invalid time"),
         (("replay", "plan", "--offsets", "webhooks.stripe:99:0-1"), 2, "no partition"),
         (("events", "show", "stripe", "evt_none"), 1, "has no event"),
         (("replay", "show", "00000000-0000-0000-0000-000000000000"), 1, "no replay"),

@@ -89,7 +89,7 @@ async def test_a_redirect_to_the_metadata_of_a_cloud_is_not_followed() -> None:
 
     async with serving(redirect) as url, endpoint(url) as target:
         (taken,) = await target.take(records(1))
-    assert (taken.status, taken.error) == (302, "it redirects, and no redirect is followed")
+    assert (taken.status, taken.error) == (302, "the endpoint redirects; replays follow no redirects")
 
 
 async def test_nobody_there_is_no_fault_of_the_records() -> None:

@@ -153,7 +153,7 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
     assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == 15
     assert await connection.fetchval("SELECT count(*) FROM payments") == 40
     assert await connection.fetchval("SELECT count(*) FROM redrive.positions") == 3
-    with pytest.raises(InvalidTransition, match="there is a state called then"):
+    with pytest.raises(InvalidTransition, match="the snapshot then exists"):
         await snapshot.make(ports, moment, TESTER, lambda *_: None)
     await snapshot.drop(connection, "then", TESTER)
     for name in ("x_facts", "X", "x; DROP"):

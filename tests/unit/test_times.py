@@ -1,4 +1,4 @@
-"""A time is RFC 3339 or relative; what could be read in two ways is no time."""
+"""A time is RFC 3339 or relative; what could be read in two ways is not a time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -49,5 +49,5 @@ def test_a_time_of_yesterday() -> None:
     "text", ["", "5", "-5", "h", "ago", "2026", "2026-11", "05.11.2026", "12/11/2026", "march", "03:00", "2026-02-30"]
 )
 def test_what_would_have_to_be_guessed_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time"):
+    with pytest.raises(ValueError, match="invalid time"):
         parse_time(text)

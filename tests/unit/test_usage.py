@@ -36,7 +36,7 @@ async def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missi
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("replay", "plan", "--from", "nonsense"), "'nonsense' is no time"),
+        (("replay", "plan", "--from", "nonsense"), "invalid time 'nonsense'"),
         (("replay", "run", "--from", "1h ago"), "Missing option '--reason'"),
         (("replay", "run", "--from", "1h ago", "--reason", " "), "it is blank: say why"),
         (("replay", "pause", "xyz", "--reason", "why"), "'xyz' is no id of a replay"),
