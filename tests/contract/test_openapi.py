@@ -1,36 +1,19 @@
 """What `/openapi.json` says is what the services route: no more, no less, and every problem is in the taxonomy."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiohttp import web
-from pydantic import SecretStr
 
-from deploy.services.console import create_app
 from ingest.app import PAGES
 from ingest.http import openapi as ingest_openapi
 from ingest.http.whole_request import PREFIX
 from replay.api.app import describe_console
-from replay.api.operations import Operations
-from replay.api.replays import Replays
 from schemas.errors import OPERATOR_PROBLEMS, REJECTIONS
-
-
-async def ready() -> dict[str, bool]:
-    return {}
-
-
-def console() -> web.Application:
-    nothing: Any = SimpleNamespace()
-    operations = Operations(nothing, dict, nothing, nothing, nothing, nothing, "ines", nothing, nothing, nothing)
-    replays = Replays(operations, nothing, nothing, nothing)
-    return create_app(nothing, SecretStr("key"), replays, ready)
-
+from tests.support.consoles import console_app
 
 INGRESS = ingest_openapi.description()
-CONSOLE = console()
+CONSOLE = console_app()
 OPERATORS = describe_console(CONSOLE)
 
 

@@ -18,7 +18,7 @@ from replay.prove.prover import Versions
 from replay.tables.generations import Ports
 from tests.conftest import Stack
 from tests.support import consoles, jobs, rebuilds, replays, workers
-from tests.support.consoles import Call, Consoles, running_console
+from tests.support.consoles import Call, Consoles, running_console, serving_console
 from tests.support.folding import NoLetters, fold_live
 from tests.support.proving import NOTHING, RECORDS, Prove, proved
 from tests.support.records import batch, produce
@@ -79,6 +79,13 @@ async def copies(stack: Stack, topic: str) -> str:
 async def console(stack: Stack, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
     """The URL of a console with the source `stripe`."""
     async with running_console(Consoles(stack, database_url, tmp_path, "stripe")) as url:
+        yield url
+
+
+@pytest.fixture
+async def pages(runtime: Runtime) -> AsyncIterator[str]:
+    """The URL of a console without sources, which runs nothing."""
+    async with serving_console(runtime) as url:
         yield url
 
 

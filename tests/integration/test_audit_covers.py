@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -15,18 +14,15 @@ import asyncpg
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import SecretStr
 
 from deploy import cli
-from deploy.services.console import create_app
-from replay.api.replays import Replays
 from replay.audit import AuditSearch, list_audit, note
 from replay.selection.times import parse_time
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support import signing
 from tests.support.commands import every_command
-from tests.support.consoles import Call, operations
+from tests.support.consoles import Call, console_app
 
 CORRECTION = {"source": "stripe", "new": True, "reason": "why"}
 ROUTES: dict[str, list[tuple[str, dict[str, Any], list[str]]]] = {
@@ -128,20 +124,9 @@ def test_every_command_that_changes_something_is_known() -> None:
 
 
 def test_every_route_that_changes_something_is_known() -> None:
-    nothing: Any = SimpleNamespace()
-
-    async def ready() -> dict[str, bool]:
-        return {}
-
-    app = create_app(
-        nothing,
-        SecretStr("key"),
-        Replays(operations(nothing, dict), nothing, nothing, nothing),
-        ready,
-    )
     changing = {
         route.resource.canonical
-        for route in app.router.routes()
+        for route in console_app().router.routes()
         if route.resource and route.method not in ("GET", "HEAD")
     }
     assert changing == {*ROUTES, *NO_CHANGE}

@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 
+from deploy.wiring import Runtime
 from replay import metrics
-from replay.api.app import create_console
 from tests.support.auditing import audited
-from tests.support.consoles import KEY, Call
+from tests.support.consoles import KEY, Call, serving_console
 
 
 async def test_what_is_asked_wrongly_is_a_problem_of_who_asks_and_changes_nothing(
@@ -95,7 +93,7 @@ async def test_the_audit_is_read_page_by_page_to_its_end(call: Call, connection:
 
 
 async def test_what_nobody_expected_is_counted_logged_and_answered_and_bad_data_is_not(
-    pool: Any, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, pool: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def boom(_: web.Request) -> web.Response:
         raise LookupError("a bug of ours")
@@ -104,22 +102,16 @@ async def test_what_nobody_expected_is_counted_logged_and_answered_and_bad_data_
         await pool.fetch("SELECT $1::bigint", 2**80)
         return web.Response()
 
-    operations: Any = SimpleNamespace(routes=list, operator="ines")
-    app = create_console(pool, SecretStr("admin"), operations)
-    app.add_routes([web.get("/boom", boom), web.get("/no-number", no_number)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     before = metrics.FAILURES._value.get()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", headers=KEY) as session:
-            for path, status, code in (("/boom", 500, "internal_error"), ("/no-number", 400, "invalid_selection")):
-                async with session.get(path) as response:
-                    assert response.content_type == "application/problem+json"
-                    problem = json.loads(await response.text())
-                    assert (response.status, problem["status"], problem["code"]) == (status, status, code)
-    finally:
-        await runner.cleanup()
+    async with (
+        serving_console(runtime, web.get("/boom", boom), web.get("/no-number", no_number)) as url,
+        aiohttp.ClientSession(url, headers=KEY) as session,
+    ):
+        for path, status, code in (("/boom", 500, "internal_error"), ("/no-number", 400, "invalid_selection")):
+            async with session.get(path) as response:
+                assert response.content_type == "application/problem+json"
+                problem = json.loads(await response.text())
+                assert (response.status, problem["status"], problem["code"]) == (status, status, code)
     assert metrics.FAILURES._value.get() == before + 1
     (logged,) = [one for one in caplog.records if one.name == "redrive.console"]
     assert logged.exc_info is not None

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 from aiohttp import web
@@ -13,13 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from deploy.http_server import Runner
-from deploy.services.console import create_app
 from replay.api.authentication import COOKIE, Authentication
-from replay.api.replays import Replays
 from tests.conftest import Stack, fresh_database
 from tests.support.amounts import amount
-from tests.support.consoles import operations
+from tests.support.consoles import serving_console
+from tests.support.runtimes import runtime_of
 from tests.support.waiting import within
 
 KEY = "the right key"
@@ -68,29 +64,20 @@ BODIES = (
 
 
 @pytest.fixture(scope="module")
-async def console(stack: Stack, template: str) -> AsyncIterator[tuple[int, bytes]]:
+async def console(
+    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[int, bytes]]:
     """(port, a cookie with a session)"""
-    nothing: Any = None
-
-    async def ready() -> dict[str, bool]:
-        return {}
 
     async def say(_: web.Request) -> web.Response:
         return web.Response(text="said")
 
     response = web.Response()
     Authentication(SecretStr(KEY)).start_session(make_mocked_request("POST", "/login"), response)
-    async with fresh_database(stack, template) as url, asyncpg.create_pool(url, min_size=0, max_size=4) as pool:
-        replays = Replays(operations(pool, dict), nothing, nothing, nothing)
-        app = create_app(pool, SecretStr(KEY), replays, ready)
-        app.router.add_post(SAY.decode(), say)
-        runner = Runner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield runner.addresses[0][1], f"Cookie: {COOKIE}={response.cookies[COOKIE].value}".encode()
-        finally:
-            await runner.cleanup()
+    async with fresh_database(stack, template) as database:
+        runtime = runtime_of(stack, tmp_path_factory.mktemp("data"), database, ADMIN_API_KEY=KEY)
+        async with serving_console(runtime, web.post(SAY.decode(), say)) as url:
+            yield int(url.rpartition(":")[2]), f"Cookie: {COOKIE}={response.cookies[COOKIE].value}".encode()
 
 
 async def ask(port: int, request: bytes) -> tuple[int, bytes, bytes]:

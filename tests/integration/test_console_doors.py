@@ -4,8 +4,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from pydantic import SecretStr
 
-from deploy.service import health_routes
-from replay.api.app import create_console
 from replay.api.authentication import COOKIE, SECONDS_PER_KEY, SESSION_SECONDS, WRONG_KEYS, Authentication, Throttled
+from tests.conftest import Stack
+from tests.support.consoles import serving_console
+from tests.support.runtimes import runtime_of
 
 KEY = "the right key"
 RIGHT = {"X-Admin-API-Key": KEY}
@@ -45,28 +45,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-async def url(pool: Any) -> AsyncIterator[str]:
-    async def states() -> list[Any]:
-        return []
-
-    async def readiness() -> dict[str, bool]:
-        return {}
-
-    operations: Any = SimpleNamespace(routes=list, sources=dict, states=states, operator="ines")
-    app = create_console(pool, SecretStr(KEY), operations)
-    app.add_routes(health_routes(readiness))
-
+async def url(stack: Stack, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
     async def say(_: web.Request) -> web.Response:
         return web.Response(text="said")
 
-    app.router.add_post("/api/say", say)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    runtime = runtime_of(stack, tmp_path, database_url, ADMIN_API_KEY=KEY)
+    async with serving_console(runtime, web.post("/api/say", say)) as found:
+        yield found
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import Stack
-from tests.support.consoles import KEY, Call, event_pages
+from tests.support.consoles import KEY, Call
 from tests.support.planting import EMAIL, PHONE, TOKEN, traces
 from tests.support.processes import Installation
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
@@ -28,12 +28,12 @@ Get = Callable[..., Any]
 
 
 @pytest.fixture
-async def get(stack: Stack, pool: Any) -> AsyncIterator[Get]:
+async def get(pages: str) -> AsyncIterator[Get]:
     """GET of a path -> (status, document, text)."""
-    async with event_pages(pool, stack.cluster) as url, aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as session:
 
         async def fetch(path: str, headers: dict[str, str] = KEY, **query: Any) -> tuple[int, Any, str]:
-            async with session.get(url + path, params=query, headers=headers) as response:
+            async with session.get(pages + path, params=query, headers=headers) as response:
                 text = await response.text()
                 assert response.headers["Content-Type"].startswith("application/")
                 return response.status, json.loads(text), text

@@ -1,7 +1,6 @@
 """The id that Meta shows, or that a list of ours shows, finds its event by every command, route and search."""
 
 import shlex
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from schemas.errors import InvalidSelection, NothingSelected
 from schemas.providers.base import event_id
 from tests.conftest import Stack
 from tests.support.cases import requests_of
-from tests.support.consoles import KEY, Consoles, event_pages
+from tests.support.consoles import KEY, Consoles
 from tests.support.folding import fold_live
 from tests.support.records import payment, produce, record, stripe_event
 from tests.support.replays import planned, rerun
@@ -64,20 +63,14 @@ async def test_it_is_shown_searched_replayed_and_explained(
         assert [history.key for history in said.histories] == [(source, WAMID)]
 
 
-@pytest.fixture
-async def url(stack: Stack, pool: Any) -> AsyncIterator[str]:
-    async with event_pages(pool, stack.cluster) as found:
-        yield found
-
-
-async def test_the_route_takes_it_raw_and_escaped(url: str, source: str, connection: Any) -> None:
+async def test_the_route_takes_it_raw_and_escaped(pages: str, source: str, connection: Any) -> None:
     async with aiohttp.ClientSession(headers=KEY) as session:
         for shown in (WAMID, ODD):
             stored = event_id(shown)
             paths = [quote(shown, safe=""), quote(shown, safe="=/+"), stored, stored.replace("%", "%25")]
             for path in paths:
                 # As it is: the client would tidy the escapes up.
-                asked = URL(f"{url}/api/events/{source}/{path}", encoded=True)
+                asked = URL(f"{pages}/api/events/{source}/{path}", encoded=True)
                 async with session.get(asked) as response:
                     assert (response.status, (await response.json())["locations"] != []) == (200, True), path
 

@@ -4,34 +4,32 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from pydantic import SecretStr
 
 from deploy.embedded.ports import free_ports
 from deploy.replay_jobs import jobs
-from deploy.services.console import create_app
 from deploy.targets import require_target
 from deploy.wiring import Runtime
 from processors.outcome import RawRecord
-from replay.api.replays import Replays
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
 from replay.jobs.outcomes import count_outcomes, list_outcomes
-from replay.log.reader import LogReader
 from replay.ports import Taken
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from schemas.errors import Unavailable
+from schemas.topics import source_of
 from tests.conftest import ReadTopic, Stack
-from tests.support.consoles import operations
+from tests.support.consoles import KEY, serving_console
 from tests.support.endpoints import serving
+from tests.support.ingresses import source
 from tests.support.replays import RECORDS, Recorder, everything, ports, put
+from tests.support.runtimes import runtime_of
 from tests.support.tables import physical_rows
 from tests.support.waiting import until, within
-
-KEY = "the key of the console"
 
 
 async def sent(
@@ -158,31 +156,14 @@ async def test_a_target_that_is_no_longer_allowed_fails_the_replay(
 
 
 @pytest.fixture
-async def console(runtime: Runtime, stack: Stack, pool: Any, folded_topic: str) -> AsyncIterator[ClientSession]:
+async def console(stack: Stack, folded_topic: str, database_url: str, tmp_path: Path) -> AsyncIterator[ClientSession]:
     """The routes, and a session that may use them; nobody runs what they put on the ledger."""
-    sources: Any = {folded_topic.removeprefix("webhooks."): None}
-
-    async def require(target: TargetDocument | None) -> dict[str, Any] | None:
-        return await require_target(runtime, target)
-
-    async def ready() -> dict[str, bool]:
-        return {}
-
-    replays = Replays(
-        operations(pool, lambda: sources),
-        lambda: LogReader(stack.cluster),
-        require,
-        asyncio.Semaphore(1),
-    )
-    runner = web.AppRunner(create_app(pool, SecretStr(KEY), replays, ready))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with ClientSession(base, headers={"X-Admin-API-Key": KEY}) as session:
-            yield session
-    finally:
-        await runner.cleanup()
+    sources = {name: source(name, "stripe") for name in [source_of(folded_topic)]}
+    async with (
+        serving_console(runtime_of(stack, tmp_path, database_url, sources=sources)) as url,
+        ClientSession(url, headers=KEY) as session,
+    ):
+        yield session
 
 
 ORDER = {"from": "2020-01-01T00:00:00Z", "reason": "because"}

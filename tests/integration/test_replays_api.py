@@ -24,8 +24,13 @@ async def consoles(stack: Stack, topic: str, database_url: str, connection: Any,
 
 @pytest.fixture
 async def url(consoles: Consoles) -> AsyncIterator[str]:
-    async with running_console(consoles) as found:
+    """Of a process of its own, with metrics of its own."""
+    process, found = await consoles.start()
+    try:
         yield found
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_a_replay_from_its_plan_to_its_end(url: str, topic: str, connection: Any) -> None:

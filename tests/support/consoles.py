@@ -1,4 +1,4 @@
-"""The console: as a process of its own, on servers that are there, and what it calls."""
+"""The console, in this process or as one of its own, on servers that are there; and what it calls."""
 
 import asyncio
 from asyncio.subprocess import PIPE
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -14,14 +13,12 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from deploy.embedded.ports import free_ports
-from replay.api.app import create_console
-from replay.api.events import event_routes
-from replay.api.operations import Operations
-from replay.api.route import register
-from replay.log.reader import LogReader
-from schemas.cluster import Cluster
+from deploy.services.console import ConsoleService, Pools
+from deploy.wiring import Runtime, load_file
+from schemas.settings import FileConfig, Settings
 from tests.conftest import Stack
 from tests.support import forks, signing
+from tests.support.runtimes import runtime_of, signals
 from tests.support.waiting import limit
 
 KEY = {"X-Admin-API-Key": "admin"}
@@ -49,11 +46,18 @@ class Consoles:
             "REDRIVE_OPERATOR": "ada",
         }
 
-    async def start(self) -> tuple[forks.Process, str]:
-        (port,) = free_ports(1)
+    def configure(self) -> None:
         (self.folder / "redrive.toml").write_text(
             f'[sources.{self.source}]\nprovider = "stripe"\nsecrets = ["{signing.STRIPE}"]\n'
         )
+
+    def runtime(self) -> Runtime:
+        file = load_file(self.folder / "redrive.toml")
+        return runtime_of(self.stack, self.folder / ".redrive", self.database_url, file, REDRIVE_OPERATOR="ada")
+
+    async def start(self) -> tuple[forks.Process, str]:
+        (port,) = free_ports(1)
+        self.configure()
         process = await forks.redrive("console", cwd=self.folder, env=self.environment(port))
         url = f"http://127.0.0.1:{port}"
         async with aiohttp.ClientSession() as session, limit("the console is ready"):
@@ -71,46 +75,32 @@ class Consoles:
         return await forks.redrive(*arguments, cwd=self.folder, env=self.environment(), stdout=PIPE, stderr=PIPE)
 
 
-def operations(pool: Any, sources: Callable[[], Any]) -> Operations:
-    """For routes that need nothing else."""
+def console_app() -> web.Application:
+    """Its routes, not to be called."""
     nothing: Any = None
-    return Operations(
-        pool=pool,
-        sources=sources,
-        control=nothing,
-        quarantine=nothing,
-        desk=nothing,
-        requeue=nothing,
-        operator="ines",
-        proofs=nothing,
-        rebuilding=nothing,
-        scratches=nothing,
-    )
+    settings = Settings(kafka_bootstrap_servers="localhost:1", database_url=SecretStr("postgres://localhost:1"))
+    return ConsoleService(Runtime(settings, FileConfig(), {}), Pools(*[nothing] * 5), signals()).app
 
 
 @asynccontextmanager
-async def event_pages(pool: Any, cluster: Cluster) -> AsyncIterator[str]:
-    """The URL of an application in this process that serves events and nothing else."""
-    operations: Any = SimpleNamespace(routes=list, operator="the-host")
-    app = create_console(pool, SecretStr("admin"), operations)
-    register(app, event_routes(pool, lambda: LogReader(cluster), dict))
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+async def serving_console(runtime: Runtime, *routes: web.RouteDef) -> AsyncIterator[str]:
+    """The URL of a console in this process, which also serves `routes`. Nobody runs what is put on the ledger."""
+    async with ConsoleService.open(runtime, signals(), routes) as service:
+        yield f"http://127.0.0.1:{service.port}"
 
 
 @asynccontextmanager
 async def running_console(consoles: Consoles) -> AsyncIterator[str]:
-    process, url = await consoles.start()
-    try:
-        yield url
-    finally:
-        process.terminate()
-        await process.wait()
+    """The URL of a console in this process, at work."""
+    consoles.configure()
+    asked = signals()
+    async with ConsoleService.open(consoles.runtime(), asked) as service:
+        working = asyncio.create_task(service.work())
+        try:
+            yield f"http://127.0.0.1:{service.port}"
+        finally:
+            asked.stop.set()
+            await working
 
 
 async def call(url: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:

@@ -7,10 +7,9 @@ from typing import Any
 
 from deploy.service import Signals
 from deploy.wiring import Runtime
-from schemas.settings import FileConfig, Settings, Source
+from schemas.settings import FileConfig, Settings, Source, sources_of
 from tests.conftest import Stack
 
-NO_SOURCES: Mapping[str, Source] = {}
 EMPTY_FILE = FileConfig()
 
 
@@ -19,10 +18,12 @@ def runtime_of(
     folder: Path,
     database_url: str | None = None,
     file: FileConfig = EMPTY_FILE,
-    sources: Mapping[str, Source] = NO_SOURCES,
+    sources: Mapping[str, Source] | None = None,
     **variables: Any,
 ) -> Runtime:
-    """`variables`: more of the environment. Every service listens on a free port."""
+    """`sources`: those of `file`, if not given. `variables`: more of the environment. Each service listens on a free
+    port.
+    """
     settings = Settings.model_validate(
         {
             "KAFKA_BOOTSTRAP_SERVERS": stack.servers,
@@ -32,10 +33,12 @@ def runtime_of(
             "INGEST_PORT": 0,
             "PROCESSORS_PORT": 0,
             "CONSOLE_PORT": 0,
+            "ADMIN_API_KEY": "admin",
+            "REDRIVE_OPERATOR": "the-host",
             **variables,
         }
     )
-    return Runtime(settings, file, dict(sources))
+    return Runtime(settings, file, sources_of(settings, file) if sources is None else dict(sources))
 
 
 def signals() -> Signals:
