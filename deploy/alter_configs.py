@@ -12,7 +12,7 @@ _SET: Final = 0
 _TEXT: Final = String("utf-8")
 
 
-class _Answer(Response):  # type: ignore[misc]
+class _AlterConfigsResponse(Response):  # type: ignore[misc]
     API_KEY = _KEY
     API_VERSION = 0
     SCHEMA = Schema(
@@ -24,10 +24,10 @@ class _Answer(Response):  # type: ignore[misc]
     )
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
+class _AlterConfigsRequest(RequestStruct):  # type: ignore[misc]
     API_KEY = _KEY
     API_VERSION = 0
-    RESPONSE_TYPE = _Answer
+    RESPONSE_TYPE = _AlterConfigsResponse
     SCHEMA = Schema(
         (
             "resources",
@@ -41,7 +41,7 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class IncrementalAlterConfigs(Request[_Question]):  # type: ignore[misc]
+class IncrementalAlterConfigs(Request[_AlterConfigsRequest]):  # type: ignore[misc]
     """`topics`: name -> setting -> value."""
 
     API_KEY = _KEY

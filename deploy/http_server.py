@@ -44,7 +44,7 @@ class _Connection(RequestHandler):
         return answer
 
 
-class _Server(web.Server):
+class _ServiceServer(web.Server):
     """aiohttp's, with our connections."""
 
     def __call__(self) -> RequestHandler:
@@ -56,7 +56,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(
+        return _ServiceServer(
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,

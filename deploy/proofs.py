@@ -11,11 +11,11 @@ from replay.answering import WORK_SECONDS
 from replay.audit import Author
 from replay.log.live_traffic import LiveFirst, live_first
 from replay.log.reader import LogReader
+from replay.ports import Advance
 from replay.prove.certificate import Certificate
 from replay.prove.losses import record_ends
 from replay.prove.prover import Prover, Versions
 from replay.prove.recheck import Recheck, recheck
-from replay.prove.shadow import Advance
 from replay.prove.views import Configured
 from schemas.settings import Settings
 

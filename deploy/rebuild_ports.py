@@ -11,13 +11,13 @@ from replay.log.folding import LANES
 from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.tables.folding import LiveFolding, SchemaFolding, code
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 
 POOL_CONNECTIONS: Final = LANES + 2
 """Beside the lanes: one that holds the generation, one that looks at the lag."""
 
 
-def ports_of(runtime: Runtime, pool: "asyncpg.Pool[asyncpg.Record]") -> Ports:
+def rebuild_ports(runtime: Runtime, pool: "asyncpg.Pool[asyncpg.Record]") -> RebuildPorts:
     """`pool` has `POOL_CONNECTIONS`. Raises `Misconfigured`."""
     cluster, declared = runtime.cluster(), runtime.declared()
 
@@ -27,6 +27,6 @@ def ports_of(runtime: Runtime, pool: "asyncpg.Pool[asyncpg.Record]") -> Ports:
     async def point(connection: Connection, generation: int) -> None:
         await migrate.point_views(connection, generation, declared)
 
-    return Ports(
+    return RebuildPorts(
         pool, lambda: LogReader(cluster, WORK_SECONDS), SchemaFolding.into, LiveFolding, code(), declared, create, point
     )

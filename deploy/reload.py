@@ -19,7 +19,7 @@ from schemas.cluster import Cluster
 from schemas.errors import LogUnavailable
 from schemas.masking import describe, reason_of
 from schemas.outage import Outage
-from schemas.source_state import SourceState, State
+from schemas.source_state import SourceState, SourceStateName
 from schemas.topics import CONTROL
 
 log: Final = logging.getLogger("redrive.control")
@@ -122,7 +122,7 @@ class Control:
         return has_changed
 
 
-def in_state(states: Mapping[str, SourceState], wanted: State) -> frozenset[str]:
+def in_state(states: Mapping[str, SourceState], wanted: SourceStateName) -> frozenset[str]:
     """The sources that are in this state."""
     return frozenset(name for name, said in states.items() if said.state == wanted)
 

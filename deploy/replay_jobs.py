@@ -12,9 +12,9 @@ from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS
 from replay.jobs import outcomes
 from replay.jobs.jobs import Jobs
-from replay.jobs.runner import Ports
+from replay.jobs.runner import ReplayPorts
 from replay.log.reader import LogReader
-from replay.ports import Target
+from replay.ports import TargetSender
 from replay.targets.document import target_of
 from schemas.errors import InvalidSelection
 
@@ -29,10 +29,10 @@ def jobs(current: Callable[[], Runtime]) -> Jobs:
     async def pool_of(size: int) -> "asyncpg.Pool[asyncpg.Record]":
         return await open_pool(settings, size)
 
-    def open_kept(document: Mapping[str, Any], replay: uuid.UUID) -> Target:
+    def open_kept(document: Mapping[str, Any], replay: uuid.UUID) -> TargetSender:
         target = target_of(document)
         if target is None:
             raise InvalidSelection("the ledger names no target")
         return open_target(current(), target, str(replay))
 
-    return Jobs(Ports(connect_alone, pool_of, lambda: LogReader(cluster, WORK_SECONDS), open_kept, outcomes.note))
+    return Jobs(ReplayPorts(connect_alone, pool_of, lambda: LogReader(cluster, WORK_SECONDS), open_kept, outcomes.note))

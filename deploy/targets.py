@@ -11,8 +11,8 @@ from deploy.wiring import Runtime
 from ingest.log.producer import MAX_BATCH_BYTES
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
-from replay.targets.http import Endpoint
-from replay.targets.topic import Size, TopicCopy
+from replay.targets.http import HttpSender
+from replay.targets.topic import Size, TopicSender
 from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection
 from schemas.limits import Network
@@ -34,12 +34,12 @@ async def require_target(runtime: Runtime, target: TargetDocument | None) -> dic
     return target.as_document()
 
 
-def open_target(runtime: Runtime, target: TargetDocument, replay: str) -> TopicCopy | Endpoint:
+def open_target(runtime: Runtime, target: TargetDocument, replay: str) -> TopicSender | HttpSender:
     """To be entered, where `InvalidSelection` or `Unavailable` may be raised again. Raises `InvalidSelection`."""
     if isinstance(target, HttpTarget):
-        return Endpoint(target, replay, AllowedResolver(_allowed(runtime)), _secrets(runtime, target))
+        return HttpSender(target, replay, AllowedResolver(_allowed(runtime)), _secrets(runtime, target))
     cluster = runtime.cluster()
-    return TopicCopy(
+    return TopicSender(
         target.topic,
         replay,
         lambda: _size_of(cluster, target.topic),

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from ingest import metrics
 from ingest.handler import Ingress
 from ingest.http import responses
-from ingest.http.connection import Connection, Receive
+from ingest.http.connection import HttpConnection, Receive
 from ingest.http.limits import Limits
 from ingest.http.openapi import description
 from ingest.http.whole_request import PREFIX, origin_form
@@ -21,10 +21,10 @@ IDLE_SECONDS = 75.0
 VERSIONS: Final = (HttpVersion10, HttpVersion11)
 PAGES: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
-Readiness = Callable[[], Awaitable[tuple[bool, dict[str, bool]]]]
+IngressReadiness = Callable[[], Awaitable[tuple[bool, dict[str, bool]]]]
 
 
-class _Server(web.Server):
+class _IngressServer(web.Server):
     """aiohttp's server, with our connections."""
 
     def __init__(self, receive: Receive, limits: Limits, *arguments: object, **settings: object) -> None:
@@ -32,8 +32,8 @@ class _Server(web.Server):
         self._receive = receive
         self._limits = limits
 
-    def __call__(self) -> Connection:
-        return Connection(self._receive, self._limits, self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> HttpConnection:
+        return HttpConnection(self._receive, self._limits, self, loop=self._loop, **self._kwargs)
 
 
 def _refuse_version(request: web.BaseRequest) -> web.StreamResponse:
@@ -46,7 +46,7 @@ def _refuse_version(request: web.BaseRequest) -> web.StreamResponse:
     return response
 
 
-def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web.Server:
+def create_server(ingress: Ingress, limits: Limits, readiness: IngressReadiness) -> web.Server:
     """A server for `web.ServerRunner`. `readiness` says whether it is ready, and what of its dependencies is there."""
 
     async def route(request: web.BaseRequest) -> web.StreamResponse:
@@ -75,7 +75,7 @@ def create_server(ingress: Ingress, limits: Limits, readiness: Readiness) -> web
         is_ready, checks = await readiness()
         return responses.document({"ready": is_ready, "checks": checks}, 200 if is_ready else 503).response()
 
-    return _Server(
+    return _IngressServer(
         ingress.receive,
         limits,
         route,

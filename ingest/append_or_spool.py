@@ -11,11 +11,11 @@ from enum import Enum, auto
 from typing import Final
 
 from ingest import metrics
-from ingest.dedupe.window import Claim, Content, DedupeWindow, Held, Spooled, content_of
+from ingest.dedupe.window import Claim, ClaimedElsewhere, Content, DedupeWindow, Spooled, content_of
 from ingest.http import responses
 from ingest.http.connection import Reply
 from ingest.http.limits import Limits
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.log.event_log import EventLog
 from ingest.log.record_batch import VerifiedRecord, record_of
 from ingest.request_metrics import REQUESTS
@@ -45,7 +45,7 @@ class Exchange:
         self._limits = limits
         self._held = size
 
-    def finish(self, answer: Answer) -> None:
+    def finish(self, answer: HttpAnswer) -> None:
         REQUESTS.observe(time.perf_counter() - self.started)
         if self._limits is not None:
             self._limits.free(self._held)
@@ -87,7 +87,7 @@ class Storing:
         elif type(found) is Spooled:
             metrics.duplicate(source.name, identity.record_id)
             exchange.finish(responses.spooled(source.answer, identity.record_id))
-        elif type(found) is Held:
+        elif type(found) is ClaimedElsewhere:
             self._ask_again(source, verified, identity, exchange)
 
     def _ask_again(self, source: Source, verified: VerifiedDelivery, identity: Identity, exchange: Exchange) -> None:
@@ -228,7 +228,7 @@ class _Append:
             metrics.duplicate(self._source.name, self._record_id)
             copy.finish(responses.stored(shape, "duplicate", self._record_id, location))
 
-    def _answer_all(self, answer: Answer) -> None:
+    def _answer_all(self, answer: HttpAnswer) -> None:
         self._exchange.finish(answer)
         for copy in self._copies or ():
             REQUESTS.count(self._source.name, "duplicate" if answer.status == 200 else "failed")

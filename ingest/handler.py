@@ -15,9 +15,9 @@ from ingest.append_or_spool import Exchange, Storing
 from ingest.http import responses
 from ingest.http.connection import Reply
 from ingest.http.limits import Limits
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.http.whole_request import PREFIX
-from ingest.quarantine.quarantine import Quarantine
+from ingest.quarantine.quarantine import QuarantineWriter
 from ingest.request_metrics import REQUESTS
 from schemas.envelope import Delivery, called_url
 from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
@@ -37,7 +37,7 @@ class Ingress:
         self,
         sources: Mapping[str, Source],
         storing: Storing,
-        quarantine: Quarantine,
+        quarantine: QuarantineWriter,
         limits: Limits,
         public_url: str | None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -60,11 +60,11 @@ class Ingress:
         """Answer 410 for these sources, and for no others."""
         self._disabled = names
 
-    async def answer(self, request: web.BaseRequest, target: str, host: str | None) -> Answer:
+    async def answer(self, request: web.BaseRequest, target: str, host: str | None) -> HttpAnswer:
         """A request whose body may still be on its way. `host`, where it is given, goes before the header."""
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: Answer) -> None:
+        def reply(answer: HttpAnswer) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
@@ -186,7 +186,7 @@ def _source_name(path: str) -> str:
     return path[len(PREFIX) :].partition("/")[0]
 
 
-def _answer_other_method(source: Source, method: str, query: str) -> Answer:
+def _answer_other_method(source: Source, method: str, query: str) -> HttpAnswer:
     """A handshake, where the provider has one; else 405. Raises `RejectedDelivery`."""
     has_handshake = source.provider.answer_handshake is not None
     if method == "GET" and has_handshake:
@@ -196,7 +196,7 @@ def _answer_other_method(source: Source, method: str, query: str) -> Answer:
     return responses.problem("method_not_allowed", allow=source.provider.methods | others)
 
 
-def _refuse(label: str, rejection: RejectedDelivery) -> Answer:
+def _refuse(label: str, rejection: RejectedDelivery) -> HttpAnswer:
     metrics.rejected(label, rejection.rejection, rejection.status)
     return responses.problem(rejection.rejection)
 

@@ -14,19 +14,20 @@ from processors import metrics
 from processors.compared_positions import ComparedPositions, read_records
 from processors.failures import RETRYABLE
 from processors.faust_transport import BatchApp, BatchSchema
-from processors.partition_state import Batch, TopicIds
+from processors.partition_state import Batch
 from processors.partition_tasks import Lanes
 from processors.worker import Worker
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
 from schemas.outage import Outage
+from schemas.topics import FindTopicIds
 
 WATCH_SECONDS: Final = 5.0
 FETCH_BYTES: Final = 2 * 1024 * 1024
 """The most that one fetch returns of a partition: a batch. Kafka returns a larger record all the same."""
 
 
-class Subscription(NamedTuple):
+class TopicSubscription(NamedTuple):
     """A worker's group and topics: members of a `group` share the partitions. `member` names the place where the worker
     runs, in Kafka's description of the group.
     """
@@ -37,7 +38,7 @@ class Subscription(NamedTuple):
 
 
 def create_app(
-    cluster: Cluster, subscription: Subscription, worker: Worker, topic_ids: TopicIds, folder: Path
+    cluster: Cluster, subscription: TopicSubscription, worker: Worker, topic_ids: FindTopicIds, folder: Path
 ) -> BatchApp:
     """One worker of the group. Start and stop it as a service; it sets no signal handlers."""
     positions, outage = ComparedPositions(partial(read_records, cluster), worker), Outage()

@@ -9,7 +9,7 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
-from processors.partition_state import Batch, Readings, Start
+from processors.partition_state import Batch, PartitionStates, Start
 from processors.unreadable import UnreadablePartitions
 from schemas.errors import Unavailable
 
@@ -24,7 +24,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._readings = Readings()
+        self._readings = PartitionStates()
 
     @property
     def _unreadable(self) -> UnreadablePartitions:

@@ -9,7 +9,7 @@ import asyncpg
 
 from schemas.errors import RedriveError
 
-Verdict = Literal["poison", "retry"]
+FailureKind = Literal["poison", "retry"]
 
 _DATA_CLASSES: Final = frozenset({"22", "23", "54"})
 """SQLSTATE classes: data exception, integrity violation, program limit exceeded (a key too long for an index)."""
@@ -19,7 +19,7 @@ RETRYABLE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Time
 """The errors of talking to Postgres, besides refused data."""
 
 
-def verdict_of(error: BaseException) -> Verdict:
+def verdict_of(error: BaseException) -> FailureKind:
     """`poison` if the same records would fail again, `retry` for everything that time or an operator can fix."""
     if isinstance(error, asyncpg.PostgresError):
         return "poison" if (error.sqlstate or "")[:2] in _DATA_CLASSES else "retry"

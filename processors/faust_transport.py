@@ -19,11 +19,12 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.consumer_thread import BatchConsumerThread
-from processors.partition_state import Batch, Extent, Positions, Start, TopicIds
+from processors.partition_state import Batch, Extent, Positions, Start
 from processors.unreadable import UnreadablePartitions
 from schemas.errors import Unavailable
 from schemas.masking import describe
 from schemas.outage import Outage
+from schemas.topics import FindTopicIds
 
 log: Final = logging.getLogger("redrive.processors")
 IDLE_SECONDS: Final = 0.05
@@ -137,7 +138,7 @@ class BatchSchema(faust.Schema[Any, Any]):
 class BatchApp(faust.App):
     """A Faust app over `BatchTransport`, reading from the positions that it is given."""
 
-    def __init__(self, *args: Any, positions: Positions, topic_ids: TopicIds, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, positions: Positions, topic_ids: FindTopicIds, **kwargs: Any) -> None:
         self._positions = positions
         self._topic_ids = topic_ids
         self._seek: asyncio.Task[None] | None = None

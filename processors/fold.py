@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from processors.outcome import Dead, Folded, Indexed, IndexKey, Place, RawRecord
+from processors.outcome import Dead, EventPosition, Folded, Indexed, IndexKey, RawRecord
 from processors.projections import project
 from processors.projections.base import Event, unnamed
 from processors.rows import TOO_LARGE, TableRow, largest_of, rows_within, storable_fact, unfit
@@ -30,7 +30,7 @@ class Changes:
 
     tables: dict[Table[Any], list[Row]] = field(default_factory=dict)
     events: list[Indexed] = field(default_factory=list)
-    revived: list[Place] = field(default_factory=list)
+    revived: list[EventPosition] = field(default_factory=list)
     """Records whose dead letters, as the index knows them, these events replace."""
     size: int = 0
     """Bytes of the texts of all rows, at most."""
@@ -204,7 +204,7 @@ def combine(folded: Iterable[Folded]) -> Changes:
     """Join what several records say into one set of changes."""
     rows: dict[Table[Any], list[Row]] = {}
     events: dict[IndexKey, Indexed] = {}
-    revived: list[Place] = []
+    revived: list[EventPosition] = []
     size = 0
     for one in folded:
         size += one.size

@@ -11,7 +11,7 @@ from schemas.envelope import KafkaHeaders
 IndexKey = tuple[str, str, str, int, int]
 """(source, event id, topic, partition, offset)."""
 
-Place = tuple[str, int, int, int | None]
+EventPosition = tuple[str, int, int, int | None]
 """(topic, partition, offset, ordinal): of an event, or with None of all events of a record."""
 
 
@@ -98,7 +98,7 @@ class Folded(NamedTuple):
         return [(event.source, event.event_id) for event in events]
 
     @property
-    def revives(self) -> list[Place]:
+    def revives(self) -> list[EventPosition]:
         """Places of the index that may hold dead letters of another reading of the record; those of this one replace
         them. None if the one event has the record's own id: it never had another.
         """

@@ -1,6 +1,6 @@
 """How far each partition was read, and how much of it waits to be folded. Must not know Kafka clients or databases."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
@@ -43,12 +43,8 @@ class Positions(Protocol):
         ...
 
 
-TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, UUID | None]]]
-"""Kafka's ids of those of these topics that are there; None where this Kafka gives none. Raises `Unavailable`."""
-
-
 @dataclass(slots=True, eq=False)
-class Reading:
+class PartitionState:
     """One partition, read without a break from a seek on.
 
     The consumer's thread writes `at`, `handed` and `is_over`, the fold writes `done` and `is_held`: no lock is needed.
@@ -91,21 +87,21 @@ class Batch:
     end: int
     records: list[RawRecord]
     bytes: int
-    reading: Reading
+    reading: PartitionState
 
 
-class Readings:
+class PartitionStates:
     """The partitions that are read now. Touched by the consumer's thread alone."""
 
     def __init__(self) -> None:
-        self._current: dict[TP, Reading] = {}
+        self._current: dict[TP, PartitionState] = {}
 
-    def get(self, tp: TP) -> Reading | None:
+    def get(self, tp: TP) -> PartitionState | None:
         return self._current.get(tp)
 
     def begin(self, tp: TP, start: Start) -> None:
         self.end(tp)
-        self._current[tp] = Reading(start.offset, start.topic_id)
+        self._current[tp] = PartitionState(start.offset, start.topic_id)
 
     def end(self, tp: TP) -> None:
         ended = self._current.pop(tp, None)

@@ -102,7 +102,7 @@ _UNINDEXED_RECORDS: Final[LiteralString] = """
 """
 
 
-class Stored(NamedTuple):
+class StoredPosition(NamedTuple):
     """Up to where a partition is folded, and of which log; None as the id: not known."""
 
     next_offset: int
@@ -121,14 +121,16 @@ class Stored(NamedTuple):
         return max(extent.end - max(self.next_offset if self.is_of(extent) else 0, extent.start), 0)
 
 
-NOTHING: Final = Stored(0)
+NOTHING_FOLDED: Final = StoredPosition(0)
 """The position of a partition that was never folded."""
 
 
-async def read_stored(connection: Connection, generation: int, seconds: float | None = None) -> dict[TP, Stored]:
+async def read_stored(
+    connection: Connection, generation: int, seconds: float | None = None
+) -> dict[TP, StoredPosition]:
     """The positions of a generation; gives up after `seconds`."""
     rows = await connection.fetch(_POSITIONS_OF_GENERATION, generation, timeout=seconds)
-    return {TP(row["topic"], row["partition"]): Stored(row["next_offset"], row["topic_id"]) for row in rows}
+    return {TP(row["topic"], row["partition"]): StoredPosition(row["next_offset"], row["topic_id"]) for row in rows}
 
 
 async def find_starts(
@@ -143,7 +145,7 @@ async def find_starts(
     stored = await read_stored(connection, generation)
     starts = {}
     for tp, extent in extents.items():
-        offset = await _start(connection, generation, tp, stored.get(tp, NOTHING), extent, is_confirmed, seen)
+        offset = await _start(connection, generation, tp, stored.get(tp, NOTHING_FOLDED), extent, is_confirmed, seen)
         if offset is not None:
             starts[tp] = Start(offset, extent.topic_id)
             if tp in stored and stored[tp].topic_id is None and extent.topic_id is not None:
@@ -157,7 +159,7 @@ async def _start(
     connection: Connection,
     generation: int,
     tp: TP,
-    stored: Stored,
+    stored: StoredPosition,
     extent: Extent,
     is_confirmed: bool,
     seen: Mapping[TP, Extent],

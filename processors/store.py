@@ -145,7 +145,7 @@ class Refusal:
         return [*known, *(Folded(one.raw, one.source, (), (), (one,)) for one in self.letters)]
 
 
-class DeadLetters(Protocol):
+class DeadLetterSink(Protocol):
     """Where events go that no projection could apply. `put` returns when they are durable."""
 
     async def put(self, letters: Sequence[Dead]) -> None: ...
@@ -165,7 +165,7 @@ class FactStore:
 
     bounds: ClassVar[LiteralString] = END_IF_IDLE
 
-    def __init__(self, schema: str, dead_letters: DeadLetters, is_indexing: bool = False) -> None:
+    def __init__(self, schema: str, dead_letters: DeadLetterSink, is_indexing: bool = False) -> None:
         self._dead_letters = dead_letters
         self._is_indexing = is_indexing
         self._upserts = {table: table_sql.upsert(table, schema) for table in TABLES}
@@ -263,7 +263,7 @@ class Store(FactStore):
 
     bounds = f"{GIVE_UP_WAITING}; {END_IF_IDLE}"
 
-    def __init__(self, generation: int, dead_letters: DeadLetters) -> None:
+    def __init__(self, generation: int, dead_letters: DeadLetterSink) -> None:
         super().__init__(f"gen_{generation}", dead_letters, is_indexing=True)
         self.generation = generation
 

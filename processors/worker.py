@@ -19,12 +19,12 @@ from processors.failures import RETRYABLE
 from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.partition_state import Batch, Extent, Start
-from processors.positions import NOTHING, REFOLD_FROM, Stored, find_starts, read_stored, unknown_records
+from processors.positions import NOTHING_FOLDED, REFOLD_FROM, StoredPosition, find_starts, read_stored, unknown_records
 from processors.projections import versions
 from processors.store import (
     LIVE_GENERATION,
     Connection,
-    DeadLetters,
+    DeadLetterSink,
     GenerationMoved,
     PositionGap,
     Span,
@@ -50,14 +50,14 @@ PATIENCE: Final = 6
 class Worker:
     """One worker's part of the fold. `is_database_up` is for its readiness."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dead_letters: DeadLetters) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", dead_letters: DeadLetterSink) -> None:
         self._pool = pool
         self._dead_letters = dead_letters
         self._store: Store | None = None
         self._expected: dict[TP, int] = {}
         self._read_of: dict[TP, UUID | None] = {}
         """Kafka's id of the topic that each partition is read of."""
-        self._stored: dict[TP, Stored] | None = None
+        self._stored: dict[TP, StoredPosition] | None = None
         """The stored positions of all partitions, as last read."""
         self._extents: dict[TP, Extent] = {}
         """The extents of all partitions: a topic that was created again does not tell how far the old one went."""
@@ -144,7 +144,7 @@ class Worker:
             await self._read_stored()
         finally:
             if self._stored is not None:
-                lag = {tp: self._stored.get(tp, NOTHING).lag(extent) for tp, extent in extents.items()}
+                lag = {tp: self._stored.get(tp, NOTHING_FOLDED).lag(extent) for tp, extent in extents.items()}
                 metrics.note_lag(lag)
         stored = self._stored or {}
         ids = {tp.topic: one.topic_id for tp, one in stored.items() if one.topic_id is not None}
@@ -153,11 +153,11 @@ class Worker:
         )
         # The positions of the look before are older than these extents, and no position was ever past the end of its
         # log. Two looks: a broker that has just become the leader may say less for a moment.
-        past = {tp for tp in read_of.keys() & extents.keys() if before.get(tp, NOTHING).is_past(extents[tp])}
+        past = {tp for tp in read_of.keys() & extents.keys() if before.get(tp, NOTHING_FOLDED).is_past(extents[tp])}
         self._past, is_shorter = past, bool(past & self._past)
         if is_shorter:
             return True
-        return any(stored.get(tp, NOTHING).next_offset < position for tp, position in committed.items()) or any(
+        return any(stored.get(tp, NOTHING_FOLDED).next_offset < position for tp, position in committed.items()) or any(
             extents[tp].topic_id not in (None, topic_id) for tp, topic_id in read_of.items() if tp in extents
         )
 

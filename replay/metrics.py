@@ -10,7 +10,7 @@ import asyncpg
 from prometheus_client import Counter, Gauge
 
 from processors.store import Written
-from replay.jobs.delivery import Sent
+from replay.jobs.target_delivery import Sent
 from schemas.errors import RedriveError, Unavailable, code_of
 from schemas.masking import describe
 from schemas.outage import Outage

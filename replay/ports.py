@@ -17,8 +17,11 @@ from schemas.settings import Source
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+Advance = Callable[[int, int], None]
+"""Reports progress: (offsets done, of how many)."""
 
-class Reading(Protocol):
+
+class BatchReader(Protocol):
     """The log, read in batches."""
 
     def read(self, ranges: Sequence[Range]) -> AsyncIterator[tuple[Range, list[Any]]]:
@@ -26,7 +29,7 @@ class Reading(Protocol):
         ...
 
 
-class Log(Reading, Protocol):
+class Log(BatchReader, Protocol):
     """The log, read from its start."""
 
     async def extents(self, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
@@ -46,7 +49,7 @@ Append = Callable[[Sequence[tuple[Source, VerifiedDelivery, Identity]]], Awaitab
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class SendResult:
     """The outcome of one record at a target. `status` is the answer's, if the target gives one."""
 
     outcome: Literal["delivered", "failed"]
@@ -55,7 +58,7 @@ class Taken:
     error: str | None = None
 
 
-class Target(Protocol):
+class TargetSender(Protocol):
     """Where a replay sends records other than to the projections. Opened before the first batch, closed at the end."""
 
     async def __aenter__(self) -> Self: ...
@@ -69,18 +72,18 @@ class Target(Protocol):
         """How many records it is given at once; None: as many as there are."""
         ...
 
-    async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
+    async def take(self, records: Sequence[RawRecord]) -> Sequence[SendResult]:
         """One outcome per record, in their order; it is noted together with the progress, so that a batch may come
         again. Raises `Unavailable` where the target as a whole is away and a retry helps.
         """
         ...
 
 
-OpenTarget = Callable[[Mapping[str, Any], UUID], Target]
+OpenTarget = Callable[[Mapping[str, Any], UUID], TargetSender]
 """The target of a replay from its document, as the ledger keeps it. Raises `InvalidSelection`."""
 
 RequireTarget = Callable[[TargetDocument | None], Awaitable[Mapping[str, Any] | None]]
 """The document for the ledger; None is the projections. Raises `InvalidSelection` for what may not be a target."""
 
-NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, Taken]]], Awaitable[None]]
+NoteOutcomes = Callable[[Connection, UUID, Sequence[tuple[RawRecord, SendResult]]], Awaitable[None]]
 """Writes down, in the caller's transaction, what became of a replay's records at its target."""

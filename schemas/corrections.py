@@ -34,7 +34,7 @@ def _utc(at: datetime) -> datetime:
         raise ValueError("time out of range: years 1 to 9999") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+UtcTime = Annotated[AwareDatetime, AfterValidator(_utc)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 """An id of the provider's, or a person's words on one line."""
 
@@ -68,11 +68,11 @@ class SubscriptionCorrected(_Said):
     type: Literal["subscription.corrected"]
     subscription: Name
     status: SubscriptionStatus
-    current_period_end: Moment | None = None
+    current_period_end: UtcTime | None = None
     customer: Name | None = None
 
 
-Change = Annotated[CreditsAdjusted | AccountCorrected | SubscriptionCorrected, Field(discriminator="type")]
+CorrectionChange = Annotated[CreditsAdjusted | AccountCorrected | SubscriptionCorrected, Field(discriminator="type")]
 CorrectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.~-]{1,100}$")]
 
 
@@ -80,11 +80,11 @@ class Correction(_Said):
     """The body of a record. `source` is that of the row which is corrected; `at` orders it among the provider's."""
 
     id: CorrectionId
-    at: Moment
+    at: UtcTime
     source: Annotated[str, Field(pattern=SOURCE_NAME.pattern)]
     operator: Annotated[str, Field(min_length=1, max_length=200)]
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
-    change: Change
+    change: CorrectionChange
 
     @property
     def event_id(self) -> str:

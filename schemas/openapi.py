@@ -54,7 +54,7 @@ class Description(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseBody:
     """A body of one media type; without a model it is not described further."""
 
     description: str
@@ -80,7 +80,7 @@ class Operation:
     method: Literal["get", "post"]
     path: str
     summary: str
-    answers: Mapping[int, Sequence[Answer]]
+    answers: Mapping[int, Sequence[ResponseBody]]
     problems: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | tuple[str, ...] | None = None
@@ -88,14 +88,14 @@ class Operation:
 
 
 HEALTH: Final = (
-    Operation("get", "/healthz", "The process lives", {200: [Answer("It does.", Alive)]}),
+    Operation("get", "/healthz", "The process lives", {200: [ResponseBody("It does.", Alive)]}),
     Operation(
         "get",
         "/readyz",
         "Report whether the service's dependencies are available",
-        {200: [Answer("It is.", Ready)], 503: [Answer("Something is not.", Ready)]},
+        {200: [ResponseBody("It is.", Ready)], 503: [ResponseBody("Something is not.", Ready)]},
     ),
-    Operation("get", "/metrics", "Prometheus", {200: [Answer("Every metric.", media_type="text/plain")]}),
+    Operation("get", "/metrics", "Prometheus", {200: [ResponseBody("Every metric.", media_type="text/plain")]}),
 )
 """The operations of every service."""
 
@@ -144,7 +144,7 @@ def _operation(op: Operation, table: Problems, key_header: str | None) -> dict[s
     return described
 
 
-def _response(answers: Sequence[Answer]) -> dict[str, Any]:
+def _response(answers: Sequence[ResponseBody]) -> dict[str, Any]:
     content = {one.media_type: {"schema": _reference(one.model)} if one.model else {} for one in answers}
     headers = {name: {"schema": {"type": "string"}} for one in answers for name in one.headers}
     return {

@@ -33,7 +33,7 @@ class QuarantineConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedDeliveries:
     """Deliveries of one source and one minute (milliseconds since the epoch) that the limits kept out."""
 
     source: str
@@ -44,7 +44,7 @@ class Dropped:
         return orjson.dumps({"source": self.source, "minute_ms": self.minute_ms, "deliveries": self.deliveries})
 
     @classmethod
-    def decode(cls, value: bytes | None) -> "Dropped":
+    def decode(cls, value: bytes | None) -> "DroppedDeliveries":
         """Raises ValueError, KeyError or TypeError."""
         said = orjson.loads(value or b"")
         minute_ms, deliveries = int(said["minute_ms"]), int(said["deliveries"])

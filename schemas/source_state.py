@@ -7,8 +7,8 @@ import orjson
 
 from schemas.topics import is_source_name
 
-State = Literal["active", "paused", "disabled"]
-STATES: Final[tuple[State, ...]] = get_args(State)
+SourceStateName = Literal["active", "paused", "disabled"]
+STATES: Final[tuple[SourceStateName, ...]] = get_args(SourceStateName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class SourceState:
     """
 
     source: str
-    state: State
+    state: SourceStateName
     operator: str
     reason: str
     at: str

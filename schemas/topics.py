@@ -1,8 +1,15 @@
 """Names and required settings of every topic."""
 
 import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 from uuid import UUID
+
+TopicPartition = tuple[str, int]
+"""(topic, partition); aiokafka's class of this name is one, too."""
+
+FindTopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, UUID | None]]]
+"""Finds Kafka's ids of the topics among these that exist; None if this Kafka gives no id. Raises `Unavailable`."""
 
 SOURCE_NAME: Final = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
 RESERVED_NAMES: Final = frozenset({"quarantine", "dead-letter", "operator", "control"})

@@ -15,7 +15,7 @@ from deploy.replay_jobs import jobs
 from deploy.wiring import load
 from replay.audit import Author
 from replay.jobs import ledger
-from replay.jobs.ledger import Order
+from replay.jobs.ledger import NewReplay
 from replay.jobs.plan import make_plan
 from replay.log.reader import LogReader
 from replay.selection.selection import Selection
@@ -32,7 +32,7 @@ async def main() -> None:
         planning = _Clock()
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)
         planned = planning.read("plan")
-    replay = await ledger.create(connection, Order(plan, folding.generation, Author("bench", "benchmark")))
+    replay = await ledger.create(connection, NewReplay(plan, folding.generation, Author("bench", "benchmark")))
     tune_garbage_collection(YOUNG_OF_READERS)
     running = _Clock()
     await jobs(lambda: runtime).take(replay)

@@ -19,9 +19,9 @@ import psutil
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_reading import LogTail, Seen
-from ingest.dedupe.store import Partition
 from ingest.dedupe.window import Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
+from schemas.topics import TopicPartition
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,12 +41,12 @@ class _Tail:
     def __init__(self, count: int) -> None:
         self._end = count
 
-    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         nothing: Sequence[Sequence[Seen]] = ()
         for seen in nothing:
             yield seen
 
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+    async def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         return {(TOPIC, number): (0, self._end) for number in range(PARTITIONS)}
 
 

@@ -61,7 +61,7 @@ def near_misses(environment: Iterable[str], named: frozenset[str] = frozenset())
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
+class ConnectionReport:
     """How we speak with Kafka and Postgres, and as whom; `clear` warns of what a network between could read."""
 
     kafka: str
@@ -69,7 +69,7 @@ class Connections:
     clear: tuple[str, ...]
 
     @classmethod
-    def of(cls, cluster: Cluster, session: asyncpg.Record) -> "Connections":
+    def of(cls, cluster: Cluster, session: asyncpg.Record) -> "ConnectionReport":
         clear = []
         if cluster.ssl_context is None:
             clear.append("Kafka is spoken with in the clear; KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL encrypts")
@@ -81,10 +81,10 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CheckFindings:
     """What was found beside the topics."""
 
-    connections: Connections
+    connections: ConnectionReport
     group: str | None
     """Of the processors; None while the schema is behind."""
     workers: int
@@ -142,7 +142,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     installation: UUID | None = None
     async with connected(runtime.settings) as connection:
         try:
-            connections = Connections.of(cluster, (await connection.fetch(_SESSION_FACTS))[0])
+            connections = ConnectionReport.of(cluster, (await connection.fetch(_SESSION_FACTS))[0])
             ahead = await clock_check.clock_ahead(connection)
             pending = await migrations.plan(connection)
             if not pending:
@@ -179,7 +179,7 @@ async def _check(runtime: Runtime, as_json: bool) -> None:
     workers, limits = runtime.settings.ingest_workers, runtime.file.quarantine
     warnings += _too_large_to_keep(runtime.sources.values(), largest(limits, workers))
     group = fold_group(installation) if installation else None
-    facts = Facts(connections, group, workers, spool, fold, len(runtime.sources), limits, ahead)
+    facts = CheckFindings(connections, group, workers, spool, fold, len(runtime.sources), limits, ahead)
     _report(as_json, warnings, faults, states, facts)
     is_faulty = bool(faults) or any(state.faults for state in states)
     if not is_faulty and not as_json:
@@ -240,7 +240,9 @@ def _is_test_mode(body: bytes | None) -> bool:
     return isinstance(event, dict) and event.get("livemode") is False
 
 
-def _report(as_json: bool, warnings: list[str], faults: list[str], states: Sequence[TopicState], facts: Facts) -> None:
+def _report(
+    as_json: bool, warnings: list[str], faults: list[str], states: Sequence[TopicState], facts: CheckFindings
+) -> None:
     if as_json:
         found = facts.as_document()
         print_json({"faults": faults, "warnings": warnings, **found, "topics": [asdict(state) for state in states]})

@@ -15,7 +15,7 @@ from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
-from replay.operations.corrections import Corrected, Order, parse_order
+from replay.operations.corrections import Corrected, CorrectionOrder, parse_correction
 from replay.operations.corrections import correct as make_correction
 from replay.selection.selection import iso_of
 from schemas.corrections import SubscriptionStatus
@@ -98,7 +98,7 @@ def _correct(
     **said: str,
 ) -> None:
     document = {"change": change, "id": correction_id, "new": is_new, "dry_run": dry_run, **said}
-    order = parse_order(json.dumps(document).encode())
+    order = parse_correction(json.dumps(document).encode())
     done = run(_make(runtime, order, wait))
     if as_json:
         print_json({**done._asdict(), "dry_run": dry_run})
@@ -106,7 +106,7 @@ def _correct(
         _print(done)
 
 
-async def _make(runtime: Runtime, order: Order, wait: bool) -> Corrected:
+async def _make(runtime: Runtime, order: CorrectionOrder, wait: bool) -> Corrected:
     async with connected(runtime.settings) as connection:
         desk = correction_desk(runtime.cluster(), runtime.sources)
         done = await make_correction(connection, desk, order, runtime.operator)

@@ -18,7 +18,7 @@ from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.dead_letters import (
-    DeadLetters,
+    DeadLetterFilter,
     UnknownDeadLetter,
     list_dead_letters,
     parse_location,
@@ -57,9 +57,9 @@ def _wanted(
     from_ms: int | None,
     to_ms: int | None,
     locations: tuple[str, ...] = (),
-) -> DeadLetters:
+) -> DeadLetterFilter:
     places = tuple(parse_location(text) for text in locations)
-    return DeadLetters(sources or None, dead_reason, from_ms, to_ms, places or None)
+    return DeadLetterFilter(sources or None, dead_reason, from_ms, to_ms, places or None)
 
 
 @dead_letters.command("list", epilog=examples("redrive dead-letters list --source stripe --reason invalid_payload"))
@@ -158,7 +158,7 @@ def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, a
         raise Reported(EXIT_FAILED)
 
 
-async def _requeue(runtime: Runtime, wanted: DeadLetters, author: Author | None) -> Requeued:
+async def _requeue(runtime: Runtime, wanted: DeadLetterFilter, author: Author | None) -> Requeued:
     async with connected(runtime.settings) as connection, LogReader(runtime.cluster()) as reader:
         await require_sources(connection, wanted.sources or (), runtime.sources)
         folding = await LiveFolding.open(connection)

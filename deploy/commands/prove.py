@@ -16,9 +16,9 @@ from deploy.terminal.group import examples
 from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say, text_of
 from deploy.wiring import Runtime
 from replay.audit import Author
+from replay.ports import Advance
 from replay.prove.certificate import Certificate, read_certificate
 from replay.prove.recheck import Recheck
-from replay.prove.shadow import Advance
 from schemas.errors import Misconfigured
 
 _COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}

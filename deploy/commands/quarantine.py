@@ -20,8 +20,8 @@ from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.holdings import Holdings, fold_minutes
-from replay.operations.quarantine import Quarantine, UnknownDelivery, of_source, parse_location
-from replay.operations.release import Order, Release, Wanted
+from replay.operations.quarantine import QuarantineReader, UnknownDelivery, of_source, parse_location
+from replay.operations.release import AuthorizedRelease, Release, ReleaseSelection
 from replay.operations.release import release as release_wanted
 from replay.selection.times import moment_of
 from schemas.errors import InvalidSelection
@@ -36,9 +36,9 @@ def quarantine() -> None:
 
 
 @asynccontextmanager
-async def _opened(runtime: Runtime) -> AsyncIterator[Quarantine]:
+async def _opened(runtime: Runtime) -> AsyncIterator[QuarantineReader]:
     async with connected(runtime.settings) as connection, LogReader(runtime.cluster()) as reader:
-        yield Quarantine(reader, connection, runtime.sources, runtime.settings.public_url)
+        yield QuarantineReader(reader, connection, runtime.sources, runtime.settings.public_url)
 
 
 @quarantine.command("list", epilog=examples("redrive quarantine list --source stripe --from '2h ago'"))
@@ -176,7 +176,7 @@ def release(
     if unknown := sorted(set(sources) - set(runtime.sources)):
         raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(runtime.sources)}")
     author = None if dry_run else Author(runtime.operator, reason)
-    done = run(_release(runtime, Wanted(sources, clock_off_seconds), author))
+    done = run(_release(runtime, ReleaseSelection(sources, clock_off_seconds), author))
     if as_json:
         print_json({**asdict(done), "dry_run": dry_run})
         return
@@ -190,7 +190,7 @@ def release(
         )
 
 
-async def _release(runtime: Runtime, wanted: Wanted, author: Author | None) -> Release:
+async def _release(runtime: Runtime, wanted: ReleaseSelection, author: Author | None) -> Release:
     async with _opened(runtime) as opened:
         with progress() as bar:
             task = bar.add_task("verifying again", total=None)
@@ -201,4 +201,4 @@ async def _release(runtime: Runtime, wanted: Wanted, author: Author | None) -> R
             if author is None:
                 return await release_wanted(opened, wanted, None, advance)
             async with appending(runtime.cluster()) as append:
-                return await release_wanted(opened, wanted, Order(author, append), advance)
+                return await release_wanted(opened, wanted, AuthorizedRelease(author, append), advance)

@@ -10,7 +10,7 @@ import click
 from deploy.connections import connect, connected, open_pool, postgres
 from deploy.event_loop import run
 from deploy.postgres import PoolConnections
-from deploy.rebuild_ports import POOL_CONNECTIONS, ports_of
+from deploy.rebuild_ports import POOL_CONNECTIONS, rebuild_ports
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.group import Commands, examples
@@ -24,16 +24,16 @@ from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.after_flip import settle
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
-from replay.rebuild.snapshot import Moment
+from replay.rebuild.snapshot import SnapshotOrder
 from replay.tables import generations
 from replay.tables.diff import Diff, difference
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 
 _REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RebuildFlags:
     """What the flags say."""
 
     only: tuple[str, ...]
@@ -88,7 +88,7 @@ def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -
     """
     if click.get_current_context().invoked_subcommand is not None:
         return
-    order, author = Order(**flags), Author(runtime.operator, reason)
+    order, author = RebuildFlags(**flags), Author(runtime.operator, reason)
     found = run(_do(runtime, order, author))
     differs: Diff | None = found.pop("difference", None)
     if as_json:
@@ -98,13 +98,13 @@ def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -
 
 
 @asynccontextmanager
-async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
+async def _opened(runtime: Runtime) -> AsyncIterator[tuple[RebuildPorts, LogReader]]:
     # Says in words what keeps us from the database.
     (await connect(runtime.settings)).terminate()
     connections = PoolConnections()
     pool = await open_pool(runtime.settings, POOL_CONNECTIONS, connections)
     try:
-        ports = ports_of(runtime, pool)
+        ports = rebuild_ports(runtime, pool)
         with closing(postgres(runtime.settings)) as server:
             async with while_answering(server, connections.drop, WORK_SECONDS), ports.open_log() as reader:
                 yield ports, reader
@@ -112,8 +112,8 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[Ports, LogReader]]:
         pool.terminate()
 
 
-async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
-    moment = None if order.as_of is None else Moment.named(order.name, order.as_of, order.accept_loss)
+async def _do(runtime: Runtime, order: RebuildFlags, author: Author) -> dict[str, Any]:
+    moment = None if order.as_of is None else SnapshotOrder.named(order.name, order.as_of, order.accept_loss)
     async with _opened(runtime) as (ports, reader):
         if moment is not None:
             with _Bar("folding the log") as advance:
@@ -129,7 +129,7 @@ async def _do(runtime: Runtime, order: Order, author: Author) -> dict[str, Any]:
         return await _rebuilt(ports, reader, order, author)
 
 
-async def _rebuilt(ports: Ports, reader: LogReader, order: Order, author: Author) -> dict[str, Any]:
+async def _rebuilt(ports: RebuildPorts, reader: LogReader, order: RebuildFlags, author: Author) -> dict[str, Any]:
     async with ports.pool.acquire() as connection:
         await lifecycle.sweep(connection)
         await snapshot.sweep(connection)

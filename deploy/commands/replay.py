@@ -25,7 +25,7 @@ from deploy.wiring import Runtime
 from replay.audit import Author
 from replay.jobs import ledger
 from replay.jobs.dry_run import DryRun
-from replay.jobs.ledger import Order, UnknownReplay
+from replay.jobs.ledger import NewReplay, UnknownReplay
 from replay.jobs.outcomes import count_outcomes, list_outcomes
 from replay.jobs.plan import Plan, make_plan
 from replay.log.pacing import require_rate
@@ -165,7 +165,7 @@ async def _run(
         plan, generation = await _planned(runtime, connection, selection)
         plan.require_records()
         warn_of_unknown(plan)
-        replay_id = await ledger.create(connection, Order(plan, generation, author, rate, document))
+        replay_id = await ledger.create(connection, NewReplay(plan, generation, author, rate, document))
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
     pool = await open_pool(runtime.settings, 2)
@@ -263,7 +263,7 @@ async def _found(connection: "asyncpg.Connection[asyncpg.Record]", name: str) ->
         raise Failed(str(error)) from error
 
 
-def _verb(verb: ledger.VerbName, meaning: str) -> click.Command:
+def _verb(verb: ledger.ReplayVerbName, meaning: str) -> click.Command:
     @_ID
     @required_reason
     @json_option
@@ -283,7 +283,7 @@ def _verb(verb: ledger.VerbName, meaning: str) -> click.Command:
     return click.command(verb, help=meaning, epilog=examples(f"redrive replay {verb} 5f0c --reason 'ticket 7'"))(change)
 
 
-_MEANINGS: Final[dict[ledger.VerbName, str]] = {
+_MEANINGS: Final[dict[ledger.ReplayVerbName, str]] = {
     "pause": "Let it stand where it is: once this has answered, nothing more is written.",
     "resume": "Go on from where it was paused.",
     "cancel": "End it. What it has written stays, and is right.",

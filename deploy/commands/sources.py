@@ -14,7 +14,7 @@ from deploy.terminal.group import Commands, examples
 from deploy.terminal.output import print_json, print_table, say, warn
 from deploy.wiring import Runtime
 from replay.audit import Author
-from replay.operations.sources import VERBS, Change, VerbName, change, describe_all
+from replay.operations.sources import VERBS, SourceChange, SourceVerbName, change, describe_all
 from replay.ports import Connection
 from schemas.errors import Unavailable
 from schemas.topics import topic_of
@@ -41,14 +41,14 @@ def list_sources(runtime: Runtime, as_json: bool) -> None:
         print_table(tuple(rows[0]) if rows else ("source",), [list(row.values()) for row in rows])
 
 
-def _command(verb: VerbName, text: str) -> click.Command:
+def _command(verb: SourceVerbName, text: str) -> click.Command:
     @click.command(verb, help=text, epilog=examples(f"redrive sources {verb} stripe --reason 'ticket 7'"))
     @click.argument("source")
     @click.option("--reason", help="Why; goes into the audit.")
     @json_option
     @with_runtime
     def change_state(runtime: Runtime, source: str, reason: str | None, as_json: bool) -> None:
-        done, others = run(_change(runtime, Change(source, verb, Author(runtime.operator, reason))))
+        done, others = run(_change(runtime, SourceChange(source, verb, Author(runtime.operator, reason))))
         for sentence in others:
             warn(f"{sentence}; this change applies to it, too", "!")
         if as_json:
@@ -60,7 +60,7 @@ def _command(verb: VerbName, text: str) -> click.Command:
     return change_state
 
 
-async def _change(runtime: Runtime, wanted: Change) -> tuple[dict[str, Any], list[str]]:
+async def _change(runtime: Runtime, wanted: SourceChange) -> tuple[dict[str, Any], list[str]]:
     """What was done, and a sentence for each other installation that it applies to."""
     async with connected(runtime.settings) as connection:
         control = control_topic(runtime.cluster())

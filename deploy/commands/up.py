@@ -19,10 +19,10 @@ from deploy import logs, migrate
 from deploy.commands.send import paused_sources, post, until_on_the_log, wait_until_folded
 from deploy.commands.topics import widen_on_record
 from deploy.connections import connected
-from deploy.embedded.backends import Speaker, Stopped, backends
+from deploy.embedded.backends import Speaker, StartStopped, backends
 from deploy.embedded.dev_secrets import development_secrets, new_key
 from deploy.embedded.embedded_postgres import postgres_programs
-from deploy.embedded.preflight import Lock, require_ports
+from deploy.embedded.preflight import DataFolderLock, require_ports
 from deploy.samples import SAMPLES, new_customer, story
 from deploy.service import load_again, reload_event, remember, stop_event, wait_for_signal
 from deploy.supervisor import Child, Command, wait_until_all_give_up
@@ -61,7 +61,7 @@ async def _up(settings: Settings, sample: bool) -> None:
     async with AsyncExitStack() as stack:
         data = settings.data
         data.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(Lock(data / "up.lock"))
+        stack.enter_context(DataFolderLock(data / "up.lock"))
         # The terminal has what it prints for people.
         logs.configure("up", data, settings.log_level, "CRITICAL")
         require_ports(settings)
@@ -73,7 +73,7 @@ async def _up(settings: Settings, sample: bool) -> None:
             say("\nCtrl-C stops everything and keeps the data.", style="dim")
             while await wait_for_signal(stop, reload):
                 await _reload(children)
-        except Stopped:
+        except StartStopped:
             pass
         say("stopping …")
     if gone := [child.command.name for child in children if child.gave_up.is_set()]:
@@ -182,7 +182,7 @@ async def _is_ready_in_time(child: Child, url: str, stop: asyncio.Event) -> bool
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while not child.gave_up.is_set():
                 if stop.is_set():
-                    raise Stopped
+                    raise StartStopped
                 try:
                     async with session.get(f"{url}/readyz") as response:
                         last = await response.text()

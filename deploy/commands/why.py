@@ -14,7 +14,7 @@ from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
 from replay import audit
 from replay.log.reader import LogReader
-from replay.prove.why import Answer, Question, as_document, explain
+from replay.prove.why import Explanation, Question, as_document, explain
 from schemas.masking import mask_key
 
 ACTION: Final = "why.reveal"
@@ -54,7 +54,7 @@ def why(runtime: Runtime, reveal: bool, reason: str | None, as_json: bool, **ask
         _print(document)
 
 
-async def _explain(runtime: Runtime, question: Question, reason: str | None, is_revealed: bool) -> Answer:
+async def _explain(runtime: Runtime, question: Question, reason: str | None, is_revealed: bool) -> Explanation:
     async with connected(runtime.settings) as connection:
         async with LogReader(runtime.cluster()) as reader:
             with progress() as bar:

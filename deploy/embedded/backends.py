@@ -65,10 +65,10 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) 
     try:
         await task
     except asyncio.CancelledError:
-        raise Stopped from None
+        raise StartStopped from None
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
 
 
-class Stopped(Exception):
+class StartStopped(Exception):
     """Asked to stop before everything stood."""

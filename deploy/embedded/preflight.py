@@ -10,7 +10,7 @@ from schemas.errors import Misconfigured, Unavailable
 from schemas.settings import Settings
 
 
-class Lock:
+class DataFolderLock:
     """One `redrive up` per data folder. The kernel drops the lock with its process, so it can't go stale."""
 
     def __init__(self, path: Path) -> None:

@@ -14,7 +14,7 @@ from deploy.http_server import Runner
 from deploy.operator_log import appending, correction_desk
 from deploy.postgres import PoolConnections
 from deploy.proofs import prove
-from deploy.rebuild_ports import POOL_CONNECTIONS, ports_of
+from deploy.rebuild_ports import POOL_CONNECTIONS, rebuild_ports
 from deploy.reload import control_topic
 from deploy.replay_jobs import jobs
 from deploy.service import Signals, health_routes, listen, read_again, wait_for_signal
@@ -32,15 +32,14 @@ from replay.api.route import register
 from replay.audit import Author
 from replay.log.broker import Broker
 from replay.log.reader import LogReader
-from replay.operations.dead_letters import DeadLetters
-from replay.operations.quarantine import Quarantine
+from replay.operations.dead_letters import DeadLetterFilter
+from replay.operations.quarantine import QuarantineReader
 from replay.operations.requeue import Requeue, Requeued
-from replay.ports import Connection
+from replay.ports import Advance, Connection
 from replay.prove.certificate import Certificate
 from replay.prove.proofs import Proofs
-from replay.prove.shadow import Advance
 from replay.rebuild.follower import Follower
-from replay.rebuild.snapshot_jobs import Scratches
+from replay.rebuild.snapshot_jobs import SnapshotJobs
 from replay.tables.folding import LiveFolding
 from replay.targets.document import TargetDocument
 from schemas.settings import Settings, Source
@@ -108,7 +107,7 @@ class ConsoleService:
         self._database = postgres(settings)
         self._checks = BrokerCheck(cluster), DatabaseCheck(pools.requests)
         self._proofs = Proofs(lambda: connect(settings), self._prove)
-        self._scratches = Scratches(ports_of(runtime, pools.snapshots))
+        self._scratches = SnapshotJobs(rebuild_ports(runtime, pools.snapshots))
         self.app = self._create_app()
         self._runner = Runner(self.app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
 
@@ -124,7 +123,7 @@ class ConsoleService:
             requeue=self._requeue,
             operator=self._runtime.operator,
             proofs=self._proofs,
-            rebuilding=ports_of(self._runtime, self._pools.rebuilds),
+            rebuilding=rebuild_ports(self._runtime, self._pools.rebuilds),
             scratches=self._scratches,
         )
         replays = Replays(operations, self._open_log, self._require_target, asyncio.Semaphore(MAX_PLANNING))
@@ -149,11 +148,11 @@ class ConsoleService:
         return {"broker": is_up, "database": database, "schema": schema}
 
     @asynccontextmanager
-    async def _open_quarantine(self, connection: Connection) -> AsyncIterator[Quarantine]:
+    async def _open_quarantine(self, connection: Connection) -> AsyncIterator[QuarantineReader]:
         async with self._open_log() as reader:
-            yield Quarantine(reader, connection, self._sources(), self._settings.public_url)
+            yield QuarantineReader(reader, connection, self._sources(), self._settings.public_url)
 
-    async def _requeue(self, connection: Connection, wanted: DeadLetters, author: Author | None) -> Requeued:
+    async def _requeue(self, connection: Connection, wanted: DeadLetterFilter, author: Author | None) -> Requeued:
         async with self._open_log() as reader:
             folding = await LiveFolding.open(connection)
             return await Requeue(connection, reader, folding, author).run(wanted, _unheard)
@@ -171,7 +170,7 @@ class ConsoleService:
     async def work(self) -> None:
         """Run replays, and keep generations up to date that are not live, until it is time to stop."""
         working = [
-            asyncio.create_task(Follower(ports_of(self._runtime, self._pools.follower)).run()),
+            asyncio.create_task(Follower(rebuild_ports(self._runtime, self._pools.follower)).run()),
             asyncio.create_task(jobs(lambda: self._runtime).serve(self._pools.requests)),
         ]
         try:

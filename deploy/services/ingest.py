@@ -41,7 +41,7 @@ from ingest.http.limits import Limits
 from ingest.log.event_log import EventLog
 from ingest.log.producer import producer_factory
 from ingest.outage_log import Story
-from ingest.quarantine.quarantine import Quarantine
+from ingest.quarantine.quarantine import QuarantineWriter
 from ingest.request_metrics import REQUESTS
 from ingest.spool.drain import Drain
 from ingest.spool.spool import Spool
@@ -120,7 +120,7 @@ class IngestService:
         self.spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
         self.storing = Storing(self.log, self._window, self.spool, settings.append_timeout_seconds)
         self.storing.is_caught_up = lambda: table.is_complete
-        self.quarantine = Quarantine(
+        self.quarantine = QuarantineWriter(
             self.log, runtime.file.quarantine, now_ms, settings.ingest_workers, clocks.monotonic
         )
         given = runtime.file.limits

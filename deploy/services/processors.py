@@ -24,7 +24,7 @@ from deploy.services.checks import BrokerCheck, DatabaseCheck, serve_health
 from deploy.topic_ids import TopicIds
 from deploy.topics import Topics
 from deploy.wiring import Runtime
-from processors.app import Subscription, create_app
+from processors.app import TopicSubscription, create_app
 from processors.dead_letters import KafkaDeadLetters
 from processors.failures import RETRYABLE
 from processors.faust_transport import BatchApp
@@ -198,12 +198,12 @@ class ProcessorsService:
         if self._installation is None:
             raise RuntimeError("work learns whose the installation is, first")
         place = place_of(self._runtime.settings.data)
-        async with self.folding(Subscription(self._topics, fold_group(self._installation), place)) as app:
+        async with self.folding(TopicSubscription(self._topics, fold_group(self._installation), place)) as app:
             tune_garbage_collection()
             await self._until_told(app)
 
     @contextlib.asynccontextmanager
-    async def folding(self, subscription: Subscription) -> AsyncIterator[BatchApp]:
+    async def folding(self, subscription: TopicSubscription) -> AsyncIterator[BatchApp]:
         """The worker, in an app that reads these topics."""
         app = self._app = create_app(self._cluster, subscription, self.worker, self._topic_ids, self._folder)
         self._obey(self._control.states)

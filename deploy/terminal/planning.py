@@ -6,9 +6,10 @@ from typing import Any
 
 from deploy.terminal.output import out, print_fields, print_table, warn
 from replay.jobs.plan import Plan
-from replay.selection.offsets import Place, place_of
+from replay.selection.offsets import partition_of
 from replay.selection.selection import Range
 from replay.targets.document import TargetDocument
+from schemas.topics import TopicPartition
 
 
 def print_plan(made: Plan, target: TargetDocument | None, has_partitions: bool) -> None:
@@ -37,9 +38,9 @@ def print_plan(made: Plan, target: TargetDocument | None, has_partitions: bool) 
 
 def _partitions(made: Plan) -> list[tuple[str, int, int, int, int, int]]:
     """(topic, partition, first offset, last offset, ranges, records)"""
-    ranges: dict[Place, list[Range]] = {}
+    ranges: dict[TopicPartition, list[Range]] = {}
     for part in made.ranges:
-        ranges.setdefault(place_of(part), []).append(part)
+        ranges.setdefault(partition_of(part), []).append(part)
     return [
         (
             *place,

@@ -23,7 +23,7 @@ class Time(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Offset(click.ParamType):
+class ClockOffset(click.ParamType):
     """How far a clock stands off, as seconds: `2h` ahead, `-2h` behind."""
 
     name = "offset"
@@ -39,4 +39,4 @@ class Offset(click.ParamType):
 
 
 TIME = Time()
-OFFSET = Offset()
+OFFSET = ClockOffset()

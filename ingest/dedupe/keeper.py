@@ -16,19 +16,19 @@ from ingest import metrics
 from ingest.dedupe.appended import appended
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.known_offsets import KnownOffsets
-from ingest.dedupe.log_reading import LogTail, OpenTail, TopicIds
+from ingest.dedupe.log_reading import LogTail, OpenTail
 from ingest.dedupe.newest_entries import NewestEntries
 from ingest.dedupe.other_log import Comparison, shortened
-from ingest.dedupe.store import ENTRY, Chunk, Partition, WindowStore, is_readable
+from ingest.dedupe.store import ENTRY, Chunk, WindowStore, is_readable
 from ingest.dedupe.window import Content, DedupeWindow
 from schemas.envelope import Location
 from schemas.errors import Unavailable
+from schemas.topics import FindTopicIds, TopicPartition
 
 SAVE_SECONDS: Final = 1.0
 GAP_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 2.0
 """The time between two checks for topics that were created again."""
-
 _TICK_ENTRIES: Final = 500
 
 
@@ -36,7 +36,7 @@ class WindowKeeper:
     """One per host. `now_ms` is the wall clock in milliseconds."""
 
     def __init__(
-        self, table: IdTable, window: DedupeWindow, folder: Path, open_tail: OpenTail, topic_ids: TopicIds
+        self, table: IdTable, window: DedupeWindow, folder: Path, open_tail: OpenTail, topic_ids: FindTopicIds
     ) -> None:
         self._table = table
         self._window = window
@@ -104,8 +104,8 @@ class WindowKeeper:
         return {topic: str(one) for topic, one in found.items() if one is not None}
 
     async def _load(
-        self, bounds: Mapping[Partition, tuple[int, int]], logs: Mapping[str, str], since_ms: int
-    ) -> dict[Partition, int]:
+        self, bounds: Mapping[TopicPartition, tuple[int, int]], logs: Mapping[str, str], since_ms: int
+    ) -> dict[TopicPartition, int]:
         """Take in what is saved of these logs, and return the offsets up to which it knows them."""
         positions, saved = await asyncio.to_thread(self._store.current, since_ms, logs)
         for topic, blob in saved:
@@ -115,7 +115,7 @@ class WindowKeeper:
         return positions
 
     def take_in(
-        self, topic: str, blob: bytes, bounds: Mapping[Partition, tuple[int, int]] | None, since_ms: int
+        self, topic: str, blob: bytes, bounds: Mapping[TopicPartition, tuple[int, int]] | None, since_ms: int
     ) -> list[Location]:
         """Entries that were saved, or that another host appended. With `bounds`, only of what the log still holds:
         what it has lost, the provider's next copy may put there again.
@@ -217,7 +217,7 @@ class WindowKeeper:
             except Unavailable:
                 was_away = True
 
-    async def _read(self, tail: LogTail, positions: Mapping[Partition, int], since_ms: int) -> int:
+    async def _read(self, tail: LogTail, positions: Mapping[TopicPartition, int], since_ms: int) -> int:
         read = 0
         async for records in tail.read_tail(positions, since_ms):
             for seen in records:

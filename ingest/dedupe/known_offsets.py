@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from ingest.dedupe.store import Partition
 from schemas.envelope import Location
+from schemas.topics import TopicPartition
 
 MAX_BEYOND_GAP: Final = 50_000
 _UNFOLLOWED: Final = 2**63
@@ -16,11 +16,11 @@ class KnownOffsets:
     """The offsets below which every record of a partition is known, and what is known beyond them."""
 
     def __init__(self) -> None:
-        self.to: dict[Partition, int] = {}
-        self._beyond: dict[Partition, set[int]] = {}
-        self._gap_since: dict[Partition, float] = {}
+        self.to: dict[TopicPartition, int] = {}
+        self._beyond: dict[TopicPartition, set[int]] = {}
+        self._gap_since: dict[TopicPartition, float] = {}
 
-    def set(self, ends: Mapping[Partition, int]) -> None:
+    def set(self, ends: Mapping[TopicPartition, int]) -> None:
         for at, end in ends.items():
             self.to[at] = max(self.to.get(at, 0), end)
             self._beyond[at] = {offset for offset in self._beyond.get(at, ()) if offset >= self.to[at]}
@@ -32,7 +32,7 @@ class KnownOffsets:
             for at in [at for at in known if at[0] == topic]:
                 del known[at]
 
-    def ends(self) -> dict[Partition, int]:
+    def ends(self) -> dict[TopicPartition, int]:
         """How far each of them reaches at least."""
         return {at: max([to, *(offset + 1 for offset in self._beyond.get(at, ()))]) for at, to in self.to.items()}
 
@@ -47,7 +47,7 @@ class KnownOffsets:
         beyond.add(location.offset)
         self._close(at)
 
-    def _close(self, at: Partition) -> None:
+    def _close(self, at: TopicPartition) -> None:
         beyond, offset = self._beyond[at], self.to.get(at, 0)
         start = offset
         while offset in beyond:
@@ -59,6 +59,6 @@ class KnownOffsets:
         elif offset > start or at not in self._gap_since:
             self._gap_since[at] = time.monotonic()
 
-    def gaps(self, before: float) -> list[Partition]:
+    def gaps(self, before: float) -> list[TopicPartition]:
         """The gaps that are older than that, or have much beyond them."""
         return [at for at, since in self._gap_since.items() if since < before or len(self._beyond[at]) > MAX_BEYOND_GAP]

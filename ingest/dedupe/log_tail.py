@@ -5,18 +5,18 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
 from ingest.dedupe.log_reading import Seen
-from ingest.dedupe.store import Partition
 from ingest.log.passing_over import PassingOver
 from schemas.cluster import Cluster
 from schemas.envelope import Location, Record
 from schemas.errors import LogUnavailable, PoisonRecord, Unavailable
 from schemas.masking import reason_of
 from schemas.providers import fingerprint_of
-from schemas.topics import MAX_RECORD_BYTES
+from schemas.topics import MAX_RECORD_BYTES, TopicPartition
 
 log: Final = logging.getLogger("redrive.ingest")
 _POLL_MS: Final = 1000
@@ -56,7 +56,7 @@ class KafkaLogTail:
             raise RuntimeError("enter the tail before reading it")
         return self._consumer
 
-    async def _partitions(self) -> list[TopicPartition]:
+    async def _partitions(self) -> list[KafkaPartition]:
         found = []
         existing = await self._started.topics()
         for topic in self._topics:
@@ -69,10 +69,10 @@ class KafkaLogTail:
             partitions = self._started.partitions_for_topic(topic)
             if not partitions:
                 raise Unavailable(f"the topic {topic} has no partitions yet")
-            found += [TopicPartition(topic, partition) for partition in sorted(partitions)]
+            found += [KafkaPartition(topic, partition) for partition in sorted(partitions)]
         return found
 
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+    async def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         try:
             partitions = await self._partitions()
             starts = await self._started.beginning_offsets(partitions)
@@ -81,14 +81,14 @@ class KafkaLogTail:
             raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in partitions}
 
-    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         try:
             async for records in self._read(positions, since_ms):
                 yield records
         except KafkaError as error:
             raise LogUnavailable(f"Kafka does not answer: {reason_of(error)}") from error
 
-    async def _read(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def _read(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         consumer = self._started
         partitions = await self._partitions()
         if not partitions:

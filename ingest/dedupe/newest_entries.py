@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-Name = TypeVar("Name", bound=Hashable)
+NameT = TypeVar("NameT", bound=Hashable)
 _PIECE_BYTES: Final = 64 * 1024
 
 
@@ -16,16 +16,16 @@ class _Piece:
     """How many additions there had been with its last one."""
 
 
-class NewestEntries(Generic[Name]):
+class NewestEntries(Generic[NameT]):
     """By name, at most `max_bytes` of them all: where there are more, the oldest leave."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._added = 0
-        self._pieces: dict[Name, deque[_Piece]] = {}
+        self._pieces: dict[NameT, deque[_Piece]] = {}
 
-    def add(self, name: Name, entries: bytes) -> None:
+    def add(self, name: NameT, entries: bytes) -> None:
         """Whole entries: those that leave leave from the front, as many bytes as came too many."""
         pieces = self._pieces.setdefault(name, deque())
         if not pieces or len(pieces[-1].entries) >= _PIECE_BYTES:
@@ -48,18 +48,18 @@ class NewestEntries(Generic[Name]):
         if not self._pieces[name]:
             del self._pieces[name]
 
-    def add_all(self, others: "NewestEntries[Name]") -> None:
+    def add_all(self, others: "NewestEntries[NameT]") -> None:
         """They are newer."""
         for name, entries in others.items():
             self.add(name, entries)
 
-    def forget(self, name: Name) -> None:
+    def forget(self, name: NameT) -> None:
         self._bytes -= sum([len(piece.entries) for piece in self._pieces.pop(name, ())])
 
-    def names(self) -> list[Name]:
+    def names(self) -> list[NameT]:
         return list(self._pieces)
 
-    def items(self) -> Iterable[tuple[Name, bytes]]:
+    def items(self) -> Iterable[tuple[NameT, bytes]]:
         """Of each name those that are left, in the order of their addition."""
         return [(name, b"".join([piece.entries for piece in pieces])) for name, pieces in self._pieces.items()]
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from ingest import metrics
-from ingest.dedupe.store import Partition
 from ingest.dedupe.window import DedupeWindow
 from schemas.envelope import Location
-from schemas.topics import QUARANTINE
+from schemas.topics import QUARANTINE, TopicPartition
 
 _PAGE_BITS: Final = 12
 _TAG_BYTES: Final = 4
@@ -21,7 +20,7 @@ class AckedEnds:
 
     def __init__(self, window: DedupeWindow) -> None:
         self._window = window
-        self._ends: dict[Partition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._eras: dict[str, int] = {}
         """As they were when the ends of a topic began."""
 
@@ -48,7 +47,7 @@ class Places:
     """Which saved record is at which offset, in four bytes each. Two at one place were on two logs."""
 
     def __init__(self) -> None:
-        self.pages: dict[tuple[Partition, int], array[int]] = {}
+        self.pages: dict[tuple[TopicPartition, int], array[int]] = {}
 
     def put(self, location: Location, key: bytes) -> None:
         page_number, at = divmod(location.offset, 1 << _PAGE_BITS)
@@ -75,7 +74,7 @@ class Comparison:
 
     def __init__(self) -> None:
         self.is_other_log = False
-        self._newest: dict[Partition, int] = {}
+        self._newest: dict[TopicPartition, int] = {}
         self.places = Places()
 
     def saved(self, location: Location, key: bytes) -> None:
@@ -88,8 +87,8 @@ class Comparison:
         self.is_other_log |= not self.places.is_free_for(location, key)
 
     def starts(
-        self, positions: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]]
-    ) -> dict[Partition, int]:
+        self, positions: Mapping[TopicPartition, int], bounds: Mapping[TopicPartition, tuple[int, int]]
+    ) -> dict[TopicPartition, int]:
         """Where to read on, with the last saved record of each partition: it must be there."""
         return {
             at: min(offset, max(self._newest.get(at, offset), bounds[at][0]))
@@ -98,6 +97,6 @@ class Comparison:
         }
 
 
-def shortened(known: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]]) -> set[str]:
+def shortened(known: Mapping[TopicPartition, int], bounds: Mapping[TopicPartition, tuple[int, int]]) -> set[str]:
     """Topics with a partition that ends before what is known of it."""
     return {at[0] for at, end in known.items() if at in bounds and end > bounds[at][1]}

@@ -18,9 +18,7 @@ import orjson
 
 from ingest.dedupe.newest_entries import NewestEntries
 from ingest.dedupe.window import is_location
-
-Partition = tuple[str, int]
-"""(topic, partition)."""
+from schemas.topics import TopicPartition
 
 _HEAD: Final = struct.Struct(">4sIII")
 """Magic, bytes of the directory, bytes of the entries, CRC-32 of both."""
@@ -39,7 +37,7 @@ class Chunk:
     """
 
     entries: dict[str, bytes]
-    positions: dict[Partition, int]
+    positions: dict[TopicPartition, int]
     written_ms: int
     logs: dict[str, str] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
@@ -104,7 +102,9 @@ class WindowStore:
                 yield chunk if chunk.written_ms >= since_ms else replace(chunk, entries={})
                 at = end
 
-    def current(self, since_ms: int, logs: Mapping[str, str]) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
+    def current(
+        self, since_ms: int, logs: Mapping[str, str]
+    ) -> tuple[dict[TopicPartition, int], list[tuple[str, bytes]]]:
         """See `current_of`."""
         return current_of(self.load(since_ms), logs, self.max_bytes)
 
@@ -185,7 +185,7 @@ def is_readable(blob: bytes) -> bool:
 
 def current_of(
     chunks: Iterable[Chunk], logs: Mapping[str, str], max_bytes: int
-) -> tuple[dict[Partition, int], list[tuple[str, bytes]]]:
+) -> tuple[dict[TopicPartition, int], list[tuple[str, bytes]]]:
     """The content of chunks for the topics of these ids: the last positions, and by topic the newest entries,
     `max_bytes` of them. One chunk is in memory at a time: a busy week has half a million.
 

@@ -48,7 +48,7 @@ class Claim(NamedTuple):
     is_conflict: bool
 
 
-class Held(NamedTuple):
+class ClaimedElsewhere(NamedTuple):
     """Another process is appending it."""
 
 
@@ -56,8 +56,8 @@ class Spooled(NamedTuple):
     """It is durable here, and on its way to the log."""
 
 
-Found = Claim | Location | Held | Spooled
-HELD: Final = Held()
+Found = Claim | Location | ClaimedElsewhere | Spooled
+CLAIMED_ELSEWHERE: Final = ClaimedElsewhere()
 IN_SPOOL: Final = Spooled()
 
 
@@ -94,7 +94,7 @@ class DedupeWindow:
                     # Where the log has it as well, that is the better answer.
                     is_spooled = True
                 elif entry.value == CLAIMED and not self._is_lost(entry):
-                    return HELD
+                    return CLAIMED_ELSEWHERE
                 else:
                     place = at
             if is_spooled:

@@ -19,10 +19,10 @@ from aiohttp.web_protocol import RequestHandler
 from ingest import metrics
 from ingest.http import responses
 from ingest.http.limits import Limits
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.http.whole_request import read_whole
 
-Reply = Callable[[Answer], None]
+Reply = Callable[[HttpAnswer], None]
 Receive = Callable[[str, str, Mapping[str, str], bytes, str, Reply], None]
 """(method, target, headers, body, remote address, reply): see `ingest.handler.Ingress.receive`."""
 
@@ -31,7 +31,7 @@ MAX_HELD_BYTES: Final = 64 * 1024
 """The limit of requests that arrive before the last one was answered."""
 
 
-class Connection(RequestHandler):
+class HttpConnection(RequestHandler):
     """One client. A request is processed only when the one before it has been answered."""
 
     __slots__ = (
@@ -120,7 +120,7 @@ class Connection(RequestHandler):
         if len(self._held) > MAX_HELD_BYTES and self.transport is not None:
             self.transport.pause_reading()
 
-    def _reply(self, answer: Answer) -> None:
+    def _reply(self, answer: HttpAnswer) -> None:
         self._is_answering = self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             # A shutdown waits for this answer.

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any, Final, Literal
 
 from schemas.errors import REJECTIONS
-from schemas.openapi import HEALTH, Answer, Description, Document, Operation, Parameter, describe
+from schemas.openapi import HEALTH, Description, Document, Operation, Parameter, ResponseBody, describe
 
 _PAGES_ONLY: Final = ("not_found",)
 _HANDSHAKE_ONLY: Final = ("handshake_incomplete", "verify_token_mismatch")
@@ -18,7 +18,7 @@ _HANDSHAKE: Final = (
 )
 
 
-class Stored(Document):
+class StoredAnswer(Document):
     """The delivery is durable. `accepted` and `duplicate` come with `Redrive-Record`, `spooled` does not."""
 
     status: Literal["accepted", "duplicate", "spooled"]
@@ -26,10 +26,10 @@ class Stored(Document):
 
 
 STORED: Final = (
-    Answer("Stored, or stored before.", Stored, headers=("Redrive-Record",)),
-    Answer("Stored: an empty TwiML document, for Twilio.", media_type="text/xml", headers=("Redrive-Record",)),
+    ResponseBody("Stored, or stored before.", StoredAnswer, headers=("Redrive-Record",)),
+    ResponseBody("Stored: an empty TwiML document, for Twilio.", media_type="text/xml", headers=("Redrive-Record",)),
 )
-_CHALLENGE: Final = Answer("Meta's challenge, bare.", media_type="text/plain")
+_CHALLENGE: Final = ResponseBody("Meta's challenge, bare.", media_type="text/plain")
 _BODIES: Final = ("application/json", "application/x-www-form-urlencoded")
 
 
@@ -51,7 +51,7 @@ OPERATIONS: Final = (
     *_deliveries("/webhooks/{source}", _SOURCE),
     *_deliveries("/webhooks/{source}/{rest}", _SOURCE, _REST),
     *HEALTH,
-    Operation("get", "/openapi.json", "This description", {200: [Answer("OpenAPI 3.1.", Description)]}),
+    Operation("get", "/openapi.json", "This description", {200: [ResponseBody("OpenAPI 3.1.", Description)]}),
 )
 
 

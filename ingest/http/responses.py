@@ -21,7 +21,7 @@ _SAFE: Final = f"Server: {SERVER}\r\nX-Content-Type-Options: nosniff\r\nCache-Co
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """Status, header lines (each ended by CR LF; without length and date) and body."""
 
     status: int
@@ -50,34 +50,36 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def stored(shape: str, status: str, record_id: str, location: Location) -> Answer:
+def stored(shape: str, status: str, record_id: str, location: Location) -> HttpAnswer:
     """200 in the shape that the provider wants; TwiML for Twilio, which texts any plain answer to the customer."""
     topic, partition, offset = location
     where = f"Redrive-Record: {topic}/{partition}/{offset}\r\n"
     if shape == "twiml":
-        return Answer(200, f"Content-Type: text/xml; charset=utf-8\r\n{where}", EMPTY_TWIML)
+        return HttpAnswer(200, f"Content-Type: text/xml; charset=utf-8\r\n{where}", EMPTY_TWIML)
     body = orjson.dumps({"status": status, "record_id": record_id})
-    return Answer(200, f"Content-Type: application/json\r\n{where}", body)
+    return HttpAnswer(200, f"Content-Type: application/json\r\n{where}", body)
 
 
-def spooled(shape: str, record_id: str) -> Answer:
+def spooled(shape: str, record_id: str) -> HttpAnswer:
     """200 for what is durable here and on its way to the log: where it will be there, nobody knows yet."""
     if shape == "twiml":
-        return Answer(200, "Content-Type: text/xml; charset=utf-8\r\n", EMPTY_TWIML)
-    return Answer(
+        return HttpAnswer(200, "Content-Type: text/xml; charset=utf-8\r\n", EMPTY_TWIML)
+    return HttpAnswer(
         200, "Content-Type: application/json\r\n", orjson.dumps({"status": "spooled", "record_id": record_id})
     )
 
 
-def challenge(text: str) -> Answer:
+def challenge(text: str) -> HttpAnswer:
     """Meta's handshake: the challenge, bare. Plain text that no browser may take for a page.
 
     The bytes go back as they came, even if they are not UTF-8.
     """
-    return Answer(200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode("utf-8", "surrogateescape"))
+    return HttpAnswer(
+        200, f"Content-Type: text/plain; charset=utf-8\r\n{_SAFE}", text.encode("utf-8", "surrogateescape")
+    )
 
 
-def problem(rejection: str, allow: Collection[str] = ()) -> Answer:
+def problem(rejection: str, allow: Collection[str] = ()) -> HttpAnswer:
     """RFC 9457, with the stable code; `allow` are the methods that a 405 names."""
     status, detail = REJECTIONS[rejection]
     title = rejection.replace("_", " ").capitalize()
@@ -87,8 +89,8 @@ def problem(rejection: str, allow: Collection[str] = ()) -> Answer:
         headers += f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
     if allow:
         headers += f"Allow: {', '.join(sorted(allow))}\r\n"
-    return Answer(status, headers, orjson.dumps(body))
+    return HttpAnswer(status, headers, orjson.dumps(body))
 
 
-def document(body: object, status: int = 200) -> Answer:
-    return Answer(status, f"Content-Type: application/json\r\n{_SAFE}", orjson.dumps(body))
+def document(body: object, status: int = 200) -> HttpAnswer:
+    return HttpAnswer(status, f"Content-Type: application/json\r\n{_SAFE}", orjson.dumps(body))

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from ingest import metrics
 from ingest.log.producer import learn_partitions, stop_producer
-from ingest.log.record_batch import Batch, LogRecord, VerifiedRecord, Waiter
+from ingest.log.record_batch import LogRecord, RecordBatch, VerifiedRecord, Waiter
 from ingest.outage_log import ANY_TOPIC, Story
 from schemas.envelope import Location
 from schemas.errors import LogUnavailable, RedriveError, Unavailable
@@ -61,11 +61,11 @@ class EventLog:
         self._topics = list(topics)
         self._stall_seconds = stall_seconds
         self._producer: AIOKafkaProducer | None = None
-        self._open: dict[str, Batch] = {}
+        self._open: dict[str, RecordBatch] = {}
         self._turns: dict[str, int] = {}
         self._in_flight: dict[str, int] = {}
         self._sending: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, dict[Batch, None]] = {}
+        self._waiting: dict[str, dict[RecordBatch, None]] = {}
         self._pending_bytes: dict[str, int] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._look_at = 0.0
@@ -151,7 +151,7 @@ class EventLog:
         if not self.is_taking(topic):
             raise Unavailable("the log is not taking appends")
         producer = cast(AIOKafkaProducer, self._producer)
-        batch = Batch(producer.create_batch(), topic, self._next_partition(topic))
+        batch = RecordBatch(producer.create_batch(), topic, self._next_partition(topic))
         count = sum(1 for _ in takewhile(batch.put, records))
         if not count:
             raise Refused("the record does not fit into a batch")
@@ -181,15 +181,15 @@ class EventLog:
             with suppress(TimeoutError):
                 await asyncio.wait_for(producer.client.force_metadata_update(), LOOK_SECONDS)
 
-    def _open_batch(self, topic: str) -> Batch:
+    def _open_batch(self, topic: str) -> RecordBatch:
         """On the next partition: order is not needed, so full batches beat a hash of the key."""
         producer = cast(AIOKafkaProducer, self._producer)
-        batch = Batch(producer.create_batch(), topic, self._next_partition(topic))
+        batch = RecordBatch(producer.create_batch(), topic, self._next_partition(topic))
         batch.deadline = asyncio.get_running_loop().call_later(self._stall_seconds, self._say_overdue, batch)
         self._open[topic] = batch
         return batch
 
-    def _say_overdue(self, batch: Batch) -> None:
+    def _say_overdue(self, batch: RecordBatch) -> None:
         self._story.overdue(batch.topic, self._stall_seconds)
         batch.say_overdue()
 
@@ -226,7 +226,7 @@ class EventLog:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _deliver(self, topic: str, batch: Batch, producer: AIOKafkaProducer) -> None:
+    async def _deliver(self, topic: str, batch: RecordBatch, producer: AIOKafkaProducer) -> None:
         """See one batch through, then let the next one go. Whatever happens, each who waits hears of it."""
         sent = None
         try:
@@ -252,17 +252,17 @@ class EventLog:
         batch.settle(metadata.offset)
         self._send_if_waiting(topic)
 
-    def _finish(self, topic: str, batch: Batch) -> None:
+    def _finish(self, topic: str, batch: RecordBatch) -> None:
         del self._waiting[topic][batch]
         self._close(topic, batch)
         self._in_flight[topic] = self._in_flight.get(topic, 0) - 1
 
-    def _close(self, topic: str, batch: Batch) -> None:
+    def _close(self, topic: str, batch: RecordBatch) -> None:
         if batch.deadline is not None:
             batch.deadline.cancel()
         self._pending_bytes[topic] = self._pending_bytes.get(topic, 0) - batch.bytes
 
-    def _abandon(self, topic: str) -> Batch:
+    def _abandon(self, topic: str) -> RecordBatch:
         """Take back a batch that was never sent."""
         batch = self._open.pop(topic)
         self._close(topic, batch)

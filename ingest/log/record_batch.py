@@ -46,7 +46,7 @@ def record_of(
     return VerifiedRecord(LogRecord(topic, identity.record_id.encode(), delivery.body, delivery.arrived_ms, headers))
 
 
-class Batch:
+class RecordBatch:
     """Records that leave together."""
 
     def __init__(self, builder: BatchBuilder, topic: str, partition: int) -> None:

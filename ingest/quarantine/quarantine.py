@@ -18,7 +18,7 @@ from schemas.envelope import Delivery, Location, quarantine_headers
 from schemas.errors import Unavailable
 from schemas.providers import conceal
 from schemas.providers.base import body_record_id
-from schemas.quarantine import DROPPED_TYPE, Dropped, QuarantineConfig
+from schemas.quarantine import DROPPED_TYPE, DroppedDeliveries, QuarantineConfig
 from schemas.settings import Source
 from schemas.topics import QUARANTINE
 
@@ -47,7 +47,7 @@ class _Kept:
             say(is_kept)
 
 
-class Quarantine:
+class QuarantineWriter:
     """That of one of the `processes` of a host. `now_ms` is the wall clock in milliseconds.
 
     `clock` counts seconds and can't be set: allowances must not fill up because somebody corrects the time.
@@ -115,7 +115,7 @@ class Quarantine:
         """
         for key in [key for key in self._dropped if key[1] != under_way_ms]:
             source, minute_ms = key
-            dropped = Dropped(source, minute_ms, self._dropped[key])
+            dropped = DroppedDeliveries(source, minute_ms, self._dropped[key])
             headers = [("ce_type", DROPPED_TYPE.encode()), ("ce_source", f"/webhooks/{source}".encode())]
             try:
                 record = LogRecord(QUARANTINE, source.encode(), dropped.encode(), minute_ms, headers)

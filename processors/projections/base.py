@@ -39,15 +39,15 @@ Projection = Callable[[Record, Payload], Iterable[Event]]
 record as a whole is dead. Where a record holds several events, `project_each` keeps them apart.
 """
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 
 def project_each(
     record: Record,
-    items: Iterable[Item],
-    project: Callable[[Record, Item], Event],
-    identify: Callable[[Item], tuple[str, str]],
-    unread_type: Callable[[Item], str | None] = lambda _: None,
+    items: Iterable[ItemT],
+    project: Callable[[Record, ItemT], Event],
+    identify: Callable[[ItemT], tuple[str, str]],
+    unread_type: Callable[[ItemT], str | None] = lambda _: None,
 ) -> Iterator[Event]:
     """The event of every item of a batch. An item that can't be read is a dead event, and leaves the others alone.
 
@@ -66,7 +66,7 @@ def project_each(
         yield event
 
 
-def _unread(unread_type: Callable[[Item], str | None], item: Item) -> str | None:
+def _unread(unread_type: Callable[[ItemT], str | None], item: ItemT) -> str | None:
     try:
         return call(unread_type, item)
     except Exception:  # noqa: BLE001 - then it is read, and it can't be
@@ -74,7 +74,7 @@ def _unread(unread_type: Callable[[Item], str | None], item: Item) -> str | None
 
 
 def _dead_event(
-    record: Record, ordinal: int, item: Item, identify: Callable[[Item], tuple[str, str]], poison: PoisonRecord
+    record: Record, ordinal: int, item: ItemT, identify: Callable[[ItemT], tuple[str, str]], poison: PoisonRecord
 ) -> Event:
     try:
         event_id, kind = call(identify, item)

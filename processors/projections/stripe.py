@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from processors.projections.base import Event
-from processors.projections.stripe_event import Facts, StripeEvent
+from processors.projections.stripe_event import StripeEvent, StripeFacts
 from processors.projections.stripe_refunds import DISPUTE_RANKS, REFUNDED, charge, dispute, refund
 from schemas.billing import (
     MAX_CREDITS,
@@ -55,7 +55,7 @@ _CHECKOUT_STATUSES: Final = {
 _GIVEN_UP: Final = frozenset({"invoice.voided", "invoice.marked_uncollectible"})
 
 
-def _subscription(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def _subscription(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     found = StripeSubscription.model_validate(data)
     prices = found.prices
     rank = {"customer.subscription.created": 0, "customer.subscription.deleted": 2}.get(context.type, 1)
@@ -76,7 +76,7 @@ def _subscription(context: StripeEvent, data: dict[str, Any]) -> Facts:
     return (fact,), None
 
 
-def _invoice(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def _invoice(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     found = StripeInvoice.model_validate(data)
     fact = Invoice(
         version=context.version(),
@@ -97,7 +97,7 @@ def _invoice(context: StripeEvent, data: dict[str, Any]) -> Facts:
     return (fact,), None
 
 
-def _payment_intent(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def _payment_intent(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     found = StripePaymentIntent.model_validate(data)
     error = found.last_payment_error
     is_succeeded = context.type == "payment_intent.succeeded"
@@ -150,7 +150,7 @@ def _fault_of_purchase(metadata: Metadata, cost: int | None) -> str | None:
     return "a credit purchase of amount 0" if cost == 0 else None
 
 
-def _checkout_session(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def _checkout_session(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     """A session names the payment or the subscription that it made, and whose they are.
 
     The credits in its metadata count where the payment intent has none, once that has succeeded.
@@ -205,7 +205,7 @@ _INVOICE_VERBS: Final = (
     "created finalized updated paid payment_succeeded payment_failed payment_action_required overdue sent voided"
     " marked_uncollectible"
 )
-_RULES: Final[dict[str, Callable[[StripeEvent, dict[str, Any]], Facts]]] = {
+_RULES: Final[dict[str, Callable[[StripeEvent, dict[str, Any]], StripeFacts]]] = {
     **{f"customer.subscription.{verb}": _subscription for verb in _SUBSCRIPTION_VERBS.split()},
     **{f"invoice.{verb}": _invoice for verb in _INVOICE_VERBS.split()},
     **{name: _payment_intent for name in _PAYMENT_RANKS if name.startswith("payment_intent.")},

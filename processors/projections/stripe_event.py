@@ -5,7 +5,7 @@ from schemas.lattice import Fact, Version
 from schemas.providers.base import Payload, require_text, time_of_iso, time_of_seconds
 from schemas.providers.models import require_object
 
-Facts = tuple[tuple[Fact, ...], str | None]
+StripeFacts = tuple[tuple[Fact, ...], str | None]
 """The facts of an event, and why it is ignored all the same, if it is."""
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from processors.projections.base import UNKNOWN_STATUS
-from processors.projections.stripe_event import Facts, StripeEvent
+from processors.projections.stripe_event import StripeEvent, StripeFacts
 from schemas.billing import (
     REFUND_STATUSES,
     UNDONE_REFUNDS,
@@ -31,7 +31,7 @@ DISPUTE_RANKS: Final = {f"charge.dispute.{verb}": rank for rank, verb in enumera
 REFUNDED: Final = "charge.refunded"
 
 
-def charge(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def charge(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     """A charge says how much of it is refunded, all told; where it lists its refunds, also which."""
     found = StripeCharge.model_validate(data)
     if not found.payment_intent:
@@ -58,7 +58,7 @@ def _known_until(context: StripeEvent) -> datetime | None:
     return _just_before(context.created) if context.type == REFUNDED else context.created
 
 
-def refund(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def refund(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     found = StripeRefund.model_validate(data)
     if not found.payment_intent:
         return (), "a refund without a payment intent"
@@ -88,7 +88,7 @@ def _just_before(moment: datetime | None) -> datetime | None:
     return moment - _MOMENT if moment is not None and moment > _FIRST_MOMENT else moment
 
 
-def dispute(context: StripeEvent, data: dict[str, Any]) -> Facts:
+def dispute(context: StripeEvent, data: dict[str, Any]) -> StripeFacts:
     found = StripeDispute.model_validate(data)
     if not found.payment_intent:
         return (), "a dispute without a payment intent"

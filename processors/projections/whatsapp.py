@@ -14,7 +14,7 @@ from schemas.envelope import Record
 from schemas.facts import CALLS, CONTACT_PREFERENCES, MESSAGES, Message
 from schemas.lattice import Version
 from schemas.providers.base import Payload, Unparsable, require_text, time_of_seconds
-from schemas.providers.whatsapp import Item, display_phone_number, item_event_id, item_type, items
+from schemas.providers.whatsapp import WhatsAppItem, display_phone_number, item_event_id, item_type, items
 from schemas.providers.whatsapp_models import UserPreference, WhatsAppMessage, WhatsAppStatus, error_of
 from schemas.short_cache import cache_short
 
@@ -41,18 +41,18 @@ def _our_number(display_phone_number: str) -> str | None:
     return whatsapp_number(display_phone_number)
 
 
-def _identify(item: Item) -> tuple[str, str]:
+def _identify(item: WhatsAppItem) -> tuple[str, str]:
     """(event id, type)."""
     return item_event_id(item), item_type(item)
 
 
-def _unread_type(item: Item) -> str | None:
+def _unread_type(item: WhatsAppItem) -> str | None:
     """A change is digested for its id, and may be nested too deep for that. Only an object has an id."""
     is_unread = item.kind in _UNREAD or (item.kind == "change" and isinstance(item.data, dict))
     return item_type(item) if is_unread else None
 
 
-def _project_item(record: Record, item: Item) -> Event:
+def _project_item(record: Record, item: WhatsAppItem) -> Event:
     name, kind = _identify(item)
     if item.kind == "change" or item.kind in _UNREAD:
         return Event(name, kind, None)
@@ -60,7 +60,7 @@ def _project_item(record: Record, item: Item) -> Event:
     return _RULES[item.kind](record.source, our_number, item, name, kind)
 
 
-def _message(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+def _message(source: str, our_number: str | None, item: WhatsAppItem, name: str, kind: str) -> Event:
     """A message of the other side, or of our own: an echo of the phone, or in the history one from our number."""
     found = WhatsAppMessage.model_validate(item.data)
     sender, at = whatsapp_number(found.sender), time_of_seconds(found.timestamp)
@@ -172,7 +172,7 @@ _ABOUT: Final[dict[str, Callable[[Message, dict[str, Any], datetime, bool], Mess
 }
 
 
-def _status(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+def _status(source: str, our_number: str | None, item: WhatsAppItem, name: str, kind: str) -> Event:
     """A message to a group has statuses of each of its members: the furthest of any is the message's."""
     found = WhatsAppStatus.model_validate(item.data)
     at = time_of_seconds(found.timestamp)
@@ -205,7 +205,7 @@ def _status(source: str, our_number: str | None, item: Item, name: str, kind: st
     return Event(name, kind, at, (fact,))
 
 
-def _preference(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+def _preference(source: str, our_number: str | None, item: WhatsAppItem, name: str, kind: str) -> Event:
     found = UserPreference.model_validate(item.data)
     at, peer = time_of_seconds(found.timestamp), whatsapp_number(found.wa_id) or found.user_id
     if our_number is None:
@@ -224,7 +224,7 @@ def _preference(source: str, our_number: str | None, item: Item, name: str, kind
     return Event(name, kind, at, (fact,))
 
 
-_RULES: Final[dict[str, Callable[[str, str | None, Item, str, str], Event]]] = {
+_RULES: Final[dict[str, Callable[[str, str | None, WhatsAppItem, str, str], Event]]] = {
     "message": _message,
     "echo": _message,
     "history": _message,

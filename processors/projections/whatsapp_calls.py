@@ -9,14 +9,14 @@ from processors.projections.base import UNKNOWN_STATUS, Event
 from schemas.facts import Call
 from schemas.lattice import Version
 from schemas.providers.base import time_of_seconds
-from schemas.providers.whatsapp import Item
+from schemas.providers.whatsapp import WhatsAppItem
 from schemas.providers.whatsapp_models import WhatsAppCall, WhatsAppStatus, error_of
 
 _DIRECTIONS: Final = {"USER_INITIATED": "inbound", "BUSINESS_INITIATED": "outbound"}
 _STATUSES: Final = {"RINGING": "ringing", "ACCEPTED": "answered", "REJECTED": "busy"}
 
 
-def project_call(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+def project_call(source: str, our_number: str | None, item: WhatsAppItem, name: str, kind: str) -> Event:
     found = WhatsAppCall.model_validate(item.data)
     at = time_of_seconds(found.timestamp)
     caller, callee = whatsapp_number(found.caller), whatsapp_number(found.callee)
@@ -59,7 +59,7 @@ def _ended(call: Call, found: WhatsAppCall) -> Call:
     )
 
 
-def project_call_status(source: str, our_number: str | None, item: Item, name: str, kind: str) -> Event:
+def project_call_status(source: str, our_number: str | None, item: WhatsAppItem, name: str, kind: str) -> Event:
     """Only calls that we make have statuses; who declines one is busy."""
     found = WhatsAppStatus.model_validate(item.data)
     at, status = time_of_seconds(found.timestamp), _STATUSES.get(found.status)

@@ -14,7 +14,7 @@ from replay.api.fields import Nothing
 from replay.api.headers import page, protect
 from replay.api.operations import Operations
 from replay.api.problems import problem, problem_of
-from replay.api.route import ALWAYS, OPERATIONS, OPERATOR, Call, Endpoint, Route, answer, register
+from replay.api.route import ALWAYS, OPERATIONS, OPERATOR, Endpoint, Route, RouteCall, answer, register
 from replay.console.page import render_login, render_overview
 from replay.operations.sources import UnknownSource
 from schemas import openapi
@@ -29,7 +29,7 @@ from schemas.errors import (
     UnreadableRecord,
 )
 from schemas.masking import describe
-from schemas.openapi import HEALTH, Answer, Description, Operation
+from schemas.openapi import HEALTH, Description, Operation, ResponseBody
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -41,13 +41,13 @@ _COUNT_FOLDED: Final[LiteralString] = """
     SELECT topic, sum(next_offset)::bigint AS records
     FROM redrive.positions WHERE generation = (SELECT live FROM redrive.generation) GROUP BY topic ORDER BY topic
 """
-_PAGE: Final = Answer("A page for people.", media_type="text/html")
+_PAGE: Final = ResponseBody("A page for people.", media_type="text/html")
 _OVERVIEW: Final = Operation("get", "/", "The console", {200: [_PAGE], 401: [_PAGE]}, ALWAYS, is_open=False)
 _LOGIN: Final = Operation(
     "post",
     "/login",
     "The key for a cookie",
-    {303: [Answer("Logged in.", media_type="text/plain")], 401: [_PAGE], 429: [_PAGE]},
+    {303: [ResponseBody("Logged in.", media_type="text/plain")], 401: [_PAGE], 429: [_PAGE]},
     ("bad_request", "request_entity_too_large"),
     body=("application/x-www-form-urlencoded",),
 )
@@ -55,7 +55,7 @@ _DESCRIBE: Final = Operation(
     "get",
     "/openapi.json",
     "This description",
-    {200: [Answer("This description", Description)]},
+    {200: [ResponseBody("This description", Description)]},
     ALWAYS,
     is_open=False,
 )
@@ -120,7 +120,7 @@ def create_console(
         counts, positions = await _read()
         return page(render_overview(sorted(operations.sources()), counts, positions))
 
-    async def list_sources(_: Call[Nothing, Nothing]) -> web.Response:
+    async def list_sources(_: RouteCall[Nothing, Nothing]) -> web.Response:
         counts, _positions = await _read()
         found: dict[str, dict[str, Any]] = {one["source"]: {**one, "events": {}} for one in await operations.states()}
         for row in counts:

@@ -15,7 +15,7 @@ _OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
-class Connections(Protocol):
+class RequestConnections(Protocol):
     """Those to the database on which requests wait."""
 
     drops: int
@@ -24,7 +24,7 @@ class Connections(Protocol):
     def drop(self) -> None: ...
 
 
-def bounded(database: Server, connections: Connections, log: Server) -> Middleware:
+def bounded(database: Server, connections: RequestConnections, log: Server) -> Middleware:
     """Raises `Unavailable`, which names the silent server.
 
     The reader bounds every read of the log. A request that changes something needs the log as well, and may wait for

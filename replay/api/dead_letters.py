@@ -10,15 +10,15 @@ from pydantic import Field
 
 from replay.api.documents import DeadLetterList, RequeueDone
 from replay.api.fields import Flag, Nothing, Paged, Reasoned, Text, Texts, Timestamp, Window
-from replay.api.route import Call, Endpoint, Route, answer
+from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.audit import Author
-from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location
+from replay.operations.dead_letters import DeadLetterFilter, list_dead_letters, parse_location
 from replay.operations.requeue import Requeued
 from replay.operations.sources import require_sources
 from replay.ports import Connection
 from schemas.errors import InvalidSelection
 
-Requeueing = Callable[[Connection, DeadLetters, Author | None], Awaitable[Requeued]]
+Requeueing = Callable[[Connection, DeadLetterFilter, Author | None], Awaitable[Requeued]]
 """(connection, which, who and why; None: a dry run)."""
 
 
@@ -32,9 +32,9 @@ class DeadLetterQuery(Paged, Window):
     all: Flag = False
     """Also the revived ones."""
 
-    def wanted(self) -> DeadLetters:
+    def wanted(self) -> DeadLetterFilter:
         """Raises `InvalidSelection`."""
-        return DeadLetters(None if self.source is None else (self.source,), self.reason, self.from_ms, self.to_ms)
+        return DeadLetterFilter(None if self.source is None else (self.source,), self.reason, self.from_ms, self.to_ms)
 
 
 class RequeueOrder(Reasoned):
@@ -50,9 +50,9 @@ class RequeueOrder(Reasoned):
     all: bool = False
     dry_run: bool = False
 
-    def wanted(self) -> DeadLetters:
+    def wanted(self) -> DeadLetterFilter:
         """Raises `InvalidSelection`."""
-        found = DeadLetters(
+        found = DeadLetterFilter(
             sources=None if self.source is None else tuple(self.source),
             reason=self.dead_reason,
             from_ms=self.from_ms,
@@ -87,14 +87,14 @@ def dead_letter_routes(
 ) -> list[Endpoint]:
     """`configured`: the sources of today."""
 
-    async def list_all(call: Call[Nothing, DeadLetterQuery]) -> web.Response:
+    async def list_all(call: RouteCall[Nothing, DeadLetterQuery]) -> web.Response:
         query, wanted = call.given, call.given.wanted()
         async with pool.acquire() as connection:
             await require_sources(connection, wanted.sources or (), configured())
             found, following = await list_dead_letters(connection, wanted, query.all, query.limit, query.cursor)
         return answer({"dead_letters": found, "cursor": following})
 
-    async def requeue_all(call: Call[Nothing, RequeueOrder]) -> web.Response:
+    async def requeue_all(call: RouteCall[Nothing, RequeueOrder]) -> web.Response:
         order, wanted, author = call.given, call.given.wanted(), call.author(call.given.reason)
         async with pool.acquire() as connection:
             await require_sources(connection, wanted.sources or (), configured())

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from schemas.openapi import Document
-from schemas.source_state import State
+from schemas.source_state import SourceStateName
 
 EventStatus = Literal["applied", "ignored", "dead"]
 
 
-class Event(Document):
+class EventEntry(Document):
     """An entry of the index."""
 
     source: str
@@ -29,7 +29,7 @@ class Event(Document):
 
 class Events(Document):
     redacted: bool
-    events: list[Event]
+    events: list[EventEntry]
     cursor: str | None
 
 
@@ -53,7 +53,7 @@ class Body(Document):
     base64: str | None = None
 
 
-class ShownEvent(Event):
+class ShownEvent(EventEntry):
     """Headers and body are null where the log no longer holds the record."""
 
     redacted: bool
@@ -123,7 +123,7 @@ class SourceEntry(Document):
     provider: str | None = None
     topic: str | None = None
     secrets: int | None = None
-    state: State | None = None
+    state: SourceStateName | None = None
     since: str | None = None
     by: str | None = None
     reason: str | None = None
@@ -136,8 +136,8 @@ class Sources(Document):
 
 class Changed(Document):
     source: str
-    state: State
-    was: State
+    state: SourceStateName
+    was: SourceStateName
 
 
 class HeldMinute(Document):
@@ -168,7 +168,7 @@ class QuarantineList(Document):
     sources: dict[str, Holding]
 
 
-class QuarantinedDelivery(Document):
+class ShownDelivery(Document):
     """`reason` is why it was refused, `why_not` why it does not verify now; null where it does."""
 
     location: str

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from replay.api.documents import Events, EventStatus, ShownEvent
 from replay.api.fields import Nothing, Paged, Parameters, Revealing, Text, Window
-from replay.api.route import Call, Endpoint, Route, answer
+from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.log.reader import LogReader
 from replay.operations.events import Reveal, Search, list_events, show_event
 from replay.operations.sources import require_sources
@@ -66,7 +66,7 @@ def event_routes(
 ) -> list[Endpoint]:
     """`configured`: the sources of today."""
 
-    async def list_all(call: Call[Nothing, EventQuery]) -> web.Response:
+    async def list_all(call: RouteCall[Nothing, EventQuery]) -> web.Response:
         query, reveal = call.given, reveal_of(call)
         async with pool.acquire() as connection:
             if query.source is not None:
@@ -74,7 +74,7 @@ def event_routes(
             page = await list_events(connection, query.search(), query.limit, query.cursor, reveal)
         return answer({"redacted": reveal is None, "events": page.events, "cursor": page.cursor})
 
-    async def show(call: Call[EventPath, Revealing]) -> web.Response:
+    async def show(call: RouteCall[EventPath, Revealing]) -> web.Response:
         reveal, path = reveal_of(call), call.path
         async with answering(), pool.acquire() as connection:
             return answer(await show_event(connection, open_log, path.source, path.event_id, reveal))
@@ -92,7 +92,7 @@ async def answering() -> AsyncIterator[None]:
         raise Unavailable(f"Kafka and Postgres did not answer within {LOG_SECONDS:.0f} s") from error
 
 
-def reveal_of(call: Call[Any, Any]) -> Reveal | None:
+def reveal_of(call: RouteCall[Any, Any]) -> Reveal | None:
     """None unless it is asked for. Raises `InvalidSelection`."""
     reason = call.given.reason or call.request.headers.get(REASON_HEADER) or None
     require_text(reason)

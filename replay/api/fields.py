@@ -17,7 +17,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Order(BaseModel):
+class OrderDocument(BaseModel):
     """Base of a body. An unknown field is an error: a misspelt `dry_run` would change something."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -64,8 +64,8 @@ Timestamp = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
 Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=Literal["true", "false", "1", "0", ""])]
 """A flag of a query, where everything is text."""
 
-Partition = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_number)]
-Offset = Annotated[int, Field(ge=0, lt=2**63 - 1), BeforeValidator(_number)]
+PartitionNumber = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_number)]
+OffsetNumber = Annotated[int, Field(ge=0, lt=2**63 - 1), BeforeValidator(_number)]
 RowId = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_number)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_number)]
 """Rows of a page."""
@@ -98,7 +98,7 @@ class Revealing(Parameters):
     """Why it is revealed; `X-Reason` works, too."""
 
 
-class Reasoned(Order):
+class Reasoned(OrderDocument):
     """The reason goes into the audit. The body may be left out."""
 
     reason: Text | None = None

@@ -16,13 +16,13 @@ from replay.api.documents import Audit, Changed
 from replay.api.fields import Limit, Nothing, Parameters, Reasoned, RowId, Text, Window
 from replay.api.proofs import proof_routes
 from replay.api.quarantine import QuarantineDoors, quarantine_routes
-from replay.api.route import Call, Endpoint, Route, answer
+from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.audit import AuditSearch, list_audit
 from replay.operations.corrections import Desk
-from replay.operations.sources import Change, ControlTopic, VerbName, change, describe_all
+from replay.operations.sources import ControlTopic, SourceChange, SourceVerbName, change, describe_all
 from replay.prove.proofs import Proofs
-from replay.rebuild.snapshot_jobs import Scratches
-from replay.tables.generations import Ports
+from replay.rebuild.snapshot_jobs import SnapshotJobs
+from replay.tables.generations import RebuildPorts
 from schemas.settings import Source
 
 
@@ -31,7 +31,7 @@ class SourcePath(Parameters):
 
     source: str
     """The name of a source."""
-    verb: VerbName
+    verb: SourceVerbName
     """The change."""
 
 
@@ -73,8 +73,8 @@ class Operations:
     operator: str
     """The operator, if a request names none."""
     proofs: Proofs
-    rebuilding: Ports
-    scratches: Scratches
+    rebuilding: RebuildPorts
+    scratches: SnapshotJobs
 
     def routes(self) -> list[Endpoint]:
         return [
@@ -90,12 +90,12 @@ class Operations:
         """Every source with its state."""
         return describe_all(self.sources(), await self.control.states())
 
-    async def _change_source(self, call: Call[SourcePath, Reasoned]) -> web.Response:
-        wanted = Change(call.path.source, call.path.verb, call.author(call.given.reason))
+    async def _change_source(self, call: RouteCall[SourcePath, Reasoned]) -> web.Response:
+        wanted = SourceChange(call.path.source, call.path.verb, call.author(call.given.reason))
         async with self.pool.acquire() as connection:
             return answer(await change(connection, self.control, self.sources(), wanted))
 
-    async def _list_audit(self, call: Call[Nothing, AuditQuery]) -> web.Response:
+    async def _list_audit(self, call: RouteCall[Nothing, AuditQuery]) -> web.Response:
         query = call.given
         search = AuditSearch(query.operator, query.action, query.from_ms, query.to_ms)
         async with self.pool.acquire() as connection:

@@ -8,8 +8,8 @@ import asyncpg
 from aiohttp import web
 
 from replay.api.fields import Limit, Nothing, Parameters, Reasoned
-from replay.api.route import Call, Endpoint, Route, answer
-from replay.prove.certificate import Certificate, Verdict
+from replay.api.route import Endpoint, Route, RouteCall, answer
+from replay.prove.certificate import Certificate, ProofVerdict
 from replay.prove.proofs import Proofs, list_proofs, show_proof
 from schemas.openapi import Document
 
@@ -39,7 +39,7 @@ class ProofEntry(Document):
 
     id: str
     state: Literal["running", "done", "failed"]
-    verdict: Verdict | None
+    verdict: ProofVerdict | None
     operator: str
     reason: str | None
     progress: float
@@ -80,15 +80,15 @@ SHOW: Final = Route(
 
 
 def proof_routes(pool: "asyncpg.Pool[asyncpg.Record]", proofs: Proofs) -> list[Endpoint]:
-    async def start(call: Call[Nothing, ProofOrder]) -> web.Response:
+    async def start(call: RouteCall[Nothing, ProofOrder]) -> web.Response:
         order = call.given
         return answer(await _show(await proofs.start(call.author(order.reason), order.accept_loss)), 201)
 
-    async def list_all(call: Call[Nothing, ProofQuery]) -> web.Response:
+    async def list_all(call: RouteCall[Nothing, ProofQuery]) -> web.Response:
         async with pool.acquire() as connection:
             return answer({"proofs": await list_proofs(connection, call.given.limit)})
 
-    async def show(call: Call[ProofPath, Nothing]) -> web.Response:
+    async def show(call: RouteCall[ProofPath, Nothing]) -> web.Response:
         return answer(await _show(call.path.id))
 
     async def _show(proof: uuid.UUID) -> dict[str, Any]:

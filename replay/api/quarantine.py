@@ -8,12 +8,22 @@ from typing import Final
 import asyncpg
 from aiohttp import web
 
-from replay.api.documents import QuarantinedDelivery, QuarantineList, Released
+from replay.api.documents import QuarantineList, Released, ShownDelivery
 from replay.api.events import answering, reveal_of
-from replay.api.fields import Nothing, Offset, Parameters, Partition, Reasoned, Revealing, Text, Texts, Window
-from replay.api.route import Call, Endpoint, Route, answer
-from replay.operations.quarantine import Quarantine, of_source
-from replay.operations.release import Order, Wanted, release
+from replay.api.fields import (
+    Nothing,
+    OffsetNumber,
+    Parameters,
+    PartitionNumber,
+    Reasoned,
+    Revealing,
+    Text,
+    Texts,
+    Window,
+)
+from replay.api.route import Endpoint, Route, RouteCall, answer
+from replay.operations.quarantine import QuarantineReader, of_source
+from replay.operations.release import AuthorizedRelease, ReleaseSelection, release
 from replay.operations.sources import UnknownSource
 from replay.ports import Append, Connection
 from schemas.settings import Source
@@ -23,7 +33,7 @@ from schemas.settings import Source
 class QuarantineDoors:
     """To read it, and to append what is released. Both raise `Unavailable`."""
 
-    open: Callable[[Connection], AbstractAsyncContextManager[Quarantine]]
+    open: Callable[[Connection], AbstractAsyncContextManager[QuarantineReader]]
     appending: Callable[[], AbstractAsyncContextManager[Append]]
 
 
@@ -37,9 +47,9 @@ class QuarantineQuery(Window):
 class QuarantinePath(Parameters):
     """A quarantined delivery."""
 
-    partition: Partition
+    partition: PartitionNumber
     """A partition of `webhooks.quarantine`."""
-    offset: Offset
+    offset: OffsetNumber
     """There."""
 
 
@@ -50,12 +60,12 @@ class ReleaseOrder(Reasoned):
     clock_off_seconds: float = 0.0
     dry_run: bool = False
 
-    def wanted(self, configured: Mapping[str, Source]) -> Wanted:
+    def wanted(self, configured: Mapping[str, Source]) -> ReleaseSelection:
         """Raises `InvalidSelection` or `UnknownSource`."""
         for name in self.source:
             if name not in configured:
                 raise UnknownSource(f"No source is called {name!r}.")
-        return Wanted(self.source, self.clock_off_seconds)
+        return ReleaseSelection(self.source, self.clock_off_seconds)
 
 
 LIST: Final = Route(
@@ -67,7 +77,7 @@ SHOW: Final = Route(
     "One quarantined delivery, and whether it verifies now",
     QuarantinePath,
     Revealing,
-    {200: QuarantinedDelivery},
+    {200: ShownDelivery},
     ("not_found",),
 )
 RELEASE: Final = Route(
@@ -86,7 +96,7 @@ def quarantine_routes(
 ) -> list[Endpoint]:
     """`sources` are today's."""
 
-    async def list_all(call: Call[Nothing, QuarantineQuery]) -> web.Response:
+    async def list_all(call: RouteCall[Nothing, QuarantineQuery]) -> web.Response:
         query = call.given
         async with pool.acquire() as connection, doors.open(connection) as quarantine:
             found = await quarantine.holdings(_unheard, query.from_ms, query.to_ms)
@@ -94,19 +104,19 @@ def quarantine_routes(
             found = of_source(found, query.source, sources())
         return answer({"sources": {name: one.as_document() for name, one in found.items()}})
 
-    async def show(call: Call[QuarantinePath, Revealing]) -> web.Response:
+    async def show(call: RouteCall[QuarantinePath, Revealing]) -> web.Response:
         reveal, path = reveal_of(call), call.path
         async with answering(), pool.acquire() as connection, doors.open(connection) as quarantine:
             return answer(await quarantine.show(path.partition, path.offset, reveal))
 
-    async def release_all(call: Call[Nothing, ReleaseOrder]) -> web.Response:
+    async def release_all(call: RouteCall[Nothing, ReleaseOrder]) -> web.Response:
         order, wanted, author = call.given, call.given.wanted(sources()), call.author(call.given.reason)
         async with pool.acquire() as connection, doors.open(connection) as quarantine:
             if order.dry_run:
                 done = await release(quarantine, wanted, None, _unheard)
             else:
                 async with doors.appending() as append:
-                    done = await release(quarantine, wanted, Order(author, append), _unheard)
+                    done = await release(quarantine, wanted, AuthorizedRelease(author, append), _unheard)
         return answer({**asdict(done), "dry_run": order.dry_run})
 
     return [LIST.to(list_all), SHOW.to(show), RELEASE.to(release_all)]

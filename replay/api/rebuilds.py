@@ -10,19 +10,19 @@ from pydantic import Field, RootModel, model_validator
 
 from replay.api import fields
 from replay.api.fields import Nothing, Reasoned
-from replay.api.route import Call, Endpoint, Route, answer
+from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.audit import Author
 from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
-from replay.rebuild.snapshot import Moment
-from replay.rebuild.snapshot_jobs import Scratches
+from replay.rebuild.snapshot import SnapshotOrder
+from replay.rebuild.snapshot_jobs import SnapshotJobs
 from replay.tables import generations
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidTransition, Misconfigured, Unavailable
 from schemas.openapi import Document
 
 
-class Generation(Document):
+class GenerationEntry(Document):
     """Offsets `folded`, of those up to the live positions; `lost` are those that the log no longer held. `settled`: not
     while a flip to it left events to re-drive.
     """
@@ -52,7 +52,7 @@ class Scratch(Document):
 
 
 class Rebuilds(Document):
-    generations: list[Generation]
+    generations: list[GenerationEntry]
     scratches: list[Scratch]
 
 
@@ -85,9 +85,9 @@ class RebuildOrder(Reasoned):
         self.moment()
         return self
 
-    def moment(self) -> Moment | None:
+    def moment(self) -> SnapshotOrder | None:
         """Raises `InvalidSelection`."""
-        return None if self.as_of_ms is None else Moment.named(self.name, self.as_of_ms, self.accept_loss)
+        return None if self.as_of_ms is None else SnapshotOrder.named(self.name, self.as_of_ms, self.accept_loss)
 
 
 class Rebuilt(Document):
@@ -96,11 +96,11 @@ class Rebuilt(Document):
     previous: int | None
 
 
-class Dropped(Document):
+class DropDone(Document):
     dropped: str
 
 
-class RebuildDone(RootModel[Rebuilt | Dropped]):
+class RebuildDone(RootModel[Rebuilt | DropDone]):
     """The result of an order."""
 
 
@@ -119,7 +119,7 @@ ORDER: Final = Route(
 class RebuildRoutes:
     """`pool` is for short questions, and `ports` are used by nothing else."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", ports: Ports, scratches: Scratches) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", ports: RebuildPorts, scratches: SnapshotJobs) -> None:
         self._pool = pool
         self._ports = ports
         self._scratches = scratches
@@ -129,7 +129,7 @@ class RebuildRoutes:
     def routes(self) -> list[Endpoint]:
         return [LIST.to(self._list), ORDER.to(self._order)]
 
-    async def _list(self, _: Call[Nothing, Nothing]) -> web.Response:
+    async def _list(self, _: RouteCall[Nothing, Nothing]) -> web.Response:
         async with self._pool.acquire() as connection:
             return answer(
                 {
@@ -138,7 +138,7 @@ class RebuildRoutes:
                 }
             )
 
-    async def _order(self, call: Call[Nothing, RebuildOrder]) -> web.Response:
+    async def _order(self, call: RouteCall[Nothing, RebuildOrder]) -> web.Response:
         order = call.given
         author = Author(call.operator, order.reason)
         try:
@@ -171,7 +171,7 @@ class RebuildRoutes:
             moved = await flip(ports, reader, number, action, author, order.accept_loss)
         return {"generation": number, "state": "live", "previous": moved["previous"]}
 
-    async def _make(self, moment: Moment, author: Author) -> web.Response:
+    async def _make(self, moment: SnapshotOrder, author: Author) -> web.Response:
         await self._scratches.start(moment, author)
         async with self._pool.acquire() as connection:
             made = [one for one in await snapshot.describe_all(connection) if one["name"] == moment.name]

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from replay.jobs.ledger import State
+from replay.jobs.ledger import ReplayState
 from schemas.openapi import Document
 
 
-class Gone(Document):
+class GoneEntry(Document):
     """Records that the selection means and the log does not hold."""
 
     topic: str
@@ -58,7 +58,7 @@ class ReplayPlan(Document):
     first_arrival: datetime | None
     last_arrival: datetime | None
     left_to_live: int
-    gone: list[Gone]
+    gone: list[GoneEntry]
     records_gone: int
     unknown_event_ids: list[str]
     diff: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Replay(Document):
     """An entry of the ledger. `progress` is from 0 to 1; `slowed_by` says why it is slow, or what it waits for."""
 
     id: str
-    state: State
+    state: ReplayState
     slowed_by: str | None
     selection: dict[str, Any]
     target: dict[str, Any] | None
@@ -104,7 +104,7 @@ class ReplayPart(Document):
 
 class ShownReplay(Replay):
     partitions: list[ReplayPart]
-    gone: list[Gone]
+    gone: list[GoneEntry]
 
 
 class ReplayList(Document):

@@ -10,13 +10,13 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 from pydantic import Field, model_validator
 
-from replay.api.fields import Limit, Nothing, Order, Paged, Parameters, Reasoned, Text
+from replay.api.fields import Limit, Nothing, OrderDocument, Paged, Parameters, Reasoned, Text
 from replay.api.operations import Operations
 from replay.api.replay_documents import OutcomeList, ReplayList, ReplayPlan, ShownReplay
-from replay.api.route import Call, Endpoint, Route, answer
+from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.jobs import ledger
 from replay.jobs.dry_run import dry_run
-from replay.jobs.ledger import VerbName
+from replay.jobs.ledger import ReplayVerbName
 from replay.jobs.outcomes import OutcomeName, list_outcomes
 from replay.jobs.plan import Plan, make_plan
 from replay.log.pacing import MAX_RATE
@@ -36,7 +36,7 @@ MAX_PLANNING: Final = 2
 class ReplayOrder(SelectionDocument):
     """The selection's fields, here or in `selection`; and what happens to it. Without a target: the projections."""
 
-    model_config = Order.model_config
+    model_config = OrderDocument.model_config
 
     selection: SelectionDocument | None = None
     reason: Text | None = None
@@ -80,7 +80,7 @@ class OutcomeQuery(Paged):
 class ChangePath(ReplayPath):
     """A replay, and a change of its state."""
 
-    verb: VerbName
+    verb: ReplayVerbName
     """The change."""
 
 
@@ -137,7 +137,7 @@ class Replays:
     def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
         return self.operations.pool
 
-    async def _create(self, call: Call[Nothing, ReplayOrder]) -> web.Response:
+    async def _create(self, call: RouteCall[Nothing, ReplayOrder]) -> web.Response:
         order, author = call.given, call.author(call.given.reason)
         selection = (order.selection or order).chosen(sources_of_log(self.operations.sources()))
         target = await self.require_target(order.target)
@@ -146,7 +146,7 @@ class Replays:
             if order.dry_run:
                 diff = {"diff": await self._foreseen(connection, plan)} if order.diff else {}
                 return answer({**plan.as_document(), **diff, "target": target, "dry_run": True})
-            replay = await ledger.create(connection, ledger.Order(plan, generation, author, order.rate, target))
+            replay = await ledger.create(connection, ledger.NewReplay(plan, generation, author, order.rate, target))
             entry = await ledger.show_replay(connection, replay)
         created = answer(entry, 201)
         created.headers["Location"] = f"/api/replays/{replay}"
@@ -168,16 +168,16 @@ class Replays:
         except KafkaError as error:
             raise Unavailable(f"the log can't be read: {describe(error)}") from error
 
-    async def _list(self, call: Call[Nothing, LedgerQuery]) -> web.Response:
+    async def _list(self, call: RouteCall[Nothing, LedgerQuery]) -> web.Response:
         async with self._pool.acquire() as connection:
             return answer({"replays": await ledger.list_replays(connection, call.given.limit)})
 
-    async def _show(self, call: Call[ReplayPath, Nothing]) -> web.Response:
+    async def _show(self, call: RouteCall[ReplayPath, Nothing]) -> web.Response:
         async with self._pool.acquire() as connection:
             replay = await ledger.find_replay(connection, call.path.id)
             return answer(await ledger.show_replay(connection, replay))
 
-    async def _outcomes(self, call: Call[ReplayPath, OutcomeQuery]) -> web.Response:
+    async def _outcomes(self, call: RouteCall[ReplayPath, OutcomeQuery]) -> web.Response:
         """The outcomes of its records at the target."""
         query = call.given
         async with self._pool.acquire() as connection:
@@ -185,7 +185,7 @@ class Replays:
             found, cursor = await list_outcomes(connection, replay, query.outcome, query.cursor, query.limit)
         return answer({"outcomes": found, "cursor": cursor})
 
-    async def _change(self, call: Call[ChangePath, Reasoned]) -> web.Response:
+    async def _change(self, call: RouteCall[ChangePath, Reasoned]) -> web.Response:
         author = call.author(call.given.reason)
         async with self._pool.acquire() as connection:
             replay = await ledger.find_replay(connection, call.path.id)

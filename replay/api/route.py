@@ -16,7 +16,7 @@ from replay.audit import Author
 from replay.faults import first_fault
 from replay.selection.selection import require_text
 from schemas.errors import InvalidSelection
-from schemas.openapi import Answer, Operation, Parameter
+from schemas.openapi import Operation, Parameter, ResponseBody
 
 P = TypeVar("P", bound=BaseModel)
 Q = TypeVar("Q", bound=BaseModel)
@@ -47,7 +47,7 @@ _NOWHERE: Final = frozenset({"literal_error", "uuid_parsing"})
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[P, Q]):
+class RouteCall(Generic[P, Q]):
     """A request as the models of its route have read it. `given`: the query of a GET, the body of a POST."""
 
     path: P
@@ -89,19 +89,19 @@ class Route(Generic[P, Q]):
     answers: Mapping[int, type[BaseModel]]
     problems: tuple[str, ...] = ()
 
-    def to(self, handle: Callable[[Call[P, Q]], Awaitable[web.Response]]) -> Endpoint:
+    def to(self, handle: Callable[[RouteCall[P, Q]], Awaitable[web.Response]]) -> Endpoint:
         async def handler(request: web.Request) -> web.Response:
             return await handle(await self.read(request))
 
         return Endpoint(self.path, self._operation(), handler)
 
-    async def read(self, request: web.Request) -> Call[P, Q]:
+    async def read(self, request: web.Request) -> RouteCall[P, Q]:
         """Raises `InvalidSelection` or `HTTPNotFound`."""
         path = _parse(self.path_model, dict(request.match_info), _NOWHERE)
         if self.method == "get":
-            return Call(path, self.parse_query(request.query), request)
+            return RouteCall(path, self.parse_query(request.query), request)
         _parse(Nothing, _once(request.query))
-        return Call(path, _parse(self.given_model, await request.read()), request)
+        return RouteCall(path, _parse(self.given_model, await request.read()), request)
 
     def parse_query(self, query: MultiMapping[str]) -> Q:
         """Parse the query of a GET. Raises `InvalidSelection`."""
@@ -117,7 +117,7 @@ class Route(Generic[P, Q]):
             self.method,
             re.sub(r":[^}]+", "", self.path),
             self.summary,
-            {status: [Answer(self.summary, model)] for status, model in self.answers.items()},
+            {status: [ResponseBody(self.summary, model)] for status, model in self.answers.items()},
             (*ALWAYS, "invalid_selection", *(("request_entity_too_large",) if is_post else ()), *self.problems),
             tuple(parameters),
             self.given_model if is_post else None,

@@ -17,9 +17,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from replay import metrics
 from replay.jobs import lease
 from replay.jobs.lease import Job
-from replay.jobs.runner import Ports, TakenOver, redrive
+from replay.jobs.runner import ReplayPorts, TakenOver, redrive
 from replay.log.folding import LANES
-from replay.log.pacing import Stop, Stopped
+from replay.log.pacing import ReplayStopped, StopSignal
 from replay.ports import Connection
 from schemas.errors import InvalidSelection, Unavailable, code_of
 from schemas.masking import describe
@@ -45,7 +45,7 @@ def is_passing(error: BaseException) -> bool:
 class Jobs:
     """Those of one process."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: ReplayPorts) -> None:
         self._ports = ports
         self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._outage = Outage()
@@ -118,7 +118,7 @@ class Jobs:
     async def _run(self, connection: Connection, job: Job) -> None:
         """While the session that holds it lives: without that, somebody else may be at work already."""
         metrics.replay_begun(str(job.id))
-        stop = Stop()
+        stop = StopSignal()
         watching = asyncio.create_task(self._watch(connection, job.id))
         running = asyncio.create_task(self._redrive(job, stop))
         try:
@@ -140,7 +140,7 @@ class Jobs:
 
     async def _conclude(self, connection: Connection, job: Job, running: "asyncio.Task[None]") -> None:
         error = None if running.cancelled() else running.exception()
-        if running.cancelled() or isinstance(error, (Stopped, TakenOver)):
+        if running.cancelled() or isinstance(error, (ReplayStopped, TakenOver)):
             metrics.replay_let_go(str(job.id))
             return
         if error is None:
@@ -150,7 +150,7 @@ class Jobs:
         metrics.replay_given_up(str(job.id), error)
         await lease.finish(connection, job.id, "failed", describe(error))
 
-    async def _redrive(self, job: Job, stop: Stop) -> None:
+    async def _redrive(self, job: Job, stop: StopSignal) -> None:
         pool = await self._ports.open_pool(LANES + 2)
         try:
             async for attempt in self._attempts(job, pool, stop):
@@ -159,7 +159,7 @@ class Jobs:
         finally:
             pool.terminate()
 
-    def _attempts(self, job: Job, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> AsyncRetrying:
+    def _attempts(self, job: Job, pool: "asyncpg.Pool[asyncpg.Record]", stop: StopSignal) -> AsyncRetrying:
         async def say_why(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             reason = f"waiting: {describe(error)}" if error else None

@@ -18,7 +18,7 @@ from replay.locks import Lock, try_lock
 from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.document import stored_selection
-from replay.selection.offsets import place_of
+from replay.selection.offsets import partition_of
 from replay.selection.selection import Range
 
 # Locked and released within the statement; the states first, so that nothing else is locked for a moment. A process
@@ -134,7 +134,7 @@ async def remaining(connection: Connection, job: Job) -> tuple[list[Range], Logs
     """The ranges still to be read, the logs that they are of, and the number of offsets read."""
     rows = {(row["topic"], row["partition"]): row for row in await connection.fetch(_PROGRESS_OF_REPLAY, job.id)}
     left = [
-        Range(*place_of(part), max(part.start, rows[place_of(part)]["next_offset"]), part.end)
+        Range(*partition_of(part), max(part.start, rows[partition_of(part)]["next_offset"]), part.end)
         for part in job.plan.ranges
     ]
     logs = {topic: row["topic_id"] for (topic, _), row in rows.items()}

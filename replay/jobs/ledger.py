@@ -16,11 +16,12 @@ from replay.audit import Author
 from replay.jobs.plan import Plan
 from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
-from replay.selection.offsets import Place, common, decode, place_of
+from replay.selection.offsets import common, decode, partition_of
 from replay.selection.selection import Range
 from schemas.errors import InvalidSelection, InvalidTransition, NotFound, OverlappingReplay
+from schemas.topics import TopicPartition
 
-State = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
+ReplayState = Literal["planned", "running", "paused", "done", "cancelled", "failed"]
 OPEN: Final = ("planned", "running", "paused")
 
 _INSERT_REPLAY: Final[LiteralString] = """
@@ -76,19 +77,19 @@ _LIST_PROGRESS: Final[LiteralString] = """
 """
 
 
-class Verb(NamedTuple):
+class ReplayVerb(NamedTuple):
     """The state that it brings, and from which states."""
 
-    state: State
+    state: ReplayState
     allowed_from: frozenset[str]
 
 
-VerbName = Literal["pause", "resume", "cancel"]
-VERBS: Final[dict[VerbName, Verb]] = {
-    "pause": Verb("paused", frozenset({"planned", "running"})),
+ReplayVerbName = Literal["pause", "resume", "cancel"]
+VERBS: Final[dict[ReplayVerbName, ReplayVerb]] = {
+    "pause": ReplayVerb("paused", frozenset({"planned", "running"})),
     # A process that runs replays resumes it from there.
-    "resume": Verb("planned", frozenset({"paused"})),
-    "cancel": Verb("cancelled", frozenset(OPEN)),
+    "resume": ReplayVerb("planned", frozenset({"paused"})),
+    "cancel": ReplayVerb("cancelled", frozenset(OPEN)),
 }
 
 
@@ -97,7 +98,7 @@ class UnknownReplay(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class NewReplay:
     """An order to run a plan. `target` None: the projections, in this generation; `rate`: records a second."""
 
     plan: Plan
@@ -107,7 +108,7 @@ class Order:
     target: Mapping[str, Any] | None = None
 
 
-async def create(connection: Connection, order: Order) -> uuid.UUID:
+async def create(connection: Connection, order: NewReplay) -> uuid.UUID:
     """Put a replay on the ledger, as planned. Raises `OverlappingReplay`."""
     replay, plan = uuid.uuid4(), order.plan
     operator, reason = order.author
@@ -135,17 +136,17 @@ async def create(connection: Connection, order: Order) -> uuid.UUID:
     return replay
 
 
-def _spans(ranges: list[Range]) -> dict[Place, tuple[int, int, int]]:
+def _spans(ranges: list[Range]) -> dict[TopicPartition, tuple[int, int, int]]:
     """{partition: (first offset, end, how many of them are read)}"""
-    found: dict[Place, tuple[int, int, int]] = {}
+    found: dict[TopicPartition, tuple[int, int, int]] = {}
     for part in ranges:
-        first, end, offsets = found.get(place_of(part), (part.start, part.end, 0))
-        found[place_of(part)] = (min(first, part.start), max(end, part.end), offsets + len(part))
+        first, end, offsets = found.get(partition_of(part), (part.start, part.end, 0))
+        found[partition_of(part)] = (min(first, part.start), max(end, part.end), offsets + len(part))
     return found
 
 
 async def _require_alone(
-    connection: Connection, order: Order, target: str | None, spans: Mapping[Place, tuple[int, int, int]]
+    connection: Connection, order: NewReplay, target: str | None, spans: Mapping[TopicPartition, tuple[int, int, int]]
 ) -> None:
     parts = [(*place, first, end) for place, (first, end, _) in spans.items()]
     columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], [], []]
@@ -158,7 +159,7 @@ async def _require_alone(
             )
 
 
-async def change(connection: Connection, replay: uuid.UUID, verb: VerbName, author: Author) -> dict[str, Any]:
+async def change(connection: Connection, replay: uuid.UUID, verb: ReplayVerbName, author: Author) -> dict[str, Any]:
     """Pause, resume or cancel; returns the entry. Once this has answered, no batch of a paused one commits.
 
     Repeating a change is harmless. Raises `UnknownReplay`, `InvalidTransition`.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, LiteralString
 
 from processors.outcome import RawRecord
-from replay.ports import Connection, Taken
+from replay.ports import Connection, SendResult
 from replay.selection.selection import parse_number
 from schemas.errors import InvalidSelection
 
@@ -35,7 +35,7 @@ _LAST_PARTITION: Final = 2**31 - 1
 _LAST_OFFSET: Final = 2**63 - 1
 
 
-async def note(connection: Connection, replay: uuid.UUID, taken: Sequence[tuple[RawRecord, Taken]]) -> None:
+async def note(connection: Connection, replay: uuid.UUID, taken: Sequence[tuple[RawRecord, SendResult]]) -> None:
     kept = [
         (record.topic, record.partition, record.offset, one.outcome, one.status, one.attempts, one.error)
         for record, one in taken

@@ -14,11 +14,12 @@ from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.event_index import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
 from replay.selection.matcher import Choice, Chosen, Fold, pinned, type_of
-from replay.selection.offsets import Offsets, Place, common, count, decode, encode, merged, place_of, split
+from replay.selection.offsets import Offsets, common, count, decode, encode, merged, partition_of, split
 from replay.selection.row_lookup import locate_touching
 from replay.selection.selection import Range, Selection, iso_of
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.masking import mask_id
+from schemas.topics import TopicPartition
 
 _LIVE_POSITIONS: Final[LiteralString] = """
     SELECT topic, partition, next_offset FROM redrive.positions
@@ -51,7 +52,7 @@ class Plan:
     """The logs of the offsets."""
     records: int = 0
     types: Counter[str] = field(default_factory=Counter)
-    per_partition: Counter[Place] = field(default_factory=Counter)
+    per_partition: Counter[TopicPartition] = field(default_factory=Counter)
     first_ms: int | None = None
     last_ms: int | None = None
 
@@ -84,7 +85,7 @@ class Plan:
                     "partition": part.partition,
                     "start": part.start,
                     "end": part.end,
-                    "records": self.per_partition[place_of(part)],
+                    "records": self.per_partition[partition_of(part)],
                 }
                 for part in self.ranges
             ],
@@ -145,7 +146,7 @@ async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tupl
     return kept, count(cut)
 
 
-async def live_positions(connection: Connection) -> dict[Place, int]:
+async def live_positions(connection: Connection) -> dict[TopicPartition, int]:
     rows = await connection.fetch(_LIVE_POSITIONS)
     return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
@@ -174,7 +175,7 @@ class _Planning:
         self.gone += [Gone(part, len(part), "absent") for part in past]
         return Choice(selection, Offsets(kept)), merged(kept, SKIPPED_OFFSETS)
 
-    async def _bounds(self, topics: Sequence[str]) -> tuple[Mapping[Place, int], Mapping[Place, int]]:
+    async def _bounds(self, topics: Sequence[str]) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
         """The log's starts and ends. A topic that is gone ends where it was folded to, and starts there: all of it is
         dropped, and the other topics are planned.
         """
@@ -184,7 +185,7 @@ class _Planning:
         return {**starts, **folded}, {**ends, **folded}
 
     async def _window(
-        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+        self, selection: Selection, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> list[Range]:
         """From the first offset that may be meant to the log's end: later offsets can carry earlier times."""
         since = starts
@@ -195,7 +196,7 @@ class _Planning:
         return [part for part in found if len(part)]
 
     async def _located(
-        self, selection: Selection, starts: Mapping[Place, int], ends: Mapping[Place, int]
+        self, selection: Selection, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> list[Range]:
         """The offsets that every criterion with offsets selects."""
         sets: list[list[Range]] = []
@@ -218,8 +219,8 @@ class _Planning:
             located = common(located, other)
         return located
 
-    async def _require(self, offsets: Sequence[Range], starts: Mapping[Place, int]) -> None:
-        if unknown := [f"{r.topic}:{r.partition}" for r in offsets if place_of(r) not in starts]:
+    async def _require(self, offsets: Sequence[Range], starts: Mapping[TopicPartition, int]) -> None:
+        if unknown := [f"{r.topic}:{r.partition}" for r in offsets if partition_of(r) not in starts]:
             raise InvalidSelection(f"there is no partition {', '.join(unknown)}")
 
 

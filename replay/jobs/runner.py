@@ -16,18 +16,19 @@ from processors.outcome import Folded, RawRecord
 from processors.store import Written
 from replay import metrics
 from replay.jobs import lease
-from replay.jobs.delivery import Delivery, Sent
 from replay.jobs.lease import Job
+from replay.jobs.target_delivery import Sent, TargetDelivery
 from replay.log.folding import LogFold, Sink
 from replay.log.live_traffic import Lag, LiveTraffic
-from replay.log.pacing import PacedReader, RateLimit, Stop, Stopped
+from replay.log.pacing import PacedReader, RateLimit, ReplayStopped, StopSignal
 from replay.log.reader import LogReader
 from replay.log.topic_ids import Logs
 from replay.ports import Connection, NoteOutcomes, OpenTarget
-from replay.selection.offsets import Place, place_of
+from replay.selection.offsets import partition_of
 from replay.selection.selection import Range
 from replay.tables.folding import LiveFolding
 from schemas.errors import RedriveError
+from schemas.topics import TopicPartition
 
 _JOIN: Final[LiteralString] = "SELECT live, state FROM redrive.join_replay($1)"
 # Another process that runs the same replay, because our session was taken for dead, starts at the committed progress.
@@ -48,7 +49,7 @@ class TakenOver(RedriveError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class ReplayPorts:
     """The dependencies of running replays."""
 
     connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
@@ -64,7 +65,7 @@ class _Progress:
     def __init__(self, job: Job, done: int) -> None:
         self._job = job
         self._done = done
-        self._written: dict[Place, tuple[int, Written | Sent]] = {}
+        self._written: dict[TopicPartition, tuple[int, Written | Sent]] = {}
         self._is_waiting_said = False
 
     async def say_slow(self, connection: "Connection | asyncpg.Pool[asyncpg.Record]", reason: str | None) -> None:
@@ -80,7 +81,7 @@ class _Progress:
             # A sent record can't be taken back: it counts, also for a replay that was paused in between.
             return
         if row is None or row["state"] != "running":
-            raise Stopped
+            raise ReplayStopped
         if row["live"] != self._job.generation:
             raise OtherGeneration
 
@@ -101,7 +102,7 @@ class _Progress:
 
     def committed(self, part: Range) -> None:
         """Count a committed part."""
-        records, outcome = self._written.pop(place_of(part), (0, None))
+        records, outcome = self._written.pop(partition_of(part), (0, None))
         if outcome is not None:
             self._done += len(part)
             metrics.batch_redriven(str(self._job.id), records, outcome, self._done / self._job.plan.offsets)
@@ -118,9 +119,9 @@ class _Planned:
         return self._reader.read(ranges, self._logs)
 
 
-async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", stop: Stop) -> None:
-    """Read the rest of a replay. Raises `Stopped` when asked to stop, `RecordsGone`, and the errors of the log, the
-    database and the target.
+async def redrive(job: Job, ports: ReplayPorts, pool: "asyncpg.Pool[asyncpg.Record]", stop: StopSignal) -> None:
+    """Read the rest of a replay. Raises `ReplayStopped` when asked to stop, `RecordsGone`, and the errors of the log,
+    the database and the target.
     """
     chosen = job.plan.chosen
 
@@ -139,7 +140,7 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         # Before the reader: a client of Kafka's that is stopped as soon as it was started takes itself for cancelled.
         if job.target is not None:
             target = await open_.enter_async_context(ports.open_target(job.target, job.id))
-            sink = Delivery(target, ports.note_outcomes, job.id, is_running)
+            sink = TargetDelivery(target, ports.note_outcomes, job.id, is_running)
             most = target.portion
         reader = await open_.enter_async_context(ports.open_reader())
         async with pool.acquire() as connection:
@@ -154,4 +155,4 @@ async def redrive(job: Job, ports: Ports, pool: "asyncpg.Pool[asyncpg.Record]", 
         fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)
         await fold.run(paced, ranges)
     if stop.is_set:
-        raise Stopped
+        raise ReplayStopped

@@ -13,10 +13,11 @@ import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from processors.outcome import RawRecord
-from replay.ports import Connection, Reading
-from replay.selection.offsets import Place, place_of
+from replay.ports import BatchReader, Connection
+from replay.selection.offsets import partition_of
 from replay.selection.selection import Range
 from schemas.errors import UnreadableRecord
+from schemas.topics import TopicPartition
 
 LANES: Final = 3
 """Transactions under way at once; a partition keeps to one of them."""
@@ -29,7 +30,7 @@ DEADLOCKS: Final = 10
 """The limit in a row, for one batch: more are not chance."""
 
 
-class Connections(Protocol):
+class ConnectionPool(Protocol):
     """Where each lane gets its connection: a pool."""
 
     def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
@@ -88,7 +89,7 @@ class LogFold:
 
     def __init__(
         self,
-        pool: Connections,
+        pool: ConnectionPool,
         sink: Sink,
         steps: Steps | None = None,
         advance: Callable[[Range], None] | None = None,
@@ -101,13 +102,13 @@ class LogFold:
         self._is_wanted = is_wanted
         self._decoding = asyncio.Lock()
 
-    async def run(self, reader: Reading, ranges: Sequence[Range]) -> None:
+    async def run(self, reader: BatchReader, ranges: Sequence[Range]) -> None:
         """Returns once everything is committed. Raises what reading, or the database, raises; only a batch that lost to
         another one of ours is tried again.
         """
         lanes: list[asyncio.Queue[tuple[Range, list[Any]] | None]]
         lanes = [asyncio.Queue(WAITING_BATCHES) for _ in range(LANES)]
-        lane_of: dict[Place, int] = {}
+        lane_of: dict[TopicPartition, int] = {}
         unreadable: UnreadableRecord | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -115,7 +116,7 @@ class LogFold:
                     group.create_task(self._write(queue))
                 try:
                     async for part, records in reader.read(ranges):
-                        lane = lane_of.setdefault(place_of(part), len(lane_of) % LANES)
+                        lane = lane_of.setdefault(partition_of(part), len(lane_of) % LANES)
                         await lanes[lane].put((part, records))
                 except UnreadableRecord as error:
                     # All else was read, and is committed first.

@@ -14,6 +14,7 @@ import asyncpg
 from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.selection.selection import Range
+from schemas.topics import TopicPartition
 
 LOOK_SECONDS: Final = 1.0
 TOLERATED_RECORDS: Final = 1000
@@ -32,8 +33,7 @@ _LIVE_POSITIONS: Final[LiteralString] = """
     WHERE generation = (SELECT live FROM redrive.generation)
 """
 
-Partition = tuple[str, int]
-LogEnds = Callable[[set[Partition]], Awaitable[Mapping[Partition, int]]]
+LogEnds = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 """Partitions -> their ends, without those that have none to tell."""
 
 
@@ -52,7 +52,7 @@ class Lag:
         self._connection = connection
         self._log_ends = log_ends
         self._clock = clock
-        self._positions: dict[Partition, int] | None = None
+        self._positions: dict[TopicPartition, int] | None = None
         self._moved_at: dict[str, float] = {}
 
     async def read(self) -> int | None:

@@ -6,18 +6,18 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Self
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
 from replay.answering import ANSWER_SECONDS, while_answering
 from replay.log.broker import Broker, stop_consumer
 from replay.log.topic_ids import ids_of
-from replay.selection.offsets import Place
 from replay.selection.selection import Range
 from schemas.cluster import Cluster
 from schemas.errors import InvalidSelection, LogUnavailable
 from schemas.masking import reason_of
-from schemas.topics import is_folded
+from schemas.topics import TopicPartition, is_folded
 
 _FETCH_BYTES: Final = 2 * 2**20
 """The most that one fetch returns of a partition; it becomes one batch."""
@@ -79,7 +79,7 @@ class LogClient:
         except KafkaError as error:
             raise self._away(error) from error
 
-    async def bounds(self, topics: Sequence[str]) -> tuple[dict[Place, int], dict[Place, int]]:
+    async def bounds(self, topics: Sequence[str]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """The log's starts and ends as of now, without topics that are gone.
 
         What arrives later is not part of a plan.
@@ -89,7 +89,7 @@ class LogClient:
             starts, ends = await self._extents(partitions)
         return {tuple(tp): at for tp, at in starts.items()}, {tuple(tp): at for tp, at in ends.items()}
 
-    async def since(self, topics: Sequence[str], moment_ms: int) -> dict[Place, int]:
+    async def since(self, topics: Sequence[str], moment_ms: int) -> dict[TopicPartition, int]:
         """The first offset of a record that arrived at that moment or later; without partitions that have none, and
         without topics that are gone.
         """
@@ -102,12 +102,12 @@ class LogClient:
         """(what the log holds, what it does not): for ranges of one offset each, of topics that may be gone as well."""
         async with self._answering():
             known = set(await self._consumer.topics())
-            wanted = {TopicPartition(r.topic, r.partition) for r in ranges if r.topic in known}
+            wanted = {KafkaPartition(r.topic, r.partition) for r in ranges if r.topic in known}
             partitions = sorted(wanted & set(await self._partitions(sorted({tp.topic for tp in wanted}))))
             starts, ends = await self._extents(partitions)
         found: tuple[list[Range], list[Range]] = ([], [])
         for r in ranges:
-            tp = TopicPartition(r.topic, r.partition)
+            tp = KafkaPartition(r.topic, r.partition)
             found[not starts.get(tp, r.end) <= r.start < ends.get(tp, 0)].append(r)
         return found
 
@@ -117,7 +117,7 @@ class LogClient:
             for topic in {topic for topic, _ in partitions}:
                 await self._consumer._client.add_topic(topic)
             cluster = self._consumer._client.cluster
-            known = [TopicPartition(*tp) for tp in partitions]
+            known = [KafkaPartition(*tp) for tp in partitions]
             led = [tp for tp in known if cluster.leader_for_partition(tp) not in (None, -1)]
             found = await self._consumer.end_offsets(led) if led else {}
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
@@ -150,8 +150,8 @@ class LogClient:
         return {(tp.topic, tp.partition): (starts[tp], ends[tp]) for tp in led}
 
     async def _extents(
-        self, partitions: Sequence[TopicPartition]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        self, partitions: Sequence[KafkaPartition]
+    ) -> tuple[dict[KafkaPartition, int], dict[KafkaPartition, int]]:
         """The client refuses to be asked for nothing."""
         if not partitions:
             return {}, {}
@@ -172,7 +172,7 @@ class LogClient:
             raise self._away(error) from error
         return [topic for topic in topics if topic in known]
 
-    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+    async def _partitions(self, topics: Sequence[str]) -> list[KafkaPartition]:
         there = await self._there(topics)
         for topic in topics:
             # The public API knows the partitions of topics that it is subscribed to, and we are to none.
@@ -181,5 +181,5 @@ class LogClient:
             raise InvalidSelection(f"there is no topic {', '.join(missing)}")
         found = []
         for topic in topics:
-            found += [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
+            found += [KafkaPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
         return found

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from processors.outcome import RawRecord
 from replay.log.live_traffic import LiveTraffic
-from replay.ports import Reading
+from replay.ports import BatchReader
 from replay.selection.selection import Range
 from schemas.errors import InvalidSelection
 
@@ -19,11 +19,11 @@ MAX_RATE: Final = 1e9
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Stopped(Exception):
+class ReplayStopped(Exception):
     """The replay was paused or cancelled, or this process no longer holds it."""
 
 
-class Stop:
+class StopSignal:
     """Set once; whoever sleeps hears it at once."""
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Stop:
         return self._event.is_set()
 
     async def sleep(self, seconds: float) -> None:
-        """Raises `Stopped`."""
+        """Raises `ReplayStopped`."""
         try:
             await asyncio.wait_for(self._event.wait(), max(seconds, 0))
         except TimeoutError:
             return
-        raise Stopped
+        raise ReplayStopped
 
 
 def require_rate(per_second: float | None) -> float | None:
@@ -96,7 +96,12 @@ class PacedReader:
     """A reader that gives way. Ends early, without an error, when asked to stop."""
 
     def __init__(
-        self, reader: Reading, is_wanted: Callable[[RawRecord], bool], rate: RateLimit, live: LiveTraffic, stop: Stop
+        self,
+        reader: BatchReader,
+        is_wanted: Callable[[RawRecord], bool],
+        rate: RateLimit,
+        live: LiveTraffic,
+        stop: StopSignal,
     ) -> None:
         self._reader = reader
         self._is_wanted = is_wanted
@@ -115,5 +120,5 @@ class PacedReader:
                     if self._stop.is_set:
                         return
                     yield part, portion
-        except Stopped:
+        except ReplayStopped:
             return

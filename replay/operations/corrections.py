@@ -21,7 +21,7 @@ from replay.operations.sources import UnknownSource
 from replay.ports import AppendCorrection, Connection
 from replay.selection.selection import require_text
 from replay.tables.folding import LiveFolding
-from schemas.corrections import Change, Correction, CorrectionId, CreditsAdjusted, SubscriptionCorrected
+from schemas.corrections import Correction, CorrectionChange, CorrectionId, CreditsAdjusted, SubscriptionCorrected
 from schemas.envelope import KafkaHeaders, Location, Record
 from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, PoisonRecord
 from schemas.topics import OPERATOR
@@ -45,12 +45,12 @@ _CORRECTED_ROW: Final[dict[str, LiteralString]] = {
 }
 
 
-class Order(BaseModel):
+class CorrectionOrder(BaseModel):
     """An operator's order. `id`: a repeated id is the same correction; `new`: the customer may be unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     source: str
-    change: Change
+    change: CorrectionChange
     reason: str
     id: CorrectionId | None = None
     new: bool = False
@@ -94,15 +94,15 @@ class _Draft:
     headers: KafkaHeaders
 
 
-def parse_order(raw: bytes) -> Order:
+def parse_correction(raw: bytes) -> CorrectionOrder:
     """Raises `InvalidSelection`, which names the first fault by its place."""
     try:
-        return Order.model_validate_json(raw)
+        return CorrectionOrder.model_validate_json(raw)
     except ValidationError as error:
         raise InvalidSelection(first_fault(error)) from error
 
 
-async def correct(connection: Connection, desk: Desk, order: Order, operator: str) -> Corrected:
+async def correct(connection: Connection, desk: Desk, order: CorrectionOrder, operator: str) -> Corrected:
     """One at a time. Raises `UnknownSource`, `InvalidSelection` (an unknown customer, no reason), `InvalidTransition`
     (the id is another correction's) and `Unavailable`, after which the same id can be used again: `AppendInDoubt` names
     it.
@@ -123,7 +123,7 @@ async def correct(connection: Connection, desk: Desk, order: Order, operator: st
         return Corrected("accepted", correction.id, correction.event_id, str(location), view, before, after)
 
 
-def _correction(order: Order, operator: str) -> Correction:
+def _correction(order: CorrectionOrder, operator: str) -> Correction:
     for text in (operator, order.reason):
         require_text(text)
     now = datetime.now(UTC)
@@ -198,7 +198,7 @@ async def _row(connection: Connection, correction: Correction) -> tuple[str, dic
     return view, None if row is None else dict(row)
 
 
-async def _require_known(connection: Connection, order: Order, before: dict[str, Any] | None) -> None:
+async def _require_known(connection: Connection, order: CorrectionOrder, before: dict[str, Any] | None) -> None:
     """A typo must not create a customer. Raises `InvalidSelection`."""
     change = order.change
     if isinstance(change, SubscriptionCorrected):

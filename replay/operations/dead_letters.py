@@ -87,7 +87,7 @@ class LetterPlace(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetters:
+class DeadLetterFilter:
     """Which of them: None means any. `reason` is that of the last try; the window [from, to) is on arrival."""
 
     sources: tuple[str, ...] | None = None
@@ -105,7 +105,7 @@ class DeadLetters:
 
     @property
     def is_any(self) -> bool:
-        return self == DeadLetters()
+        return self == DeadLetterFilter()
 
     def parameters(self) -> tuple[Any, ...]:
         """The values of the filters in SQL."""
@@ -135,7 +135,7 @@ def parse_location(text: str) -> LetterPlace:
 
 
 async def list_dead_letters(
-    connection: Connection, wanted: DeadLetters, is_all: bool, limit: int, cursor: str | None = None
+    connection: Connection, wanted: DeadLetterFilter, is_all: bool, limit: int, cursor: str | None = None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """(letters, latest arrival first; the cursor of what follows). `is_all`: also those that a requeue revived."""
     rows = await connection.fetch(_LIST_DEAD_LETTERS, *wanted.parameters(), is_all, *_position(cursor), limit + 1)
@@ -151,7 +151,7 @@ async def show_dead_letter(
     Raises `UnknownDeadLetter`, `InvalidSelection` where several are meant, or `Unavailable`; with `reveal`, whatever
     the audit raises, and then nothing is shown.
     """
-    asked = replace(DeadLetters(), locations=(at,)).parameters()
+    asked = replace(DeadLetterFilter(), locations=(at,)).parameters()
     rows = await connection.fetch(_LIST_DEAD_LETTERS, *asked, True, *_position(None), 2)
     if not rows:
         raise UnknownDeadLetter(f"{at} is not a dead letter, and no requeue revived it")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from replay.selection.selection import iso_of
-from schemas.quarantine import Dropped
+from schemas.quarantine import DroppedDeliveries
 
 MINUTE_MS: Final = 60_000
 KEPT_OUT: Final = "kept out by the limits"
@@ -67,7 +67,7 @@ class Holdings:
         off = None if clock_off_seconds is None else (clock_off_seconds, clock_off_seconds)
         self.minutes[key] = self.minutes.get(key, Count()).plus(Count(1, place, off))
 
-    def drop(self, note: Dropped) -> None:
+    def drop(self, note: DroppedDeliveries) -> None:
         self.dropped[note.minute_ms] = self.dropped.get(note.minute_ms, 0) + note.deliveries
 
     def as_document(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Holdings:
         }
 
 
-class Folded(NamedTuple):
+class HoldingRows(NamedTuple):
     """`rows` of (start in milliseconds, reason, count), in their order; `left_out` earlier ones have no row."""
 
     step_minutes: int
@@ -100,13 +100,13 @@ class Folded(NamedTuple):
     left_out: int
 
 
-def fold_minutes(holdings: Holdings, most: int) -> Folded:
+def fold_minutes(holdings: Holdings, most: int) -> HoldingRows:
     """The held and the kept-out deliveries in at most so many rows: by minute, or by the smallest step that fits."""
     for step in _STEPS:
         rows = _rows(holdings, step * MINUTE_MS)
         if len(rows) <= most:
-            return Folded(step, rows, 0)
-    return Folded(step, rows[-most:], len(rows) - most)
+            return HoldingRows(step, rows, 0)
+    return HoldingRows(step, rows[-most:], len(rows) - most)
 
 
 def _rows(holdings: Holdings, step_ms: int) -> list[tuple[int, str, Count]]:

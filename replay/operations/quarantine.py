@@ -19,7 +19,7 @@ from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, NotFound
 from schemas.masking import mask_text
 from schemas.providers import identify, verify
 from schemas.providers.base import body_record_id
-from schemas.quarantine import DROPPED_TYPE, Dropped
+from schemas.quarantine import DROPPED_TYPE, DroppedDeliveries
 from schemas.settings import Source
 from schemas.topics import QUARANTINE, is_source_name
 
@@ -36,7 +36,7 @@ _RELEASE_OF_OFFSET: Final[LiteralString] = """
     WHERE partition = $1 AND record_offset = $2
 """
 
-Content = tuple[str, str, bytes]
+ReleasedContent = tuple[str, str, bytes]
 """(source, record id, fingerprint): what makes two deliveries copies of one."""
 
 
@@ -45,7 +45,7 @@ class UnknownDelivery(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class QuarantinedDelivery:
     """A quarantined delivery, where it is, and why it was refused."""
 
     partition: int
@@ -59,7 +59,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reverification:
     """The result of verifying a quarantined delivery now: `verified`, or the `code` of its rejection.
 
     `clock_off_seconds`, if the signature is right and only its time is not: how far our clock was ahead when it
@@ -80,7 +80,7 @@ def of_source(held: Mapping[str, Holdings], source: str, configured: Collection[
     return {name: one for name, one in held.items() if name == source}
 
 
-class Quarantine:
+class QuarantineReader:
     """`sources` and `public_url` are today's."""
 
     def __init__(
@@ -103,10 +103,10 @@ class Quarantine:
         released = await self.released()
         async for part in self.read(advance):
             for one in part:
-                at = one.minute_ms if isinstance(one, Dropped) else one.delivery.arrived_ms
+                at = one.minute_ms if isinstance(one, DroppedDeliveries) else one.delivery.arrived_ms
                 if (from_ms is not None and at < from_ms) or (to_ms is not None and at >= to_ms):
                     continue
-                if isinstance(one, Dropped):
+                if isinstance(one, DroppedDeliveries):
                     found.setdefault(one.source, Holdings()).drop(one)
                     continue
                 verdict = self.judge(one)
@@ -127,7 +127,7 @@ class Quarantine:
         """
         record = await self._reader.record(Range(QUARANTINE, partition, offset, offset + 1))
         held = None if record is None else self.decoded(record)
-        if not isinstance(held, Held):
+        if not isinstance(held, QuarantinedDelivery):
             raise UnknownDelivery(f"the quarantine holds no delivery at {partition}/{offset}")
         if reveal is not None:
             place = {"topic": QUARANTINE, "partition": partition, "record_offset": offset}
@@ -153,12 +153,12 @@ class Quarantine:
             **shown_record(record, reveal is not None),
         }
 
-    async def released(self) -> dict[tuple[int, int], Content]:
+    async def released(self) -> dict[tuple[int, int], ReleasedContent]:
         """The released deliveries, by (partition, offset)."""
         rows = await self.connection.fetch(_LIST_RELEASES)
         return {(row["partition"], row["record_offset"]): _content_of(row) for row in rows}
 
-    def is_released(self, one: Held, verdict: Verdict, content: Content | None) -> bool:
+    def is_released(self, one: QuarantinedDelivery, verdict: Reverification, content: ReleasedContent | None) -> bool:
         """True if `content`, which was released from its offset, is this delivery. After a topic was created again, an
         offset names another one. A delivery that does not verify now can't be named, nor released.
         """
@@ -166,30 +166,32 @@ class Quarantine:
             return False
         return verdict.verified is None or self.content(one, verdict.verified) == content
 
-    def content(self, one: Held, verified: VerifiedDelivery) -> Content:
+    def content(self, one: QuarantinedDelivery, verified: VerifiedDelivery) -> ReleasedContent:
         identity = identify(self.sources[one.delivery.source].provider, verified)
         return one.delivery.source, identity.record_id, identity.fingerprint
 
-    def judge(self, one: Held, clock_off_ms: int = 0) -> Verdict:
+    def judge(self, one: QuarantinedDelivery, clock_off_ms: int = 0) -> Reverification:
         """By the current secrets. `clock_off_ms` is taken from the arrival: how far our clock was ahead then."""
         source = self.sources.get(one.delivery.source)
         if source is None:
-            return Verdict(code="unknown_source")
+            return Reverification(code="unknown_source")
         arrived_ms = min(max(one.delivery.arrived_ms - clock_off_ms, 0), LAST_MS)
         delivery = one.delivery._replace(arrived_ms=arrived_ms)
         try:
             verified = verify(source.provider, delivery, source.secrets, arrived_ms / 1000)
         except RejectedDelivery as rejection:
             if rejection.signed_at is None:
-                return Verdict(code=rejection.rejection)
+                return Reverification(code=rejection.rejection)
             off = round(arrived_ms / 1000 - rejection.signed_at)
-            return Verdict(None, rejection.rejection, int(rejection.signed_at * 1000), off)
+            return Reverification(None, rejection.rejection, int(rejection.signed_at * 1000), off)
         except Misconfigured:
             # One source's fault: the deliveries of the others are verified all the same.
-            return Verdict(code="misconfigured")
-        return Verdict(verified._replace(provenance="released"))
+            return Reverification(code="misconfigured")
+        return Reverification(verified._replace(provenance="released"))
 
-    async def read(self, advance: Callable[[int], None]) -> AsyncIterator[list[Held | Dropped]]:
+    async def read(
+        self, advance: Callable[[int], None]
+    ) -> AsyncIterator[list[QuarantinedDelivery | DroppedDeliveries]]:
         """All of it, in parts; what somebody else wrote into the topic is passed over."""
         ranges = await self._reader.tails(QUARANTINE, 2**62)
         async for part, records in self._reader.read(ranges):
@@ -197,22 +199,24 @@ class Quarantine:
             yield [one for one in found if one is not None]
             advance(len(part))
 
-    def decoded(self, record: Any) -> Held | Dropped | None:
+    def decoded(self, record: Any) -> QuarantinedDelivery | DroppedDeliveries | None:
         """None for what is neither."""
         try:
             headers = dict(record.headers)
             if headers.get("ce_type") == DROPPED_TYPE.encode():
-                return Dropped.decode(record.value)
+                return DroppedDeliveries.decode(record.value)
             # Older versions kept the arrival as the record's timestamp.
             arrived_ms = int(headers.get(ARRIVED, record.timestamp))
             delivery = delivery_of(record.headers, record.value, min(max(arrived_ms, 0), LAST_MS), self._public_url)
             reason = headers.get(REJECTION, b"").decode()
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
-        return Held(record.partition, record.offset, delivery, reason if reason in REJECTIONS else UNKNOWN)
+        return QuarantinedDelivery(
+            record.partition, record.offset, delivery, reason if reason in REJECTIONS else UNKNOWN
+        )
 
 
-def _content_of(release: Any) -> Content:
+def _content_of(release: Any) -> ReleasedContent:
     return release["source"], release["record_id"], release["fingerprint"]
 
 

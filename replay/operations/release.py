@@ -10,12 +10,18 @@ from typing import Any, Final, LiteralString
 from replay import audit
 from replay.audit import Author
 from replay.locks import Lock, advisory_lock
-from replay.operations.quarantine import UNTIMELY, Content, Held, Quarantine, Verdict
+from replay.operations.quarantine import (
+    UNTIMELY,
+    QuarantinedDelivery,
+    QuarantineReader,
+    ReleasedContent,
+    Reverification,
+)
 from replay.ports import Append
 from schemas.envelope import Identity, VerifiedDelivery
 from schemas.errors import AppendInDoubt, InvalidSelection, Unavailable
 from schemas.providers import identify
-from schemas.quarantine import Dropped
+from schemas.quarantine import DroppedDeliveries
 from schemas.settings import Source
 
 ACTION: Final = "quarantine.release"
@@ -35,7 +41,7 @@ _UPSERT_RELEASE: Final[LiteralString] = """
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReleaseSelection:
     """The sources; and how far our clock was ahead when deliveries with a right signature arrived at a wrong time."""
 
     sources: Sequence[str]
@@ -47,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AuthorizedRelease:
     """The author, the reason and the log of a release; a dry run has none."""
 
     author: Author
@@ -69,7 +75,10 @@ class Release:
 
 
 async def release(
-    quarantine: Quarantine, wanted: Wanted, order: Order | None, advance: Callable[[int], None]
+    quarantine: QuarantineReader,
+    wanted: ReleaseSelection,
+    order: AuthorizedRelease | None,
+    advance: Callable[[int], None],
 ) -> Release:
     """Append the deliveries that verify now. Without an order nothing is written.
 
@@ -115,18 +124,18 @@ async def _on_record(work: "_Work", author: Author, advance: Callable[[int], Non
 class _Work:
     """One release. `append` is None in a dry run."""
 
-    quarantine: Quarantine
-    wanted: Wanted
+    quarantine: QuarantineReader
+    wanted: ReleaseSelection
     append: Append | None
     done: Release = field(default_factory=Release)
-    seen: set[Content] = field(default_factory=set)
+    seen: set[ReleasedContent] = field(default_factory=set)
 
     async def run(self, advance: Callable[[int], None]) -> None:
         released = await self.quarantine.released()
         async for part in self.quarantine.read(advance):
-            passing: list[tuple[Held, VerifiedDelivery, Identity]] = []
+            passing: list[tuple[QuarantinedDelivery, VerifiedDelivery, Identity]] = []
             for one in part:
-                if isinstance(one, Dropped) or one.delivery.source not in self.wanted.sources:
+                if isinstance(one, DroppedDeliveries) or one.delivery.source not in self.wanted.sources:
                     continue
                 verdict = self._judge(one)
                 if self.quarantine.is_released(one, verdict, released.get((one.partition, one.offset))):
@@ -140,20 +149,20 @@ class _Work:
                 passing.append((one, verdict.verified, identify(provider, verdict.verified)))
             await self._append_new(passing)
 
-    def _judge(self, one: Held) -> Verdict:
+    def _judge(self, one: QuarantinedDelivery) -> Reverification:
         """As it arrived, or else as it would have arrived under a right clock."""
         verdict = self.quarantine.judge(one)
         if verdict.code == UNTIMELY and self.wanted.clock_off_seconds:
             return self.quarantine.judge(one, round(self.wanted.clock_off_seconds * 1000))
         return verdict
 
-    async def _append_new(self, passing: Sequence[tuple[Held, VerifiedDelivery, Identity]]) -> None:
+    async def _append_new(self, passing: Sequence[tuple[QuarantinedDelivery, VerifiedDelivery, Identity]]) -> None:
         """A provider retries after a 401, so one event may be here many times: the first copy is appended for all."""
         connection, sources = self.quarantine.connection, self.quarantine.sources
         contents = [(one.delivery.source, identity.record_id, identity.fingerprint) for one, _, identity in passing]
         columns = [list(column) for column in zip(*contents, strict=True)] or [[], [], []]
         self.seen |= {tuple(row) for row in await connection.fetch(_RELEASED_CONTENTS, *columns)}
-        new: list[tuple[Held, Content, tuple[Source, VerifiedDelivery, Identity]]] = []
+        new: list[tuple[QuarantinedDelivery, ReleasedContent, tuple[Source, VerifiedDelivery, Identity]]] = []
         rows: list[tuple[int, int, str, str, bytes, str | None]] = []
         for (one, verified, identity), content in zip(passing, contents, strict=True):
             if content in self.seen:

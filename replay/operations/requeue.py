@@ -17,7 +17,7 @@ from replay.jobs.plan import bound_by_live
 from replay.locks import Lock, advisory_lock, transaction_lock
 from replay.log.live_traffic import Lag, LiveTraffic
 from replay.log.reader import NEAR_OFFSETS, LogReader
-from replay.operations.dead_letters import NEXT_DEAD_LETTERS, DeadLetters
+from replay.operations.dead_letters import NEXT_DEAD_LETTERS, DeadLetterFilter
 from replay.ports import Connection
 from replay.selection.offsets import merged
 from replay.selection.selection import Range
@@ -40,10 +40,7 @@ _UPSERT_REQUEUE: Final[LiteralString] = """
         last_error = coalesce(EXCLUDED.last_error, known.last_error)
 """
 
-Place = tuple[str, int, int]
-"""(topic, partition, offset)."""
-
-Letters = dict[Place, dict[int, Any]]
+DeadLettersByRecord = dict[Location, dict[int, Any]]
 """Rows of dead letters, by their records and their ordinals there."""
 
 
@@ -84,7 +81,7 @@ class Requeue:
         self._done = Requeued()
         self._live = LiveTraffic(Lag(connection, reader.ends).read, _unheard)
 
-    async def run(self, wanted: DeadLetters, advance: Callable[[int], None]) -> Requeued:
+    async def run(self, wanted: DeadLetterFilter, advance: Callable[[int], None]) -> Requeued:
         """On record before the first, and with its outcome. `advance` hears letters done.
 
         Raises `Unavailable`, and `InvalidSelection` for an author that the audit can't take.
@@ -101,34 +98,34 @@ class Requeue:
                 await self._note(outcome, wanted, **asdict(self._done))
             return self._done
 
-    async def _note(self, outcome: str, wanted: DeadLetters, **counts: int) -> None:
+    async def _note(self, outcome: str, wanted: DeadLetterFilter, **counts: int) -> None:
         if self._author is not None:
             operator, reason = self._author
             asked = wanted.as_document()
             await audit.note(self._connection, operator, ACTION, reason, asked=asked, outcome=outcome, **counts)
 
-    async def _requeue(self, wanted: DeadLetters, advance: Callable[[int], None]) -> None:
+    async def _requeue(self, wanted: DeadLetterFilter, advance: Callable[[int], None]) -> None:
         after: tuple[Any, ...] = ("", 0, 0, 0)
         while rows := await self._connection.fetch(NEXT_DEAD_LETTERS, *wanted.parameters(), *after, PAGE):
             # A record that was dead as a whole is done whole: what it leaves behind it is not tried again.
-            after = (*_place(rows[-1]), rows[-1]["ordinal"] or LAST_ORDINAL)
-            letters: Letters = {}
+            after = (*_location_of_letter(rows[-1]), rows[-1]["ordinal"] or LAST_ORDINAL)
+            letters: DeadLettersByRecord = {}
             for row in rows:
-                letters.setdefault(_place(row), {})[row["ordinal"]] = row
+                letters.setdefault(_location_of_letter(row), {})[row["ordinal"]] = row
             await self._requeue_page(letters)
             advance(len(rows))
 
-    async def _requeue_page(self, letters: Letters) -> None:
+    async def _requeue_page(self, letters: DeadLettersByRecord) -> None:
         held, missing = await self._reader.held([Range(*place, place[2] + 1) for place in letters])
-        await self._note_gone([letters[part.topic, part.partition, part.start] for part in missing])
+        await self._note_gone([letters[Location(part.topic, part.partition, part.start)] for part in missing])
         kept, left = await bound_by_live(self._connection, held)
         self._done.left_to_live += left
         if not kept:
             return
-        found = {(part.topic, part.partition, part.start) for part in kept}
+        found = {Location(part.topic, part.partition, part.start) for part in kept}
         async for part, records in self._reader.read(merged(kept, NEAR_OFFSETS)):
-            selected = [one for one in records if _place_of(one) in found and self._is_same(one, letters)]
-            read = {(one.topic, one.partition, one.offset) for one in selected}
+            selected = [one for one in records if _location_of(one) in found and self._is_same(one, letters)]
+            read = {_location_of(one) for one in selected}
             covered = {place for place in found if place[:2] == (part.topic, part.partition)}
             # Offsets that hold nothing any more, as after a compaction; or another record, of a topic that was deleted
             # and created again.
@@ -138,18 +135,18 @@ class Requeue:
                 await self._live.give_way()
                 await self._fold(selected[first : first + PORTION_RECORDS], letters)
 
-    async def _fold(self, records: Sequence[Any], letters: Letters) -> None:
+    async def _fold(self, records: Sequence[Any], letters: DeadLettersByRecord) -> None:
         tried = _Tried(self._note_try)
 
         async def first() -> None:
             await hold_live(self._connection, self._folding.generation)
 
         async def last(outcome: Written) -> None:
-            still_dead: dict[Place, dict[int, Dead]] = {}
+            still_dead: dict[Location, dict[int, Dead]] = {}
             for letter in outcome.letters:
-                still_dead.setdefault(_place_of(letter.raw), {})[letter.ordinal] = letter
+                still_dead.setdefault(_location_of(letter.raw), {})[letter.ordinal] = letter
             for record in records:
-                place = _place_of(record)
+                place = _location_of(record)
                 await tried.note(letters[place], still_dead.get(place, {}))
 
         await self._commit([self._folded(record, letters) for record in records], first, last)
@@ -158,15 +155,15 @@ class Requeue:
         if self._author is not None:
             metrics.letters_requeued(tried.revived, tried.dead)
 
-    def _folded(self, record: Any, letters: Letters) -> Folded:
+    def _folded(self, record: Any, letters: DeadLettersByRecord) -> Folded:
         """The requested events of a record: all of them, if it was dead as a whole."""
-        folded, wanted = self._folding.fold(record), letters[_place_of(record)]
+        folded, wanted = self._folding.fold(record), letters[_location_of(record)]
         return folded if 0 in wanted else folded.only({ordinal: row["event_id"] for ordinal, row in wanted.items()})
 
-    def _is_same(self, record: Any, letters: Letters) -> bool:
+    def _is_same(self, record: Any, letters: DeadLettersByRecord) -> bool:
         """True if it is the record that was dead. A record that could not be decoded is named by its location."""
-        named = {row["record_id"] for row in letters[_place_of(record)].values()}
-        return str(Location(*_place_of(record))) in named or self._folding.fold(record).record_id in named
+        named = {row["record_id"] for row in letters[_location_of(record)].values()}
+        return str(Location(*_location_of(record))) in named or self._folding.fold(record).record_id in named
 
     async def _commit(
         self, folded: Sequence[Any], first: Callable[[], Awaitable[None]], last: Callable[[Written], Awaitable[None]]
@@ -189,7 +186,9 @@ class Requeue:
         if self._author is None:
             return
         known = (letter[name] for name in _KNOWN)
-        await self._connection.execute(_UPSERT_REQUEUE, *_place(letter), *known, outcome, error, self._author.operator)
+        await self._connection.execute(
+            _UPSERT_REQUEUE, *_location_of_letter(letter), *known, outcome, error, self._author.operator
+        )
 
 
 class _Tried:
@@ -224,12 +223,12 @@ def _error(letter: Dead) -> str:
     return f"{letter.reason}: {letter.message}"
 
 
-def _place(letter: Any) -> Place:
-    return (letter["topic"], letter["partition"], letter["record_offset"])
+def _location_of_letter(letter: Any) -> Location:
+    return Location(letter["topic"], letter["partition"], letter["record_offset"])
 
 
-def _place_of(record: Any) -> Place:
-    return (record.topic, record.partition, record.offset)
+def _location_of(record: Any) -> Location:
+    return Location(record.topic, record.partition, record.offset)
 
 
 async def _unheard(_: str | None) -> None:

@@ -15,7 +15,7 @@ from replay.ports import Connection
 from replay.selection.document import sources_of_log
 from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition
 from schemas.settings import Source
-from schemas.source_state import SourceState, State
+from schemas.source_state import SourceState, SourceStateName
 from schemas.topics import source_of, topic_of
 
 _TOPICS_WITH_POSITIONS: Final[LiteralString] = "SELECT DISTINCT topic FROM redrive.positions"
@@ -25,24 +25,24 @@ _SOURCES_WITHOUT_EVENTS: Final[LiteralString] = """
 """
 
 
-class Verb(NamedTuple):
+class SourceVerb(NamedTuple):
     """The state that it brings, from which states, and what that means."""
 
-    state: State
-    allowed_from: frozenset[State]
+    state: SourceStateName
+    allowed_from: frozenset[SourceStateName]
     meaning: str
 
 
-VerbName = Literal["pause", "resume", "disable", "enable"]
-VERBS: Final[dict[VerbName, Verb]] = {
-    "pause": Verb("paused", frozenset({"active"}), "Store what comes in, and fold it later: after `resume`."),
-    "resume": Verb("active", frozenset({"paused"}), "Fold again, from where the fold was paused."),
-    "disable": Verb(
+SourceVerbName = Literal["pause", "resume", "disable", "enable"]
+VERBS: Final[dict[SourceVerbName, SourceVerb]] = {
+    "pause": SourceVerb("paused", frozenset({"active"}), "Store what comes in, and fold it later: after `resume`."),
+    "resume": SourceVerb("active", frozenset({"paused"}), "Fold again, from where the fold was paused."),
+    "disable": SourceVerb(
         "disabled",
         frozenset({"active", "paused"}),
         "Answer 410 and store nothing: the provider's deliveries are refused.",
     ),
-    "enable": Verb("active", frozenset({"disabled"}), "Take deliveries again, and fold them."),
+    "enable": SourceVerb("active", frozenset({"disabled"}), "Take deliveries again, and fold them."),
 }
 
 
@@ -75,16 +75,16 @@ async def require_sources(connection: Connection, names: Collection[str], config
             raise InvalidSelection(f"no source is called {unknown}; there are: {', '.join(sorted(known))}")
 
 
-class Change(NamedTuple):
+class SourceChange(NamedTuple):
     """An operator's change of a source; `verb` is one of `VERBS`."""
 
     source: str
-    verb: VerbName
+    verb: SourceVerbName
     author: Author
 
 
 async def change(
-    connection: Connection, control: ControlTopic, configured: Mapping[str, Source], wanted: Change
+    connection: Connection, control: ControlTopic, configured: Mapping[str, Source], wanted: SourceChange
 ) -> dict[str, Any]:
     """Returns `{"source", "state", "was"}`; repeating a change is harmless.
 
@@ -99,7 +99,9 @@ async def change(
         return await _say(connection, control, wanted, said.state if said else "active")
 
 
-async def _say(connection: Connection, control: ControlTopic, wanted: Change, before: State) -> dict[str, Any]:
+async def _say(
+    connection: Connection, control: ControlTopic, wanted: SourceChange, before: SourceStateName
+) -> dict[str, Any]:
     source, verb, (operator, reason) = wanted
     state, allowed_from, _ = VERBS[verb]
     if before != state and before not in allowed_from:

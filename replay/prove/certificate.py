@@ -16,8 +16,8 @@ from schemas.errors import InvalidSelection
 from schemas.openapi import Document
 
 FORMAT: Final = "redrive-certificate/1"
-Verdict = Literal["equal", "different", "incomplete"]
-Kind = Literal["changed", "missing", "unexpected", "dead", "definition"]
+ProofVerdict = Literal["equal", "different", "incomplete"]
+DifferenceKind = Literal["changed", "missing", "unexpected", "dead", "definition"]
 """The difference of a row in the live tables. `dead`: a record that is dead there, and that a projection can apply.
 `definition`: a view that is not the one that redrive makes.
 """
@@ -54,7 +54,7 @@ class Difference(Document):
     table: str
     key: dict[str, str]
     columns: list[str]
-    kind: Kind
+    kind: DifferenceKind
 
 
 class Loss(Document):
@@ -95,7 +95,7 @@ class Certificate(Document):
     """The result of `redrive prove`, and the input of `redrive prove --check`."""
 
     format: Literal["redrive-certificate/1"] = FORMAT
-    verdict: Verdict
+    verdict: ProofVerdict
     reasons: list[str]
     tables: dict[str, TableProof]
     differences: list[Difference]
@@ -148,7 +148,7 @@ class Certificate(Document):
         return found
 
 
-def verdict_of(reasons: list[str], tables: dict[str, TableProof], differences: int) -> Verdict:
+def verdict_of(reasons: list[str], tables: dict[str, TableProof], differences: int) -> ProofVerdict:
     """Uncertainty is never equal."""
     if reasons:
         return "incomplete"

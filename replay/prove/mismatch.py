@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from replay.ports import Connection
-from replay.prove.certificate import Difference, Kind
+from replay.prove.certificate import Difference, DifferenceKind
 from replay.prove.merkle import canonical_columns, rows_sql, texts_sql
 from schemas.lattice import Table
 from schemas.masking import mask_key
@@ -81,6 +81,8 @@ async def _changed(live: Side, log: Side, table: Table[Any], row: asyncpg.Record
     return [column.name for column in table.columns if column.name in differs]
 
 
-def _difference(table: Table[Any], row: asyncpg.Record, kind: Kind, columns: Sequence[str] = ()) -> Difference:
+def _difference(
+    table: Table[Any], row: asyncpg.Record, kind: DifferenceKind, columns: Sequence[str] = ()
+) -> Difference:
     key = {name: mask_key(str(row[name])) for name in table.keys}
     return Difference(table=table.name, key=key, columns=list(columns), kind=kind)

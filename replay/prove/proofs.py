@@ -13,8 +13,8 @@ import orjson
 from replay import audit, metrics
 from replay.audit import Author
 from replay.locks import Lock, try_lock
+from replay.ports import Advance
 from replay.prove.certificate import Certificate
-from replay.prove.shadow import Advance
 from schemas.errors import InvalidSelection, InvalidTransition
 from schemas.masking import describe
 

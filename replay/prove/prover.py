@@ -15,7 +15,7 @@ from processors.projections import versions
 from processors.store import LIVE_GENERATION
 from replay.audit import Author
 from replay.log.fold_lag import by_topic, fold_lag
-from replay.ports import Connection, Log
+from replay.ports import Advance, Connection, Log
 from replay.prove.certificate import (
     Behind,
     Certificate,
@@ -30,7 +30,7 @@ from replay.prove.held import held_below
 from replay.prove.losses import ended_losses, judge, lost_ranges, unfolded_ranges
 from replay.prove.merkle import TableHash, canonical_columns, hash_table
 from replay.prove.mismatch import Differences, Side, compare
-from replay.prove.shadow import SCHEMA, Advance, Location, Shadow
+from replay.prove.shadow import SCHEMA, DeadEventPosition, Shadow
 from replay.prove.views import NOTHING_CONFIGURED, Configured, compare_price_tiers, compare_views
 from replay.selection.selection import Range
 from replay.tables.generations import versions_of
@@ -237,8 +237,8 @@ class Prover:
                 key["ordinal"] = str(ordinal)
             found.add(Difference(table="webhook_events", key=key, columns=["status"], kind="dead"))
 
-    async def _applied(self, folded: Mapping[tuple[str, int], Range]) -> AsyncIterator[Location]:
-        asked: list[Location] = []
+    async def _applied(self, folded: Mapping[tuple[str, int], Range]) -> AsyncIterator[DeadEventPosition]:
+        asked: list[DeadEventPosition] = []
         async for row in self._live.cursor(_DEAD_EVENTS, prefetch=_LOOKED_UP):
             part = folded.get((row["topic"], row["partition"]))
             if part is not None and part.start <= row["record_offset"] < part.end:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
-from replay.ports import Connection, Log
-from replay.prove.certificate import Certificate, PartitionProof, TableProof, Verdict
+from replay.ports import Advance, Connection, Log
+from replay.prove.certificate import Certificate, PartitionProof, ProofVerdict, TableProof
 from replay.prove.held import held_below
 from replay.prove.losses import part_of
 from replay.prove.merkle import canonical_columns, hash_table
 from replay.prove.prover import Versions, other_code
-from replay.prove.shadow import SCHEMA, Advance, Shadow
+from replay.prove.shadow import SCHEMA, Shadow
 from schemas.facts import TABLES
 from schemas.openapi import Document
 
@@ -16,7 +16,7 @@ from schemas.openapi import Document
 class Recheck(Document):
     """The result of `redrive prove --check`. `tables` have the certificate's root, and the current root of the log."""
 
-    verdict: Verdict
+    verdict: ProofVerdict
     reasons: list[str]
     findings: list[str]
     """The differences from the certificate."""

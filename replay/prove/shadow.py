@@ -16,11 +16,12 @@ import asyncpg
 from processors.outcome import Folded, RawRecord
 from processors.store import Written
 from replay.log.folding import LogFold
-from replay.ports import Connection, Reading
+from replay.ports import Advance, BatchReader, Connection
 from replay.selection.selection import Range
 from replay.tables.folding import SchemaFolding
 from replay.tables.read_models import SESSION, create_facts
 from schemas.errors import Misconfigured
+from schemas.topics import TopicPartition
 
 SCHEMA: Final = SESSION
 _BUFFERS: Final[LiteralString] = "SET temp_buffers = '64MB'"
@@ -70,11 +71,8 @@ _COUNT_MISSING_EVENTS: Final[LiteralString] = """
 _PLACE: Final = struct.Struct(">qq")
 _LENGTH: Final = struct.Struct(">i")
 
-Advance = Callable[[int, int], None]
-"""(offsets done, of how many)."""
 
-Partition = tuple[str, int]
-Location = tuple[str, int, int, int]
+DeadEventPosition = tuple[str, int, int, int]
 """The location of an event: topic, partition, offset and ordinal."""
 
 
@@ -115,7 +113,7 @@ class Shadow:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.digests: dict[Partition, RecordDigest] = {}
+        self.digests: dict[TopicPartition, RecordDigest] = {}
         self.dead = 0
         self._sought: list[Range] = []
         self._known: dict[int, int] = {}
@@ -156,7 +154,7 @@ class Shadow:
             for number, part in enumerate(self._sought, start=1)
         }
 
-    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Advance) -> None:
+    async def fold(self, reader: BatchReader, ranges: Sequence[Range], advance: Advance) -> None:
         """Once. Raises what reading, or the database, raises."""
         self.digests = {(part.topic, part.partition): RecordDigest() for part in ranges}
         total, done = sum(map(len, ranges)), 0
@@ -169,7 +167,7 @@ class Shadow:
         turns = _Turns(self.connection, SchemaFolding.into(SCHEMA))
         await LogFold(turns, turns, self, count).run(reader, ranges)
 
-    async def not_dead(self, locations: Sequence[Location]) -> list[Location]:
+    async def not_dead(self, locations: Sequence[DeadEventPosition]) -> list[DeadEventPosition]:
         """Those that the fold could apply."""
         rows = await self.connection.fetch(_NOT_DEAD, *zip(*locations, strict=True))
         return sorted((row["topic"], row["partition"], row["record_offset"], row["ordinal"]) for row in rows)

@@ -12,7 +12,7 @@ import asyncpg
 from processors.store import LIVE_GENERATION
 from replay.locks import Lock, transaction_lock
 from replay.ports import Connection
-from replay.prove.certificate import Difference, Kind
+from replay.prove.certificate import Difference, DifferenceKind
 from replay.tables.read_models import NOTHING_DECLARED, REFUSALS, SESSION, Declared, declared_beside, views_beside
 from schemas.masking import mask_key
 
@@ -162,7 +162,7 @@ async def compare_price_tiers(connection: Connection, configured: Mapping[str, s
     ]
 
 
-def _kind(is_stored: bool, is_configured: bool) -> Kind:
+def _kind(is_stored: bool, is_configured: bool) -> DifferenceKind:
     if not is_configured:
         return "unexpected"
     return "changed" if is_stored else "missing"

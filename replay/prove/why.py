@@ -14,9 +14,8 @@ from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.store import LIVE_GENERATION
 from replay.log.reader import LogReader
-from replay.ports import Connection
+from replay.ports import Advance, Connection
 from replay.prove.history import History, RecordName
-from replay.prove.shadow import Advance
 from replay.selection.selection import Range, iso_of, parse_number, require_text
 from schemas.errors import InvalidSelection
 from schemas.event_ids import decoded_key
@@ -131,7 +130,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Wanted:
+class SoughtRows:
     """The fact rows to look for, by table; `more` is how many there are beyond `MAX_ROWS`."""
 
     keys: dict[str, set[Row]] = field(default_factory=dict)
@@ -139,14 +138,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Explanation:
     """The histories of the rows, those that no record says anything of left out."""
 
     histories: list[History]
     more: int
 
 
-async def explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Answer:
+async def explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Explanation:
     """Reads the log; again with the escapes of the key read, where no record says anything of the key as it is.
 
     Raises `InvalidSelection` for sources of which nothing was folded, or what reading raises.
@@ -158,7 +157,7 @@ async def explain(connection: Connection, reader: LogReader, question: Question,
     return await _explain(connection, reader, replace(question, key=decoded), advance)
 
 
-async def _explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Answer:
+async def _explain(connection: Connection, reader: LogReader, question: Question, advance: Advance) -> Explanation:
     wanted = await _rows_beneath(connection, question)
     ranges = await _ranges(connection, reader, question)
     found: dict[tuple[str, Row], list[tuple[RecordName, Row]]] = {}
@@ -177,11 +176,11 @@ async def _explain(connection: Connection, reader: LogReader, question: Question
         for named, row in sorted(found[name, key], key=lambda one: one[0].place):
             history.add(named, row)
         histories.append(history)
-    return Answer(histories, wanted.more)
+    return Explanation(histories, wanted.more)
 
 
 def _collect(
-    raw: RawRecord, folded: Folded, wanted: Wanted, found: dict[tuple[str, Row], list[tuple[RecordName, Row]]]
+    raw: RawRecord, folded: Folded, wanted: SoughtRows, found: dict[tuple[str, Row], list[tuple[RecordName, Row]]]
 ) -> None:
     """One row of each table and key: what a record says twice, it says once."""
     said: dict[tuple[str, Row], Row] = {}
@@ -211,11 +210,11 @@ async def _ranges(connection: Connection, reader: LogReader, question: Question)
     return [part for part in ranges if len(part)]
 
 
-async def _rows_beneath(connection: Connection, question: Question) -> Wanted:
+async def _rows_beneath(connection: Connection, question: Question) -> SoughtRows:
     """The fact rows behind the row that is asked for."""
     tables = {table.name: table for table in TABLES}
     _, facts = question.beneath
-    wanted = Wanted()
+    wanted = SoughtRows()
     schema = f"gen_{await connection.fetchval(LIVE_GENERATION)}"
     for name, held_in in facts:
         table = tables[name]
@@ -251,7 +250,7 @@ def _typed(table: Table[Any], columns: Sequence[str], key: Sequence[str]) -> Row
     return tuple(typed)
 
 
-def as_document(answer: Answer, is_revealed: bool) -> dict[str, Any]:
+def as_document(answer: Explanation, is_revealed: bool) -> dict[str, Any]:
     """For people and machines. Personal values are shown by their shape only, unless revealed."""
     return {
         "redacted": not is_revealed,

@@ -16,9 +16,9 @@ from replay.log.live_traffic import live_first
 from replay.log.reader import NEAR_OFFSETS, LogReader
 from replay.ports import Connection
 from replay.rebuild.fold import LOOK_SECONDS, NotFollowed
-from replay.selection.offsets import Offsets, count, merged, place_of, split
+from replay.selection.offsets import Offsets, count, merged, partition_of, split
 from replay.selection.selection import Range
-from replay.tables.generations import Ports, is_beyond
+from replay.tables.generations import RebuildPorts, is_beyond
 
 PORTION_RECORDS: Final = 100_000
 """Whose offsets are held at once: what bounds the memory, however many events are ignored."""
@@ -63,7 +63,7 @@ async def pending(connection: Connection) -> Pending | None:
     return None if row is None else Pending(row["generation"], row["to_redrive"] == "all")
 
 
-async def settle(ports: Ports, reader: LogReader) -> int:
+async def settle(ports: RebuildPorts, reader: LogReader) -> int:
     """End what the last flip left, or wait until whoever is at it has. Returns how many dead letters were re-driven."""
     async with ports.pool.acquire() as holder:
         while (found := await pending(holder)) is not None:
@@ -77,7 +77,7 @@ async def settle(ports: Ports, reader: LogReader) -> int:
     return 0
 
 
-async def try_to_settle(ports: Ports, reader: LogReader, holder: Connection, wanted: Pending) -> int | None:
+async def try_to_settle(ports: RebuildPorts, reader: LogReader, holder: Connection, wanted: Pending) -> int | None:
     """None: somebody else is at it. Records that are gone from the log stay what they are."""
     async with advisory_lock(holder, Lock.FOLD, "try", wanted.generation) as is_ours:
         if not is_ours:
@@ -98,7 +98,7 @@ async def try_to_settle(ports: Ports, reader: LogReader, holder: Connection, wan
 class _Settlement:
     """Records folded into a generation for as long as it is live. `holder` is used while the log is read."""
 
-    def __init__(self, ports: Ports, reader: LogReader, holder: Connection, generation: int) -> None:
+    def __init__(self, ports: RebuildPorts, reader: LogReader, holder: Connection, generation: int) -> None:
         self._ports = ports
         self._reader = reader
         self._holder = holder
@@ -110,7 +110,7 @@ class _Settlement:
         folding = self._ports.live_folding(self._generation)
         async with self._holder.transaction():
             async for portion in self._portions(query):
-                held = await self._reader.extents({place_of(part) for part in portion})
+                held = await self._reader.extents({partition_of(part) for part in portion})
                 starts, ends = ({place: bounds[n] for place, bounds in held.items()} for n in (0, 1))
                 _, there, _ = split(portion, starts, ends)
                 offsets = Offsets(there)

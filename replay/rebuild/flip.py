@@ -17,7 +17,7 @@ from replay.rebuild.after_flip import leave, settle
 from replay.rebuild.fold import CLOSE_OFFSETS, GenerationFold, NotFollowed, build
 from replay.tables.generations import (
     Generation,
-    Ports,
+    RebuildPorts,
     accept_lost,
     author_of,
     find,
@@ -74,7 +74,7 @@ async def rollback_target(connection: Connection) -> int:
 
 
 async def flip(
-    ports: Ports, reader: LogReader, number: int, action: str, author: Author, is_loss_accepted: bool = False
+    ports: RebuildPorts, reader: LogReader, number: int, action: str, author: Author, is_loss_accepted: bool = False
 ) -> dict[str, Any]:
     """Catch up, flip, and settle. Returns `{"live", "previous", "dead_letters"}`. A rollback is held to the same rules.
 
@@ -125,7 +125,7 @@ async def flip(
     return {**live, "dead_letters": await settle(ports, reader)}
 
 
-async def _require_whole(connection: Connection, ports: Ports, generation: Generation, action: str) -> None:
+async def _require_whole(connection: Connection, ports: RebuildPorts, generation: Generation, action: str) -> None:
     """Raises `InvalidTransition`, naming what of the live tables a generation lacks."""
     number = generation.number
     lost = await lost_ranges(connection, number)
@@ -155,7 +155,7 @@ async def _require_whole(connection: Connection, ports: Ports, generation: Gener
 
 
 async def _flip_at_once(
-    connection: Connection, ports: Ports, fold: GenerationFold, reader: LogReader, is_rollback: bool
+    connection: Connection, ports: RebuildPorts, fold: GenerationFold, reader: LogReader, is_rollback: bool
 ) -> bool:
     """True if another generation went live: False if it was this one already."""
     number = fold.generation.number

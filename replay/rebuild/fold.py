@@ -13,9 +13,9 @@ from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
 from replay.log.topic_ids import is_other
-from replay.ports import Connection, Reading
+from replay.ports import Advance, BatchReader, Connection
 from replay.selection.selection import Range
-from replay.tables.generations import Generation, Ports, find
+from replay.tables.generations import Generation, RebuildPorts, find
 from schemas.errors import RedriveError, Unavailable
 
 CLOSE_OFFSETS: Final = 500
@@ -56,9 +56,6 @@ _FOLLOW_FROM: Final[LiteralString] = """
 """
 _FOLLOW: Final[LiteralString] = "SELECT redrive.follow($1, $2, $3, $4, $5)"
 
-Advance = Callable[[int, int], None]
-"""(offsets folded, of how many), as it goes."""
-
 
 class NotFollowed(RedriveError):
     """The generation went live, was dropped, or is folded by somebody else: look again."""
@@ -67,7 +64,7 @@ class NotFollowed(RedriveError):
 class GenerationFold:
     """One generation. The steps of a `LogFold`: its positions move in the transactions of its rows."""
 
-    def __init__(self, ports: Ports, generation: Generation) -> None:
+    def __init__(self, ports: RebuildPorts, generation: Generation) -> None:
         self._ports = ports
         self.generation = generation
         self._cut = dict(generation.cut)
@@ -116,13 +113,13 @@ class GenerationFold:
         ranges = [Range(topic, partition, start, ends[topic, partition]) for topic, partition, start in found]
         return [part for part in ranges if len(part)]
 
-    async def fold(self, reader: Reading, ranges: Sequence[Range], advance: Callable[[Range], None]) -> None:
+    async def fold(self, reader: BatchReader, ranges: Sequence[Range], advance: Callable[[Range], None]) -> None:
         """Several partitions at once."""
         for only, parts in self._stages(ranges):
             folding = self._ports.foldings(self.generation.schema, only)
             await LogFold(self._ports.pool, folding, self, advance).run(reader, parts)
 
-    async def fold_on(self, connection: Connection, reader: Reading, ranges: Sequence[Range]) -> None:
+    async def fold_on(self, connection: Connection, reader: BatchReader, ranges: Sequence[Range]) -> None:
         """In the transaction of that connection, which holds the live positions still."""
         for only, parts in self._stages(ranges):
             folding = self._ports.foldings(self.generation.schema, only)
@@ -154,7 +151,7 @@ async def _nothing(_: Written) -> None:
     return None
 
 
-async def catch_up(ports: Ports, fold: GenerationFold, reader: LogReader, advance: Advance) -> None:
+async def catch_up(ports: RebuildPorts, fold: GenerationFold, reader: LogReader, advance: Advance) -> None:
     """Close to the live positions, which move meanwhile. Raises `Unavailable` if it never gets there."""
     async with ports.pool.acquire() as connection:
         reading = live_first(reader, connection)
@@ -174,7 +171,7 @@ async def catch_up(ports: Ports, fold: GenerationFold, reader: LogReader, advanc
     raise Unavailable("the generation is not catching up with the live positions; try again when there is less traffic")
 
 
-async def build(ports: Ports, generation: Generation, reader: LogReader, advance: Advance) -> GenerationFold:
+async def build(ports: RebuildPorts, generation: Generation, reader: LogReader, advance: Advance) -> GenerationFold:
     """Bring it to the live positions, or wait until whoever is at it has done so.
 
     Raises `InvalidSelection` once it was dropped.

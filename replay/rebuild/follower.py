@@ -14,7 +14,7 @@ from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.rebuild.after_flip import pending, try_to_settle
 from replay.rebuild.fold import GenerationFold, NotFollowed, catch_up
-from replay.tables.generations import Generation, Ports, is_beyond, kept, note_ready
+from replay.tables.generations import Generation, RebuildPorts, is_beyond, kept, note_ready
 
 LOOK_SECONDS: Final = 1.0
 FAILURE_SECONDS: Final = 5.0
@@ -23,7 +23,7 @@ FAILURE_SECONDS: Final = 5.0
 class Follower:
     """Cancel `run` to stop it: committed work stays."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: RebuildPorts) -> None:
         self._ports = ports
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ from replay.rebuild.after_flip import pending
 from replay.tables.diff import PATIENCE_SECONDS
 from replay.tables.generations import (
     Generation,
-    Ports,
+    RebuildPorts,
     author_of,
     find,
     is_beyond,
@@ -59,7 +59,7 @@ _DELETE_GENERATION_ROWS: Final[LiteralString] = """
 """
 
 
-async def begin(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> Generation:
+async def begin(connection: Connection, ports: RebuildPorts, only: frozenset[str] | None, author: Author) -> Generation:
     """Go on with the one that is being built, or make one. Raises `InvalidTransition` where another is being built, and
     where tables would be copied into which the last flip is still re-driving.
     """
@@ -84,7 +84,7 @@ async def begin(connection: Connection, ports: Ports, only: frozenset[str] | Non
         return await find(connection, number)
 
 
-async def _create(connection: Connection, ports: Ports, only: frozenset[str] | None, author: Author) -> int:
+async def _create(connection: Connection, ports: RebuildPorts, only: frozenset[str] | None, author: Author) -> int:
     """All of it or nothing: one transaction, whose snapshot is the cut at which tables are copied."""
     async with connection.transaction(isolation="repeatable_read"):
         live: int = await connection.fetchval(LIVE_GENERATION)

@@ -19,11 +19,10 @@ from replay.locks import Lock, advisory_lock
 from replay.log.folding import LogFold
 from replay.log.live_traffic import live_first
 from replay.log.reader import LogReader
-from replay.ports import Connection, Reading
-from replay.rebuild.fold import Advance
+from replay.ports import Advance, BatchReader, Connection
 from replay.selection.selection import Range
 from replay.selection.times import moment_of
-from replay.tables.generations import Ports, author_of, lost_ranges, name_ranges
+from replay.tables.generations import RebuildPorts, author_of, lost_ranges, name_ranges
 from replay.tables.read_models import create_declared_views, create_facts, create_views
 from schemas.errors import InvalidSelection, InvalidTransition, Misconfigured
 
@@ -44,7 +43,7 @@ _DELETE_SNAPSHOT: Final[LiteralString] = "DELETE FROM redrive.scratches WHERE na
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class SnapshotOrder:
     """Whatever arrived before `at_ms`, under a name; or, with the loss accepted, what the log still holds of it."""
 
     name: str
@@ -62,7 +61,7 @@ class Moment:
             raise InvalidSelection("time out of range: years 1 to 9999") from error
 
     @classmethod
-    def named(cls, name: str | None, at_ms: int, is_loss_accepted: bool = False) -> "Moment":
+    def named(cls, name: str | None, at_ms: int, is_loss_accepted: bool = False) -> "SnapshotOrder":
         """By default after the moment."""
         return cls(name or f"at_{cls('x', at_ms).at:%Y%m%dt%H%M%S}", at_ms, is_loss_accepted)
 
@@ -82,7 +81,7 @@ class Moment:
 class _ArrivedBefore:
     """Later offsets can carry earlier times, so every record is asked."""
 
-    def __init__(self, reader: Reading, at_ms: int, advance: Callable[[Range], None]) -> None:
+    def __init__(self, reader: BatchReader, at_ms: int, advance: Callable[[Range], None]) -> None:
         self._reader = reader
         self._at_ms = at_ms
         self._advance = advance
@@ -94,7 +93,11 @@ class _ArrivedBefore:
 
 
 async def make(
-    ports: Ports, moment: Moment, author: Author, advance: Advance, begun: Callable[[], None] = lambda: None
+    ports: RebuildPorts,
+    moment: SnapshotOrder,
+    author: Author,
+    advance: Advance,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Returns its entry of the list. Nothing is left of one that fails, and of one whose process was killed after the
     next `sweep`. `begun` is called once it is on record.
@@ -135,7 +138,7 @@ async def _as_owner() -> AsyncIterator[None]:
         ) from error
 
 
-async def _begin(ports: Ports, connection: Connection, moment: Moment, author: Author) -> None:
+async def _begin(ports: RebuildPorts, connection: Connection, moment: SnapshotOrder, author: Author) -> None:
     async with connection.transaction():
         noted = author_of("rebuild.as_of", author)
         as_of, is_accepted = moment.at.isoformat(), moment.is_loss_accepted
@@ -148,7 +151,11 @@ async def _begin(ports: Ports, connection: Connection, moment: Moment, author: A
 
 
 async def _fold(
-    ports: Ports, connection: Connection, moment: Moment, log: tuple[LogReader, Sequence[Range]], advance: Advance
+    ports: RebuildPorts,
+    connection: Connection,
+    moment: SnapshotOrder,
+    log: tuple[LogReader, Sequence[Range]],
+    advance: Advance,
 ) -> None:
     reader, ranges = log
     done, of = 0, sum(map(len, ranges))
@@ -163,7 +170,7 @@ async def _fold(
     await connection.execute(_MARK_SNAPSHOT_READY, moment.name)
 
 
-async def _ranges(connection: Connection, reader: LogReader, moment: Moment) -> list[Range]:
+async def _ranges(connection: Connection, reader: LogReader, moment: SnapshotOrder) -> list[Range]:
     """All that the log holds of the topics that are folded: also what the live workers have not come to yet.
 
     Raises `InvalidTransition` where it no longer holds all.
@@ -216,7 +223,7 @@ async def sweep(connection: Connection) -> None:
 
 
 async def _remove(connection: Connection, name: str) -> None:
-    moment = Moment(name, 0)
+    moment = SnapshotOrder(name, 0)
     async with connection.transaction():
         await connection.execute(f"DROP SCHEMA IF EXISTS {moment.views} CASCADE")
         await connection.execute(f"DROP SCHEMA IF EXISTS {moment.facts} CASCADE")

@@ -9,19 +9,19 @@ from typing import Any
 from replay import metrics
 from replay.audit import Author
 from replay.rebuild import snapshot
-from replay.rebuild.snapshot import Moment
-from replay.tables.generations import Ports
+from replay.rebuild.snapshot import SnapshotOrder
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidTransition
 
 
-class Scratches:
+class SnapshotJobs:
     """`ports` are used by nothing else while one is made."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: RebuildPorts) -> None:
         self._ports = ports
         self._making: asyncio.Task[dict[str, Any]] | None = None
 
-    async def start(self, moment: Moment, author: Author) -> None:
+    async def start(self, moment: SnapshotOrder, author: Author) -> None:
         """Returns once it is on record; it is folded meanwhile. Raises what `scratch.make` raises until then."""
         if self._making is not None and not self._making.done():
             raise InvalidTransition("a snapshot is being created: one at a time")

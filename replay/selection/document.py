@@ -21,8 +21,8 @@ def _as_keys(value: Any) -> Any:
     return [value] if isinstance(value, list) and value and isinstance(value[0], str) else value
 
 
-Texts = Annotated[list[StrictStr], BeforeValidator(_as_list)]
-Key = Annotated[list[StrictStr], Field(min_length=2)]
+SelectionTexts = Annotated[list[StrictStr], BeforeValidator(_as_list)]
+RowKeyTexts = Annotated[list[StrictStr], Field(min_length=2)]
 
 
 def _named(plural: str, singular: str) -> Any:
@@ -38,15 +38,15 @@ class SelectionDocument(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sources: Texts = _named("sources", "source")
+    sources: SelectionTexts = _named("sources", "source")
     from_: StrictStr | None = Field(default=None, alias="from")
     to: StrictStr | None = None
     by: By = "arrival"
-    types: Texts = _named("types", "type")
-    event_ids: Texts = _named("event_ids", "event_id")
-    offsets: Texts = []
+    types: SelectionTexts = _named("types", "type")
+    event_ids: SelectionTexts = _named("event_ids", "event_id")
+    offsets: SelectionTexts = []
     dead_letters: StrictBool = False
-    keys: Annotated[list[Key], BeforeValidator(_as_keys)] = _named("keys", "key")
+    keys: Annotated[list[RowKeyTexts], BeforeValidator(_as_keys)] = _named("keys", "key")
     any: list["SelectionDocument"] = []
 
     def chosen(self, configured: Iterable[str]) -> Selection:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, LiteralString
 
 from replay.ports import Connection
-from replay.selection.offsets import Place
 from replay.selection.patterns import moment
 from replay.selection.selection import Range, Selection
 from schemas.errors import InvalidSelection
 from schemas.event_ids import readings
 from schemas.masking import mask_id
+from schemas.topics import TopicPartition
 
 MAX_LOCATED: Final = 500_000
 """Offsets of one selection: they are kept in the ledger, for whoever takes the replay over."""
@@ -130,7 +130,7 @@ def _at(row: Any) -> Range:
     return Range(row["topic"], row["partition"], row["record_offset"], row["record_offset"] + 1)
 
 
-async def gone_from(connection: Connection, selection: Selection, starts: Mapping[Place, int]) -> list[Gone]:
+async def gone_from(connection: Connection, selection: Selection, starts: Mapping[TopicPartition, int]) -> list[Gone]:
     """The records of a window below the log's starts that the index knows, and those lost there before their fold."""
     below = [(topic, partition, start) for (topic, partition), start in sorted(starts.items()) if start > 0]
     if not below:

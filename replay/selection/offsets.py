@@ -4,12 +4,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from replay.selection.selection import Range
-
-Place = tuple[str, int]
-"""Topic and partition."""
+from schemas.topics import TopicPartition
 
 
-def place_of(part: Range) -> Place:
+def partition_of(part: Range) -> TopicPartition:
     return (part.topic, part.partition)
 
 
@@ -20,7 +18,7 @@ def merged(ranges: Iterable[Range], gap: int = 0) -> list[Range]:
         last = found[-1] if found else None
         if not len(part):
             continue
-        if last is not None and place_of(last) == place_of(part) and part.start <= last.end + gap:
+        if last is not None and partition_of(last) == partition_of(part) and part.start <= last.end + gap:
             found[-1] = Range(part.topic, part.partition, last.start, max(last.end, part.end))
         else:
             found.append(part)
@@ -30,27 +28,29 @@ def merged(ranges: Iterable[Range], gap: int = 0) -> list[Range]:
 def common(left: Sequence[Range], right: Sequence[Range]) -> list[Range]:
     """The offsets in both; each is as `merged` makes it."""
     found: list[Range] = []
-    others: dict[Place, list[Range]] = {}
+    others: dict[TopicPartition, list[Range]] = {}
     for part in right:
-        others.setdefault(place_of(part), []).append(part)
+        others.setdefault(partition_of(part), []).append(part)
     for part in left:
-        theirs = others.get(place_of(part), [])
+        theirs = others.get(partition_of(part), [])
         at = max(bisect_right(theirs, part.start, key=lambda r: r.start) - 1, 0)
         while at < len(theirs) and theirs[at].start < part.end:
-            both = Range(*place_of(part), max(part.start, theirs[at].start), min(part.end, theirs[at].end))
+            both = Range(*partition_of(part), max(part.start, theirs[at].start), min(part.end, theirs[at].end))
             if len(both):
                 found.append(both)
             at += 1
     return found
 
 
-def split(ranges: Iterable[Range], starts: Mapping[Place, int], ends: Mapping[Place, int]) -> tuple[list[Range], ...]:
+def split(
+    ranges: Iterable[Range], starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> tuple[list[Range], ...]:
     """The offsets below the starts, those within the bounds, and those at or past the ends."""
     below: list[Range] = []
     within: list[Range] = []
     past: list[Range] = []
     for part in ranges:
-        place = place_of(part)
+        place = partition_of(part)
         start, end = starts.get(place, 0), ends.get(place, 0)
         below.append(Range(*place, part.start, min(part.end, start)))
         within.append(Range(*place, max(part.start, start), min(part.end, end)))
@@ -85,9 +85,9 @@ class Offsets:
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.ranges = merged(ranges)
-        self._bounds: dict[Place, list[int]] = {}
+        self._bounds: dict[TopicPartition, list[int]] = {}
         for part in self.ranges:
-            self._bounds.setdefault(place_of(part), []).extend((part.start, part.end))
+            self._bounds.setdefault(partition_of(part), []).extend((part.start, part.end))
 
     def holds(self, topic: str, partition: int, offset: int) -> bool:
         bounds = self._bounds.get((topic, partition))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from processors.outcome import Folded
 from processors.store import LIVE_GENERATION
-from replay.ports import Connection, Reading
+from replay.ports import BatchReader, Connection
 from replay.selection.matcher import Fold
 from replay.selection.selection import Range, RowKey
 from schemas.errors import InvalidSelection
@@ -110,7 +110,7 @@ def _key_of(table: Table[Any], row: Row) -> tuple[str, ...]:
 
 
 async def locate_touching(
-    reader: Reading, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
+    reader: BatchReader, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
 ) -> list[Range]:
     """Every offset of `where` whose record touches one of the keys; where none does, their escapes are read."""
     found = await _locate(reader, connection, keys, where)
@@ -119,7 +119,7 @@ async def locate_touching(
 
 
 async def _locate(
-    reader: Reading, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
+    reader: BatchReader, connection: Connection, keys: Sequence[RowKey], where: tuple[Sequence[Range], Fold]
 ) -> list[Range]:
     ranges, fold = where
     touched = Touched(keys)
@@ -135,7 +135,7 @@ async def _locate(
 
 
 async def _folded(
-    reader: Reading, ranges: Sequence[Range], fold: Callable[[Any], Folded]
+    reader: BatchReader, ranges: Sequence[Range], fold: Callable[[Any], Folded]
 ) -> AsyncIterator[tuple[Any, Folded]]:
     if ranges:
         async for _, records in reader.read(ranges):

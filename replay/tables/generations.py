@@ -18,8 +18,7 @@ from replay.tables.folding import LiveFolding, Projections, SchemaFolding
 from replay.tables.read_models import Declared
 from schemas.errors import InvalidSelection
 from schemas.facts import TABLES
-
-Partition = tuple[str, int]
+from schemas.topics import TopicPartition
 
 _KEPT_GENERATIONS: Final[LiteralString] = """
     SELECT g.generation, g.state, g.only_tables, g.cut, g.cut_logs, g.copied_from, g.generation = l.live AS is_live,
@@ -74,7 +73,7 @@ _READERS_OF_SCHEMA: Final[LiteralString] = """
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class RebuildPorts:
     """The dependencies of rebuilding."""
 
     pool: "asyncpg.Pool[asyncpg.Record]"
@@ -101,8 +100,8 @@ class Generation:
     number: int
     state: str
     only: frozenset[str] | None
-    cut: Mapping[Partition, int]
-    cut_logs: Mapping[Partition, UUID]
+    cut: Mapping[TopicPartition, int]
+    cut_logs: Mapping[TopicPartition, UUID]
     copied_from: int | None
     is_live: bool
     is_previous: bool

@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from yarl import URL
 
 from processors.outcome import RawRecord
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
 from replay.targets.request import Outgoing, Unsendable, request_of
@@ -48,7 +48,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _HttpResponse:
     """The result of one attempt. `is_away`: the endpoint took no connection, so it is not the record's fault."""
 
     status: int | None = None
@@ -58,7 +58,7 @@ class _Answer:
     retry_after: float | None = None
 
 
-class Endpoint:
+class HttpSender:
     """A replay's target over HTTP."""
 
     portion: Final = 64
@@ -102,10 +102,10 @@ class Endpoint:
     ) -> None:
         await self._open.aclose()
 
-    async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
+    async def take(self, records: Sequence[RawRecord]) -> Sequence[SendResult]:
         """Raises `Unavailable` where nobody takes connections there, `InvalidSelection` for a forbidden address."""
         away: list[str] = []
-        taken: list[Taken | None] = [None] * len(records)
+        taken: list[SendResult | None] = [None] * len(records)
         waiting = iter(range(len(records)))
 
         async def work() -> None:
@@ -130,11 +130,11 @@ class Endpoint:
             raise Unavailable(f"{self._target.origin} takes no connections: {away[0]}")
         return [one for one in taken if one is not None]
 
-    async def _deliver(self, record: RawRecord) -> Taken | str:
+    async def _deliver(self, record: RawRecord) -> SendResult | str:
         """The outcome; a text: why the endpoint is away."""
         attempts = 0
 
-        async def attempt() -> _Answer:
+        async def attempt() -> _HttpResponse:
             nonlocal attempts
             attempts += 1
             async with self._slots:
@@ -150,14 +150,14 @@ class Endpoint:
             retry_error_callback=_last,
         )
         try:
-            answer: _Answer = await retrying(attempt)
+            answer: _HttpResponse = await retrying(attempt)
         except Unsendable as error:
-            return Taken("failed", None, 0, str(error))
+            return SendResult("failed", None, 0, str(error))
         if answer.is_away:
             return answer.error or "no answer"
-        return Taken("failed" if answer.error else "delivered", answer.status, attempts, answer.error)
+        return SendResult("failed" if answer.error else "delivered", answer.status, attempts, answer.error)
 
-    async def _send(self, request: Outgoing) -> _Answer:
+    async def _send(self, request: Outgoing) -> _HttpResponse:
         try:
             async with self._session.request(
                 request.method,
@@ -169,11 +169,11 @@ class Endpoint:
                 await _finish(response)
                 return _answer_of(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return _Answer(error=_reason(error), can_retry=True, is_away=True)
+            return _HttpResponse(error=_reason(error), can_retry=True, is_away=True)
         except TimeoutError:
-            return _Answer(error=f"no answer within {self._patience.request_seconds:g} s", can_retry=True)
+            return _HttpResponse(error=f"no answer within {self._patience.request_seconds:g} s", can_retry=True)
         except (aiohttp.ClientError, OSError) as error:
-            return _Answer(error=_reason(error), can_retry=True)
+            return _HttpResponse(error=_reason(error), can_retry=True)
 
     def _wait(self, state: RetryCallState) -> float:
         asked = _last(state).retry_after
@@ -183,25 +183,25 @@ class Endpoint:
         return (wait_exponential(multiplier=first, max=longest) + wait_random(0, first))(state)
 
 
-def _last(state: RetryCallState) -> _Answer:
-    found: _Answer = cast("Future[_Answer]", state.outcome).result()
+def _last(state: RetryCallState) -> _HttpResponse:
+    found: _HttpResponse = cast("Future[_HttpResponse]", state.outcome).result()
     return found
 
 
-def _answer_of(response: aiohttp.ClientResponse) -> _Answer:
+def _answer_of(response: aiohttp.ClientResponse) -> _HttpResponse:
     status = response.status
     if 200 <= status < 300:
-        return _Answer(status)
+        return _HttpResponse(status)
     if 300 <= status < 400:
-        return _Answer(status, "the endpoint redirects; replays follow no redirects")
+        return _HttpResponse(status, "the endpoint redirects; replays follow no redirects")
     if status == _TOO_MANY or status >= 500:
-        return _Answer(
+        return _HttpResponse(
             status,
             f"answered {status}",
             can_retry=True,
             retry_after=seconds_asked(response.headers.get("Retry-After", "")),
         )
-    return _Answer(status, f"answered {status}")
+    return _HttpResponse(status, f"answered {status}")
 
 
 def seconds_asked(retry_after: str) -> float | None:

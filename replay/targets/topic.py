@@ -12,13 +12,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from replay.ports import Taken
+from replay.ports import SendResult
 from schemas.errors import Unavailable
 from schemas.masking import reason_of
 
 REPLAY_HEADER: Final = "redrive_replay"
 ORIGIN_HEADER: Final = "redrive_origin"
-_DELIVERED: Final = Taken("delivered")
+_DELIVERED: Final = SendResult("delivered")
 
 
 class Size(NamedTuple):
@@ -32,7 +32,7 @@ Producing = Callable[[Size], AbstractAsyncContextManager[AIOKafkaProducer]]
 """A producer of batches that the topic takes."""
 
 
-class TopicCopy:
+class TopicSender:
     """A replay's target on Kafka."""
 
     portion: Final = None
@@ -58,7 +58,7 @@ class TopicCopy:
         if self._producer is not None:
             await self._discard(self._producer)
 
-    async def take(self, records: Sequence[Any]) -> Sequence[Taken]:
+    async def take(self, records: Sequence[Any]) -> Sequence[SendResult]:
         """Returns once all of them are durable. Raises `Unavailable`."""
         taken = [_DELIVERED] * len(records)
         producer = await self._started()
@@ -89,7 +89,7 @@ class TopicCopy:
                 await self._open.aclose()
 
     def _batches(
-        self, producer: AIOKafkaProducer, records: Sequence[Any], taken: list[Taken]
+        self, producer: AIOKafkaProducer, records: Sequence[Any], taken: list[SendResult]
     ) -> Iterator[tuple[int, BatchBuilder]]:
         """In order, with their partitions: as few as take the records, which come a partition at a time.
 
@@ -114,7 +114,7 @@ class TopicCopy:
             # The first of a batch is always taken, whatever its size.
             batch.append(timestamp=record.timestamp, key=record.key, value=record.value, headers=headers)
             if batch.size() > self._size.max_bytes:
-                taken[index] = Taken("failed", None, 0, f"larger than {self._topic} takes: its max.message.bytes")
+                taken[index] = SendResult("failed", None, 0, f"larger than {self._topic} takes: its max.message.bytes")
                 append = None
             else:
                 filled = (record.partition % self._size.partitions, batch)

@@ -18,7 +18,7 @@ _ODD: Final = "odd fields"
 Path = tuple[str | int, ...]
 
 MAX_LISTED: Final = 1000
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 
 def _require_few(found: Any) -> Any:
@@ -28,7 +28,7 @@ def _require_few(found: Any) -> Any:
     return found
 
 
-Several = Annotated[tuple[Item, ...], BeforeValidator(_require_few)]
+Several = Annotated[tuple[ItemT, ...], BeforeValidator(_require_few)]
 """A list inside an event."""
 
 
@@ -36,7 +36,7 @@ def _first(found: Any) -> Any:
     return found[:1] if isinstance(found, list) else found
 
 
-FirstOf = Annotated[tuple[Item, ...], BeforeValidator(_first)]
+FirstOf = Annotated[tuple[ItemT, ...], BeforeValidator(_first)]
 """A list of which rules read the first: a batch may hold twenty thousand of them."""
 
 

@@ -71,13 +71,13 @@ def _changes_of(entry: Any) -> Sequence[Any]:
     return _listed(entry.get("changes")) if isinstance(entry, dict) else [entry]
 
 
-Kind = Literal[
+ItemKind = Literal[
     "message", "status", "other_status", "echo", "history", "call", "call_status", "preference", "change", "entry"
 ]
 
 OBJECT: Final = "whatsapp_business_account"
 
-_LISTS: Final[tuple[tuple[str, Kind], ...]] = (
+_LISTS: Final[tuple[tuple[str, ItemKind], ...]] = (
     ("messages", "message"),
     ("statuses", "status"),
     ("message_echoes", "echo"),
@@ -86,7 +86,7 @@ _LISTS: Final[tuple[tuple[str, Kind], ...]] = (
 )
 """Field of a change's value -> what it lists."""
 
-_PLACES: Final[dict[Kind, str]] = {
+_PLACES: Final[dict[ItemKind, str]] = {
     **{kind: f"{name}[]" for name, kind in _LISTS},
     "history": "messages[]",
     "call_status": "statuses[]",
@@ -95,12 +95,12 @@ _PLACES: Final[dict[Kind, str]] = {
 """The place of an event in its delivery, for error messages."""
 
 
-class Item(NamedTuple):
+class WhatsAppItem(NamedTuple):
     """One event of a delivery; `change` is one that lists none of the others, `entry` one of another product,
     `other_status` that of neither a message nor a call: of a payment.
     """
 
-    kind: Kind
+    kind: ItemKind
     data: Any
     around: Any
     """The change that it came in; of an entry, the delivery."""
@@ -108,7 +108,7 @@ class Item(NamedTuple):
     """The other party of the chat, for a message of the history."""
 
 
-def items(payload: Payload) -> list[Item]:
+def items(payload: Payload) -> list[WhatsAppItem]:
     """Every event of a delivery, in its order, whatever it holds. Raises `Unparsable` where there is none, or too many.
 
     Other products of Meta (Messenger, Instagram) may have the same address; their entries hold no changes.
@@ -116,39 +116,39 @@ def items(payload: Payload) -> list[Item]:
     return bounded(_items(require_object(payload, "the body")))
 
 
-def _items(payload: dict[str, Any]) -> Iterator[Item]:
+def _items(payload: dict[str, Any]) -> Iterator[WhatsAppItem]:
     is_ours = payload.get("object") in (None, OBJECT)
     is_empty = True
     for entry in _listed(payload.get("entry")):
         found = _changes_of(entry)
         for change in found:
             is_empty = False
-            yield from list(islice(_listed_in(change), MAX_EVENTS + 1)) or [Item("change", change, change)]
+            yield from list(islice(_listed_in(change), MAX_EVENTS + 1)) or [WhatsAppItem("change", change, change)]
         if not found and not is_ours:
             is_empty = False
-            yield Item("entry", entry, payload)
+            yield WhatsAppItem("entry", entry, payload)
     if is_empty and is_ours:
         raise Unparsable("entry: no change in any of them")
     if is_empty:
-        yield Item("entry", payload, payload)
+        yield WhatsAppItem("entry", payload, payload)
 
 
-def _listed_in(change: Any) -> Iterator[Item]:
+def _listed_in(change: Any) -> Iterator[WhatsAppItem]:
     value = change.get("value") if isinstance(change, dict) else None
     if not isinstance(value, dict):
         return
     field = change.get("field")
     for name, kind in _LISTS:
         for data in _listed(value.get(name)):
-            yield Item(_kind_of(kind, field, data), data, change)
+            yield WhatsAppItem(_kind_of(kind, field, data), data, change)
     for chunk in _listed(value.get("history")):
         for thread in _listed(chunk.get("threads")) if isinstance(chunk, dict) else [chunk]:
             is_read = isinstance(thread, dict)
             for data in _listed(thread.get("messages")) if is_read else [thread]:
-                yield Item("history", data, change, thread.get("id") if is_read else None)
+                yield WhatsAppItem("history", data, change, thread.get("id") if is_read else None)
 
 
-def _kind_of(listed_as: Kind, field: Any, data: Any) -> Kind:
+def _kind_of(listed_as: ItemKind, field: Any, data: Any) -> ItemKind:
     """Statuses of calls are among those of messages, and the media of the history comes as messages of its field."""
     of = data.get("type") if listed_as == "status" and isinstance(data, dict) else None
     if listed_as == "status" and (field == "calls" or of == "call"):
@@ -163,7 +163,7 @@ def _listed(found: Any) -> Sequence[Any]:
     return found if isinstance(found, list) else [found] if found else ()
 
 
-def item_event_id(item: Item) -> str:
+def item_event_id(item: WhatsAppItem) -> str:
     """Preferences and changes of other fields (templates, account updates) have no id: they are what they say."""
     kind, data, around = item.kind, item.data, item.around
     if kind in ("change", "entry"):
@@ -188,7 +188,7 @@ def item_event_id(item: Item) -> str:
     return event_id(name, said, participant) if isinstance(participant, str) else event_id(name, said)
 
 
-def item_type(item: Item) -> str:
+def item_type(item: WhatsAppItem) -> str:
     """`whatsapp.message.text`, `whatsapp.status.read`, `whatsapp.call.terminate`."""
     kind, data = item.kind, item.data
     if kind == "entry":
@@ -206,7 +206,7 @@ def item_type(item: Item) -> str:
     return f"whatsapp.{kind}.{clean_type(data.get('status' if kind == 'status' else 'type'))}"
 
 
-def display_phone_number(item: Item) -> str | None:
+def display_phone_number(item: WhatsAppItem) -> str | None:
     """The business' number, as in the change around an event. An odd one must not cost the events of the change."""
     metadata = item.around["value"].get("metadata")
     number = metadata.get("display_phone_number") if isinstance(metadata, dict) else None

@@ -13,9 +13,9 @@ from deploy.wiring import file_config, parse_toml
 from ingest.http.responses import challenge
 from replay.api.events import LIST
 from replay.operations import events
-from replay.operations.corrections import parse_order
+from replay.operations.corrections import parse_correction
 from replay.operations.holdings import Holdings, fold_minutes
-from replay.operations.quarantine import Held, Quarantine
+from replay.operations.quarantine import QuarantinedDelivery, QuarantineReader
 from replay.selection.selection import MAX_PAGE, parse_offsets
 from replay.selection.times import parse_time
 from schemas.corrections import Correction
@@ -106,13 +106,13 @@ def check_envelope(request: Request) -> None:
 
 def check_quarantine(request: Request) -> None:
     """A record that anybody wrote to the quarantine can be listed, and tried again."""
-    quarantine = Quarantine(NOTHING, NOTHING, SOURCES, None)
+    quarantine = QuarantineReader(NOTHING, NOTHING, SOURCES, None)
     for at in (NOW * 1000, -1, 2**62):
         found = quarantine.decoded(
             FakeRecord("webhooks.quarantine", 0, 7, at, None, request.body, request.kafka_headers)
         )
         listed = Holdings()
-        if isinstance(found, Held):
+        if isinstance(found, QuarantinedDelivery):
             verdict = quarantine.judge(found)
             assert (verdict.verified is None) is (verdict.code is not None)
             off = verdict.clock_off_seconds
@@ -148,7 +148,7 @@ def check_correction(request: Request) -> None:
         assert Correction.model_validate_json(said.body()) == said
     check_fold(FakeRecord(OPERATOR, 0, 7, NOW * 1000, None, request.body, headers), POISON)
     with contextlib.suppress(InvalidSelection):
-        parse_order(request.body)
+        parse_correction(request.body)
 
 
 def check_redaction(request: Request) -> None:

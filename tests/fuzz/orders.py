@@ -18,7 +18,7 @@ from replay.api.rebuilds import RebuildOrder
 from replay.api.replays import Replays
 from replay.api.route import OPERATOR
 from replay.jobs.lease import planned
-from replay.operations.dead_letters import DeadLetters
+from replay.operations.dead_letters import DeadLetterFilter
 from replay.operations.requeue import Requeued
 from replay.prove.certificate import parse_certificate
 from replay.selection.document import parse_selection, sources_of_log, stored_selection
@@ -202,7 +202,7 @@ def check_rebuild(request: Request) -> None:
 def check_requeue(request: Request) -> None:
     """`POST /api/dead-letters/requeue`."""
 
-    async def requeue(_: object, wanted: DeadLetters, __: object) -> Requeued:
+    async def requeue(_: object, wanted: DeadLetterFilter, __: object) -> Requeued:
         require_letters(wanted)
         return Requeued()
 
@@ -212,7 +212,7 @@ def check_requeue(request: Request) -> None:
         assert answered.keys() == {*asdict(Requeued()), "dry_run"}
 
 
-def require_letters(wanted: DeadLetters) -> None:
+def require_letters(wanted: DeadLetterFilter) -> None:
     orjson.dumps(wanted.as_document())
     for value in wanted.parameters():
         require_storable(*value if isinstance(value, list) else (value,))

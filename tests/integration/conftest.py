@@ -15,7 +15,7 @@ from processors.store import Store
 from processors.worker import Worker
 from replay.prove.certificate import Certificate
 from replay.prove.prover import Versions
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from tests.conftest import Stack
 from tests.support import consoles, jobs, rebuilds, replays, workers
 from tests.support.consoles import Call, Consoles, running_console, serving_console
@@ -121,7 +121,7 @@ async def log(stack: Stack, topic: str, connection: Any) -> str:
 
 
 @pytest.fixture
-async def ports(stack: Stack, database_url: str) -> AsyncIterator[Ports]:
+async def ports(stack: Stack, database_url: str) -> AsyncIterator[RebuildPorts]:
     """What a rebuild needs, on the test's database."""
     async with rebuilds.rebuilding(stack, database_url) as found:
         yield found

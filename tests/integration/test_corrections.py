@@ -18,7 +18,7 @@ from deploy.operator_log import append_correction
 from processors.fold import combine, fold_record
 from processors.store import Store
 from replay.log.reader import LogReader
-from replay.operations.corrections import Corrected, Desk, Order, correct
+from replay.operations.corrections import Corrected, CorrectionOrder, Desk, correct
 from replay.operations.sources import UnknownSource
 from schemas.corrections import Correction
 from schemas.envelope import Location
@@ -59,8 +59,10 @@ def desk(stack: Stack, source: str, append: Any = None) -> Desk:
     return Desk((source,), lambda: LogReader(stack.cluster), append or really)
 
 
-def order(source: str, change: Change, **more: Any) -> Order:
-    return Order.model_validate_json(json.dumps({"source": source, "change": change, "reason": "because", **more}))
+def order(source: str, change: Change, **more: Any) -> CorrectionOrder:
+    return CorrectionOrder.model_validate_json(
+        json.dumps({"source": source, "change": change, "reason": "because", **more})
+    )
 
 
 async def of_source(read_topic: Callable[[str], Any], source: str) -> list[ConsumerRecord]:
@@ -139,7 +141,7 @@ async def test_an_id_said_twice_is_one_correction_and_can_not_say_something_else
 async def test_what_can_not_be_is_refused_and_leaves_no_trace(
     stack: Stack, source_name: str, known: str, connection: Any, read_topic: Any
 ) -> None:
-    refused: list[tuple[Order, str, type[Exception]]] = [
+    refused: list[tuple[CorrectionOrder, str, type[Exception]]] = [
         (order("nobody", credits(1, known)), "ada", UnknownSource),
         (order(source_name, credits(1, "cus_typo")), "ada", InvalidSelection),
         (order(source_name, account(True, "cus_typo")), "ada", InvalidSelection),

@@ -16,7 +16,7 @@ from processors.store import Span, Store
 from replay import metrics
 from replay.audit import Author
 from replay.log.reader import LogReader
-from replay.operations.dead_letters import DeadLetters, list_dead_letters, parse_location, show_dead_letter
+from replay.operations.dead_letters import DeadLetterFilter, list_dead_letters, parse_location, show_dead_letter
 from replay.operations.requeue import Requeue, Requeued
 from replay.tables.folding import LiveFolding
 from schemas.errors import InvalidSelection
@@ -103,14 +103,14 @@ class Log:
 
     async def requeue(self, *locations: str, author: Author | None = ADA) -> Requeued:
         places = tuple(parse_location(f"{self.topic}/{text}") for text in locations)
-        wanted = DeadLetters(locations=places) if places else DeadLetters(sources=(source_of(self.topic),))
+        wanted = DeadLetterFilter(locations=places) if places else DeadLetterFilter(sources=(source_of(self.topic),))
         async with LogReader(self.stack.cluster) as reader:
             folding = await LiveFolding.open(self.connection)
             return await Requeue(self.connection, reader, folding, author).run(wanted, lambda _: None)
 
     async def open(self) -> dict[str, dict[str, Any]]:
         """By what follows the topic in its location."""
-        found, _ = await list_dead_letters(self.connection, DeadLetters(), False, 100)
+        found, _ = await list_dead_letters(self.connection, DeadLetterFilter(), False, 100)
         return {one["location"].removeprefix(f"{self.topic}/"): one for one in found}
 
 
@@ -225,5 +225,5 @@ async def test_an_upgrade_keeps_the_letters_of_before_and_their_history(connecti
     upgrade = (FOLDER / "0012.dead-letters-of-single-events.sql").read_text()
     for _ in range(2):
         await connection.execute(upgrade)
-    ((letter,), _) = await list_dead_letters(connection, DeadLetters(), False, 10)
+    ((letter,), _) = await list_dead_letters(connection, DeadLetterFilter(), False, 10)
     assert (letter["location"], letter["attempts"], letter["error"]) == ("webhooks.x/0/7", 3, "c: d")

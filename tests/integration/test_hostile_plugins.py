@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from replay.log.reader import LogReader
-from replay.operations.quarantine import Quarantine
-from replay.operations.release import Wanted, release
+from replay.operations.quarantine import QuarantineReader
+from replay.operations.release import ReleaseSelection, release
 from schemas.envelope import Delivery
 from schemas.errors import Misconfigured
 from schemas.providers import PROVIDERS, stripe
@@ -83,8 +83,8 @@ async def test_what_can_not_be_verified_is_refused_and_released_once_the_code_is
 
     async def still_failing(source: Source) -> tuple[int, int]:
         async with LogReader(stack.cluster) as reader:
-            quarantine = Quarantine(reader, connection, {source_name: source}, None)
-            done = await release(quarantine, Wanted([source_name]), None, lambda _: None)
+            quarantine = QuarantineReader(reader, connection, {source_name: source}, None)
+            done = await release(quarantine, ReleaseSelection([source_name]), None, lambda _: None)
         return done.released, done.still_failing
 
     for failing in (fault, find_no_key):

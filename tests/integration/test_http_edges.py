@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from replay.log.reader import LogReader
-from replay.operations.quarantine import Quarantine
-from replay.operations.release import Wanted, release
+from replay.operations.quarantine import QuarantineReader
+from replay.operations.release import ReleaseSelection, release
 from schemas.providers.base import Secrets
 from tests.conftest import Stack
 from tests.support import signing
@@ -107,6 +107,6 @@ async def test_what_failed_under_an_old_token_is_released_whatever_its_url(
             assert await send(running, target, body, headers, method) == 200, "live it verifies"
             running.ingress.use({source_name: old})
     async with LogReader(stack.cluster) as reader:
-        quarantine = Quarantine(reader, connection, {source_name: new}, URL)
-        found = await release(quarantine, Wanted([source_name]), None, lambda _: None)
+        quarantine = QuarantineReader(reader, connection, {source_name: new}, URL)
+        found = await release(quarantine, ReleaseSelection([source_name]), None, lambda _: None)
     assert (found.released, found.still_failing) == (len(targets), 0), json.dumps(targets)

@@ -6,10 +6,10 @@ import pytest
 from aiohttp import web
 
 from deploy.embedded.ports import free_ports
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
-from replay.targets.http import Endpoint
+from replay.targets.http import HttpSender
 from schemas.errors import InvalidSelection, Unavailable
 from tests.support.endpoints import QUICK, Names, endpoint, records, serving
 from tests.support.records import FakeRecord
@@ -34,7 +34,7 @@ async def test_every_record_arrives_once_with_its_bytes_and_several_at_once() ->
     sent = records(20)
     async with serving(take) as url, endpoint(url + "/hooks", concurrency=4) as target:
         taken = await target.take(sent)
-    assert taken == [Taken("delivered", 200, 1)] * 20
+    assert taken == [SendResult("delivered", 200, 1)] * 20
     assert most == 4
     wanted = [("/hooks", one.value, f"webhooks.stripe/0/{one.offset}") for one in sent]
     assert sorted(seen) == sorted(wanted)
@@ -66,7 +66,7 @@ async def test_a_record_that_failed_keeps_none_of_the_others_back() -> None:
     async with serving(pick) as url, endpoint(url) as target:
         taken = await target.take(records(6))
     assert [one.outcome == "failed" for one in taken] == [False, False, False, True, False, False]
-    assert taken[0] == Taken("delivered", 204, 1)
+    assert taken[0] == SendResult("delivered", 204, 1)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -121,7 +121,7 @@ async def test_nobody_there_is_no_fault_of_the_records() -> None:
             taken = await target.take(sent)
     finally:
         await runner.cleanup()
-    assert taken == [Taken("delivered", 200, 1)] * 6
+    assert taken == [SendResult("delivered", 200, 1)] * 6
     assert set(arrived) == {f"webhooks.stripe/0/{number}" for number in range(6)}
 
 
@@ -147,12 +147,12 @@ async def test_loopback_is_called_by_any_of_its_names(host: str) -> None:
         return web.Response()
 
     async with serving(take) as url, endpoint(f"http://{host}:{url.rpartition(':')[2]}/") as target:
-        assert await target.take(records(1)) == [Taken("delivered", 200, 1)]
+        assert await target.take(records(1)) == [SendResult("delivered", 200, 1)]
 
 
 async def test_a_name_that_changes_its_address_gains_nothing() -> None:
     """Allowed when it was asked about first, and the metadata of a cloud when it is connected to."""
     resolver = AllowedResolver((), Names(["127.0.0.1"], ["169.254.169.254"]))
-    async with Endpoint(HttpTarget("http://hooks.example/"), "replay-1", resolver, {}, QUICK) as target:
+    async with HttpSender(HttpTarget("http://hooks.example/"), "replay-1", resolver, {}, QUICK) as target:
         with pytest.raises(InvalidSelection, match="never"):
             await target.take(records(3))

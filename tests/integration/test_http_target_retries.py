@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.targets.http import Patience
 from tests.support.endpoints import endpoint, records, serving
 
@@ -40,7 +40,7 @@ async def test_what_a_retry_may_help_is_tried_again(status: int, attempts: int) 
         return web.Response(status=status, text="secret of the answer")
 
     async with serving(refuse) as url, endpoint(url) as target:
-        assert await target.take(records(1)) == [Taken("failed", status, attempts, f"answered {status}")]
+        assert await target.take(records(1)) == [SendResult("failed", status, attempts, f"answered {status}")]
 
 
 @pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5", "99999999999", ""])
@@ -51,7 +51,7 @@ async def test_retry_after_is_heard_as_far_as_it_makes_sense(said: str) -> None:
         return web.Response(status=next(answers), headers={"Retry-After": said})
 
     async with serving(later) as url, endpoint(url) as target:
-        assert await target.take(records(1)) == [Taken("delivered", 200, 2)]
+        assert await target.take(records(1)) == [SendResult("delivered", 200, 2)]
 
 
 async def test_a_retry_after_is_waited_for_and_no_longer_than_the_longest() -> None:
@@ -75,7 +75,7 @@ async def test_a_server_that_hangs_is_given_up() -> None:
 
     async with speaking(hang) as url, endpoint(url) as target:
         (taken,) = await target.take(records(1))
-    assert taken == Taken("failed", None, 3, "no answer within 0.5 s")
+    assert taken == SendResult("failed", None, 3, "no answer within 0.5 s")
 
 
 async def test_a_server_that_closes_before_it_answers_is_tried_again() -> None:
@@ -107,7 +107,7 @@ async def test_a_status_counts_though_the_answer_breaks_off() -> None:
         await writer.drain()
 
     async with speaking(stop) as url, endpoint(url) as target:
-        assert await target.take(records(2)) == [Taken("delivered", 200, 1)] * 2
+        assert await target.take(records(2)) == [SendResult("delivered", 200, 1)] * 2
 
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
@@ -125,7 +125,7 @@ async def test_an_answer_without_end_is_not_read_to_its_end(head: bytes) -> None
             sent += len(block)
 
     async with speaking(pour) as url, endpoint(url) as target:
-        assert await target.take(records(1)) == [Taken("delivered", 200, 1)]
+        assert await target.take(records(1)) == [SendResult("delivered", 200, 1)]
     assert sent < 2**26
 
 

@@ -12,7 +12,7 @@ from replay import metrics
 from replay.jobs import lease
 from replay.jobs.jobs import Jobs
 from replay.jobs.runner import TakenOver, redrive
-from replay.log.pacing import Stop
+from replay.log.pacing import StopSignal
 from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack
@@ -81,13 +81,13 @@ async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
     ours = ports(stack, database_url)
     zombie_pool, pool = await ours.open_pool(5), await ours.open_pool(5)
     try:
-        zombie = asyncio.create_task(redrive(job, ours, zombie_pool, Stop()))
+        zombie = asyncio.create_task(redrive(job, ours, zombie_pool, StopSignal()))
         await until(lambda: has_begun(connection, replay), "it runs")
         is_over = False
         while not is_over:
             # It has to start anew where the other one wrote last.
             with contextlib.suppress(TakenOver):
-                await redrive(dataclasses.replace(job, rate=None), ours, pool, Stop())
+                await redrive(dataclasses.replace(job, rate=None), ours, pool, StopSignal())
                 is_over = True
         with pytest.raises(TakenOver):
             await zombie

@@ -9,7 +9,7 @@ from replay import metrics
 from replay.audit import Author
 from replay.jobs import lease, ledger
 from replay.jobs.jobs import Jobs
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.selection.selection import Selection, parse_offsets
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
@@ -118,7 +118,7 @@ async def test_a_range_that_the_log_no_longer_holds_fails_the_replay(
 async def test_what_went_to_a_target_is_noted_also_when_it_was_paused_meanwhile_and_nothing_goes_after(
     stack: Stack, log: str, database_url: str, connection: Any
 ) -> None:
-    recorder = Recorder(answer=lambda record: Taken("failed" if record.offset == 3 else "delivered", 200))
+    recorder = Recorder(answer=lambda record: SendResult("failed" if record.offset == 3 else "delivered", 200))
     jobs = Jobs(ports(stack, database_url, recorder))
     replay = await put(stack, connection, everything(log), target={"kind": "recorder"}, rate=SLOWLY)
     running = asyncio.create_task(jobs.take(replay))

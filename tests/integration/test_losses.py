@@ -12,7 +12,7 @@ from replay.audit import Author
 from replay.prove.certificate import Certificate, Loss
 from replay.prove.losses import ACCEPT
 from replay.tables import generations
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.support.auditing import audited
@@ -57,7 +57,7 @@ async def torn(stack: Stack, folded: str, database_url: str, connection: Any, tm
 
 
 @pytest.fixture
-async def ports(stack: Stack, database_url: str) -> AsyncIterator[Ports]:
+async def ports(stack: Stack, database_url: str) -> AsyncIterator[RebuildPorts]:
     async with rebuilding(stack, database_url) as found:
         yield found
 
@@ -67,7 +67,7 @@ def lost_metric(topic: str) -> float | None:
 
 
 async def test_a_loss_whose_records_all_came_back_is_recovered(
-    stack: Stack, torn: str, prove: Prove, connection: Any, database_url: str, ports: Ports, tmp_path: Path
+    stack: Stack, torn: str, prove: Prove, connection: Any, database_url: str, ports: RebuildPorts, tmp_path: Path
 ) -> None:
     made = await prove()
     assert (made.verdict, states(made)) == ("incomplete", {"open"})
@@ -96,7 +96,7 @@ async def test_a_loss_whose_records_all_came_back_is_recovered(
 
 
 async def test_one_event_that_did_not_come_back_keeps_the_loss_open(
-    stack: Stack, torn: str, prove: Prove, connection: Any, ports: Ports
+    stack: Stack, torn: str, prove: Prove, connection: Any, ports: RebuildPorts
 ) -> None:
     await produce(stack.servers, batch(torn, range(RECORDS - 1)))
     await fold_live(stack, connection, torn)

@@ -15,9 +15,9 @@ from deploy.operator_log import appending
 from deploy.reload import Control, control_topic
 from replay.audit import Author
 from replay.log.reader import LogReader
-from replay.operations.quarantine import Quarantine
-from replay.operations.release import Order, Wanted, release
-from replay.operations.sources import Change, ControlTopic, UnknownSource, change
+from replay.operations.quarantine import QuarantineReader
+from replay.operations.release import AuthorizedRelease, ReleaseSelection, release
+from replay.operations.sources import ControlTopic, SourceChange, UnknownSource, change
 from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
 from schemas.providers.base import Secrets
 from schemas.settings import Source
@@ -70,8 +70,8 @@ async def test_a_release_is_on_record_before_its_first_append_and_with_its_outco
             seen.append(await audited(other))
             return await append(records)
 
-        quarantine = Quarantine(reader, connection, held, None)
-        done = await release(quarantine, Wanted([name]), Order(ADA, watch), lambda _: None)
+        quarantine = QuarantineReader(reader, connection, held, None)
+        done = await release(quarantine, ReleaseSelection([name]), AuthorizedRelease(ADA, watch), lambda _: None)
     assert done.released == 3
     begun = ("quarantine.release", "a look at it", {"sources": [name], "outcome": "begun"})
     # Once for each batch: what was fetched together goes together.
@@ -90,9 +90,9 @@ async def test_a_release_that_fails_says_so_in_the_audit_with_what_it_had_done(
         raise Unavailable("Kafka is away")
 
     async with LogReader(stack.cluster) as reader:
-        quarantine = Quarantine(reader, connection, held, None)
+        quarantine = QuarantineReader(reader, connection, held, None)
         with pytest.raises(Unavailable, match="Kafka is away"):
-            await release(quarantine, Wanted([name]), Order(ADA, refuse), lambda _: None)
+            await release(quarantine, ReleaseSelection([name]), AuthorizedRelease(ADA, refuse), lambda _: None)
     outcomes = [(details["outcome"], details.get("released")) for _, _, details in await audited(other)]
     assert outcomes == [("begun", None), ("failed", 0)]
 
@@ -108,9 +108,11 @@ async def test_a_release_that_can_not_be_on_record_does_not_happen(
         raise AssertionError("nothing may be appended")
 
     async with LogReader(stack.cluster) as reader:
-        order = Order(ADA._replace(**{place: text}), append)
+        order = AuthorizedRelease(ADA._replace(**{place: text}), append)
         with pytest.raises(InvalidSelection):
-            await release(Quarantine(reader, connection, held, None), Wanted([name]), order, lambda _: None)
+            await release(
+                QuarantineReader(reader, connection, held, None), ReleaseSelection([name]), order, lambda _: None
+            )
     assert await audited(connection) == []
 
 
@@ -133,7 +135,7 @@ async def test_what_others_wrote_into_the_quarantine_is_passed_over(
         ],
     )
     async with LogReader(stack.cluster) as reader:
-        found = (await Quarantine(reader, connection, held, None).holdings(lambda _: None))[name]
+        found = (await QuarantineReader(reader, connection, held, None).holdings(lambda _: None))[name]
     document = found.as_document()
     assert (document["held"], document["verify_now"], document["dropped"]) == (3, 3, {})
 
@@ -156,7 +158,7 @@ async def test_a_word_is_on_record_before_the_topic_hears_it(
         await real.say(state)
 
     configured = {source_name: source(source_name, "stripe")}
-    wanted = Change(source_name, "pause", ADA)
+    wanted = SourceChange(source_name, "pause", ADA)
     assert (await change(connection, ControlTopic(real.states, say), configured, wanted))["state"] == "paused"
     row = ("source.pause", "a look at it", {"source": source_name, "was": "active"})
     assert (seen, await audited(other)) == ([[row]], [row])
@@ -165,10 +167,12 @@ async def test_a_word_is_on_record_before_the_topic_hears_it(
         raise Unavailable("Kafka is away")
 
     with pytest.raises(Unavailable):
-        await change(connection, ControlTopic(real.states, refuse), configured, Change(source_name, "resume", ADA))
+        await change(
+            connection, ControlTopic(real.states, refuse), configured, SourceChange(source_name, "resume", ADA)
+        )
     assert [details.get("outcome", "")[:8] for _, _, details in await audited(other)] == ["", "", "in doubt"]
     for place, text in (("operator", "a\0b"), ("reason", "\udcff")):
-        unrecorded = Change(source_name, "resume", ADA._replace(**{place: text}))
+        unrecorded = SourceChange(source_name, "resume", ADA._replace(**{place: text}))
         with pytest.raises(InvalidSelection):
             await change(connection, real, configured, unrecorded)
     assert await said_of(stack, source_name) == "paused"
@@ -190,8 +194,8 @@ async def test_two_operators_take_turns(stack: Stack, source_name: str, connecti
 
     configured, control = {source_name: source(source_name, "stripe")}, ControlTopic(states, say)
     outcomes = await asyncio.gather(
-        change(connection, control, configured, Change(source_name, "disable", ADA)),
-        change(other, control, configured, Change(source_name, "pause", ADA)),
+        change(connection, control, configured, SourceChange(source_name, "disable", ADA)),
+        change(other, control, configured, SourceChange(source_name, "pause", ADA)),
         return_exceptions=True,
     )
     assert most == 1
@@ -206,11 +210,13 @@ async def test_a_source_that_is_not_configured_any_more_can_be_resumed_and_nothi
 ) -> None:
     control = control_topic(stack.cluster)
     with pytest.raises(UnknownSource):
-        await change(connection, control, {}, Change(source_name, "resume", ADA))
-    await change(connection, control, {source_name: source(source_name, "stripe")}, Change(source_name, "pause", ADA))
+        await change(connection, control, {}, SourceChange(source_name, "resume", ADA))
+    await change(
+        connection, control, {source_name: source(source_name, "stripe")}, SourceChange(source_name, "pause", ADA)
+    )
     with pytest.raises(UnknownSource):
-        await change(connection, control, {}, Change(source_name, "disable", ADA))
-    assert (await change(connection, control, {}, Change(source_name, "resume", ADA)))["was"] == "paused"
+        await change(connection, control, {}, SourceChange(source_name, "disable", ADA))
+    assert (await change(connection, control, {}, SourceChange(source_name, "resume", ADA)))["was"] == "paused"
     assert await said_of(stack, source_name) == "active"
 
 

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from replay.audit import Author
+from replay.ports import Advance
 from replay.prove.certificate import Certificate
 from replay.prove.proofs import Proofs, list_proofs, show_proof
-from replay.prove.shadow import Advance
 from schemas.errors import InvalidTransition, Unavailable
 from tests.conftest import Stack
 from tests.support.auditing import audited

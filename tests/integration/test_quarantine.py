@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 
-from schemas.quarantine import Dropped, QuarantineConfig
+from schemas.quarantine import DroppedDeliveries, QuarantineConfig
 from schemas.topics import QUARANTINE, topic_of
 from tests.conftest import Stack
 from tests.support import signing
@@ -72,7 +72,9 @@ async def test_a_flood_of_forgeries_is_held_to_its_limits_and_counted_per_minute
         assert await post_forged(running, source_name, 12) == 401
         running.quarantine.note_dropped()
     records = await held_of(read_topic, source_name)
-    notes = [Dropped.decode(record.value) for record in records if b"dropped" in dict(record.headers)["ce_type"]]
+    notes = [
+        DroppedDeliveries.decode(record.value) for record in records if b"dropped" in dict(record.headers)["ce_type"]
+    ]
     assert len(records) - len(notes) == 4
     assert [(note.minute_ms, note.deliveries) for note in notes] == [(1_800_000_000_000, 8), (1_800_000_060_000, 1)]
 

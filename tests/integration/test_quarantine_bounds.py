@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from deploy.embedded.embedded_kafka import EmbeddedKafka
 from deploy.topics import Topics
 from replay.log.reader import LogReader
-from replay.operations.quarantine import Quarantine
-from replay.operations.release import Wanted, release
+from replay.operations.quarantine import QuarantineReader
+from replay.operations.release import ReleaseSelection, release
 from schemas.cluster import Cluster
 from schemas.providers.base import Secrets
 from schemas.quarantine import RETENTION_SECONDS, SMALL_BYTES, QuarantineConfig
@@ -91,13 +91,13 @@ async def test_large_forgeries_to_several_sources_push_out_and_keep_out_nothing_
         await post_genuine(running, names, GENUINE)
     assert await quarantine_start(stack) == start, "nothing expires before its time"
     async with LogReader(stack.cluster) as reader:
-        quarantine = Quarantine(reader, connection, right, None)
+        quarantine = QuarantineReader(reader, connection, right, None)
         sizes: dict[str, list[int]] = {name: [] for name in names}
         async for part in quarantine.read(lambda _: None):
             for one in part:
                 if hasattr(one, "delivery") and one.delivery.source in sizes:
                     sizes[one.delivery.source].append(len(one.delivery.body))
-        done = await release(quarantine, Wanted(names), None, lambda _: None)
+        done = await release(quarantine, ReleaseSelection(names), None, lambda _: None)
     assert done.released == 2 * GENUINE * len(names), "every genuine one is there, and can be released"
     for found in sizes.values():
         large = [size for size in found if size > SMALL_BYTES]

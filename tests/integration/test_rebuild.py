@@ -13,11 +13,11 @@ from replay.rebuild import flip as flipping
 from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.fold import GenerationFold
 from replay.rebuild.follower import Follower
-from replay.rebuild.snapshot import Moment
+from replay.rebuild.snapshot import SnapshotOrder
 from replay.tables import generations
 from replay.tables.diff import difference
 from replay.tables.folding import code
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack
 from tests.support.rebuilds import (
@@ -53,7 +53,7 @@ def of_live(connection: Any, generation: int) -> Any:
 
 
 async def test_a_rebuild_repairs_what_a_bug_wrote_and_a_rollback_brings_it_back(
-    stack: Stack, spoiled_topic: str, ports: Ports, connection: Any
+    stack: Stack, spoiled_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     spoiled = await fact_rows(connection, "gen_1")
     generation = await rebuild(ports)
@@ -75,7 +75,7 @@ async def test_a_rebuild_repairs_what_a_bug_wrote_and_a_rollback_brings_it_back(
 
 
 async def test_a_follower_keeps_the_generation_before_caught_up_and_leaves_the_live_positions_alone(
-    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+    stack: Stack, folded_topic: str, database_url: str, ports: RebuildPorts, connection: Any, tmp_path: Path
 ) -> None:
     await apply(ports, (await rebuild(ports)).number)
     async with run_worker(stack, database_url, folded_topic, folded_topic, tmp_path), following(ports):
@@ -90,7 +90,7 @@ async def test_a_follower_keeps_the_generation_before_caught_up_and_leaves_the_l
 
 
 async def test_a_generation_that_is_being_built_is_gone_on_with_by_whoever_follows(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     """Its command was killed right after it had made the tables."""
     await lifecycle.begin(connection, ports, None, TESTER)
@@ -107,7 +107,7 @@ async def test_a_generation_that_is_being_built_is_gone_on_with_by_whoever_follo
 
 
 async def test_a_rollback_is_held_to_the_rule_of_every_flip(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     """The generation before was behind when the log lost its beginning: to go back to it would lose rows."""
     await rebuild(ports)
@@ -128,7 +128,7 @@ async def test_a_rollback_is_held_to_the_rule_of_every_flip(
 
 
 async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
     await admin.start()
@@ -142,7 +142,7 @@ async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
     await apply(ports, 2, is_loss_accepted=True)
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS - 7
 
-    now = Moment("then", 4_000_000_000_000)
+    now = SnapshotOrder("then", 4_000_000_000_000)
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-6"):
         await snapshot.make(ports, now, TESTER, lambda *_: None)
     assert await snapshot.describe_all(connection) == []
@@ -153,7 +153,7 @@ async def test_what_the_log_no_longer_holds_is_named_and_not_applied_by_default(
 
 
 async def test_what_the_live_workers_lost_is_folded_again_from_the_start_of_the_log(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     """A topic that was made anew may have passed the old positions by the time somebody looks."""
     await rebuild(ports)
@@ -166,7 +166,7 @@ async def test_what_the_live_workers_lost_is_folded_again_from_the_start_of_the_
 
 
 async def test_a_replay_that_is_not_finished_holds_a_flip_off(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     await rebuild(ports)
     await connection.execute(
@@ -185,7 +185,7 @@ async def test_what_is_left_at_a_flip_is_folded_while_the_writers_wait(
     stack: Stack,
     folded_topic: str,
     database_url: str,
-    ports: Ports,
+    ports: RebuildPorts,
     connection: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -214,7 +214,7 @@ async def test_what_is_left_at_a_flip_is_folded_while_the_writers_wait(
 
 
 async def test_a_generation_is_dropped_with_all_that_is_known_of_it_but_never_the_live_one(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     await apply(ports, (await rebuild(ports)).number)
     with pytest.raises(InvalidTransition, match="is live"):
@@ -241,7 +241,7 @@ async def test_a_generation_knows_the_oldest_code_that_folded_it(
     stack: Stack,
     folded_topic: str,
     database_url: str,
-    ports: Ports,
+    ports: RebuildPorts,
     connection: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from replay.rebuild import lifecycle, snapshot
-from replay.rebuild.snapshot import Moment
+from replay.rebuild.snapshot import SnapshotOrder
 from replay.tables import generations
 from schemas.errors import Misconfigured
 from tests.conftest import Stack
@@ -101,7 +101,7 @@ async def test_a_login_that_owns_nothing_is_told_so_and_leaves_everything(
 ) -> None:
     async with rebuilding(stack, database_url) as ports:
         await rebuild(ports)
-        await snapshot.make(ports, Moment("then", 0), TESTER, lambda *_: None)
+        await snapshot.make(ports, SnapshotOrder("then", 0), TESTER, lambda *_: None)
         name = f"console_{topic.removeprefix('webhooks.')}"
         await connection.execute(
             f"CREATE ROLE {name}; GRANT USAGE ON SCHEMA redrive TO {name};"

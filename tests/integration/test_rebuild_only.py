@@ -10,10 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from deploy import generation_check
 from processors import projections
 from replay.rebuild import lifecycle, snapshot
-from replay.rebuild.snapshot import Moment
+from replay.rebuild.snapshot import SnapshotOrder
 from replay.tables import generations
 from replay.tables.folding import code
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidSelection, InvalidTransition
 from tests.conftest import Stack
 from tests.support.rebuilds import (
@@ -34,7 +34,7 @@ from tests.support.workers import folded, run_worker
 
 
 async def test_only_some_tables_are_folded_anew_and_the_others_are_copied(
-    stack: Stack, spoiled_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+    stack: Stack, spoiled_topic: str, database_url: str, ports: RebuildPorts, connection: Any, tmp_path: Path
 ) -> None:
     """A row that somebody wrote by hand stays in a table that is copied, and goes from one that is folded."""
     await connection.execute("INSERT INTO gen_1.invoices (source, invoice_id) VALUES ('x', 'by hand')")
@@ -57,7 +57,7 @@ async def test_only_some_tables_are_folded_anew_and_the_others_are_copied(
 
 
 async def test_what_a_replay_repairs_after_tables_were_copied_is_not_taken_back_by_a_flip(
-    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, database_url: str, ports: RebuildPorts, connection: Any
 ) -> None:
     await connection.execute("DELETE FROM gen_1.payments WHERE payment_intent_id < 'pi_5'")
     copied = await rebuild(ports, frozenset({"invoices"}))
@@ -73,7 +73,7 @@ async def test_what_a_replay_repairs_after_tables_were_copied_is_not_taken_back_
 
 
 async def test_copies_of_a_generation_that_is_live_no_more_are_not_applied(
-    folded_topic: str, ports: Ports, connection: Any
+    folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     await rebuild(ports, frozenset({"invoices"}))
     await apply(ports, (await rebuild(ports)).number)
@@ -84,7 +84,7 @@ async def test_copies_of_a_generation_that_is_live_no_more_are_not_applied(
 
 
 async def test_what_a_replay_repaired_since_is_not_taken_back_by_a_rollback(
-    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, database_url: str, ports: RebuildPorts, connection: Any
 ) -> None:
     """A generation that was live is no function of the log: whatever damaged it, the replay repaired its successor."""
     await connection.execute("DELETE FROM gen_1.payments WHERE payment_intent_id < 'pi_5'")
@@ -106,7 +106,7 @@ EARLIER: Final = "UPDATE redrive.lost_ranges SET noticed_at = noticed_at - inter
 
 @pytest.mark.parametrize("known", [BEFORE_IDS, EARLIER])
 async def test_copied_tables_get_what_is_at_offsets_below_the_cut_of_a_topic_made_anew(
-    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path, known: str
+    stack: Stack, folded_topic: str, database_url: str, ports: RebuildPorts, connection: Any, tmp_path: Path, known: str
 ) -> None:
     """The copy has none of it, and no flip may lose it."""
     await rebuild(ports, frozenset({"invoices"}))
@@ -138,7 +138,7 @@ async def test_a_table_that_is_copied_keeps_the_age_of_the_code_that_folded_it(
 
 
 async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
-    stack: Stack, topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+    stack: Stack, topic: str, database_url: str, ports: RebuildPorts, connection: Any, tmp_path: Path
 ) -> None:
     records = batch(topic, range(40))
     for number, one in enumerate(records):
@@ -147,7 +147,7 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
     await produce(stack.servers, records)
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         await until(folded(connection, 40), "the fold")
-    moment = Moment("then", 1_760_000_000_000 + 15_000)
+    moment = SnapshotOrder("then", 1_760_000_000_000 + 15_000)
     entry = await snapshot.make(ports, moment, TESTER, lambda *_: None)
     assert (entry["state"], entry["as_of"]) == ("ready", moment.at)
     assert await connection.fetchval("SELECT count(*) FROM scratch_then.payments") == 15
@@ -158,7 +158,7 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
     await snapshot.drop(connection, "then", TESTER)
     for name in ("x_facts", "X", "x; DROP"):
         with pytest.raises(InvalidSelection):
-            Moment(name, 0)
+            SnapshotOrder(name, 0)
 
     # One that fails leaves nothing, and neither does one whose process was killed.
     def broken(_: str, __: Any) -> Any:
@@ -175,7 +175,7 @@ async def test_the_state_of_a_moment_is_left_in_a_schema_of_its_own(
 
 
 async def test_no_state_of_the_past_is_made_of_a_log_that_is_gone(
-    stack: Stack, folded_topic: str, ports: Ports, connection: Any
+    stack: Stack, folded_topic: str, ports: RebuildPorts, connection: Any
 ) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.servers)
     await admin.start()
@@ -187,14 +187,14 @@ async def test_no_state_of_the_past_is_made_of_a_log_that_is_gone(
             return not await reader.extents({(folded_topic, 0)})
 
     await until(is_gone, "the topic is gone")
-    moment = Moment("then", 4_000_000_000_000)
+    moment = SnapshotOrder("then", 4_000_000_000_000)
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-"):
         await snapshot.make(ports, moment, TESTER, lambda *_: None)
     assert await snapshot.describe_all(connection) == []
 
 
 async def test_no_snapshot_is_made_of_a_topic_that_was_created_again(
-    stack: Stack, folded_topic: str, database_url: str, ports: Ports, connection: Any, tmp_path: Path
+    stack: Stack, folded_topic: str, database_url: str, ports: RebuildPorts, connection: Any, tmp_path: Path
 ) -> None:
     """The positions are of the new topic, and say nothing of the old one."""
     await make_anew(stack.servers, folded_topic)
@@ -204,7 +204,7 @@ async def test_no_snapshot_is_made_of_a_topic_that_was_created_again(
 
     async with run_worker(stack, database_url, folded_topic, folded_topic, tmp_path):
         await until(is_told, "the loss")
-    moment = Moment("then", 4_000_000_000_000)
+    moment = SnapshotOrder("then", 4_000_000_000_000)
     with pytest.raises(InvalidTransition, match=f"no longer holds {folded_topic}:0:0-29"):
         await snapshot.make(ports, moment, TESTER, lambda *_: None)
     assert (await generation_check.open_losses(connection))[0].startswith("the log lost 90 records")

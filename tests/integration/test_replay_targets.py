@@ -18,7 +18,7 @@ from processors.outcome import RawRecord
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
 from replay.jobs.outcomes import count_outcomes, list_outcomes
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
 from schemas.errors import Unavailable
 from schemas.topics import source_of
@@ -109,10 +109,10 @@ async def test_what_is_waited_for_stays_said_until_the_target_takes_something(
     """)
     passes = 0
 
-    def answer(_: RawRecord) -> Taken:
+    def answer(_: RawRecord) -> SendResult:
         if passes <= 2:
             raise Unavailable("nobody is there")
-        return Taken("delivered", 200)
+        return SendResult("delivered", 200)
 
     recorder = Recorder(answer=answer)
     recorder.gate.set()

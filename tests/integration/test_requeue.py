@@ -19,7 +19,7 @@ from processors.store import Span, Store
 from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.operations.dead_letters import (
-    DeadLetters,
+    DeadLetterFilter,
     UnknownDeadLetter,
     list_dead_letters,
     parse_location,
@@ -59,10 +59,12 @@ class Log:
         wanted = wanted or {"sources": (source_of(self.topic),)}
         async with LogReader(self.stack.cluster) as reader:
             folding = await LiveFolding.open(self.connection)
-            return await Requeue(self.connection, reader, folding, author).run(DeadLetters(**wanted), lambda _: None)
+            return await Requeue(self.connection, reader, folding, author).run(
+                DeadLetterFilter(**wanted), lambda _: None
+            )
 
     async def open(self, is_all: bool = False, **wanted: Any) -> list[dict[str, Any]]:
-        return (await list_dead_letters(self.connection, DeadLetters(**wanted), is_all, 100))[0]
+        return (await list_dead_letters(self.connection, DeadLetterFilter(**wanted), is_all, 100))[0]
 
     async def delete_before(self, partition: int, offset: int) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.servers)
@@ -170,12 +172,12 @@ async def test_dead_letters_are_chosen_by_source_reason_time_and_place(log: Log,
     assert [one["record_offset"] for one in await log.open(from_ms=ARRIVAL + 3, to_ms=ARRIVAL + 6)] == [5, 3]
     pages, cursor = [], None
     for _ in range(3):
-        page, cursor = await list_dead_letters(connection, DeadLetters(), False, 2, cursor)
+        page, cursor = await list_dead_letters(connection, DeadLetterFilter(), False, 2, cursor)
         pages.append([one["record_offset"] for one in page])
     assert (pages, cursor) == ([[9, 6], [5, 3], [0]], None)
     for text in ("x", "1", "1/t", "1/t/0/x", "9" * 30 + "/t/0/1"):
         with pytest.raises(InvalidSelection):
-            await list_dead_letters(connection, DeadLetters(), False, 2, text)
+            await list_dead_letters(connection, DeadLetterFilter(), False, 2, text)
     places = (parse_location(f"{log.topic}/0/3"), parse_location(f"{log.topic}/0/4"))
     assert await log.requeue(locations=places) == Requeued(revived=1)
     assert [one["record_offset"] for one in await log.open()] == [9, 6, 5, 0]

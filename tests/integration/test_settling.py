@@ -13,14 +13,14 @@ from processors import projections
 from processors.projections.base import Event
 from replay import metrics
 from replay.log.reader import LogReader
-from replay.operations.dead_letters import DeadLetters
+from replay.operations.dead_letters import DeadLetterFilter
 from replay.operations.requeue import Requeue
 from replay.rebuild import after_flip
 from replay.rebuild.flip import rollback_target
 from replay.rebuild.follower import Follower
 from replay.tables import generations
 from replay.tables.folding import LiveFolding
-from replay.tables.generations import Ports
+from replay.tables.generations import RebuildPorts
 from schemas.errors import InvalidTransition
 from tests.conftest import Stack
 from tests.support.rebuilds import TESTER, apply, live_and_previous, rebuild, rebuilding, rollback
@@ -56,7 +56,7 @@ def ignoring(original: Callable[..., Any], names: range) -> Callable[..., Iterat
 @pytest.fixture
 async def newer(
     stack: Stack, topic: str, database_url: str, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ports]:
+) -> AsyncIterator[RebuildPorts]:
     """Older code has folded sixty payments: twenty it ignored, one is dead. The ports are of newer code."""
     await produce(stack.servers, batch(topic, range(RECORDS)))
     with monkeypatch.context() as older:
@@ -81,7 +81,7 @@ async def settled(connection: Any) -> list[bool]:
 
 
 async def test_what_older_code_ignored_is_applied_in_the_index_once_its_generation_is_live(
-    newer: Ports, connection: Any
+    newer: RebuildPorts, connection: Any
 ) -> None:
     await rebuild(newer)
     assert (await statuses(connection))["ignored"] == IGNORED
@@ -92,7 +92,9 @@ async def test_what_older_code_ignored_is_applied_in_the_index_once_its_generati
     assert await settled(connection) == [True, True]
 
 
-async def test_a_flip_that_is_cut_short_is_listed_and_ended_by_whoever_follows(newer: Ports, connection: Any) -> None:
+async def test_a_flip_that_is_cut_short_is_listed_and_ended_by_whoever_follows(
+    newer: RebuildPorts, connection: Any
+) -> None:
     await rebuild(newer)
     with pytest.raises(Killed):
         await apply(replace(newer, live_folding=killed), 2)
@@ -109,7 +111,7 @@ async def test_a_flip_that_is_cut_short_is_listed_and_ended_by_whoever_follows(n
 
 
 async def test_what_a_flip_left_is_done_at_the_next_one_and_a_state_of_before_stays_one(
-    newer: Ports, connection: Any, monkeypatch: pytest.MonkeyPatch
+    newer: RebuildPorts, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rebuild(newer)
     with pytest.raises(Killed):
@@ -125,7 +127,7 @@ async def test_what_a_flip_left_is_done_at_the_next_one_and_a_state_of_before_st
 
 
 async def test_what_was_applied_and_what_is_ignored_again_is_not_written(
-    newer: Ports, connection: Any, monkeypatch: pytest.MonkeyPatch
+    newer: RebuildPorts, connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the ignored, newer code has a use for five."""
     names = range(0, 2 * (IGNORED - 5), 2)
@@ -146,7 +148,7 @@ async def test_what_was_applied_and_what_is_ignored_again_is_not_written(
     assert len(written) == 5 + 2, "afterwards, the dead letter alone"
 
 
-async def test_a_rollback_that_is_asked_for_again_brings_nothing_back(newer: Ports, connection: Any) -> None:
+async def test_a_rollback_that_is_asked_for_again_brings_nothing_back(newer: RebuildPorts, connection: Any) -> None:
     with pytest.raises(InvalidTransition, match="no previous generation"):
         await rollback_target(connection)
     await rebuild(newer)
@@ -162,20 +164,22 @@ async def test_a_rollback_that_is_asked_for_again_brings_nothing_back(newer: Por
 
 
 async def test_what_was_requeued_while_a_generation_was_built_is_in_it_once_it_is_live(
-    stack: Stack, newer: Ports, connection: Any
+    stack: Stack, newer: RebuildPorts, connection: Any
 ) -> None:
     """Its tables were copied before, and the index calls the event applied."""
     copied = await rebuild(newer, frozenset({"invoices"}))
     async with LogReader(stack.cluster) as reader:
         folding = await LiveFolding.open(connection)
-        requeued = await Requeue(connection, reader, folding, TESTER).run(DeadLetters(), lambda _: None)
+        requeued = await Requeue(connection, reader, folding, TESTER).run(DeadLetterFilter(), lambda _: None)
     assert (requeued.revived, requeued.dead) == (1, 0)
     await apply(newer, copied.number)
     assert await statuses(connection) == {"applied": RECORDS}
     assert await connection.fetchval("SELECT count(*) FROM payments") == RECORDS
 
 
-async def test_no_table_is_copied_while_events_are_still_re_driven_into_it(newer: Ports, connection: Any) -> None:
+async def test_no_table_is_copied_while_events_are_still_re_driven_into_it(
+    newer: RebuildPorts, connection: Any
+) -> None:
     await connection.execute("UPDATE redrive.generations SET to_redrive = 'all' WHERE generation = 1")
     with pytest.raises(InvalidTransition, match="still re-driven"):
         await rebuild(newer, frozenset({"invoices"}))

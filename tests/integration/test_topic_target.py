@@ -10,9 +10,9 @@ from deploy.targets import open_target, require_target
 from deploy.topics import Topics
 from deploy.wiring import Runtime
 from replay.jobs import outcomes
-from replay.ports import Taken
+from replay.ports import SendResult
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
-from replay.targets.topic import Size, TopicCopy
+from replay.targets.topic import Size, TopicSender
 from schemas.errors import InvalidSelection, Unavailable
 from schemas.settings import FileConfig
 from tests.conftest import ReadTopic, Stack
@@ -37,7 +37,7 @@ async def test_a_copy_is_the_record_and_says_where_it_is_from(
     await produce(stack.servers, made)
     originals = await read_topic(topic)
     async with open_target(runtime, TopicTarget(copies), REPLAY) as target:
-        assert await target.take(originals) == [Taken("delivered")] * 30
+        assert await target.take(originals) == [SendResult("delivered")] * 30
         assert await target.take([]) == []
     found = await read_topic(copies)
     origin = {one.headers[-1][1].decode(): one for one in found}
@@ -73,7 +73,7 @@ async def test_a_producer_that_failed_is_replaced(
 ) -> None:
     """The broker refuses a batch, and takes the next, of another producer."""
     honest = open_target(runtime, TopicTarget(copies), REPLAY)
-    assert isinstance(honest, TopicCopy)
+    assert isinstance(honest, TopicSender)
     sizes = iter([Size(2, 6_000_000), Size(2, 100_000)])
 
     async def lie() -> Size:
@@ -81,7 +81,7 @@ async def test_a_producer_that_failed_is_replaced(
 
     large = FakeRecord(topic, 0, 0, 1_700_000_000_000, b"k", b"x" * 100_000)
     small = FakeRecord(topic, 0, 1, 1_700_000_000_000, b"k", b"x")
-    async with TopicCopy(copies, REPLAY, lie, honest._producing) as target:
+    async with TopicSender(copies, REPLAY, lie, honest._producing) as target:
         await target.take([small])
         with pytest.raises(Unavailable):
             await target.take([large])
@@ -133,10 +133,12 @@ async def test_outcomes_are_read_page_by_page_and_a_later_one_counts(connection:
     made = [
         record("webhooks.stripe", "stripe", payment(number), offset=number, partition=number % 2) for number in range(5)
     ]
-    taken = [Taken("delivered", 200, 1), Taken("failed", 500, 5, "answered 500")] + [Taken("delivered", 204, 1)] * 3
+    taken = [SendResult("delivered", 200, 1), SendResult("failed", 500, 5, "answered 500")] + [
+        SendResult("delivered", 204, 1)
+    ] * 3
     await outcomes.note(connection, replay, list(zip(made, taken, strict=True)))
     await outcomes.note(connection, replay, [])
-    await outcomes.note(connection, replay, [(made[1], Taken("failed", None, 2, "no answer"))])
+    await outcomes.note(connection, replay, [(made[1], SendResult("failed", None, 2, "no answer"))])
     found: list[dict[str, Any]] = []
     cursor = None
     while True:
@@ -161,7 +163,7 @@ async def test_outcomes_are_read_page_by_page_and_a_later_one_counts(connection:
 
 async def test_of_copies_only_failures_are_kept(connection: Any, replay: uuid.UUID) -> None:
     made = [record("webhooks.stripe", "stripe", payment(number), offset=number) for number in range(3)]
-    taken = [Taken("delivered"), Taken("failed", None, 0, "too large"), Taken("delivered")]
+    taken = [SendResult("delivered"), SendResult("failed", None, 0, "too large"), SendResult("delivered")]
     await outcomes.note(connection, replay, list(zip(made, taken, strict=True)))
     found, _ = await outcomes.list_outcomes(connection, replay)
     assert [one["record_offset"] for one in found] == [1]

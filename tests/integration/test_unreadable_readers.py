@@ -9,7 +9,7 @@ import pytest
 from deploy.reload import Control
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
-from replay.jobs.ledger import Order
+from replay.jobs.ledger import NewReplay
 from replay.log.reader import LogReader
 from replay.selection.selection import Range
 from schemas.errors import UnreadableRecord
@@ -123,7 +123,7 @@ async def test_a_replay_that_meets_it_folds_all_else_and_fails_with_the_record(
     with pytest.raises(UnreadableRecord):
         await planned(stack, connection, everything(topic))
     plan = pinned_to(everything(topic), [Range(topic, p, 0, 10 + (p == BAD)) for p in range(PARTITIONS)])
-    replay = await ledger.create(connection, Order(plan, 1, ADA))
+    replay = await ledger.create(connection, NewReplay(plan, 1, ADA))
     await Jobs(ports(stack, database_url)).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert (entry["state"], entry["records"], entry["rows_changed"]) == ("failed", 30, 30)

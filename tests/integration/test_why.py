@@ -7,7 +7,7 @@ import pytest
 
 from replay.log.reader import LogReader
 from replay.prove import why
-from replay.prove.why import Answer, Question, as_document, explain
+from replay.prove.why import Explanation, Question, as_document, explain
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR
 from tests.conftest import Stack
@@ -48,7 +48,7 @@ def at(topic: str, body: bytes, seconds: int, partition: int = 0) -> FakeRecord:
     return found
 
 
-async def ask(stack: Stack, connection: Any, name: str, *key: str, **narrower: Any) -> Answer:
+async def ask(stack: Stack, connection: Any, name: str, *key: str, **narrower: Any) -> Explanation:
     async with LogReader(stack.cluster) as reader:
         question = Question(name, key, **narrower)
         return await explain(connection, reader, question, lambda *_: None)

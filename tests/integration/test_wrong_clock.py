@@ -18,8 +18,8 @@ from ingest.dedupe.peers import Gossip
 from ingest.dedupe.store import Chunk
 from replay.audit import Author
 from replay.log.reader import LogReader
-from replay.operations.quarantine import Quarantine
-from replay.operations.release import Order, Release, Wanted, release
+from replay.operations.quarantine import QuarantineReader
+from replay.operations.release import AuthorizedRelease, Release, ReleaseSelection, release
 from schemas.errors import InvalidSelection
 from schemas.settings import Source
 from schemas.topics import QUARANTINE
@@ -52,9 +52,12 @@ async def released(
 ) -> Release:
     """A dry run without an author."""
     async with LogReader(stack.cluster) as reader, appending(stack.cluster) as append:
-        order = None if author is None else Order(author, append)
+        order = None if author is None else AuthorizedRelease(author, append)
         return await release(
-            Quarantine(reader, connection, sources, None), Wanted(list(sources), off), order, lambda _: None
+            QuarantineReader(reader, connection, sources, None),
+            ReleaseSelection(list(sources), off),
+            order,
+            lambda _: None,
         )
 
 

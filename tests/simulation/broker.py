@@ -14,9 +14,9 @@ from ingest.log.event_log import Refused
 from ingest.log.record_batch import LogRecord, VerifiedRecord, Waiter
 from schemas.envelope import Location
 from schemas.errors import Unavailable
+from schemas.topics import TopicPartition
 from tests.simulation.scheduler import Node, Scheduler
 
-Partition = tuple[str, int]
 STALL_SECONDS = 0.5
 PARTITIONS = 2
 
@@ -27,7 +27,7 @@ class Broker:
     def __init__(self, scheduler: Scheduler, fingerprints: Mapping[tuple[str, bytes, bytes], bytes]) -> None:
         self.scheduler = scheduler
         self.node = scheduler.node("broker")
-        self.log: dict[Partition, list[LogRecord]] = {}
+        self.log: dict[TopicPartition, list[LogRecord]] = {}
         self.is_up = True
         self.is_calm = False
         """No append is refused, and no answer lost."""
@@ -43,7 +43,7 @@ class Broker:
     def contents(self) -> list[Content]:
         return [self.content(record) for records in self.log.values() for record in records]
 
-    def ends(self) -> dict[Partition, int]:
+    def ends(self) -> dict[TopicPartition, int]:
         return {at: len(records) for at, records in self.log.items()}
 
     def take(self, records: Sequence[LogRecord]) -> list[Location]:
@@ -73,7 +73,7 @@ class _Tail:
         self._broker = broker
         self._topics = topics
 
-    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         broker = self._broker
         for (topic, partition), end in (await self.bounds()).items():
             records = broker.log.get((topic, partition), [])
@@ -88,7 +88,7 @@ class _Tail:
                 for number, record in enumerate(records[first : end[1]])
             ]
 
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+    async def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         return {
             (topic, partition): (0, len(self._broker.log.get((topic, partition), ())))
             for topic in self._topics

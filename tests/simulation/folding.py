@@ -10,7 +10,8 @@ from processors.fold import Changes, combine, fold_record
 from processors.outcome import Folded
 from schemas.facts import TABLES
 from schemas.lattice import Row, Table
-from tests.simulation.broker import Broker, Partition
+from schemas.topics import TopicPartition
+from tests.simulation.broker import Broker
 from tests.simulation.scheduler import Node, Scheduler
 from tests.support.records import FakeRecord
 
@@ -27,9 +28,9 @@ class Database:
     def __init__(self) -> None:
         self.tables: Tables = {table: {} for table in TABLES}
         self.index: dict[Any, str] = {}
-        self.positions: dict[Partition, int] = {}
+        self.positions: dict[TopicPartition, int] = {}
 
-    def commit_batch(self, at: Partition, start: int, end: int, changes: Changes) -> None:
+    def commit_batch(self, at: TopicPartition, start: int, end: int, changes: Changes) -> None:
         """As `redrive.advance` says it."""
         stored = self.positions.get(at, 0)
         if stored < start:
@@ -53,11 +54,11 @@ class Database:
         return changed
 
 
-def fold(broker: Broker, at: Partition, start: int, end: int) -> list[Folded]:
+def fold(broker: Broker, at: TopicPartition, start: int, end: int) -> list[Folded]:
     return fold_all(at, start, broker.log[at][start:end])
 
 
-def fold_all(at: Partition, start: int, records: Sequence[Any]) -> list[Folded]:
+def fold_all(at: TopicPartition, start: int, records: Sequence[Any]) -> list[Folded]:
     found = []
     for number, record in enumerate(records):
         raw = FakeRecord(*at, start + number, record.timestamp_ms, record.key, record.value, record.headers)
@@ -93,7 +94,7 @@ class Processors:
         self._epoch += 1
         self._scheduler.random.shuffle(self._owners)
 
-    def _is_owner(self, number: int, at: Partition, epoch: int) -> bool:
+    def _is_owner(self, number: int, at: TopicPartition, epoch: int) -> bool:
         # By the text: a hash of strings differs from run to run.
         return self._owners[(sum(at[0].encode()) + at[1] + epoch) % len(self._owners)] == number
 
@@ -113,7 +114,7 @@ class Processors:
                         reading.setdefault(at, database.positions.get(at, 0))
                         await self._fold_batch(at, reading)
 
-    async def _fold_batch(self, at: Partition, reading: dict[Partition, int]) -> None:
+    async def _fold_batch(self, at: TopicPartition, reading: dict[TopicPartition, int]) -> None:
         order, broker = self._scheduler.random, self._broker
         start = reading[at]
         end = min(start + order.randint(1, 20), len(broker.log[at]))

@@ -14,7 +14,7 @@ from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.window import DedupeWindow
 from ingest.http import responses
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.log.event_log import EventLog
 from ingest.spool.drain import Drain
 from ingest.spool.segment import Segment, SpooledRecord
@@ -84,7 +84,7 @@ class Process:
         elif not self._host.table.is_complete:
             raise Unavailable("the first process is still reading the dedupe window")
 
-    def receive(self, parcel: Parcel, reply: Callable[[Answer], None]) -> None:
+    def receive(self, parcel: Parcel, reply: Callable[[HttpAnswer], None]) -> None:
         """As the handler does, once a delivery is verified."""
         exchange = Exchange(reply)
         try:

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 
 from processors.fold import combine
-from tests.simulation.broker import Broker, Partition
+from schemas.topics import TopicPartition
+from tests.simulation.broker import Broker
 from tests.simulation.folding import Database, fold
 from tests.simulation.scheduler import Node, Scheduler
 
@@ -17,7 +18,7 @@ OPEN = ("planned", "running", "paused")
 class Job:
     """A row of the ledger. `holder`: whose session has its lock."""
 
-    at: Partition
+    at: TopicPartition
     start: int
     end: int
     position: int

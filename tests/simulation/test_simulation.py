@@ -14,7 +14,7 @@ import pytest
 from ingest.append_or_spool import Storing
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.window import Claim, DedupeWindow
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.spool.drain import Drain
 from ingest.spool.spool import Spool
 from schemas.lattice import Table
@@ -109,7 +109,7 @@ def test_it_notices_an_answer_that_comes_before_the_record_is_durable(monkeypatc
     store = Storing.store
 
     def answer_first(self: Storing, source: Any, verified: Any, identity: Any, exchange: Any) -> None:
-        exchange.finish(Answer(200, "", b""))
+        exchange.finish(HttpAnswer(200, "", b""))
         store(self, source, verified, identity, exchange)
 
     monkeypatch.setattr(Storing, "store", answer_first)

@@ -15,7 +15,7 @@ from unittest import mock
 from ingest import append_or_spool
 from ingest.dedupe import keeper, store, window
 from ingest.dedupe.window import Content
-from ingest.http.responses import Answer
+from ingest.http.responses import HttpAnswer
 from ingest.spool import spool
 from processors.fold import combine
 from schemas.lattice import Row, Table
@@ -112,7 +112,7 @@ class World:
                 attempt["is_over"] = True
                 self.provider.call_later(self.order.random() * 2, self._send, parcel)
 
-        def hear(answer: Answer) -> None:
+        def hear(answer: HttpAnswer) -> None:
             self.outcome.events[f"answered {answer.status}"] += 1
             if answer.status == 200:
                 # Sent is what counts, even if nobody hears it any more.

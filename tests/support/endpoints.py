@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from replay.targets.addresses import AllowedResolver
 from replay.targets.document import HttpTarget
-from replay.targets.http import Endpoint, Patience
+from replay.targets.http import HttpSender, Patience
 from tests.support.records import FakeRecord, payment, record
 
 QUICK = Patience(
@@ -54,6 +54,6 @@ def records(count: int) -> list[FakeRecord]:
 
 
 @asynccontextmanager
-async def endpoint(url: str, patience: Patience = QUICK, **target: Any) -> AsyncIterator[Endpoint]:
-    async with Endpoint(HttpTarget(url, **target), "replay-1", AllowedResolver(()), {}, patience) as found:
+async def endpoint(url: str, patience: Patience = QUICK, **target: Any) -> AsyncIterator[HttpSender]:
+    async with HttpSender(HttpTarget(url, **target), "replay-1", AllowedResolver(()), {}, patience) as found:
         yield found

@@ -17,7 +17,7 @@ from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.handler import Ingress
 from ingest.log.event_log import EventLog
-from ingest.quarantine.quarantine import Quarantine
+from ingest.quarantine.quarantine import QuarantineWriter
 from ingest.spool.spool import Spool
 from schemas.limits import LimitsConfig
 from schemas.providers import PROVIDERS
@@ -43,7 +43,7 @@ class RunningIngress:
     storing: Storing
     log: EventLog
     spool: Spool
-    quarantine: Quarantine
+    quarantine: QuarantineWriter
     session: aiohttp.ClientSession
 
 

@@ -20,7 +20,7 @@ from replay.rebuild.fold import build
 from replay.rebuild.follower import Follower
 from replay.tables import generations
 from replay.tables.folding import LiveFolding, SchemaFolding, code
-from replay.tables.generations import Generation, Ports
+from replay.tables.generations import Generation, RebuildPorts
 from replay.tables.read_models import NOTHING_DECLARED
 from schemas.billing import Payment
 from schemas.facts import TABLES
@@ -32,7 +32,7 @@ TESTER = Author("tester", "because")
 
 
 @asynccontextmanager
-async def rebuilding(stack: Stack, url: str, **changes: Any) -> AsyncIterator[Ports]:
+async def rebuilding(stack: Stack, url: str, **changes: Any) -> AsyncIterator[RebuildPorts]:
     pool = await asyncpg.create_pool(url, min_size=0, max_size=POOL_CONNECTIONS)
     parts: dict[str, Any] = {
         "pool": pool,
@@ -45,13 +45,13 @@ async def rebuilding(stack: Stack, url: str, **changes: Any) -> AsyncIterator[Po
         "point": migrate.point_views,
     }
     try:
-        yield Ports(**{**parts, **changes})
+        yield RebuildPorts(**{**parts, **changes})
     finally:
         pool.terminate()
 
 
 @asynccontextmanager
-async def following(ports: Ports) -> AsyncIterator[None]:
+async def following(ports: RebuildPorts) -> AsyncIterator[None]:
     """As the console does."""
     task = asyncio.create_task(Follower(ports).run())
     try:
@@ -75,7 +75,7 @@ def with_a_bug(original: Callable[..., Any]) -> Callable[..., Iterator[Event]]:
     return project
 
 
-async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generation:
+async def rebuild(ports: RebuildPorts, only: frozenset[str] | None = None) -> Generation:
     async with ports.pool.acquire() as connection:
         generation = await lifecycle.begin(connection, ports, only, TESTER)
     async with ports.open_log() as reader:
@@ -85,12 +85,12 @@ async def rebuild(ports: Ports, only: frozenset[str] | None = None) -> Generatio
     return generation
 
 
-async def apply(ports: Ports, number: int, is_loss_accepted: bool = False) -> None:
+async def apply(ports: RebuildPorts, number: int, is_loss_accepted: bool = False) -> None:
     async with ports.open_log() as reader:
         await flip(ports, reader, number, APPLY, TESTER, is_loss_accepted)
 
 
-async def rollback(ports: Ports, is_loss_accepted: bool = False) -> None:
+async def rollback(ports: RebuildPorts, is_loss_accepted: bool = False) -> None:
     async with ports.pool.acquire() as connection:
         number = await rollback_target(connection)
     async with ports.open_log() as reader:

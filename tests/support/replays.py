@@ -13,11 +13,11 @@ from processors.store import LIVE_GENERATION
 from replay.audit import Author
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
-from replay.jobs.ledger import Order
+from replay.jobs.ledger import NewReplay
 from replay.jobs.plan import Plan, make_plan
-from replay.jobs.runner import Ports
+from replay.jobs.runner import ReplayPorts
 from replay.log.reader import LogReader
-from replay.ports import Connection, Taken
+from replay.ports import Connection, SendResult
 from replay.selection.matcher import Choice, Chosen
 from replay.selection.selection import Range, Selection
 from replay.tables.folding import LiveFolding
@@ -34,9 +34,9 @@ class Recorder:
     """A target, and what is known of it. `gate`: nothing is taken while it is closed."""
 
     taken: list[RawRecord] = field(default_factory=list)
-    noted: list[tuple[RawRecord, Taken]] = field(default_factory=list)
+    noted: list[tuple[RawRecord, SendResult]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    answer: Callable[[RawRecord], Taken] = lambda _: Taken("delivered", 200)
+    answer: Callable[[RawRecord], SendResult] = lambda _: SendResult("delivered", 200)
 
     async def __aenter__(self) -> Self:
         return self
@@ -46,19 +46,19 @@ class Recorder:
 
     portion: int | None = None
 
-    async def take(self, records: Sequence[RawRecord]) -> Sequence[Taken]:
+    async def take(self, records: Sequence[RawRecord]) -> Sequence[SendResult]:
         self.taken += records
         await self.gate.wait()
         return [self.answer(record) for record in records]
 
     async def note(
-        self, connection: Connection, replay: uuid.UUID, outcomes: Sequence[tuple[RawRecord, Taken]]
+        self, connection: Connection, replay: uuid.UUID, outcomes: Sequence[tuple[RawRecord, SendResult]]
     ) -> None:
         assert connection.is_in_transaction()
         self.noted += outcomes
 
 
-def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> Ports:
+def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> ReplayPorts:
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
         return await asyncpg.connect(database_url)
 
@@ -70,7 +70,7 @@ def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> 
     def open_target(document: Mapping[str, Any], replay: uuid.UUID) -> Recorder:
         return target
 
-    return Ports(connect, open_pool, lambda: LogReader(stack.cluster), open_target, target.note)
+    return ReplayPorts(connect, open_pool, lambda: LogReader(stack.cluster), open_target, target.note)
 
 
 async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
@@ -88,7 +88,7 @@ async def put(stack: Stack, connection: Any, selection: Selection, **terms: Any)
     """On the ledger, for whoever runs it."""
     plan = await planned(stack, connection, selection)
     generation = await connection.fetchval(LIVE_GENERATION)
-    return await ledger.create(connection, Order(plan, generation, ADA, **terms))
+    return await ledger.create(connection, NewReplay(plan, generation, ADA, **terms))
 
 
 async def rerun(stack: Stack, database_url: str, connection: Any, selection: Selection, **terms: Any) -> dict[str, Any]:

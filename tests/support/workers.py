@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.services.processors import ProcessorsService
-from processors.app import Subscription
+from processors.app import TopicSubscription
 from processors.faust_transport import BatchApp
 from processors.worker import Worker
 from tests.conftest import Stack
@@ -23,7 +23,7 @@ async def run_worker(
     data.mkdir()
     async with (
         ProcessorsService.open(runtime_of(stack, data, url), signals()) as service,
-        service.folding(Subscription([topic], group, "redrive-tests")) as app,
+        service.folding(TopicSubscription([topic], group, "redrive-tests")) as app,
     ):
         yield service.worker, app
 

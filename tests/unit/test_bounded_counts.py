@@ -5,7 +5,7 @@ import sys
 from aiokafka import AIOKafkaProducer
 
 from ingest.log.event_log import EventLog
-from ingest.quarantine.quarantine import MAX_MINUTES, Quarantine
+from ingest.quarantine.quarantine import MAX_MINUTES, QuarantineWriter
 from replay.jobs.plan import MAX_TYPES, OTHER_TYPES, Plan
 from replay.selection.matcher import Chosen
 from replay.selection.selection import Selection
@@ -40,7 +40,7 @@ def test_while_the_log_is_away_what_the_quarantine_kept_out_waits_in_so_many_cou
     def never() -> AIOKafkaProducer:
         raise AssertionError("this log is not started")
 
-    quarantine = Quarantine(EventLog(never, [], 1.0), QuarantineConfig(records=0), lambda: 0)
+    quarantine = QuarantineWriter(EventLog(never, [], 1.0), QuarantineConfig(records=0), lambda: 0)
     source = Source("stripe", PROVIDERS["stripe"], Secrets(("whsec_0123456789",)))
     kept: list[bool] = []
     minutes = MAX_MINUTES + 3 * 24 * 60

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from replay.prove.certificate import Behind, Certificate, Counts, Loss, LossState, Verdict
+from replay.prove.certificate import Behind, Certificate, Counts, Loss, LossState, ProofVerdict
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def certificate(verdict: Verdict, behind: int, states: tuple[LossState, ...]) -> Certificate:
+def certificate(verdict: ProofVerdict, behind: int, states: tuple[LossState, ...]) -> Certificate:
     return Certificate(
         verdict=verdict,
         reasons=[],
@@ -49,5 +49,7 @@ def certificate(verdict: Verdict, behind: int, states: tuple[LossState, ...]) ->
         ),
     ],
 )
-def test_the_last_words_of_a_proof(verdict: Verdict, behind: int, states: tuple[LossState, ...], said: str) -> None:
+def test_the_last_words_of_a_proof(
+    verdict: ProofVerdict, behind: int, states: tuple[LossState, ...], said: str
+) -> None:
     assert certificate(verdict, behind, states).conclusion == said

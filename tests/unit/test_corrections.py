@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from processors.fold import fold_record
-from replay.operations.corrections import parse_order
+from replay.operations.corrections import parse_correction
 from schemas.corrections import SOURCE
 from schemas.errors import InvalidSelection
 from schemas.topics import OPERATOR, SIDE_CONFIG, is_folded, is_source_name
@@ -116,7 +116,7 @@ def test_the_moment_is_no_part_of_what_a_correction_says() -> None:
 )
 def test_an_order_that_can_not_be_read_says_why(body: bytes) -> None:
     with pytest.raises(InvalidSelection):
-        parse_order(body)
+        parse_correction(body)
 
 
 def test_a_correction_needs_a_reason() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from ingest.dedupe import window as dedupe
 from ingest.dedupe.id_table import IdTable
-from ingest.dedupe.window import CLAIM_MS, HELD, IN_SPOOL, Claim, DedupeWindow
+from ingest.dedupe.window import CLAIM_MS, CLAIMED_ELSEWHERE, IN_SPOOL, Claim, DedupeWindow
 from schemas.errors import Misconfigured
 from tests.support.windows import TOPIC, WINDOW_MS, claimed, content, location
 
 
 def test_a_copy_hears_where_its_first_is(window: DedupeWindow) -> None:
     claim = claimed(window, 1)
-    assert window.claim(content(1), 1001) is HELD
+    assert window.claim(content(1), 1001) is CLAIMED_ELSEWHERE
     window.settle(claim, location(7))
     assert window.claim(content(1), 1002) == location(7)
 
@@ -96,7 +96,7 @@ sys.stdin.read()
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"claimed\n"
-    assert window.claim(content(1), 1001) is HELD
+    assert window.claim(content(1), 1001) is CLAIMED_ELSEWHERE
     child.send_signal(signal.SIGKILL)
     child.wait()
     taken = window.claim(content(1), 1002)
@@ -125,7 +125,7 @@ def steady_clock(monkeypatch: pytest.MonkeyPatch) -> SteadyClock:
 def test_a_claim_of_a_living_process_that_lost_it_expires(window: DedupeWindow, steady_clock: SteadyClock) -> None:
     claimed(window, 1)
     steady_clock.ms += CLAIM_MS
-    assert window.claim(content(1), 1001) is HELD
+    assert window.claim(content(1), 1001) is CLAIMED_ELSEWHERE
     steady_clock.ms += 1
     assert isinstance(window.claim(content(1), 1002), Claim)
 
@@ -133,7 +133,7 @@ def test_a_claim_of_a_living_process_that_lost_it_expires(window: DedupeWindow, 
 @pytest.mark.parametrize("jump_ms", [-3_600_000, 3_600_000])
 def test_whoever_sets_the_time_of_day_ends_no_claim(window: DedupeWindow, jump_ms: int) -> None:
     claim = claimed(window, 1, 10_000_000)
-    assert window.claim(content(1), 10_000_000 + jump_ms) is HELD
+    assert window.claim(content(1), 10_000_000 + jump_ms) is CLAIMED_ELSEWHERE
     window.settle(claim, location(7))
     assert window.claim(content(1), 10_000_000) == location(7)
 

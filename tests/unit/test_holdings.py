@@ -5,7 +5,7 @@ import pytest
 from replay.operations.holdings import KEPT_OUT, MINUTE_MS, Count, Holdings, fold_minutes
 from replay.operations.quarantine import parse_location
 from schemas.errors import InvalidSelection
-from schemas.quarantine import Dropped
+from schemas.quarantine import DroppedDeliveries
 
 START = 1_800_000_000_000 // (24 * 60 * MINUTE_MS) * 24 * 60 * MINUTE_MS
 
@@ -27,7 +27,7 @@ def holdings(*arrivals: tuple[int, str]) -> Holdings:
 
 def test_few_minutes_are_shown_each_with_their_reasons_and_where_the_first_is() -> None:
     found = holdings((0, "forged"), (2000, "wrong"), (2000, "late"), (2000, "wrong"), (2001, "late"))
-    found.drop(Dropped("stripe", START + 2001 * MINUTE_MS, 9))
+    found.drop(DroppedDeliveries("stripe", START + 2001 * MINUTE_MS, 9))
     folded = fold_minutes(found, 20)
     assert (folded.step_minutes, folded.left_out) == (1, 0)
     assert folded.rows == [

@@ -11,9 +11,10 @@ from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_reading import Seen
 from ingest.dedupe.other_log import AckedEnds, Comparison, Places
-from ingest.dedupe.store import Chunk, Partition
+from ingest.dedupe.store import Chunk
 from ingest.dedupe.window import Claim, Content, DedupeWindow, content_of
 from schemas.envelope import Location
+from schemas.topics import TopicPartition
 
 TOPIC, OTHER = "webhooks.stripe", "webhooks.twilio"
 LOG = UUID(int=1)
@@ -33,7 +34,7 @@ class Log:
     def __init__(self, *numbers: int) -> None:
         self.numbers = {TOPIC: list(numbers), OTHER: [0]}
 
-    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         for topic, numbers in self.numbers.items():
             first = positions.get((topic, 0), 0)
             yield [
@@ -45,7 +46,7 @@ class Log:
     async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
         return dict.fromkeys(topics, LOG)
 
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+    async def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         return {(topic, 0): (0, len(numbers)) for topic, numbers in self.numbers.items()}
 
 

@@ -3,20 +3,20 @@
 from faust.types import TP
 
 from processors import partition_state
-from processors.partition_state import Batch, Readings, Start
+from processors.partition_state import Batch, PartitionStates, Start
 from tests.support.records import FakeRecord
 
 ONE, TWO, UNSOUGHT = TP("webhooks.a", 0), TP("webhooks.a", 1), TP("webhooks.a", 2)
 
 
-def readings() -> Readings:
-    made = Readings()
+def readings() -> PartitionStates:
+    made = PartitionStates()
     made.begin(ONE, Start(5))
     made.begin(TWO, Start(0))
     return made
 
 
-def fetch(made: Readings, tp: TP, offset: int, body: bytes = b"x") -> Batch:
+def fetch(made: PartitionStates, tp: TP, offset: int, body: bytes = b"x") -> Batch:
     current = made.get(tp)
     assert current is not None
     return current.hand_on(tp, [FakeRecord(tp.topic, tp.partition, offset, 0, None, body)])

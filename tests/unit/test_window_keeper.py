@@ -11,8 +11,9 @@ import pytest
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.log_reading import Seen
-from ingest.dedupe.store import Chunk, Partition
+from ingest.dedupe.store import Chunk
 from ingest.dedupe.window import DedupeWindow
+from schemas.topics import TopicPartition
 from tests.support.windows import TOPIC, WINDOW_MS, claimed, content, location
 
 OLD, NEW = UUID(int=1), UUID(int=2)
@@ -27,7 +28,7 @@ class Tail:
         self.topic_id = topic_id
         self.is_missing = False
 
-    async def read_tail(self, positions: Mapping[Partition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
+    async def read_tail(self, positions: Mapping[TopicPartition, int], since_ms: int) -> AsyncIterator[Sequence[Seen]]:
         first = positions.get((TOPIC, 3), 0)
         self.read_from = first
         yield [one for one in self.seen if one.location.offset >= first]
@@ -35,7 +36,7 @@ class Tail:
     async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
         return {} if self.is_missing else dict.fromkeys(topics, self.topic_id)
 
-    async def bounds(self) -> dict[Partition, tuple[int, int]]:
+    async def bounds(self) -> dict[TopicPartition, tuple[int, int]]:
         return {} if self.is_missing else {(TOPIC, 3): (self._start, self._start + len(self.seen))}
 
 

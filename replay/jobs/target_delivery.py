@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from processors.outcome import RawRecord
-from replay.ports import Connection, NoteOutcomes, Target
+from replay.ports import Connection, NoteOutcomes, TargetSender
 from schemas.errors import Unavailable
 
 
@@ -18,12 +18,12 @@ class Sent(NamedTuple):
     failed: int
 
 
-class Delivery:
+class TargetDelivery:
     """Sends what a replay selects to its target."""
 
     def __init__(
         self,
-        target: Target,
+        target: TargetSender,
         note: NoteOutcomes,
         replay: uuid.UUID,
         may_send: Callable[[Connection], Awaitable[bool]],
