@@ -18,7 +18,7 @@ from replay.jobs import ledger
 from replay.jobs.ledger import NewReplay
 from replay.jobs.plan import make_plan
 from replay.log.reader import LogReader
-from replay.selection.selection import Selection
+from replay.selection.selection import parse_selection
 from replay.tables.folding import LiveFolding
 from schemas.cluster import Cluster
 
@@ -27,7 +27,7 @@ async def main() -> None:
     runtime, servers = load(), os.environ["KAFKA_BOOTSTRAP_SERVERS"]
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     folding = await LiveFolding.open(connection)
-    selection = Selection(sources=(SOURCE,), from_ms=0)
+    selection = parse_selection({"from": "1970-01-01T00:00:00Z"}, [SOURCE])
     async with LogReader(Cluster(servers)) as reader:
         planning = _Clock()
         plan = await make_plan(reader, connection, selection, folding.fold, lambda done, of: None)

@@ -1,11 +1,12 @@
 """Types of the fields that the operators' API takes: each parses, refuses, and describes itself. Must not route."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from replay.selection.selection import MAX_PAGE, MAX_TEXT, is_storable
-from replay.selection.times import parse_time
+from replay.selection.selection import MAX_PAGE, as_list
+from replay.selection.selection import Text as Text
+from replay.selection.selection import Timestamp as Timestamp
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False, "": False}
 _LONGEST_NUMBER: Final = 20
@@ -27,18 +28,6 @@ class Nothing(Parameters):
     """Takes no parameters."""
 
 
-def _storable(text: str) -> str:
-    if not is_storable(text):
-        raise ValueError("contains characters that can't be stored (NUL, lone surrogates)")
-    return text
-
-
-def _moment(value: object) -> int:
-    if isinstance(value, str):
-        return parse_time(value)
-    raise ValueError("expected a text: RFC 3339, or '2h ago'")
-
-
 def _flag(value: object) -> object:
     return _FLAGS.get(value.lower(), value) if isinstance(value, str) else value
 
@@ -50,16 +39,8 @@ def _number(value: object) -> object:
     raise ValueError("expected a number, written in digits")
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
-Texts = Annotated[list[Text], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=Text | list[Text])]
+Texts = Annotated[list[Text], Field(min_length=1), BeforeValidator(as_list, json_schema_input_type=Text | list[Text])]
 """One value works like a list of one."""
-
-Timestamp = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
-"""RFC 3339, or relative like `2h ago`; parsed, milliseconds since the epoch."""
 
 Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=Literal["true", "false", "1", "0", ""])]
 """A flag of a query, where everything is text."""

@@ -22,8 +22,7 @@ from replay.jobs.plan import Plan, make_plan
 from replay.log.pacing import MAX_RATE
 from replay.log.reader import LogReader
 from replay.ports import Connection, RequireTarget
-from replay.selection.document import SelectionDocument, sources_of_log
-from replay.selection.selection import Selection
+from replay.selection.selection import Selection, sources_of_log
 from replay.tables.folding import LiveFolding
 from replay.targets.document import Target
 from schemas.errors import Unavailable
@@ -33,12 +32,12 @@ MAX_PLANNING: Final = 2
 """Plans under way at once: each reads its window."""
 
 
-class ReplayOrder(SelectionDocument):
+class ReplayOrder(Selection):
     """The selection's fields, here or in `selection`; and what happens to it. Without a target: the projections."""
 
     model_config = OrderDocument.model_config
 
-    selection: SelectionDocument | None = None
+    selection: Selection | None = None
     reason: Text | None = None
     dry_run: bool = False
     diff: bool = False
@@ -47,7 +46,9 @@ class ReplayOrder(SelectionDocument):
 
     @model_validator(mode="after")
     def _require_sense(self) -> Self:
-        if self.selection is not None and self.model_fields_set & set(SelectionDocument.model_fields):
+        if self.selection is None:
+            self.require_sense()
+        elif self.model_fields_set & Selection.model_fields.keys():
             raise ValueError("give the selection's fields in `selection`, or all of them beside it")
         if self.diff and (not self.dry_run or self.target is not None):
             raise ValueError("diff goes with dry_run, and without a target: it is about the tables")
@@ -139,7 +140,7 @@ class Replays:
 
     async def _create(self, call: RouteCall[Nothing, ReplayOrder]) -> web.Response:
         order, author = call.given, call.author(call.given.reason)
-        selection = (order.selection or order).chosen(sources_of_log(self.operations.sources()))
+        selection = (order.selection or order).among(sources_of_log(self.operations.sources()))
         target = await self.require_target(order.target)
         async with self.planning, self._pool.acquire() as connection:
             plan, generation = await self._plan(connection, selection)

@@ -102,7 +102,7 @@ async def _fold(reader: LogReader, connection: Connection, plan: Plan, advance: 
         return None
 
     async for part, records in reader.read(plan.ranges, plan.logs):
-        selected = [record for record in records if plan.chosen.is_selected(record, folding.fold)]
+        selected = [record for record in records if plan.matcher.is_selected(record, folding.fold)]
         for start in range(0, len(selected), PORTION_RECORDS):
             folded = [folding.fold(record) for record in selected[start : start + PORTION_RECORDS]]
             dead += (await folding.commit(connection, folded, first, last)).dead

@@ -17,9 +17,8 @@ from replay.jobs.plan import Plan, unpinned
 from replay.locks import Lock, try_lock
 from replay.log.topic_ids import Logs
 from replay.ports import Connection
-from replay.selection.document import stored_selection
 from replay.selection.offsets import partition_of
-from replay.selection.selection import Range
+from replay.selection.selection import Range, stored_selection
 
 # Locked and released within the statement; the states first, so that nothing else is locked for a moment. A process
 # that made a replay to run it itself (`--foreground`) has two seconds to take it before others look.

@@ -13,7 +13,7 @@ from replay.log.reader import LogReader
 from replay.log.topic_ids import Logs
 from replay.ports import Connection
 from replay.selection.event_index import MAX_LOCATED, Gone, gone_from, locate_dead, locate_events, named_events
-from replay.selection.matcher import Choice, Chosen, Fold, pinned, type_of
+from replay.selection.matcher import Fold, Matcher, type_of
 from replay.selection.offsets import Offsets, common, count, decode, encode, merged, partition_of, split
 from replay.selection.row_lookup import locate_touching
 from replay.selection.selection import Range, Selection, iso_of
@@ -43,7 +43,7 @@ class Plan:
 
     selection: Selection
     ranges: list[Range]
-    chosen: Chosen
+    matcher: Matcher
     gone: list[Gone] = field(default_factory=list)
     left_to_live: int = 0
     unknown_events: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Plan:
 
     def pin(self) -> dict[str, Any]:
         """The part of the plan that a runner needs besides the selection."""
-        return {"ranges": encode(self.ranges), "located": self.chosen.as_document()}
+        return {"ranges": encode(self.ranges), "located": self.matcher.as_document()}
 
 
 def _in_pairs(bounds: list[int]) -> list[int]:
@@ -136,8 +136,8 @@ def unpinned(selection: Selection, document: object) -> Plan:
     except ValidationError as error:
         raise InvalidSelection("the stored plan was written by another version of redrive") from error
     if len(found.located) != len(selection.choices):
-        raise InvalidSelection("the ledger's plan is of another selection")
-    return Plan(selection, decode(found.ranges), pinned(selection, found.located))
+        raise InvalidSelection("the stored plan belongs to another selection")
+    return Plan(selection, decode(found.ranges), Matcher.pinned(selection, found.located))
 
 
 async def bound_by_live(connection: Connection, ranges: Sequence[Range]) -> tuple[list[Range], int]:
@@ -161,19 +161,19 @@ class _Planning:
         self.gone: list[Gone] = []
         self.unknown_events: list[str] = []
 
-    async def choice(self, selection: Selection) -> tuple[Choice, list[Range]]:
-        """Which of its records a selection means, and which offsets to read for it."""
+    async def candidates(self, selection: Selection) -> tuple[Offsets | None, list[Range]]:
+        """The only offsets that a selection can mean, None where a window is read through; and what to read for it."""
         starts, ends = await self._bounds(selection.topics)
         if not selection.has_locations:
             self.gone += await gone_from(self._connection, selection, starts)
-            return Choice(selection, None), await self._window(selection, starts, ends)
+            return None, await self._window(selection, starts, ends)
         located = merged(await self._located(selection, starts, ends))
         if len(located) > MAX_LOCATED:
             raise InvalidSelection(f"more than {MAX_LOCATED} separate offsets: narrow it, or name a window")
         below, kept, past = split(located, starts, ends)
         self.gone += [Gone(part, len(part), "dropped") for part in below]
         self.gone += [Gone(part, len(part), "absent") for part in past]
-        return Choice(selection, Offsets(kept)), merged(kept, SKIPPED_OFFSETS)
+        return Offsets(kept), merged(kept, SKIPPED_OFFSETS)
 
     async def _bounds(self, topics: Sequence[str]) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
         """The log's starts and ends. A topic that is gone ends where it was folded to, and starts there: all of it is
@@ -207,7 +207,7 @@ class _Planning:
             named = await named_events(self._connection, selection.sources, selection.event_ids)
             sets.append(merged(await locate_events(self._connection, [one for ids in named.values() for one in ids])))
             self.unknown_events += sorted(set(selection.event_ids) - set(named))
-        if selection.is_dead:
+        if selection.dead_letters:
             sets.append(merged(await locate_dead(self._connection, selection)))
         if selection.keys:
             window, _ = await bound_by_live(self._connection, await self._window(selection, starts, ends))
@@ -236,16 +236,16 @@ async def make_plan(
     planning = _Planning(reader, connection, fold)
     choices, ranges = [], []
     for one in selection.choices:
-        choice, found = await planning.choice(one)
-        choices.append(choice)
+        candidates, found = await planning.candidates(one)
+        choices.append((one, candidates))
         ranges += found
     kept, left = await bound_by_live(connection, merged(ranges, SKIPPED_OFFSETS))
-    plan = Plan(selection, kept, Chosen(choices), planning.gone, left, planning.unknown_events, logs)
+    plan = Plan(selection, kept, Matcher(choices), planning.gone, left, planning.unknown_events, logs)
     done = 0
     if kept:
         async for part, records in reader.read(kept, logs):
             for record in records:
-                if plan.chosen.is_selected(record, fold):
+                if plan.matcher.is_selected(record, fold):
                     plan.add(record)
             done += len(part)
             advance(done, plan.offsets)

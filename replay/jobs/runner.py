@@ -123,16 +123,16 @@ async def redrive(job: Job, ports: ReplayPorts, pool: "asyncpg.Pool[asyncpg.Reco
     """Read the rest of a replay. Raises `ReplayStopped` when asked to stop, `RecordsGone`, and the errors of the log,
     the database and the target.
     """
-    chosen = job.plan.chosen
+    matcher = job.plan.matcher
 
     async def is_running(connection: Connection) -> bool:
         return await lease.is_running(connection, job.id)
 
     def is_wanted(record: RawRecord, folded: Folded) -> bool:
-        return chosen.is_selected(record, lambda _: folded)
+        return matcher.is_selected(record, lambda _: folded)
 
     def is_wanted_raw(record: RawRecord, _: RawRecord) -> bool:
-        return chosen.is_selected(record, fold_record)
+        return matcher.is_selected(record, fold_record)
 
     async with AsyncExitStack() as open_:
         sink: Sink = LiveFolding(job.generation)
@@ -149,7 +149,7 @@ async def redrive(job: Job, ports: ReplayPorts, pool: "asyncpg.Pool[asyncpg.Reco
         # The cause of a wait may be gone: the first look reports it.
         live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
         rate = RateLimit(job.rate, stop.sleep, most)
-        paced = PacedReader(_Planned(reader, logs), lambda record: chosen.holds(record) is not False, rate, live, stop)
+        paced = PacedReader(_Planned(reader, logs), lambda record: matcher.holds(record) is not False, rate, live, stop)
         has_types = any(one.types for one in job.plan.selection.choices)
         by_events = is_wanted_raw if job.target is not None else is_wanted
         fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)

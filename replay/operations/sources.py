@@ -12,7 +12,7 @@ from replay import audit
 from replay.audit import Author
 from replay.locks import Lock, advisory_lock
 from replay.ports import Connection
-from replay.selection.document import sources_of_log
+from replay.selection.selection import sources_of_log
 from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition
 from schemas.settings import Source
 from schemas.source_state import SourceState, SourceStateName

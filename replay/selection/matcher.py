@@ -1,6 +1,6 @@
 """Which records of the ranges a selection means. Pure: the offsets that it rests on were looked up before."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,12 +37,12 @@ def _moment_of(record: RawRecord, by: By) -> int:
     return record.timestamp
 
 
-class Choice:
-    """One selection of a union. `located`: the only offsets that it can mean; None where a window is read through."""
+class _Choice:
+    """One selection of a union, with the only offsets that it can mean; None where a window is read through."""
 
-    def __init__(self, selection: Selection, located: Offsets | None) -> None:
+    def __init__(self, selection: Selection, candidates: Offsets | None) -> None:
         self.selection = selection
-        self.located = located
+        self.candidates = candidates
         self._topics = frozenset(selection.topics)
         self._has_window = selection.from_ms is not None or selection.to_ms is not None
 
@@ -53,7 +53,7 @@ class Choice:
             return False
         if self._has_window and not selection.holds_time(_moment_of(record, selection.by)):
             return False
-        if self.located is not None and not self.located.holds(record.topic, record.partition, record.offset):
+        if self.candidates is not None and not self.candidates.holds(record.topic, record.partition, record.offset):
             return False
         if not selection.types:
             return True
@@ -61,11 +61,20 @@ class Choice:
         return True if selection.holds_type((kind,)) else None if kind.endswith(BATCH_SUFFIX) else False
 
 
-class Chosen:
-    """A selection with its offsets pinned: it means the same records whenever it is asked."""
+class Matcher:
+    """A selection with its candidates pinned: it means the same records whenever it is asked.
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
-        self._choices = choices
+    `choices`: each selection of a union, with the only offsets that it can mean; None where a window is read through.
+    """
+
+    def __init__(self, choices: Iterable[tuple[Selection, Offsets | None]]) -> None:
+        self._choices = [_Choice(selection, candidates) for selection, candidates in choices]
+
+    @classmethod
+    def pinned(cls, selection: Selection, document: Sequence[Mapping[str, Any] | None]) -> "Matcher":
+        """As it was planned: `document` is what `as_document` gave."""
+        candidates = [None if one is None else Offsets(decode(one)) for one in document]
+        return cls(zip(selection.choices, candidates, strict=True))
 
     def holds(self, record: RawRecord) -> bool | None:
         found: bool | None = False
@@ -88,14 +97,4 @@ class Chosen:
         return self.holds_folded(record, fold(record)) if held is None else held
 
     def as_document(self) -> list[dict[str, list[int]] | None]:
-        return [None if choice.located is None else encode(choice.located.ranges) for choice in self._choices]
-
-
-def pinned(selection: Selection, document: Sequence[Mapping[str, Any] | None]) -> Chosen:
-    """As it was planned."""
-    return Chosen(
-        [
-            Choice(one, None if located is None else Offsets(decode(located)))
-            for one, located in zip(selection.choices, document, strict=True)
-        ]
-    )
+        return [None if one.candidates is None else encode(one.candidates.ranges) for one in self._choices]

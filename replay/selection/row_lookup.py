@@ -5,14 +5,13 @@ to what is asked for, and once for the records that touch any of them.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from processors.outcome import Folded
 from processors.store import LIVE_GENERATION
 from replay.ports import BatchReader, Connection
 from replay.selection.matcher import Fold
-from replay.selection.selection import Range, RowKey
+from replay.selection.selection import Range
 from schemas.errors import InvalidSelection
 from schemas.event_ids import decoded_key
 from schemas.facts import TABLES
@@ -31,6 +30,9 @@ SHARED_KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Read models that join fact tables by the key itself."""
 
+RowKey = tuple[str, ...]
+"""A row of a read model: its name, and the values of its key."""
+
 FactKey = tuple[str, tuple[str, ...]]
 """Table, and the beginning of a key in it, as texts."""
 
@@ -47,26 +49,23 @@ class Touched:
             self._ask(key)
 
     def _ask(self, key: RowKey) -> None:
-        columns = VIEW_KEYS.get(key.model)
+        model, values = key[0], key[1:]
+        columns = VIEW_KEYS.get(model)
         tables = {table.name: table for table in TABLES}
         if columns is not None:
-            self._require(key, columns)
+            _require(key, columns)
             for table in TABLES:
                 names = [column.name for column in table.columns]
                 if set(columns) <= set(names):
                     places = tuple(names.index(name) for name in columns)
-                    self._columns.setdefault(table.name, []).append((places, key.values))
+                    self._columns.setdefault(table.name, []).append((places, values))
             return
-        if key.model not in tables:
+        if model not in tables:
             known = ", ".join(sorted({*VIEW_KEYS, *tables}))
-            raise InvalidSelection(f"no read model with keys is called {key.model!r}; there are: {known}")
-        self._require(key, tables[key.model].keys)
-        for name in SHARED_KEYS.get(key.model, (key.model,)):
-            self.add(name, key.values)
-
-    def _require(self, key: RowKey, columns: Sequence[str]) -> None:
-        if len(key.values) != len(columns):
-            raise InvalidSelection(f"the key of {key.model} is {', '.join(columns)}")
+            raise InvalidSelection(f"no read model with keys is called {model!r}; there are: {known}")
+        _require(key, tables[model].keys)
+        for name in SHARED_KEYS.get(model, (model,)):
+            self.add(name, values)
 
     @property
     def is_complete(self) -> bool:
@@ -105,6 +104,11 @@ class Touched:
         return False
 
 
+def _require(key: RowKey, columns: Sequence[str]) -> None:
+    if len(key) != 1 + len(columns):
+        raise InvalidSelection(f"the key of {key[0]} is {', '.join(columns)}")
+
+
 def _key_of(table: Table[Any], row: Row) -> tuple[str, ...]:
     return tuple(str(value) for value in table.key(row))
 
@@ -114,7 +118,7 @@ async def locate_touching(
 ) -> list[Range]:
     """Every offset of `where` whose record touches one of the keys; where none does, their escapes are read."""
     found = await _locate(reader, connection, keys, where)
-    decoded = [replace(key, values=decoded_key(key.values) or key.values) for key in keys]
+    decoded = [(key[0], *(decoded_key(key[1:]) or key[1:])) for key in keys]
     return found if found or decoded == list(keys) else await _locate(reader, connection, decoded, where)
 
 

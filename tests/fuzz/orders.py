@@ -21,10 +21,9 @@ from replay.jobs.lease import planned
 from replay.operations.dead_letters import DeadLetterFilter
 from replay.operations.requeue import Requeued
 from replay.prove.certificate import parse_certificate
-from replay.selection.document import parse_selection, sources_of_log, stored_selection
 from replay.selection.patterns import moment
 from replay.selection.row_lookup import Touched
-from replay.selection.selection import Selection, iso_of
+from replay.selection.selection import Selection, iso_of, parse_selection, sources_of_log, stored_selection
 from replay.tables.generations import tables_named
 from replay.targets.document import TargetDocument, target_of
 from schemas.errors import InvalidSelection
@@ -99,7 +98,7 @@ def require_whole(found: Selection) -> None:
     assert stored_selection(stored) == found
     for one in found.choices:
         assert set(one.sources) <= set(KNOWN)
-        for text in (*one.types, *one.event_ids, *(value for key in one.keys for value in key.values)):
+        for text in (*one.types, *one.event_ids, *(value for key in one.keys for value in key)):
             require_storable(text)
         require_storable(iso_of(one.from_ms), iso_of(one.to_ms), moment(one.from_ms), moment(one.to_ms))
         assert all(0 <= part.start < part.end <= 2**63 and part.partition < 2**31 for part in one.offsets)
@@ -175,7 +174,7 @@ def check_stored(request: Request) -> None:
         assert planned(*(orjson.dumps(one).decode() for one in (found.selection.as_document(), found.pin()))).pin() == (
             found.pin()
         )
-        found.chosen.holds(FakeRecord("webhooks.twilio", 0, 15, NOW * 1000, None, b"", [("ce_type", b"x")]))
+        found.matcher.holds(FakeRecord("webhooks.twilio", 0, 15, NOW * 1000, None, b"", [("ce_type", b"x")]))
     with contextlib.suppress(InvalidSelection):
         target_of(row.get("target"))
 

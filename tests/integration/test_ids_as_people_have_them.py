@@ -1,7 +1,6 @@
 """The id that Meta shows, or that a list of ours shows, finds its event by every command, route and search."""
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +12,6 @@ from yarl import URL
 from replay.log.reader import LogReader
 from replay.operations.events import Search, UnknownEvent, list_events, show_event
 from replay.prove.why import Question, explain
-from replay.selection.selection import RowKey, Selection
 from schemas.errors import InvalidSelection, NothingSelected
 from schemas.providers.base import event_id
 from tests.conftest import Stack
@@ -22,6 +20,7 @@ from tests.support.consoles import KEY, Consoles
 from tests.support.folding import fold_live
 from tests.support.records import payment, produce, record, stripe_event
 from tests.support.replays import planned, rerun
+from tests.support.selections import any_of, selected
 
 (CASE,) = requests_of("28")
 WAMID = shlex.split(CASE["commands"][0])[-1]
@@ -53,10 +52,10 @@ async def test_it_is_shown_searched_replayed_and_explained(
     assert (await show_event(connection, open_log, source, text, None))["type"] == "whatsapp.message.text"
     assert len((await list_events(connection, Search(q=text.strip()), 9, None, None)).events) == 1
     assert len((await list_events(connection, Search(q=text.strip()[-7:]), 9, None, None)).events) == 1
-    assert (await planned(stack, connection, Selection((source,), event_ids=(text,)))).records == 1
+    assert (await planned(stack, connection, selected((source,), event_ids=(text,)))).records == 1
     if not text.endswith(" "):
-        key = RowKey("messages", (source, text))
-        assert (await planned(stack, connection, Selection((source,), from_ms=0, keys=(key,)))).records == 1
+        key = ("messages", source, text)
+        assert (await planned(stack, connection, selected((source,), from_ms=0, keys=(key,)))).records == 1
         async with open_log() as reader:
             question = Question("messages", (source, text))
             said = await explain(connection, reader, question, lambda *_: None)
@@ -83,30 +82,30 @@ async def test_a_text_that_may_mean_two_events_finds_neither(stack: Stack, topic
     with pytest.raises(InvalidSelection, match="may mean two events"):
         await show_event(connection, lambda: LogReader(stack.cluster), source, "evt%3D", None)
     with pytest.raises(InvalidSelection, match="may mean two events"):
-        await planned(stack, connection, Selection((source,), event_ids=("evt=", "evt%3D")))
+        await planned(stack, connection, selected((source,), event_ids=("evt=", "evt%3D")))
     for text in ("evt=", "evt%253D"):
-        assert (await planned(stack, connection, Selection((source,), event_ids=(text,)))).records == 1
+        assert (await planned(stack, connection, selected((source,), event_ids=(text,)))).records == 1
 
 
 async def test_ids_that_select_nothing_are_no_success(
     stack: Stack, source: str, connection: Any, database_url: str, tmp_path: Path
 ) -> None:
-    nothing = Selection((source,), event_ids=("evt_none", "wamid.none=="))
+    nothing = selected((source,), event_ids=("evt_none", "wamid.none=="))
     plan = await planned(stack, connection, nothing)
     assert (plan.records, plan.unknown_events) == (0, ["evt_none", "wamid.none=="])
     with pytest.raises(NothingSelected, match="not in the index: evt_none, wamid"):
         plan.require_records()
-    union = Selection(any_of=(nothing, replace(nothing, from_ms=0, to_ms=1, event_ids=())))
+    union = any_of(nothing, selected((source,), from_ms=0, to_ms=1))
     for selection in (nothing, union):
         entry = await rerun(stack, database_url, connection, selection)
         assert (entry["state"], "no record is selected" in entry["error"]) == ("failed", True)
     # A window in which nothing came is no mistake.
-    entry = await rerun(stack, database_url, connection, Selection((source,), from_ms=0, to_ms=1))
+    entry = await rerun(stack, database_url, connection, selected((source,), from_ms=0, to_ms=1))
     assert entry["state"] == "done"
     with pytest.raises(UnknownEvent):
         await show_event(connection, lambda: LogReader(stack.cluster), source, "evt_none", None)
     # The order of one id that is there and one that is not is carried out.
-    entry = await rerun(stack, database_url, connection, Selection((source,), event_ids=("evt_none", "evt_1")))
+    entry = await rerun(stack, database_url, connection, selected((source,), event_ids=("evt_none", "evt_1")))
     assert (entry["state"], entry["records"]) == ("done", 1)
     consoles = Consoles(stack, database_url, tmp_path, source)
     (tmp_path / "redrive.toml").write_text(

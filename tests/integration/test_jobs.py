@@ -10,12 +10,13 @@ from replay.audit import Author
 from replay.jobs import lease, ledger
 from replay.jobs.jobs import Jobs
 from replay.ports import SendResult
-from replay.selection.selection import Selection, parse_offsets
+from replay.selection.selection import Selection
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
 from tests.support.jobs import RECORDS, SLOWLY, assert_all_done, entry_of, has_begun, is_over, served
 from tests.support.records import payment, produce, record
 from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
+from tests.support.selections import selected
 from tests.support.waiting import until
 
 
@@ -79,7 +80,7 @@ async def test_what_overlaps_is_refused_until_the_first_has_ended_and_what_does_
     source = (log.removeprefix("webhooks."),)
 
     def part(*texts: str) -> Selection:
-        return Selection(source, offsets=tuple(parse_offsets(f"{log}:{text}") for text in texts))
+        return selected(source, offsets=tuple(f"{log}:{text}" for text in texts))
 
     first = await put(stack, connection, part("0:0-4", "1:0-29"))
     for state in ("planned", "paused"):

@@ -12,11 +12,12 @@ import pytest
 from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import list_replays
-from replay.selection.selection import Range, Selection, parse_offsets
+from replay.selection.selection import Range, parse_offsets
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support.records import batch, produce, record, stripe_event
 from tests.support.replays import RECORDS, everything, never_folded, planned, ports, put, rerun
+from tests.support.selections import selected
 from tests.support.tables import physical_rows
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
@@ -70,7 +71,7 @@ async def test_a_plan_counts_by_type_partition_and_time(
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         await until(folded(connection, 31), "the fold")
     source = topic.removeprefix("webhooks.")
-    window = Selection((source,), from_ms=now - 600_000, to_ms=now)
+    window = selected((source,), from_ms=now - 600_000, to_ms=now)
     plan = await planned(stack, connection, window)
     expected = [one for one in records if now - 600_000 <= one.timestamp < now]
     assert plan.records == len(expected)
@@ -79,9 +80,9 @@ async def test_a_plan_counts_by_type_partition_and_time(
         assert plan.per_partition[topic, partition] == sum(one.partition == partition for one in expected)
     by_type = await planned(stack, connection, everything(topic, types=("stripe.invoice.*",)))
     assert dict(by_type.types) == {"stripe.invoice.sent": 1}
-    by_id = await planned(stack, connection, Selection((source,), event_ids=("evt_other",)))
+    by_id = await planned(stack, connection, selected((source,), event_ids=("evt_other",)))
     assert [(part.partition, len(part)) for part in by_id.ranges] == [(1, 1)]
-    by_offset = await planned(stack, connection, Selection((source,), offsets=(parse_offsets(f"{topic}:0:2-4"),)))
+    by_offset = await planned(stack, connection, selected((source,), offsets=(f"{topic}:0:2-4",)))
     assert (by_offset.records, by_offset.ranges) == (3, [Range(topic, 0, 2, 5)])
 
 
@@ -102,7 +103,7 @@ async def test_a_replay_next_to_live_traffic_and_another_replay_changes_nothing_
 ) -> None:
     source = folded_topic.removeprefix("webhooks.")
     first, second = (
-        Selection((source,), offsets=tuple(parse_offsets(f"{folded_topic}:{p}:0-29") for p in partitions))
+        selected((source,), offsets=tuple(f"{folded_topic}:{p}:0-29" for p in partitions))
         for partitions in ((0, 1), (2,))
     )
     other = await asyncpg.connect(database_url)
@@ -141,7 +142,7 @@ async def test_a_poison_record_in_the_window_is_counted_and_stops_nothing(
     await produce(stack.servers, records)
     async with run_worker(stack, database_url, topic, topic, tmp_path):
         await until(folded(connection, 12), "the fold")
-    by_time = Selection((topic.removeprefix("webhooks."),), from_ms=0, types=("unknown",), by="event")
+    by_time = selected((topic.removeprefix("webhooks."),), from_ms=0, types=("unknown",), by="event")
     assert (await planned(stack, connection, by_time)).records == 1
     entry = await rerun(stack, database_url, connection, everything(topic))
     assert (entry["state"], entry["records"], entry["dead"], entry["rows_changed"]) == ("done", 12, 2, 0)
@@ -149,9 +150,9 @@ async def test_a_poison_record_in_the_window_is_counted_and_stops_nothing(
 
 def test_a_selection_never_guesses() -> None:
     with pytest.raises(InvalidSelection):
-        Selection(("stripe",))
+        selected(("stripe",))
     with pytest.raises(InvalidSelection):
-        Selection(("stripe",), from_ms=5, to_ms=5)
+        selected(("stripe",), from_ms=5, to_ms=5)
     for text in ("x", "t:1", "t:a:0-1", "t:1:5-4", "t:1:-1-4"):
         with pytest.raises(InvalidSelection):
             parse_offsets(text)
@@ -194,4 +195,4 @@ async def test_an_entry_that_cant_be_read_ends_and_says_why(
     await Jobs(ports(stack, database_url)).take(replay)
     entry = await ledger.brief(connection, replay)
     assert (entry["state"], entry["rows_changed"]) == ("failed", 0)
-    assert "ledger's plan" in entry["error"] or "moon" in entry["error"]
+    assert "stored plan" in entry["error"] or "moon" in entry["error"]

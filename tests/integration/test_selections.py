@@ -11,10 +11,11 @@ from processors.fold import fold_record
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
 from replay.selection.matcher import Fold
-from replay.selection.selection import Range, RowKey, Selection, parse_offsets
+from replay.selection.selection import Range, Selection
 from tests.conftest import Stack
 from tests.support.records import FakeRecord, payment, produce, record, stripe_event
 from tests.support.replays import everything, planned, rerun
+from tests.support.selections import any_of, selected
 from tests.support.topics import create, delete
 
 CREATED = 1_760_000_000
@@ -46,14 +47,14 @@ async def logged(stack: Stack, topic: str, connection: Any, database_url: str) -
     return records
 
 
-async def selected(stack: Stack, plan: Plan, fold: Fold = fold_record) -> set[tuple[int, int]]:
+async def redriven(stack: Stack, plan: Plan, fold: Fold = fold_record) -> set[tuple[int, int]]:
     """(partition, offset) of what a run would re-drive."""
     async with LogReader(stack.cluster) as reader:
         return {
             (one.partition, one.offset)
             async for _, records in reader.read(plan.ranges)
             for one in records
-            if plan.chosen.is_selected(one, fold)
+            if plan.matcher.is_selected(one, fold)
         }
 
 
@@ -65,18 +66,18 @@ async def test_events_offsets_and_unions_of_them(
     stack: Stack, topic: str, connection: Any, database_url: str, logged: list[FakeRecord]
 ) -> None:
     source = (topic.removeprefix("webhooks."),)
-    some = Selection(source, event_ids=("evt_3", "evt_7", "evt_none"))
+    some = selected(source, event_ids=("evt_3", "evt_7", "evt_none"))
     plan = await planned(stack, connection, some)
-    assert await selected(stack, plan) == places(logged, 3, 7)
+    assert await redriven(stack, plan) == places(logged, 3, 7)
     assert plan.records == 2
     assert plan.as_document()["unknown_event_ids"] == ["evt_none"]
-    both = Selection(source, event_ids=("evt_3", "evt_7"), offsets=(parse_offsets(f"{topic}:0:0-1"),))
-    assert await selected(stack, await planned(stack, connection, both)) == places(logged, 3)
-    types = Selection(source, types=("stripe.charge.*", "*.finalized"), from_ms=0)
-    assert await selected(stack, await planned(stack, connection, types)) == places(logged, *range(30, 59))
-    union = Selection(any_of=(some, both, Selection(source, is_dead=True), Selection(source, event_ids=("evt_8",))))
+    both = selected(source, event_ids=("evt_3", "evt_7"), offsets=(f"{topic}:0:0-1",))
+    assert await redriven(stack, await planned(stack, connection, both)) == places(logged, 3)
+    types = selected(source, types=("stripe.charge.*", "*.finalized"), from_ms=0)
+    assert await redriven(stack, await planned(stack, connection, types)) == places(logged, *range(30, 59))
+    union = any_of(some, both, selected(source, dead_letters=True), selected(source, event_ids=("evt_8",)))
     plan = await planned(stack, connection, union)
-    assert await selected(stack, plan) == places(logged, 3, 7, 8, 59)
+    assert await redriven(stack, plan) == places(logged, 3, 7, 8, 59)
     await connection.execute("DELETE FROM gen_1.payments")
     entry = await rerun(stack, database_url, connection, union)
     assert (entry["records"], entry["rows_changed"], entry["dead"]) == (4, 3, 1)
@@ -91,14 +92,14 @@ async def test_a_key_selects_what_touches_its_row_also_where_the_row_is_missing(
     source = topic.removeprefix("webhooks.")
     if not has_rows:
         await connection.execute("TRUNCATE gen_1.payments, gen_1.invoices")
-    customer = Selection((source,), keys=(RowKey("accounts", (source, "cus_1")),))
+    customer = selected((source,), keys=(("accounts", source, "cus_1"),))
     theirs = [n for n in range(30) if n % 4 == 1]
     theirs += [30 + n for n in range(15) if n % 4 == 1]
     theirs += [45 + n for n in range(14) if n % 4 == 1]
-    assert await selected(stack, await planned(stack, connection, customer)) == places(logged, *theirs)
-    one = Selection((source,), keys=(RowKey("payments", (source, "pi_5")), RowKey("invoices", (source, "in_2"))))
-    assert await selected(stack, await planned(stack, connection, one)) == places(logged, 5, 35, 47)
-    nobody = Selection((source,), keys=(RowKey("credits", (source, "cus_9")),))
+    assert await redriven(stack, await planned(stack, connection, customer)) == places(logged, *theirs)
+    one = selected((source,), keys=(("payments", source, "pi_5"), ("invoices", source, "in_2")))
+    assert await redriven(stack, await planned(stack, connection, one)) == places(logged, 5, 35, 47)
+    nobody = selected((source,), keys=(("credits", source, "cus_9"),))
     plan = await planned(stack, connection, nobody)
     assert (plan.records, plan.ranges) == (0, [])
 
@@ -107,9 +108,9 @@ async def test_a_window_by_the_providers_time(
     stack: Stack, topic: str, connection: Any, logged: list[FakeRecord]
 ) -> None:
     source = (topic.removeprefix("webhooks."),)
-    window = Selection(source, (CREATED + 3) * 1000, (CREATED + 6) * 1000, by="event")
+    window = selected(source, (CREATED + 3) * 1000, (CREATED + 6) * 1000, by="event")
     expected = [3, 4, 5, *range(30, 45), 48, 49, 50]
-    assert await selected(stack, await planned(stack, connection, window)) == places(logged, *expected)
+    assert await redriven(stack, await planned(stack, connection, window)) == places(logged, *expected)
 
 
 @pytest.fixture
@@ -135,11 +136,11 @@ async def test_what_the_log_no_longer_holds_is_said(
 
     assert await gone(everything(topic)) == [(Range(topic, 0, 0, 4), 4, "dropped")]
     assert await gone(everything(topic, types=("stripe.charge.*",))) == []
-    assert await gone(Selection(source, from_ms=4_000_000_000_000)) == []
-    events = Selection(source, event_ids=("evt_0", "evt_1", "evt_9"))
+    assert await gone(selected(source, from_ms=4_000_000_000_000)) == []
+    events = selected(source, event_ids=("evt_0", "evt_1", "evt_9"))
     assert await gone(events) == [(Range(topic, 0, 0, 1), 1, "dropped"), (Range(topic, 0, 3, 4), 1, "dropped")]
-    assert await selected(stack, await planned(stack, connection, events)) == places(logged, 1)
-    offsets = Selection(source, offsets=(parse_offsets(f"{topic}:0:2-25"),))
+    assert await redriven(stack, await planned(stack, connection, events)) == places(logged, 1)
+    offsets = selected(source, offsets=(f"{topic}:0:2-25",))
     assert await gone(offsets) == [(Range(topic, 0, 2, 4), 2, "dropped"), (Range(topic, 0, 20, 26), 6, "absent")]
     await connection.execute(
         "INSERT INTO redrive.lost_ranges (generation, topic, partition, first_offset, end_offset)"
@@ -163,10 +164,10 @@ async def test_a_topic_that_is_gone_is_said_and_the_others_are_planned(
     )
     await delete(stack.servers, [topic])
     sources = (topic.removeprefix("webhooks."), other.removeprefix("webhooks."))
-    plan = await planned(stack, connection, Selection(sources, from_ms=0))
+    plan = await planned(stack, connection, selected(sources, from_ms=0))
     assert {(part.topic, part.start, part.end) for part in plan.ranges} == {(other, 0, 2)}
     assert plan.records == 2
     assert {(one.part.topic, one.why) for one in plan.gone} == {(topic, "dropped")}
     assert sum(one.records for one in plan.gone) == len(logged)
-    plan = await planned(stack, connection, Selection(sources, event_ids=("evt_3", "evt_100")))
+    plan = await planned(stack, connection, selected(sources, event_ids=("evt_3", "evt_100")))
     assert [(one.part.topic, one.records, one.why) for one in plan.gone] == [(topic, 1, "dropped")]

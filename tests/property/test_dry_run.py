@@ -14,7 +14,7 @@ from replay.jobs.dry_run import TableChange, dry_run
 from replay.jobs.plan import Plan
 from replay.log.reader import LogReader
 from replay.log.topic_ids import Logs
-from replay.selection.selection import Range, Selection
+from replay.selection.selection import Range
 from replay.tables.diff import difference
 from replay.tables.folding import SchemaFolding
 from replay.tables.read_models import create_facts
@@ -24,6 +24,7 @@ from tests.property.logs import NOW, logs, stories
 from tests.support.amounts import amount
 from tests.support.records import FakeRecord, story_record
 from tests.support.replays import pinned_to
+from tests.support.selections import selected
 from tests.support.story import STORIES
 from tests.support.tables import empty, physical_rows
 
@@ -59,7 +60,7 @@ def plans(draw: st.DrawFn, log: Sequence[FakeRecord]) -> Plan:
         ranges += [Range(topic, partition, start, end) for start, end in list(pairwise(cuts))[::2]]
     since = draw(st.integers(NOW * 1000, NOW * 1000 + len(log)))
     sources = tuple(sorted({source_of(one.topic) for one in log}))
-    return pinned_to(Selection(sources, from_ms=draw(st.sampled_from((0, since)))), ranges)
+    return pinned_to(selected(sources, from_ms=draw(st.sampled_from((0, since)))), ranges)
 
 
 async def nothing(*_: object) -> None:

@@ -18,11 +18,12 @@ from replay.jobs.plan import Plan, make_plan
 from replay.jobs.runner import ReplayPorts
 from replay.log.reader import LogReader
 from replay.ports import Connection, SendResult
-from replay.selection.matcher import Choice, Chosen
+from replay.selection.matcher import Matcher
 from replay.selection.selection import Range, Selection
 from replay.tables.folding import LiveFolding
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce
+from tests.support.selections import selected
 
 ADA = Author("ada", "because")
 RECORDS = 90
@@ -81,7 +82,7 @@ async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
 
 def pinned_to(selection: Selection, ranges: list[Range]) -> Plan:
     """The plan of a window that reads just these."""
-    return Plan(selection, ranges, Chosen([Choice(selection, None)]))
+    return Plan(selection, ranges, Matcher([(selection, None)]))
 
 
 async def put(stack: Stack, connection: Any, selection: Selection, **terms: Any) -> uuid.UUID:
@@ -99,7 +100,7 @@ async def rerun(stack: Stack, database_url: str, connection: Any, selection: Sel
 
 
 def everything(topic: str, **narrower: Any) -> Selection:
-    return Selection((topic.removeprefix("webhooks."),), from_ms=0, **narrower)
+    return selected((topic.removeprefix("webhooks."),), from_ms=0, **narrower)
 
 
 async def never_folded(stack: Stack, connection: Any, topic: str, count: int) -> None:

@@ -7,14 +7,14 @@ from aiokafka import AIOKafkaProducer
 from ingest.log.event_log import EventLog
 from ingest.quarantine.quarantine import MAX_MINUTES, QuarantineWriter
 from replay.jobs.plan import MAX_TYPES, OTHER_TYPES, Plan
-from replay.selection.matcher import Chosen
-from replay.selection.selection import Selection
+from replay.selection.matcher import Matcher
 from schemas.envelope import Delivery
 from schemas.providers import PROVIDERS
 from schemas.providers.base import Secrets
 from schemas.quarantine import QuarantineConfig
 from schemas.settings import Source
 from tests.support.records import FakeRecord
+from tests.support.selections import selected
 
 MINUTE_MS = 60_000
 
@@ -24,7 +24,7 @@ def record(kind: str) -> FakeRecord:
 
 
 def test_a_plan_counts_all_records_and_names_some_types() -> None:
-    plan = Plan(Selection(("stripe",), from_ms=0), [], Chosen([]))
+    plan = Plan(selected(("stripe",), from_ms=0), [], Matcher([]))
     for number in range(3 * MAX_TYPES):
         plan.add(record(f"stripe.{number}"))
         plan.add(record("stripe.invoice.paid"))

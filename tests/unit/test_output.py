@@ -13,8 +13,9 @@ from deploy.terminal import output
 from deploy.terminal.output import text_of
 from deploy.terminal.planning import print_plan
 from replay.jobs.plan import Plan
-from replay.selection.matcher import Chosen
-from replay.selection.selection import Range, Selection
+from replay.selection.matcher import Matcher
+from replay.selection.selection import Range
+from tests.support.selections import selected
 
 ROOT = Path(__file__).parents[2]
 BRACKETS = "not declared in [read_models]: [red]x[/] \\[y] [/] :smile: [Errno 111]"
@@ -114,7 +115,7 @@ def test_a_plan_sums_its_partitions_and_tells_them_where_it_is_asked_to(
     has_partitions: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ranges = [Range("webhooks.stripe", partition, start, start + 5) for partition in range(12) for start in (0, 10)]
-    plan = Plan(Selection(("stripe",), from_ms=0), ranges, Chosen([]))
+    plan = Plan(selected(("stripe",), from_ms=0), ranges, Matcher([]))
     plan.per_partition.update({("webhooks.stripe", partition): 7 for partition in range(12)})
     print_plan(plan, None, has_partitions)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
