@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ingest import metrics
+from ingest.dedupe.late_notes import LateNotes
 from ingest.dedupe.window import Claim, ClaimedElsewhere, Content, DedupeWindow, Spooled, content_of
 from ingest.http import responses
 from ingest.http.connection import Reply
@@ -61,6 +62,7 @@ class Storing:
         self.spool = spool
         self.wait_seconds = wait_seconds
         self.in_flight: dict[Content, _Append] = {}
+        self.late = LateNotes()
         self.is_caught_up: Callable[[], bool] = lambda: False
 
     def store(self, source: Source, verified: VerifiedDelivery, identity: Identity, exchange: Exchange) -> None:
@@ -169,7 +171,7 @@ class _Append:
                 self._end(self._to.window.release)
         elif state is _State.SPOOLED:
             self._state = _State.DONE
-            self._note(self._to.window.remember, self._claim.content, location, self._claim.arrived_ms)
+            self._to.late.note(self._to.window.landed, self._claim, location)
         else:
             self._end(self._to.window.settle, location)
             metrics.accepted(self._source.name, self._record_id, self._claim.arrived_ms, self._claim.is_conflict)
@@ -195,8 +197,13 @@ class _Append:
             # The log was faster after all.
             return
         if is_kept:
-            self._end(self._to.window.spooled)
+            self._close()
             self._state = _State.SPOOLED
+            try:
+                self._to.window.spooled(self._claim)
+            except Unavailable:
+                # Not later: the drain, which ends that word, may have been there by then.
+                self._to.late.note(self._to.window.release, self._claim)
             metrics.spooled(self._source.name, self._record_id, self._claim.arrived_ms)
             self._answer_all(responses.spooled(self._source.answer, self._record_id))
             return
@@ -207,19 +214,15 @@ class _Append:
         metrics.rejected(self._source.name, "log_unavailable", 503)
         self._answer_all(responses.problem("log_unavailable"))
 
-    def _end(self, said: Callable[..., None], *location: Location) -> None:
-        """The window knows what came of it; copies need not wait here any more."""
+    def _close(self) -> None:
+        """Copies need not wait here any more."""
         self._state = _State.DONE
         self._to.in_flight.pop(self._claim.content, None)
-        self._note(said, self._claim, *location)
 
-    @staticmethod
-    def _note(said: Callable[..., None], *arguments: object) -> None:
-        try:
-            said(*arguments)
-        except Unavailable:
-            # The outcome must not be lost because another process held the window just then.
-            asyncio.get_running_loop().call_later(ASK_AGAIN_SECONDS, _Append._note, said, *arguments)
+    def _end(self, said: Callable[..., None], *location: Location) -> None:
+        """The window knows what came of it."""
+        self._close()
+        self._to.late.note(said, self._claim, *location)
 
     def _answer_accepted(self, location: Location) -> None:
         shape = self._source.answer

@@ -47,6 +47,12 @@ WINDOW_SHARE_FAILURES: Final = Counter(
     "redrive_ingest_dedupe_share_failures",
     "Times that hosts could not tell each other what they appended, or one said what can't be read.",
 )
+WINDOW_HELD: Final = Gauge(
+    "redrive_ingest_dedupe_held", "1 while a frozen process holds the dedupe window.", multiprocess_mode="livemax"
+)
+WINDOW_UNCLAIMED: Final = Counter(
+    "redrive_ingest_dedupe_unclaimed", "Deliveries taken without a look at the dedupe window, which was held."
+)
 CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", multiprocess_mode="livesum")
 CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
@@ -193,6 +199,22 @@ def window_void(topics: Iterable[str]) -> None:
             topic,
             extra={"action": "watch_topics", "outcome": "replaced", "code": "window_void", "topic": topic},
         )
+
+
+def window_held(pid: int) -> None:
+    WINDOW_HELD.set(1)
+    log.error(
+        "process %d holds the dedupe window and does not continue: deliveries are taken without it; continue that "
+        "process (kill -CONT) or end it (kill -KILL)",
+        pid,
+        extra={"action": "claim", "outcome": "held", "code": "window_held", "pid": pid},
+    )
+
+
+def window_free(seconds: float) -> None:
+    WINDOW_HELD.set(0)
+    line = {"action": "claim", "outcome": "free", "seconds": round(seconds, 1)}
+    log.info("the dedupe window is free again", extra=line)
 
 
 def disabled_not_saved(error: BaseException) -> None:

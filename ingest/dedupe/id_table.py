@@ -5,16 +5,14 @@ buckets finds them: a bucket holds short tags, which one search in C goes throug
 index may point at what has been overwritten since; an entry counts only if it still has the key that was asked for.
 """
 
-import fcntl
 import mmap
 import os
 import struct
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from schemas.errors import Misconfigured, Unavailable
+from ingest.dedupe.table_lock import TableLock, WindowHeld
+from schemas.errors import Misconfigured
 
 KEY_BYTES: Final = 16
 FINGERPRINT_BYTES: Final = 16
@@ -53,9 +51,6 @@ _NUMBER_BITS: Final = 10
 _EPOCH_COUNT: Final = 2 ** (16 - _NUMBER_BITS)
 """An entry has 16 bits for its name: which one, and in which of its epochs."""
 
-LOCK_SECONDS: Final = 0.1
-"""Its holder works for microseconds; one that was stopped in the middle must not stop all others."""
-
 
 class Entry(NamedTuple):
     """`value` and `owner` mean what `dedupe` makes of them; `name` is the number of a name, as it was then."""
@@ -70,6 +65,10 @@ class Entry(NamedTuple):
 
 EntryFields = Entry | tuple[bytes, bytes, int, int, int, int]
 """On the hot path a plain tuple will do."""
+
+
+def _nothing() -> None:
+    """The lock of a table that no other process has."""
 
 
 class IdTable:
@@ -88,6 +87,12 @@ class IdTable:
             raise Misconfigured("DEDUPE_MAX_IDS has changed since the first process started; start all of them again")
         # The kernel gives the pages when they are touched: an idle table of five million ids takes next to nothing.
         self._memory = mmap.mmap(-1 if self.descriptor is None else self.descriptor, size)
+        self.lock: Callable[[], None] = _nothing
+        """For as long as a few look-ups take. Raises `WindowHeld`."""
+        self.unlock: Callable[[], None] = _nothing
+        if self.descriptor is not None:
+            lock = TableLock(self.descriptor)
+            self.lock, self.unlock = lock.take, lock.give_back
         self._names: dict[str, int] = {}
         self._by_number: list[str] = []
 
@@ -96,32 +101,14 @@ class IdTable:
         if self.descriptor is not None:
             os.close(self.descriptor)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.lock()
+    def is_held(self) -> bool:
+        """Whether another process holds the lock, and does not continue."""
         try:
-            yield
-        finally:
-            self.unlock()
-
-    def lock(self) -> None:
-        """For as long as a few look-ups take. The kernel frees it when its holder dies. Raises `Unavailable`."""
-        if self.descriptor is None:
-            return
-        deadline = 0.0
-        while True:
-            try:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-                return
-            except OSError as error:
-                deadline = deadline or time.monotonic() + LOCK_SECONDS
-                if time.monotonic() > deadline:
-                    raise Unavailable("another process holds the dedupe window") from error
-                os.sched_yield()
-
-    def unlock(self) -> None:
-        if self.descriptor is not None:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1)
+            self.lock()
+        except WindowHeld:
+            return True
+        self.unlock()
+        return False
 
     @property
     def count(self) -> int:
@@ -225,11 +212,14 @@ class IdTable:
     def _place_of(self, name: str) -> int:
         place = self._names.get(name)
         if place is None:
-            with self._locked():
+            self.lock()
+            try:
                 self._read_names()
                 place = self._names.get(name)
                 if place is None:
                     place = self._add_name(name)
+            finally:
+                self.unlock()
         return place
 
     def _read_names(self) -> None:

@@ -133,7 +133,7 @@ class WindowKeeper:
 
     def heard(self, chunk: Chunk) -> None:
         """Add the appends of another host, as its keeper collected them. It leaves out unreadable ones, topics that are
-        not followed here, and topics whose new creation only one host has seen: once both have, the log has the rest.
+        not followed here, and topics whose new creation only one host has seen. Raises `Unavailable`.
         """
         for topic in chunk.void:
             if self._known.follows(topic) and chunk.logs.get(topic) == self._logs.get(topic):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ingest import metrics
+from ingest.dedupe.table_lock import WindowHeld
 from ingest.dedupe.window import DedupeWindow
 from schemas.envelope import Location
 from schemas.topics import QUARANTINE, TopicPartition
@@ -27,7 +28,11 @@ class AckedEnds:
     def add(self, topic: str, partition: int, offset: int, records: int) -> None:
         if topic == QUARANTINE:
             return
-        at, era = (topic, partition), self._window.era(topic)
+        try:
+            at, era = (topic, partition), self._window.era(topic)
+        except WindowHeld:
+            # Its first batch: what comes later has an era.
+            return
         if era != self._eras.get(topic):
             # Somebody else saw it before us, or it is another topic now.
             self._begin_again(topic)

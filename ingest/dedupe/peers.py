@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ingest import metrics
 from ingest.dedupe.store import Chunk
+from ingest.dedupe.table_lock import WindowHeld
 from schemas.clocks import WARN_SECONDS, ahead_seconds
 from schemas.cluster import Cluster
 from schemas.errors import Unavailable
@@ -96,7 +97,9 @@ class Gossip:
                     if record.key != self._host and record.value is not None:
                         chunk = Chunk.decode(record.value)
                         if chunk is not None:
-                            self._heard(chunk)
+                            # While the window is held, it is a gap, and read from the log later.
+                            with suppress(WindowHeld):
+                                self._heard(chunk)
                         else:
                             metrics.WINDOW_SHARE_FAILURES.inc()
 

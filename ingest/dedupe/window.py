@@ -10,7 +10,9 @@ import os
 import time
 from typing import Final, NamedTuple
 
+from ingest import metrics
 from ingest.dedupe.id_table import FINGERPRINT_BYTES, KEY_BYTES, Entry, IdTable
+from ingest.dedupe.table_lock import WindowHeld
 from schemas.envelope import Location
 from schemas.topics import source_of
 
@@ -22,6 +24,12 @@ CLAIMED: Final = -1
 SPOOLED: Final = -2
 VOID: Final = 0
 """Nothing came of the claim: the next copy takes it over. Also what half an entry says."""
+
+NOWHERE: Final = -1
+"""Place of a claim that is not in the table, because another process held the window."""
+
+NAMELESS: Final = -1
+"""Name of a topic that had no number yet at that time."""
 
 _OFFSET_BITS: Final = 48
 
@@ -75,11 +83,16 @@ class DedupeWindow:
         self._pid = os.getpid()
 
     def claim(self, content: Content, now_ms: int) -> Found:
-        """The claim, if the content is new here; else where it is. Raises `Unavailable`."""
+        """The claim, if the content is new here; else where it is. While another process holds the window, every
+        content is new: one more record of a copy harms nothing, but a delivery that nobody takes is lost.
+        """
         topic, key, fingerprint = content
         table = self._table
-        name = table.number_of(topic)
-        table.lock()
+        try:
+            name = table.number_of(topic)
+            table.lock()
+        except WindowHeld:
+            return self._without_window(content, now_ms)
         try:
             is_conflict = is_spooled = False
             place: int | None = None
@@ -106,6 +119,14 @@ class DedupeWindow:
             return Claim(content, name, place, now_ms, since_ms, is_conflict)
         finally:
             table.unlock()
+
+    def _without_window(self, content: Content, now_ms: int) -> Claim:
+        metrics.WINDOW_UNCLAIMED.inc()
+        try:
+            name = self._table.number_of(content.topic)
+        except WindowHeld:
+            name = NAMELESS
+        return Claim(content, name, NOWHERE, now_ms, 0, False)
 
     def find(self, content: Content) -> Location | None:
         """Where it is on the log, as far as is known here. Raises `Unavailable`."""
@@ -161,6 +182,10 @@ class DedupeWindow:
         """It is in the spool. Raises `Unavailable`."""
         self._end(claim, SPOOLED)
 
+    def landed(self, claim: Claim, location: Location) -> None:
+        """It was in the spool, and is on the log after all. Raises `Unavailable`."""
+        self._note(claim.content, _value(location), claim.arrived_ms, (self._pid, claim.name))
+
     def end_spooled(self, content: Content) -> None:
         """The spool of this process has it no longer: unless it is on the log, the next copy may come. Raises
         `Unavailable`.
@@ -176,6 +201,8 @@ class DedupeWindow:
 
     def release(self, claim: Claim) -> None:
         """Nothing came of it: the next copy may try, unless somebody has taken it over. Raises `Unavailable`."""
+        if claim.place == NOWHERE:
+            return
         table = self._table
         _, key, fingerprint = claim.content
         table.lock()
@@ -189,6 +216,9 @@ class DedupeWindow:
             table.unlock()
 
     def _end(self, claim: Claim, value: int) -> None:
+        if claim.place == NOWHERE:
+            self._note(claim.content, value, claim.arrived_ms, (self._pid, claim.name))
+            return
         table = self._table
         _, key, fingerprint = claim.content
         entry = (key, fingerprint, claim.arrived_ms, value, self._pid, claim.name)
@@ -199,19 +229,25 @@ class DedupeWindow:
         finally:
             table.unlock()
 
-    def remember(self, content: Content, location: Location, arrived_ms: int, is_ours: bool = True) -> None:
-        """It is on the log, says the log, the spool or another host. Raises `Unavailable`."""
-        self._note(content, _value(location), arrived_ms, self._pid if is_ours else 0)
+    def remember(
+        self, content: Content, location: Location, arrived_ms: int, is_ours: bool = True, era: int | None = None
+    ) -> None:
+        """It is on the log, says the log, the spool or another host; now, or in that era. Raises `Unavailable`."""
+        name = self._table.number_of(content.topic) if era is None else era
+        self._note(content, _value(location), arrived_ms, (self._pid if is_ours else 0, name))
 
     def remember_spooled(self, content: Content, arrived_ms: int) -> bool:
         """A spool of an earlier process has it. Returns whether it still has to go to the log. Raises `Unavailable`."""
-        return self._note(content, SPOOLED, arrived_ms, self._pid)
+        return self._note(content, SPOOLED, arrived_ms, (self._pid, self._table.number_of(content.topic)))
 
-    def _note(self, content: Content, value: int, arrived_ms: int, owner: int) -> bool:
-        """False where the log is known to have it already."""
+    def _note(self, content: Content, value: int, arrived_ms: int, mark: tuple[int, int]) -> bool:
+        """`mark`: owner and name of the entry. False where the log is known to have it already."""
         topic, key, fingerprint = content
         table = self._table
-        name = table.number_of(topic)
+        owner, name = mark
+        if name == NAMELESS or name != table.number_of(topic):
+            # Noted too late: the topic may be, or is, another one by now.
+            return True
         table.lock()
         try:
             for place, entry in table.find(key):

@@ -33,8 +33,8 @@ class Drain:
         self._log = log
         self._window = window
         self._suspects: set[Content] = set()
-        self._landed: dict[Content, tuple[Location, int]] = {}
-        """On the log, and not known to the window yet."""
+        self._landed: dict[Content, tuple[Location, int, int]] = {}
+        """On the log (with arrival, and era of the topic), and not known to the window yet."""
 
     async def run(self) -> None:
         """For ever; a log that is away is asked again."""
@@ -117,14 +117,14 @@ class Drain:
             self._window.end_spooled(together[0].content)
             return 1
         for one, location in zip(together, locations, strict=False):
-            self._landed[one.content] = (location, one.record.timestamp_ms)
+            self._landed[one.content] = (location, one.record.timestamp_ms, self._window.era(one.record.topic))
         self._remember_landed()
         return len(locations)
 
     def _remember_landed(self) -> None:
         """Raises `Unavailable`, and then what the window has not heard is kept for the next time."""
-        for content, (location, arrived_ms) in list(self._landed.items()):
-            self._window.remember(content, location, arrived_ms)
+        for content, (location, arrived_ms, era) in list(self._landed.items()):
+            self._window.remember(content, location, arrived_ms, era=era)
             del self._landed[content]
 
 
