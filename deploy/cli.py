@@ -11,7 +11,7 @@ from deploy.terminal.group import LazyCommands, Unloaded, examples
 from schemas.errors import RedriveError
 
 _COMMANDS: Final = {
-    "audit": Unloaded("audit", "audit", "What operators changed, and looked at."),
+    "audit": Unloaded("audit", "audit", "The audit: operators' changes, and the data that they revealed."),
     "check": Unloaded(
         "check",
         "check",
@@ -32,7 +32,7 @@ _COMMANDS: Final = {
     "prove": Unloaded(
         "prove",
         "prove",
-        "Fold the whole log anew, and compare with the live tables, row by row, and the views; changes neither.",
+        "Fold the whole log again, and compare it with the live tables, row by row, and the views; changes neither.",
     ),
     "quarantine": Unloaded(
         "quarantine",
@@ -47,7 +47,7 @@ _COMMANDS: Final = {
     "replay": Unloaded(
         "replay",
         "replay",
-        "Re-drive a selection of the log: it adds what is missing, and changes nothing that was right.",
+        "Re-drive a selection of the log: it adds missing rows, and changes nothing that was right.",
     ),
     "send": Unloaded("send", "send", "Send signed samples to SOURCE."),
     "sources": Unloaded("sources", "sources", "The configured sources, and whether they are paused or disabled."),
@@ -65,7 +65,7 @@ _COMMANDS: Final = {
     "why": Unloaded(
         "why",
         "why",
-        "Read the log, and list the records that made a row: what each said, and which one won each column.",
+        "Read the log, and list the records that made a row: the values of each, and which one won each column.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What `redrive check` says of this host's clock beside Postgres's. Must not say which of them is right."""
+"""The check of this host's clock against Postgres's. Must not decide which of them is right."""
 
 import time
 from typing import Final, LiteralString
@@ -11,7 +11,7 @@ _CLOCK_OF_POSTGRES: Final[LiteralString] = "SELECT extract(epoch FROM clock_time
 
 
 async def clock_ahead(connection: Connection) -> float:
-    """How far this host's clock stands at least ahead of Postgres's, in seconds; negative: behind."""
+    """The least by which this host's clock is ahead of Postgres's, in seconds; negative: behind."""
     asked = time.time()
     theirs = await connection.fetchval(_CLOCK_OF_POSTGRES)
     return ahead_seconds(asked, theirs, time.time())

@@ -29,7 +29,7 @@ def cluster_of(settings: Settings) -> Cluster:
 
 
 def _protocol(values: dict[str, object]) -> str:
-    """What was probably meant. A login without TLS is nothing to recommend."""
+    """The protocol that was probably meant. A login without TLS is never recommended."""
     return "SASL_SSL" if any(values[name] is not None for name in _LOGIN) else "SSL"
 
 
@@ -73,4 +73,4 @@ def _context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _unusable(variable: str, path: Path | None, error: Exception) -> Misconfigured:
-    return Misconfigured(f"{variable} is of no use: {path}: {error}; it takes PEM files that this user can read")
+    return Misconfigured(f"cannot load {variable}: {path}: {error}; expected PEM files that this user can read")

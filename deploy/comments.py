@@ -33,7 +33,7 @@ async def give_comments(connection: Connection, schema: str) -> None:
         at, kind = f'{schema}."{row["relation"]}"', "VIEW" if row["is_view"] else "TABLE"
         if row["name"] is not None:
             at, kind = f'{at}."{row["name"]}"', "COLUMN"
-        # Of our own declarations alone; a comment takes no parameters.
+        # Only from our own declarations; a comment takes no parameters.
         quoted = text.replace("'", "''")
         statements.append(f"COMMENT ON {kind} {at} IS '{quoted}'")
     if statements:

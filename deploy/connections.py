@@ -26,7 +26,7 @@ async def connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
             raise postgres(settings).silence(ANSWER_SECONDS)
         return await connecting
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError, ssl.SSLError) as error:
-        raise Misconfigured(f"Postgres does not let us in at {hide_password(url)}: {reason_of(error)}") from error
+        raise Misconfigured(f"Postgres refused the login at {hide_password(url)}: {reason_of(error)}") from error
     except TimeoutError as error:
         raise postgres(settings).silence(ANSWER_SECONDS) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -9,8 +9,8 @@ import uvloop
 T = TypeVar("T")
 
 YOUNG_OF_READERS: Final = 500_000
-"""Who reads the log holds some ten thousand records at once, each of a dozen objects: with the lots of other services,
-a fifth of the time went into looking at them again and again."""
+"""A reader of the log holds some ten thousand records at once, each of a dozen objects: with the other services'
+limits, the collector took a fifth of the time to look at them again and again."""
 
 
 def tune_garbage_collection(young: int = 50_000) -> None:

@@ -1,4 +1,4 @@
-"""Who folds: the consumer groups of processors on a Kafka, as it tells of them. Must not join one."""
+"""The consumer groups of processors on a Kafka, as it describes them. Must not join one."""
 
 import hashlib
 import socket
@@ -58,12 +58,12 @@ async def find_groups(cluster: Cluster) -> dict[str, list[Member]]:
             answers = [answer for name in names for answer in await client.describe_consumer_groups([name])]
         groups = [group for answer in answers for group in answer.to_object()["groups"]]
     except KafkaError as error:
-        raise LogUnavailable(f"Kafka does not say who folds: {reason_of(error)}") from error
+        raise LogUnavailable(f"Kafka does not list the consumer groups: {reason_of(error)}") from error
     finally:
         await client.close()
     for group in groups:
         if group["error_code"]:
-            raise Unavailable(f"Kafka does not say who folds: {for_code(group['error_code']).__name__}")
+            raise Unavailable(f"Kafka does not list the consumer groups: {for_code(group['error_code']).__name__}")
     found = {group["group"]: [_member(one) for one in group["members"]] for group in groups}
     return {name: members for name, members in found.items() if members}
 
@@ -76,9 +76,9 @@ def _member(found: Mapping[str, Any]) -> Member:
 
 
 def warn_of_others(groups: Groups, installation: UUID, topics: Collection[str], place: str | None = None) -> list[str]:
-    """What is allowed, and may not be meant: others in the group of this database, and other groups over its topics.
+    """Allowed states that may be mistakes: others in the group of this database, and other groups over its topics.
 
-    Without a `place` of one's own, members of one place are no others.
+    Without a `place` of one's own, members of one place are not others.
     """
     warnings = []
     own = fold_group(installation)

@@ -1,4 +1,4 @@
-"""What `redrive check` says of generations, and of what users declare for them. Must not change anything."""
+"""The check of generations, and of the users' declarations for them. Must not change anything."""
 
 import secrets
 from typing import Any, Final, LiteralString
@@ -51,10 +51,7 @@ async def open_losses(connection: Connection) -> list[str]:
     lost = await connection.fetchval(_COUNT_OPEN_LOSSES)
     if not lost:
         return []
-    return [
-        f"the log lost {lost:,} records, and it is open what became of them: `redrive prove`,"
-        " docs/runbooks/lost-ranges.md"
-    ]
+    return [f"the log lost {lost:,} records, and their loss is open: `redrive prove`, docs/runbooks/lost-ranges.md"]
 
 
 async def declared_by_users(connection: Connection, declared: Declared) -> tuple[list[str], list[str]]:
@@ -81,7 +78,7 @@ async def declared_by_users(connection: Connection, declared: Declared) -> tuple
             ]
     except asyncpg.InsufficientPrivilegeError:
         has_any = bool(declared.indexes or declared.views)
-        return (["this login may not try what [read_models] declares"] if has_any else []), []
+        return (["this login may not test the SQL of [read_models]"] if has_any else []), []
     except Misconfigured as error:
         return [], [str(error)]
     finally:
@@ -104,8 +101,8 @@ async def _strangers(connection: Connection, indexes: set[str], views: set[str])
             )
         if one.is_live and left:
             warnings.append(
-                f"{', '.join(sorted(left))} in {one.schema} is no table of redrive's, nor of a plug-in that"
-                " redrive.toml names: the next generation has no such table"
+                f"redrive and the plug-ins of redrive.toml do not declare {', '.join(sorted(left))} in {one.schema}:"
+                " the next generation has no such table"
             )
         known = {*roles.public_views(), *views, *left}
         # Postgres quotes a name that is a word of SQL.

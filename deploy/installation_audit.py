@@ -1,4 +1,4 @@
-"""What a command that prepares an installation leaves in the audit, as far as there is one yet. Must not prepare."""
+"""The audit entries of commands that prepare an installation, once an audit exists. Must not prepare."""
 
 from typing import Any, Final, LiteralString, TypeAlias
 

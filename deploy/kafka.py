@@ -1,4 +1,4 @@
-"""Whether a Kafka cluster lets us in, and why it does not."""
+"""The reasons for which a Kafka cluster refuses us."""
 
 import asyncio
 import ssl

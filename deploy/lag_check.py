@@ -1,4 +1,4 @@
-"""What `redrive check` says of records on the log that are not folded yet. Must not move positions."""
+"""The check of records on the log that are not folded yet. Must not move positions."""
 
 import asyncio
 import time
@@ -82,7 +82,7 @@ def _named(partitions: list[PartitionLag]) -> str:
 
 
 async def fold_state(settings: Settings, cluster: Cluster) -> FoldState:
-    """As of now; then looks on, for as long as a partition with records to fold stands still, but not for ever."""
+    """As of now; then checks again while a partition with records to fold makes no progress, up to a limit."""
     async with connected(settings) as connection, LogReader(cluster) as reader:
         logs = await _logs(cluster, sorted({topic for topic, _ in await _positions(connection, {})}))
         # Before the log's ends: what arrives in between is not folded.
@@ -101,7 +101,7 @@ async def unreadable_records(cluster: Cluster, still: Sequence[PartitionLag]) ->
     asked = [Range(one.topic, one.partition, one.next_offset, one.next_offset + 1) for one in still]
     try:
         async with LogReader(cluster) as reader:
-            # What the log lost can't be read either; it becomes a lost range once somebody folds.
+            # Records that the log lost can't be read either; they become a lost range with the next fold.
             held, _ = await reader.held(asked)
             async for _ in reader.read(held):
                 pass
@@ -120,7 +120,7 @@ async def _logs(cluster: Cluster, topics: Sequence[str]) -> Mapping[str, UUID | 
 
 
 async def _positions(connection: Connection, logs: Mapping[str, UUID | None]) -> Mapping[tuple[str, int], int]:
-    """Without those of another log than is there now: of a topic that was made anew, nothing is folded yet."""
+    """Without those of another log than the present one: a topic that was created again has no folded records yet."""
     rows = await connection.fetch(_LIVE_POSITIONS_AND_LOGS)
     return {
         (row["topic"], row["partition"]): row["next_offset"]

@@ -13,7 +13,7 @@ from schemas.masking import describe, reason_of
 
 
 def explained(error: Exception) -> RedriveError | None:
-    """What to tell the operator; None for an error that nobody foresaw."""
+    """The error to show the operator; None for an unforeseen one."""
     if isinstance(error, RedriveError):
         return _reason_of_kafka(error)
     if isinstance(error, asyncpg.DataError):

@@ -1,7 +1,7 @@
 """Logs as JSON lines: to stdout, and rotated under `<data>/logs/<service>.log`.
 
-No line holds a body, a phone number, an e-mail address or a secret. Whoever logs leaves them out; this is the last
-place to look, and the only one that sees what libraries write and what a traceback quotes.
+No line holds a body, a phone number, an e-mail address or a secret. The callers leave them out; this is the last check,
+and the only one that sees the log lines of libraries and the values in a traceback.
 """
 
 import logging
@@ -87,13 +87,13 @@ def configure(service: str, data: Path, level: str, stdout_level: str) -> None:
         handler.addFilter(_is_news)
     logging.basicConfig(level="WARNING", handlers=[file, stdout], force=True)
     logging.getLogger(OURS).setLevel(level)
-    # What ends the process is said like everything else, and not as a bare traceback on stderr.
+    # The error that ends the process is logged like every other, not as a bare traceback on stderr.
     sys.excepthook = _log_last_words
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL")
     # A traceback, with headers, for every line of garbage that anybody sends.
     logging.getLogger("aiohttp.server").setLevel("CRITICAL")
-    # A watch that runs late because the broker is slow is no news of its own.
+    # A watch that runs late because the broker is slow is not news of its own.
     logging.getLogger("mode.timers").setLevel("ERROR")
 
 

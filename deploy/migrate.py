@@ -46,7 +46,7 @@ def packaged() -> dict[str, str]:
 
 
 async def applied(connection: Connection) -> dict[str, str]:
-    """What the database holds; empty for one that redrive never saw."""
+    """The migrations that the database holds; none for one that redrive never saw."""
     if await connection.fetchval("SELECT to_regclass('redrive.migration_checksum')") is None:
         return {}
     return {row["migration"]: row["sha256"] for row in await connection.fetch(_APPLIED_MIGRATIONS)}
@@ -144,7 +144,7 @@ async def plan(connection: Connection) -> list[str]:
 
 
 async def is_current(connection: Connection) -> bool:
-    """Whether the schema is this version's; for readiness."""
+    """True if the schema is this version's; for readiness."""
     return not await plan(connection)
 
 
@@ -157,7 +157,7 @@ async def price_tiers(connection: Connection) -> dict[str, str]:
 
 
 async def store_price_tiers(connection: Connection, tiers: dict[str, str]) -> None:
-    """What `[price_tiers]` of redrive.toml says, as the table that the accounts view joins."""
+    """Store `[price_tiers]` of redrive.toml as the table that the accounts view joins."""
     async with connection.transaction():
         await connection.execute("DELETE FROM redrive.price_tiers WHERE price_id <> ALL($1::text[])", list(tiers))
         await connection.executemany(

@@ -37,7 +37,7 @@ class Postgres:
             except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, TimeoutError):
                 self._drop()
             except asyncpg.PostgresError:
-                # Who refuses has answered.
+                # A refusal is an answer.
                 return
             await asyncio.sleep(ASK_SECONDS)
 
@@ -67,7 +67,7 @@ class PoolConnections:
         self._open.add(connection)
 
     def drop(self) -> None:
-        """Without a word to the server. Whoever waits on one of them gets its error, and the pool opens others."""
+        """Without a word to the server. The tasks that wait on a connection get its error; the pool opens others."""
         self.drops += 1
         for connection in list(self._open):
             connection.terminate()

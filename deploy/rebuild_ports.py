@@ -1,4 +1,4 @@
-"""What rebuilding needs, wired: the projections of this process, its log, tables and views as `migrate` makes them."""
+"""The wired ports of rebuilding: this process's projections, its log, and tables and views as `migrate` makes them."""
 
 from typing import Final
 

@@ -36,7 +36,7 @@ class Control:
         self._consumer: AIOKafkaConsumer | None = None
         self.states: dict[str, SourceState] = {}
         self.is_missing = False
-        """Whether the topic was not there when it was to be read: nobody knows what was said."""
+        """True if the topic was missing when it was to be read: the states of the sources are unknown."""
 
     async def start(self) -> None:
         """Can be tried again. Raises `LogUnavailable` while no broker answers."""
@@ -112,7 +112,7 @@ class Control:
         for records in (await reader.getmany(_PARTITION, timeout_ms=_POLL_MS)).values():
             for record in records:
                 if record.value is None:
-                    # Compaction drops it with all that was said before: so nothing was said.
+                    # Compaction drops it with all earlier states: the source has none.
                     has_changed |= self.states.pop((record.key or b"").decode("utf-8", "replace"), None) is not None
                     continue
                 state = SourceState.decode(record.key, record.value)
@@ -128,7 +128,7 @@ def in_state(states: Mapping[str, SourceState], wanted: SourceStateName) -> froz
 
 
 def control_topic(cluster: Cluster) -> ControlTopic:
-    """For operators: what was said until now, and to say more."""
+    """For operators: the states until now, and appends of new ones."""
     broker = Broker(cluster)
 
     async def states() -> Mapping[str, SourceState]:

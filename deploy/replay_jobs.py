@@ -1,4 +1,4 @@
-"""What running replays needs, wired: the projections, the log, the database, the targets."""
+"""The wired ports of running replays: the projections, the log, the database, the targets."""
 
 import uuid
 from collections.abc import Callable, Mapping

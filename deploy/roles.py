@@ -1,7 +1,7 @@
-"""Roles of least privilege in Postgres: what each part of redrive may do there. Must not make logins or passwords.
+"""Roles of least privilege in Postgres: the rights of each part of redrive. Must not make logins or passwords.
 
-They are groups without a login; whoever connects is made a member. What they may do is granted anew by every
-`redrive migrate --apply`, so a table of a later version, or a later generation, needs no person.
+They are groups without a login; a login is made a member. Every `redrive migrate --apply` grants their rights again, so
+a table of a later version, or a later generation, needs no person.
 """
 
 import re
@@ -72,7 +72,7 @@ ROLES: Final = (
             "replay_outcomes": _MERGE,
             "releases": _MERGE,
             "requeues": _MERGE,
-            # Who did something can't undo that it was written down.
+            # An operator can't delete the record of an action.
             "audit": _APPEND,
         },
         reads_views=True,
@@ -115,7 +115,7 @@ async def create(connection: Connection) -> list[str]:
 
 
 async def grant(connection: Connection) -> None:
-    """What each role may do, and nothing else: to those that exist, in one transaction."""
+    """Grant each role its rights, and no others: to those that exist, in one transaction."""
     generations = [row["nspname"] for row in await connection.fetch(_GENERATION_SCHEMAS)]
     async with connection.transaction():
         for role in await _existing(connection):

@@ -1,4 +1,4 @@
-"""What the service processes share: health pages, signals, waiting for a dependency."""
+"""Parts that the service processes share: health pages, signals, waiting for a dependency."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ Readiness = Callable[[], Awaitable[dict[str, bool]]]
 
 
 Details = Callable[[], dict[str, Any]]
-"""What `/readyz` says beside its checks."""
+"""Further fields of `/readyz`, beside its checks."""
 
 
 def no_details() -> dict[str, Any]:
@@ -70,7 +70,7 @@ async def listen(runner: web.BaseRunner, host: str, port: int, variable: str, ha
 
 
 TELL_SECONDS: Final = 30.0
-"""Who waits for a dependency without end says so as often."""
+"""The interval of log lines while a service waits for a dependency."""
 
 
 def stop_event() -> asyncio.Event:
@@ -114,7 +114,7 @@ def reload_event() -> asyncio.Event:
 
 
 class Signals(NamedTuple):
-    """What a service listens to."""
+    """The signals that a service listens to."""
 
     stop: asyncio.Event
     reload: asyncio.Event
@@ -129,7 +129,7 @@ _sources_of_file: Final[set[str]] = set()
 
 
 def remember(runtime: Runtime) -> None:
-    """What the process was started with, so that a reload sees what would be lost."""
+    """Keep the start's environment, so that a reload sees what would be lost."""
     _sources_of_file.clear()
     _sources_of_file.update(runtime.file.sources)
 

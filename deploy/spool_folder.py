@@ -1,4 +1,4 @@
-"""What the ingress keeps in its spool on this machine, seen from outside. Must not change it, or ask the ingress."""
+"""The ingress' spool on this machine, seen from outside. Must not change it, or ask the ingress."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """Of all processes of this host: bytes, and files that wait for a person."""
+    """The spools of all processes of this host: bytes, and files that wait for a person."""
 
     folder: Path
     max_bytes: int
@@ -23,13 +23,13 @@ class SpoolState:
 
     @property
     def warnings(self) -> list[str]:
-        """What would cost deliveries, or has."""
+        """Faults that would cost deliveries, or have."""
         found = []
         room = self.max_bytes - self.held_bytes
         if self.free_bytes < room:
             found.append(
-                f"the spool may take another {_size(room)}, and its disk has {_size(self.free_bytes)} free:"
-                " give it room, or lower SPOOL_MAX_BYTES"
+                f"the spool may grow by {_size(room)}, but its disk has only {_size(self.free_bytes)} free:"
+                " free some space, or lower SPOOL_MAX_BYTES"
             )
         if self.set_aside:
             found.append(f"{self.set_aside} spooled deliveries are set aside: see docs/runbooks/spool-damaged.md")

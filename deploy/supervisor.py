@@ -98,7 +98,7 @@ class Child:
                     "gave_up",
                     "misconfigured",
                     code,
-                    f"{self.command.name} can't work as it is configured; its log says why",
+                    f"{self.command.name} can't run with this configuration: see its log",
                 )
                 self.gave_up.set()
                 return
@@ -159,8 +159,8 @@ class Child:
 
 
 async def wait_until_all_give_up(children: Sequence[Child], announce: Callable[[str], None]) -> None:
-    """What is healthy goes on while others have given up, and is not to be forgotten over them: they are named at once,
-    and then every minute. Returns when nothing is left that would go on.
+    """Healthy children run on while others have given up, and must not hide them: the others are named at once, and
+    then every minute. Returns when no child is left that would run on.
     """
     clock = asyncio.get_running_loop().time
     told: set[str] = set()
@@ -172,7 +172,7 @@ async def wait_until_all_give_up(children: Sequence[Child], announce: Callable[[
         if gone - told or (gone and clock() - told_at >= TELL_SECONDS):
             told_at = clock()
             names = ", ".join(sorted(gone))
-            announce(f"{names} gave up; the others go on. Mend what its log says, then SIGHUP starts it again")
+            announce(f"{names} gave up; the others run on. Fix what its log reports, then SIGHUP starts it again")
         told = gone
         await asyncio.sleep(LOOK_SECONDS)
 

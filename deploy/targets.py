@@ -56,7 +56,7 @@ def _secrets(runtime: Runtime, target: HttpTarget) -> dict[str, str]:
     found = runtime.file.replay.secrets.get(target.authority, {})
     if target.resign and not found:
         raise InvalidSelection(
-            "to sign anew, put the secrets that the target verifies with into redrive.toml:"
+            "to sign again, put the secrets that the target verifies with into redrive.toml:"
             f' [replay.secrets."{target.authority}"], SOURCE = "SECRET"'
         )
     return {source: secret.get_secret_value() for source, secret in found.items()} if target.resign else {}

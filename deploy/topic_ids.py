@@ -17,7 +17,7 @@ ASK_SECONDS: Final = 5.0
 
 
 class TopicIds:
-    """Asks over one client, which is made when it is first needed, and anew after a failure. Stop it at the end."""
+    """Asks over one client, which is created when needed, and again after a failure. Stop it at the end."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

@@ -47,7 +47,7 @@ class TopicState:
 
     @property
     def widening(self) -> dict[str, str]:
-        """Of the faults those that can be mended without a loss, and what the settings are then."""
+        """The faults that can be repaired without a loss, and the settings that repair them."""
         settings = {**UNPACKED, **WIDENED.get(self.name, {})}
         return {setting: value for setting, value in settings.items() if setting in self.faults}
 

@@ -1,4 +1,4 @@
-"""What `redrive check` says of the views that people read, and of the price tiers in them. Must not change anything."""
+"""The check of the views that people read, and of the price tiers in them. Must not change anything."""
 
 from collections.abc import Mapping
 

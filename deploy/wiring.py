@@ -37,7 +37,7 @@ MIN_ADMIN_KEY_CHARACTERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What every command and service starts from."""
+    """The settings, sources and files that every command and service starts from."""
 
     settings: Settings
     file: FileConfig
@@ -65,7 +65,7 @@ def _read_sql(folder: Path, name: Path | None) -> str:
 
 
 def given_environment() -> dict[str, str]:
-    """What the user set: `.env`, and above it the environment. Empty values count as not set.
+    """The user's settings: `.env`, and above it the environment. Empty values count as not set.
 
     Raises `Misconfigured`.
     """
@@ -94,7 +94,7 @@ def generated_env(data: Path) -> Path:
 
 
 def generated_secrets(data: Path) -> dict[str, str]:
-    """What an earlier `redrive up` wrote there. Raises `Misconfigured`."""
+    """The secrets that an earlier `redrive up` wrote there. Raises `Misconfigured`."""
     return {name: value for name, value in _env_file(generated_env(data)).items() if value}
 
 
@@ -161,7 +161,7 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
     try:
         expanded: dict[str, Any] = _expand(tomllib.loads(raw.decode()), where)
     except (ValueError, RecursionError) as error:
-        # Not only what is no TOML: what is no UTF-8, a number of five thousand digits, nesting without end.
+        # Besides invalid TOML: bytes that are not UTF-8, a number of five thousand digits, nesting without end.
         raise Misconfigured(f"{where}: {error}") from error
     return expanded
 
@@ -195,7 +195,7 @@ def _expand(value: Any, where: str) -> Any:
 
 
 def _reference(value: Any) -> str | None:
-    """The variable that a value of the file stands for."""
+    """The variable that a value of the file refers to."""
     is_one = isinstance(value, str) and value.startswith("${") and value.endswith("}")
     return value[2:-1] if is_one else None
 

@@ -17,7 +17,7 @@ from replay.audit import list_audit as read_audit
 
 @click.group(cls=Commands)
 def audit() -> None:
-    """What operators changed, and looked at."""
+    """The audit: operators' changes, and the data that they revealed."""
 
 
 @audit.command(
@@ -25,7 +25,7 @@ def audit() -> None:
     epilog=examples("redrive audit list --from '2 days ago'", "redrive audit list --operator ada --action 'replay.*'"),
 )
 @click.option("--operator", help="Who.")
-@click.option("--action", "action_glob", metavar="GLOB", help="What, with * for any text: 'source.*'.")
+@click.option("--action", "action_glob", metavar="GLOB", help="The action, with * for any text: 'source.*'.")
 @click.option("--from", "from_ms", type=TIME, help="At or after.")
 @click.option("--to", "to_ms", type=TIME, help="Before.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
@@ -56,4 +56,4 @@ def list_audit(runtime: Runtime, limit: int, as_json: bool, **search: Any) -> No
         ],
     )
     if not found:
-        say("the audit has nothing like that")
+        say("no audit entry matches")

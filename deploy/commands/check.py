@@ -72,9 +72,9 @@ class ConnectionReport:
     def of(cls, cluster: Cluster, session: asyncpg.Record) -> "ConnectionReport":
         clear = []
         if cluster.ssl_context is None:
-            clear.append("Kafka is spoken with in the clear; KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL encrypts")
+            clear.append("the connection to Kafka is not encrypted: set KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL")
         if session["is_remote"] and not session["tls"]:
-            clear.append("Postgres is spoken with in the clear; sslmode=verify-full in DATABASE_URL encrypts")
+            clear.append("the connection to Postgres is not encrypted: set sslmode=verify-full in DATABASE_URL")
         login = f", as {cluster.login.username} by {cluster.login.mechanism}" if cluster.login else ""
         way = session["tls"] or ("without TLS" if session["is_remote"] else "by Unix socket")
         return cls(f"{cluster.servers}, {cluster.protocol}{login}", f"as {session['name']}, {way}", tuple(clear))
@@ -82,11 +82,11 @@ class ConnectionReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckFindings:
-    """What was found beside the topics."""
+    """The findings besides the topics."""
 
     connections: ConnectionReport
     group: str | None
-    """Of the processors; None while the schema is behind."""
+    """The group of the processors; None while the schema is behind."""
     workers: int
     spool: SpoolState
     fold: FoldState | None
@@ -196,7 +196,7 @@ async def _others_who_fold(cluster: Cluster, installation: UUID, topics: Sequenc
     try:
         return fold_groups.warn_of_others(await fold_groups.find_groups(cluster), installation, topics)
     except Unavailable as error:
-        return [f"{error}: whether somebody else folds is not known"]
+        return [f"{error}: other installations that fold are unknown"]
 
 
 def _too_large_to_keep(sources: Iterable[Source], most: int) -> list[str]:
@@ -261,8 +261,8 @@ def _print_findings(warnings: list[str], faults: list[str], states: Sequence[Top
 
 
 @click.command(epilog=examples("redrive migrate", "redrive migrate --apply --roles"))
-@click.option("--apply", is_flag=True, help="Apply what is pending; without it, say what would be applied.")
-@click.option("--roles", "with_roles", is_flag=True, help="Also the roles of least privilege, without logins.")
+@click.option("--apply", is_flag=True, help="Apply the pending migrations; without it, list them.")
+@click.option("--roles", "with_roles", is_flag=True, help="Also create the roles of least privilege, without logins.")
 @json_option
 @with_runtime
 def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> None:
@@ -281,7 +281,7 @@ def migrate(runtime: Runtime, apply: bool, with_roles: bool, as_json: bool) -> N
     if as_json:
         print_json({"pending": [] if is_applied else names, "applied": names if is_applied else []})
     elif is_applied:
-        say(f"applied: {', '.join(names) or 'nothing was pending'}; tables and views are this version's")
+        say(f"applied: {', '.join(names)}" if names else "nothing to apply: the schema is up to date")
     else:
         say(f"pending: {', '.join(names)}; `redrive migrate --apply` applies them" if names else "up to date")
 

@@ -27,13 +27,15 @@ def correct() -> None:
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every correction takes."""
+    """Add the options of every correction."""
     for decorate in reversed(
         (
             click.option("--source", required=True, help="The source of the customer: 'stripe'."),
             click.option("--reason", required=True, help="Why; goes into the record and into the audit."),
-            click.option("--id", "correction_id", help="Of your choice: said twice, it is one correction."),
-            click.option("--new", "is_new", is_flag=True, help="Also of a customer that no record has named."),
+            click.option("--id", "correction_id", help="An id of your choice: a repeat with it counts once."),
+            click.option(
+                "--new", "is_new", is_flag=True, help="Create the customer or subscription if no record has named it."
+            ),
             click.option("--dry-run", is_flag=True, help="Show the row before and after; change nothing."),
             click.option("--wait", is_flag=True, help="Wait until its row is seen in Postgres."),
             json_option,
@@ -47,7 +49,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog=examples("redrive correct credits cus_1 --credits 50 --source stripe --reason 'ticket 7' --dry-run")
 )
 @click.argument("customer")
-@click.option("--credits", type=int, required=True, help="To give, or with a minus to take back.")
+@click.option("--credits", type=int, required=True, help="The number to add; negative to subtract.")
 @_options
 def credits(runtime: Runtime, customer: str, credits: int, **asked: Any) -> None:
     """Give credits to CUSTOMER, or take them back: an entry of kind 'adjustment'."""
@@ -56,14 +58,14 @@ def credits(runtime: Runtime, customer: str, credits: int, **asked: Any) -> None
 
 @correct.command(epilog=examples("redrive correct account cus_1 --unfreeze --source stripe --reason 'ticket 7'"))
 @click.argument("customer")
-@click.option("--freeze", "is_to_freeze", is_flag=True, help="Holds until the provider says more.")
-@click.option("--unfreeze", "is_to_unfreeze", is_flag=True, help="Holds until the provider says more.")
+@click.option("--freeze", "is_to_freeze", is_flag=True, help="Holds until the next event of the provider.")
+@click.option("--unfreeze", "is_to_unfreeze", is_flag=True, help="Holds until the next event of the provider.")
 @_options
 def account(runtime: Runtime, customer: str, is_to_freeze: bool, is_to_unfreeze: bool, **asked: Any) -> None:
     """Freeze or unfreeze the account of CUSTOMER."""
     # As one flag of two names, neither of them would unfreeze: click does not take `required` for missed there.
     if is_to_freeze == is_to_unfreeze:
-        raise click.UsageError("say --freeze or --unfreeze")
+        raise click.UsageError("pass --freeze or --unfreeze")
     kind = "account.frozen" if is_to_freeze else "account.unfrozen"
     _correct(runtime, {"type": kind, "customer": customer}, **asked)
 
@@ -74,7 +76,7 @@ def account(runtime: Runtime, customer: str, is_to_freeze: bool, is_to_unfreeze:
 @click.argument("subscription")
 @click.option("--status", type=click.Choice(get_args(SubscriptionStatus)), required=True)
 @click.option("--period-end", type=TIME, help="The end of the current period.")
-@click.option("--customer", help="Whose it is; only with --new.")
+@click.option("--customer", help="The customer of a new subscription; only with --new.")
 @_options
 def subscription(
     runtime: Runtime, subscription: str, status: str, period_end: int | None, customer: str | None, **asked: Any
@@ -123,6 +125,6 @@ def _print(done: Corrected) -> None:
     if done.status == "planned":
         say("nothing was changed: this was a dry run" if changed else "it would change nothing")
     elif done.status == "duplicate":
-        say(f"{done.event_id} was said before, at {done.location}: nothing was appended")
+        say(f"{done.event_id} is already on the log, at {done.location}: nothing was appended")
     else:
         say(f"{done.event_id} is on the log, at {done.location}")

@@ -135,25 +135,25 @@ def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | Non
 @click.argument("locations", nargs=-1, metavar="[TOPIC/PARTITION/OFFSET[/EVENT]]...")
 @_filters("--dead-reason")
 @click.option("--all", "is_all", is_flag=True, help="All that are open.")
-@click.option("--dry-run", is_flag=True, help="Say what would become of them; change nothing.")
-@click.option("--reason", help="Why you do it; goes into the audit.")
+@click.option("--dry-run", is_flag=True, help="Show the outcome; change nothing.")
+@click.option("--reason", help="Why; goes into the audit.")
 @json_option
 @with_runtime
 def requeue(runtime: Runtime, is_all: bool, dry_run: bool, reason: str | None, as_json: bool, **filters: Any) -> None:
     """Fold them again, with the projections of this machine. Exit 1 if one of them is dead still, or gone."""
     wanted = _wanted(**filters)
     if wanted.is_any != is_all:
-        raise InvalidSelection("name locations, --source, --dead-reason or a window; or --all, and then nothing else")
+        raise InvalidSelection("pass locations, --source, --dead-reason or a window; or --all alone")
     done = run(_requeue(runtime, wanted, None if dry_run else Author(runtime.operator, reason)))
     if as_json:
         print_json({**asdict(done), "dry_run": dry_run})
     else:
         would = "would be revived" if dry_run else "revived"
-        say(f"{done.revived} {would}; {done.dead} are dead still")
+        say(f"{done.revived} {would}; {done.dead} still fail")
         if done.gone:
             say("nothing can be folded again", f"{done.gone} are gone from the log:", "yellow")
         if done.left_to_live:
-            say(f"{done.left_to_live} are left to the live workers, which will fold them")
+            say(f"{done.left_to_live} are above the live positions: the processors will fold them")
     if done.dead or done.gone:
         raise Reported(EXIT_FAILED)
 

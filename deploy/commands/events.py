@@ -47,12 +47,12 @@ def reveal_of(runtime: Runtime, is_asked: bool, reason: str | None) -> Reveal | 
         "redrive events list --status dead --json",
     ),
 )
-@click.option("--source", help="Of one source.")
-@click.option("--type", "type_glob", metavar="GLOB", help="Type, with * for any text: 'stripe.invoice.*'.")
+@click.option("--source", help="Only this source.")
+@click.option("--type", "type_glob", metavar="GLOB", help="The type, with * for any text: 'stripe.invoice.*'.")
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--from", "from_ms", type=TIME, help="Arrived at or after.")
 @click.option("--to", "to_ms", type=TIME, help="Arrived before.")
-@click.option("--q", metavar="TEXT", help="Contained in the event id, the type or the error.")
+@click.option("--q", metavar="TEXT", help="Text in the event id, the type or the error.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @reveal_options
 @json_option

@@ -34,22 +34,22 @@ _COLOURS: Final = {"equal": "green", "different": "red", "incomplete": "yellow"}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Verify a certificate against the log, up to its positions.",
 )
-@click.option("--accept-loss", is_flag=True, help="Do without what the log lost and nobody has; needs --reason.")
+@click.option("--accept-loss", is_flag=True, help="Accept the records that the log lost; needs --reason.")
 @click.option("--reason", help="Why the loss is accepted; goes into the audit and the certificate.")
 @json_option
 @with_runtime
 def prove(
     runtime: Runtime, to: Path | None, certificate: Path | None, accept_loss: bool, reason: str | None, as_json: bool
 ) -> None:
-    """Fold the whole log anew, and compare with the live tables, row by row, and the views; changes neither.
+    """Fold the whole log again, and compare it with the live tables, row by row, and the views; changes neither.
 
-    Exit 0: equal. 1: different, and the rows that differ are named; or incomplete, and it says why it can't be known.
+    Exit 0: equal. 1: different, with the rows that differ; or incomplete, with the reason.
     Records on the log that are not folded yet are counted.
     """
     accepting = _accepting(runtime, accept_loss, reason)
     if certificate is not None:
         if to is not None or accept_loss:
-            raise click.UsageError("--out and --accept-loss go without --check")
+            raise click.UsageError("--check excludes --out and --accept-loss")
         with _advancing() as advance:
             _report(run(proofs.check(runtime, read_certificate(certificate), advance)), as_json)
     if to is not None and not to.absolute().parent.is_dir():
@@ -63,7 +63,7 @@ def prove(
 
 
 def _accepting(runtime: Runtime, accept_loss: bool, reason: str | None) -> Author | None:
-    """Who accepts the loss, and why."""
+    """The author and reason of an acceptance of the loss."""
     given = (reason or "").strip()
     if accept_loss and not given:
         raise click.UsageError("--accept-loss needs --reason: what was lost, and why you do without it")

@@ -42,7 +42,7 @@ async def _opened(runtime: Runtime) -> AsyncIterator[QuarantineReader]:
 
 
 @quarantine.command("list", epilog=examples("redrive quarantine list --source stripe --from '2h ago'"))
-@click.option("--source", help="Of one source.")
+@click.option("--source", help="Only this source.")
 @click.option("--from", "from_ms", type=TIME, help="Arrived at or after.")
 @click.option("--to", "to_ms", type=TIME, help="Arrived before.")
 @json_option
@@ -50,10 +50,10 @@ async def _opened(runtime: Runtime) -> AsyncIterator[QuarantineReader]:
 def list_quarantine(
     runtime: Runtime, source: str | None, from_ms: int | None, to_ms: int | None, as_json: bool
 ) -> None:
-    """What is held and what was kept out, by source; and of each by time and reason, --json by the minute.
+    """The held and the kept-out deliveries, by source; and of each by time and reason, --json by the minute.
 
-    Says how many would verify with today's secrets, released ones included, and where the first of each time and reason
-    is, for `show`.
+    Shows how many would verify with the current secrets, released ones included, and where the first of each time and
+    reason is, for `show`.
     """
 
     async def read() -> dict[str, Holdings]:
@@ -124,7 +124,7 @@ def _offset(seconds: tuple[int, int] | None) -> str:
 def show_delivery(runtime: Runtime, location: str, reveal: bool, reason: str | None, as_json: bool) -> None:
     """One delivery, as `list` names it: why it was refused, whether it verifies now, its headers and its body.
 
-    Redacted like an event. The topic's name may stand before the place.
+    Redacted like an event. The place may begin with the topic's name.
     """
     asked, place = reveal_of(runtime, reveal, reason), parse_location(location)
 
@@ -158,9 +158,9 @@ def show_delivery(runtime: Runtime, location: str, reveal: bool, reason: str | N
     "clock_off_seconds",
     type=OFFSET,
     default=0.0,
-    help="How far our clock stood ahead (2h; behind: -2h): also take what was refused for that. Needs --reason.",
+    help="How far our clock was ahead (2h; behind: -2h): also releases what was refused for that. Needs --reason.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be released; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be released; change nothing.")
 @click.option("--reason", help="Why; goes into the audit.")
 @json_option
 @with_runtime

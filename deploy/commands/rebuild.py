@@ -34,7 +34,7 @@ _REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
 @dataclass(frozen=True, slots=True)
 class RebuildFlags:
-    """What the flags say."""
+    """The values of the flags."""
 
     only: tuple[str, ...]
     as_of: int | None
@@ -56,7 +56,7 @@ class RebuildFlags:
         if self.name is not None and self.as_of is None:
             raise click.UsageError("--name goes with --as-of")
         if self.as_of is not None and (self.only or self.apply or self.rollback):
-            raise click.UsageError("--as-of makes a state to look at, which can't be applied")
+            raise click.UsageError("--as-of creates a snapshot, which can't be applied")
 
 
 @click.group(
@@ -70,13 +70,13 @@ class RebuildFlags:
     ),
 )
 @click.option("--only", "only", multiple=True, metavar="TABLE", help="Fold these tables alone, and copy the others.")
-@click.option("--as-of", "as_of", type=TIME, help="Leave the state of that moment in schema scratch_<name>.")
-@click.option("--name", help="Of that state; default at_<time>.")
+@click.option("--as-of", "as_of", type=TIME, help="Create a snapshot of that time in the schema scratch_<name>.")
+@click.option("--name", help="The snapshot's name; default at_<time>.")
 @click.option("--apply", is_flag=True, help="Make it live, once it has caught up.")
-@click.option("--generation", type=click.IntRange(min=1), help="With --apply: one that was folded before.")
+@click.option("--generation", type=click.IntRange(min=1), help="With --apply: a generation that was folded before.")
 @click.option("--rollback", is_flag=True, help="Make the previous generation live again.")
 @click.option(
-    "--accept-loss", is_flag=True, help="Although the log no longer holds all: with --apply, --rollback or --as-of."
+    "--accept-loss", is_flag=True, help="Accept that the log has lost records: with --apply, --rollback or --as-of."
 )
 @_REASON
 @json_option
@@ -84,7 +84,7 @@ class RebuildFlags:
 def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -> None:
     """Fold the whole log into a new generation, and show what differs from the live one; --apply makes it live.
 
-    Goes on with one that is being built. A replay adds what is missing; this repairs what is wrong.
+    Resumes one that is being built. A replay adds missing rows; a rebuild repairs wrong ones.
     """
     if click.get_current_context().invoked_subcommand is not None:
         return
@@ -149,7 +149,7 @@ async def _rebuilt(ports: RebuildPorts, reader: LogReader, order: RebuildFlags, 
             "difference": await difference(connection, live.schema, generation.schema),
         }
         if not order.apply:
-            # Before a flip it stays one that is being built: whoever is killed in between goes on with it.
+            # Before a flip it stays one that is being built: a process that is killed in between resumes it.
             await generations.note_ready(connection, generation.number)
             return found
     with _Bar("going live"):
@@ -184,7 +184,7 @@ def _print(found: dict[str, Any], differs: Diff | None) -> None:
     if number not in (None, found.get("live")):
         say(
             f"\nlive with `redrive rebuild --apply --generation {number}`, gone with `redrive rebuild drop {number}`;"
-            " until then the console folds into it what arrives"
+            " until then the console keeps it up to date"
         )
 
 

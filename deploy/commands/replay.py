@@ -37,18 +37,18 @@ from replay.targets.document import TargetDocument
 
 def _beginning(_: click.Context, __: click.Parameter, name: str) -> str:
     if not ledger.is_beginning(name):
-        raise click.BadParameter(f"{name[:40]!r} is no id of a replay, nor the beginning of one: they are hexadecimal")
+        raise click.BadParameter(f"invalid replay id {name[:40]!r}: expected hexadecimal digits, all or the first ones")
     return name
 
 
 _HIDDEN: Final = frozenset({"selection", "gone", "partitions", "outcomes", "statuses", "first_failed"})
 _ID: Final = click.argument("name", metavar="ID", callback=_beginning)
-"""Of a replay, or as much of it as no other begins with."""
+"""A replay's id, or enough of it to be unique."""
 
 
 @click.group(cls=Commands)
 def replay() -> None:
-    """Re-drive a selection of the log: it adds what is missing, and changes nothing that was right."""
+    """Re-drive a selection of the log: it adds missing rows, and changes nothing that was right."""
 
 
 @replay.command(
@@ -58,8 +58,10 @@ def replay() -> None:
     )
 )
 @selection_options
-@click.option("--diff", "with_diff", is_flag=True, help="Fold it apart, and say what a run would change in the tables.")
-@click.option("-v", "--verbose", "has_partitions", is_flag=True, help="Also what it reads of each partition.")
+@click.option(
+    "--diff", "with_diff", is_flag=True, help="Fold it into temporary tables, and show what a run would change."
+)
+@click.option("-v", "--verbose", "has_partitions", is_flag=True, help="Also show the offsets of each partition.")
 @json_option
 @with_runtime
 def plan(runtime: Runtime, with_diff: bool, has_partitions: bool, as_json: bool, **selection: Any) -> None:
@@ -69,7 +71,7 @@ def plan(runtime: Runtime, with_diff: bool, has_partitions: bool, as_json: bool,
     """
     wanted, target = selection_of(runtime, **selection), selection["to"].target
     if with_diff and target is not None:
-        raise click.UsageError("--diff is about the tables, and what goes to a target changes none")
+        raise click.UsageError("--diff shows changes of the tables, and a target has none")
 
     async def work() -> tuple[Plan, DryRun | None]:
         await require_target(runtime, target)
@@ -113,7 +115,7 @@ async def _planned(
 )
 @selection_options
 @required_reason
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many records a second.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="The limit of records a second.")
 @endpoint_options
 @click.option("--detach", is_flag=True, help="Print the id, and leave it to the console service.")
 @click.option("--foreground", is_flag=True, help="Run it in this process, at once.")
@@ -233,15 +235,15 @@ def list_runs(runtime: Runtime, limit: int, as_json: bool) -> None:
 
 @replay.command("show", epilog=examples("redrive replay show 5f0c", "redrive replay show 5f0c --outcomes --failed"))
 @_ID
-@click.option("--outcomes", "has_outcomes", is_flag=True, help="What became of the records at its target.")
+@click.option("--outcomes", "has_outcomes", is_flag=True, help="List the outcomes of the records at the target.")
 @click.option("--failed", is_flag=True, help="Only those that failed.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Of the outcomes.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Outcomes to list.")
 @json_option
 @with_runtime
 def show_run(runtime: Runtime, name: str, has_outcomes: bool, failed: bool, limit: int, as_json: bool) -> None:
     """One entry of the ledger."""
     if failed and not has_outcomes:
-        raise click.UsageError("--failed is for --outcomes")
+        raise click.UsageError("--failed goes with --outcomes")
 
     async def read() -> dict[str, Any]:
         async with connected(runtime.settings) as connection:
@@ -284,9 +286,9 @@ def _verb(verb: ledger.ReplayVerbName, meaning: str) -> click.Command:
 
 
 _MEANINGS: Final[dict[ledger.ReplayVerbName, str]] = {
-    "pause": "Let it stand where it is: once this has answered, nothing more is written.",
-    "resume": "Go on from where it was paused.",
-    "cancel": "End it. What it has written stays, and is right.",
+    "pause": "Pause it: once this has answered, nothing more is written.",
+    "resume": "Resume it where it was paused.",
+    "cancel": "End it. The rows that it has written stay, and are right.",
 }
 for _name, _meaning in _MEANINGS.items():
     replay.add_command(_verb(_name, _meaning))

@@ -80,7 +80,7 @@ class _Ingress:
 async def until_on_the_log(
     session: aiohttp.ClientSession, runtime: Runtime, source: Source, url: str, spooled: Sequence[Sample]
 ) -> list[str]:
-    """Where samples are that the ingress spooled: once they are on the log, a copy is told it. Raises `Failed`."""
+    """The locations of samples that were spooled: once they are on the log, a copy's answer has it. Raises `Failed`."""
     deadline = time.monotonic() + WAIT_SECONDS
     locations: list[str] = []
     for sample in spooled:
@@ -111,8 +111,8 @@ async def wait_until_folded(connection: "asyncpg.Connection[asyncpg.Record]", lo
             return
         if time.monotonic() > deadline:
             raise Failed(
-                f"the rows were not seen within {WAIT_SECONDS:.0f} s: do the processors run, and is no source paused"
-                " (`redrive sources list`)?"
+                f"the rows did not come within {WAIT_SECONDS:.0f} s: check that the processors run, and that no source"
+                " is paused (`redrive sources list`)"
             )
         await asyncio.sleep(0.1)
 
@@ -130,8 +130,8 @@ async def _require_folding(runtime: Runtime, source: Source) -> None:
         return
     if source.name in paused:
         raise Failed(
-            f"{source.name} is paused: what is sent is stored, and its rows come after `redrive sources resume"
-            f" {source.name}`; nothing was sent, without --wait it is"
+            f"{source.name} is paused: its deliveries are stored, and their rows appear after `redrive sources resume"
+            f" {source.name}`; nothing was sent: leave out --wait to send them"
         )
 
 

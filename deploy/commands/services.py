@@ -30,7 +30,7 @@ def _configured(runtime: Runtime, service: str, **flags: Any) -> Runtime:
 async def _serve(
     service: Callable[[Runtime], Awaitable[None]], runtime: Runtime, *doors: Callable[[Runtime], Awaitable[None]]
 ) -> None:
-    """Who refuses us now refuses us later, so that ends here; who is away may come back, and the service waits."""
+    """A refusal will not change, so it ends the service here; a server that is away may come back: wait for it."""
     with told():
         for enter in doors:
             with contextlib.suppress(Unavailable):

@@ -61,7 +61,7 @@ def _command(verb: SourceVerbName, text: str) -> click.Command:
 
 
 async def _change(runtime: Runtime, wanted: SourceChange) -> tuple[dict[str, Any], list[str]]:
-    """What was done, and a sentence for each other installation that it applies to."""
+    """The result, and a sentence for each other installation that it applies to."""
     async with connected(runtime.settings) as connection:
         control = control_topic(runtime.cluster())
         done = await change(connection, control, runtime.sources, wanted)

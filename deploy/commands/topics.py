@@ -17,7 +17,7 @@ from deploy.wiring import Runtime
 
 
 async def widen_on_record(runtime: Runtime, admin: Topics) -> dict[str, dict[str, str]]:
-    """Mend what can be mended without a loss; returns topic -> what was set. Raises `Unavailable`."""
+    """Repair everything that costs no record; returns topic -> the new settings. Raises `Unavailable`."""
     states = await admin.states(wanted(runtime.sources.values()))
     changes = {state.name: state.widening for state in states if state.widening}
     if changes:
@@ -28,7 +28,7 @@ async def widen_on_record(runtime: Runtime, admin: Topics) -> dict[str, dict[str
 
 @click.command(epilog=examples("redrive topics", "redrive topics --apply"))
 @click.option(
-    "--apply", is_flag=True, help="Create what is missing, and widen what is too narrow; without it, say which."
+    "--apply", is_flag=True, help="Create missing topics, and widen too narrow settings; without it, list them."
 )
 @json_option
 @with_runtime

@@ -77,7 +77,9 @@ async def _up(settings: Settings, sample: bool) -> None:
             pass
         say("stopping …")
     if gone := [child.command.name for child in children if child.gave_up.is_set()]:
-        raise Misconfigured(f"{', '.join(gone)} can't work as configured; the log in {settings.data / 'logs'} says why")
+        raise Misconfigured(
+            f"{', '.join(gone)} can't run with this configuration: see the log in {settings.data / 'logs'}"
+        )
 
 
 async def _reload(children: Sequence[Child]) -> None:
@@ -152,7 +154,7 @@ def _write_env(data: Path, settings: Settings, addresses: dict[str, str]) -> Non
     """Addresses and development secrets, for commands in other terminals; only for our eyes."""
     path = generated_env(data)
     known = generated_secrets(data)
-    # What a shell has that sourced the file is not the user's own: it would be dropped, and lost with that shell.
+    # A variable of a shell that sourced the file is not the user's own: it would be dropped, and lost with that shell.
     given = {name: value for name, value in given_environment().items() if value != known.get(name)}
     lines = addresses | {name: str(getattr(settings, VARIABLES[name])) for name in LISTENING}
     lines["ADMIN_API_KEY"] = given.get("ADMIN_API_KEY") or known.get("ADMIN_API_KEY") or new_key()
@@ -174,7 +176,7 @@ def _name_lone_halves() -> None:
 
 
 async def _is_ready_in_time(child: Child, url: str, stop: asyncio.Event) -> bool:
-    """False, and announced, where it gave up or takes too long: the other services are no worse for it."""
+    """False, and announced, if it gave up or takes too long: that must not stop the other services."""
     name = child.command.name
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
     last = "no answer"
@@ -192,7 +194,7 @@ async def _is_ready_in_time(child: Child, url: str, stop: asyncio.Event) -> bool
                 except (aiohttp.ClientError, TimeoutError):
                     pass
                 if asyncio.get_running_loop().time() > deadline or child.restarts > 2:
-                    _announce(f"{name} is not ready ({last}) and goes on trying; see {name}.log among the logs")
+                    _announce(f"{name} is not ready ({last}) and keeps trying: see {name}.log among the logs")
                     return False
                 await asyncio.sleep(0.2)
     return False

@@ -98,7 +98,7 @@ def _provider_and_secrets(source: str, request: CapturedRequest) -> tuple[Provid
         channels = frozenset([request.channel_id]) if request.channel_id else frozenset[str]()
         return PROVIDERS[source], Secrets(values, token, schemes, channel_ids=channels)
     if configured is None:
-        raise Misconfigured(f"{source!r} is no configured source; put a secret into the request to verify without one")
+        raise Misconfigured(f"no source {source!r} is configured: put a secret into the request to verify without one")
     return configured.provider, replace(configured.secrets, schemes=schemes or configured.secrets.schemes)
 
 

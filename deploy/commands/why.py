@@ -1,4 +1,4 @@
-"""`redrive why`: which records made a row, and whose word stands in each column."""
+"""`redrive why`: the records that made a row, and the one that won each column."""
 
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ ACTION: Final = "why.reveal"
 )
 @click.argument("table")
 @click.argument("key", nargs=-1, required=True)
-@click.option("--source", "sources", multiple=True, help="Read records of these only; repeatable, default every one.")
+@click.option("--source", "sources", multiple=True, help="Read only these sources; repeatable, default every one.")
 @click.option("--from", "from_ms", type=TIME, help="Read records that arrived at or after.")
 @click.option("--to", "to_ms", type=TIME, help="Read records that arrived before.")
 @click.option("--reveal", is_flag=True, help="Show values whole. The audit first notes who, when, what and why.")
@@ -35,18 +35,18 @@ ACTION: Final = "why.reveal"
 @json_option
 @with_runtime
 def why(runtime: Runtime, reveal: bool, reason: str | None, as_json: bool, **asked: Any) -> None:
-    """Read the log, and list the records that made a row: what each said, and which one won each column.
+    """Read the log, and list the records that made a row: the values of each, and which one won each column.
 
-    TABLE is a fact table or a read model, KEY its key, part by part: `redrive why subscriptions stripe sub_1`. Of a
-    read model over several tables, like accounts or credits, the rows beneath are shown. Exit 1 where no record says
-    anything of it.
+    TABLE is a fact table or a read model, KEY its key, part by part: `redrive why subscriptions stripe sub_1`. For a
+    read model over several tables, like accounts or credits, the rows beneath are shown. Exit 1 if no record has
+    contributed to it.
     """
     if reason is not None and not reveal:
         raise click.UsageError("--reason goes with --reveal")
     question = Question(asked["table"], asked["key"], asked["sources"], asked["from_ms"], asked["to_ms"])
     answer = run(_explain(runtime, question, reason if reveal else None, reveal))
     if not answer.histories:
-        raise Failed(f"no record on the log says anything of {question.name} {' '.join(question.key)}")
+        raise Failed(f"no record on the log has contributed to {question.name} {' '.join(question.key)}")
     document = {"table": question.name, **as_document(answer, reveal)}
     if as_json:
         print_json(document)

@@ -71,4 +71,4 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) 
 
 
 class StartStopped(Exception):
-    """Asked to stop before everything stood."""
+    """Asked to stop before everything had started."""

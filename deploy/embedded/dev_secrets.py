@@ -50,7 +50,7 @@ _MAKERS: Final[tuple[Callable[[], dict[str, str]], ...]] = (
 
 
 def development_secrets(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
-    """What the user gave no value for: as an earlier start made it (`known`), else new. A key pair stays a pair."""
+    """Secrets that the user did not set: those of an earlier start (`known`), else new ones. Key pairs stay pairs."""
     found: dict[str, str] = {}
     for make in _MAKERS:
         made = make()

@@ -23,7 +23,7 @@ def kafka_class_path() -> tuple[Path, str]:
         with one_at_a_time("jars"):
             kafka = jgo.build(KAFKA)
             if not kafka.lock_path.exists():
-                # Whoever fetched them was killed: `jgo` writes its lock file last, and does not miss it.
+                # An earlier download was killed: `jgo` writes its lock file last, and does not miss it.
                 kafka = jgo.build(KAFKA, update=True)
             logging = kafka.path / "logging"
             if not logging.exists():
@@ -36,8 +36,8 @@ def kafka_class_path() -> tuple[Path, str]:
 
 
 def _copy_jars(folders: tuple[Path, ...], whole: Path) -> None:
-    """All of them or none: `whole` is there once it is whole. `jgo` makes an environment of modules alone anew whenever
-    it is asked, while another Kafka may be starting from it.
+    """All of them or none: `whole` is there once it is whole. `jgo` creates an environment of modules again whenever it
+    is asked, while another Kafka may be starting from it.
     """
     made = whole.with_suffix(".new")
     shutil.rmtree(made, ignore_errors=True)

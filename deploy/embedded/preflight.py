@@ -1,4 +1,4 @@
-"""What must hold before `redrive up` starts anything, so that nothing is half-started."""
+"""Checks before `redrive up` starts anything, so that nothing is half-started."""
 
 import fcntl
 import os

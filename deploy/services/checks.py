@@ -1,4 +1,4 @@
-"""Whether what a service stands on is there, asked in a way that can't hang the page that asks."""
+"""Checks of a service's dependencies, made so that they can't hang the page that asks."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ CHECK_SECONDS: Final = 3.0
 
 
 class BrokerCheck:
-    """Whether a broker answers, asked at most once a second."""
+    """Checks if a broker answers, at most once a second."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

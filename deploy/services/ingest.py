@@ -178,7 +178,7 @@ class IngestService:
 
     async def _open_spool(self) -> None:
         folders = (self._settings.data / "spool").glob("[0-9]*") if self._number == 0 else ()
-        # Of processes that there were before, and are not any more.
+        # Folders of processes that no longer exist.
         numbered = [folder for folder in sorted(folders) if folder.name.isdecimal()]
         abandoned = [folder for folder in numbered if int(folder.name) >= self._settings.ingest_workers]
         for count, spooled in enumerate(self.spool.open(abandoned), 1):
@@ -242,7 +242,7 @@ class IngestService:
             self._stop.set()
 
     async def _use_new_configuration(self) -> None:
-        """What can't work is refused whole, and the old configuration stays. No request is dropped either way."""
+        """Refuse an invalid configuration as a whole, and keep the old one. No request is dropped either way."""
         runtime = read_again()
         if runtime is None:
             return
@@ -266,7 +266,7 @@ class IngestService:
 
     async def drain(self) -> None:
         """No new connections, then the answers that are owed, then what the log and the spool still carry."""
-        # Also when it was no signal that ended the work: others wait for this.
+        # Also when no signal ended the work: others wait for this.
         self._stop.set()
         await self._runner.cleanup()
         for task in self._endless:

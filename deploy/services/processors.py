@@ -103,7 +103,7 @@ class ProcessorsService:
         self._missing: list[str] = []
 
     def details(self) -> dict[str, Any]:
-        """What readiness does not hang on: the sources that are there are folded."""
+        """Facts on which readiness does not depend: the sources whose topics exist are folded."""
         at_rest = self._app.unreadable.places if self._app is not None else {}
         unreadable = [f"{tp.topic}/{tp.partition}/{offset}" for tp, offset in sorted(at_rest.items())]
         return {"missing_topics": self._missing, "unreadable_records": unreadable}
@@ -238,7 +238,7 @@ class ProcessorsService:
         told.cancel()
 
     async def _use_new_configuration(self) -> None:
-        """What can't work is refused, and the fold goes on."""
+        """Refuse an invalid configuration, and keep folding."""
         runtime = read_again()
         if runtime is None:
             return

@@ -30,7 +30,7 @@ warnings.filterwarnings("ignore", message=".*has not been implemented in multi-p
 
 
 def _work(runtime: Runtime, registry: CollectorRegistry) -> Coroutine[Any, Any, None]:
-    # Only the service's own modules: what the others count would stand on its page.
+    # Only the service's own modules: its page must not have the others' counters.
     if _SERVICE == "processors":
         from deploy.services.processors import run_processors_process
 

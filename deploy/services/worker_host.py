@@ -38,7 +38,7 @@ class _Workers:
     table: IdTable | None = None
 
     def environment(self, port: int, counters: Path) -> dict[str, str]:
-        """What flags said, and what is the same for all."""
+        """The values of the flags, and the settings that are the same for all."""
         # A process that starts again later must not see another size of what it shares.
         shared = {} if self.table is None else {"DEDUPE_MAX_IDS": str(self.table.max_ids)}
         return shared | {
@@ -101,7 +101,7 @@ async def _run_workers(workers: _Workers, data: Path) -> None:
                 await child.reload()
         watching.cancel()
         if any(child.gave_up.is_set() for child in children):
-            raise Misconfigured(f"a process of {workers.service} can't work as it is configured; its log says why")
+            raise Misconfigured(f"a process of {workers.service} can't run with this configuration: see its log")
 
 
 async def _after_orphans(service: str, data: Path, stop: asyncio.Event) -> BinaryIO:

@@ -1,1 +1,1 @@
-"""What commands share of a terminal: flags that several take, tables, progress. Must not decide anything."""
+"""Parts that commands share at a terminal: common flags, tables, progress. Must not decide anything."""

@@ -25,7 +25,7 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print
 
 def _given(_: click.Context, __: click.Parameter, reason: str) -> str:
     if not reason.strip():
-        raise click.BadParameter("it is blank: say why")
+        raise click.BadParameter("must not be blank")
     return reason.strip()
 
 

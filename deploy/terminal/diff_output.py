@@ -1,4 +1,4 @@
-"""What differs between two sets of facts, printed for people. Must not compare anything."""
+"""Prints the differences between two sets of facts. Must not compare anything."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal

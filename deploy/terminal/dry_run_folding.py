@@ -11,7 +11,7 @@ from replay.log.reader import LogReader
 
 async def foresee(reader: LogReader, connection: "asyncpg.Connection[asyncpg.Record]", plan: Plan) -> DryRun:
     with progress() as bar:
-        task = bar.add_task("folding it apart", total=plan.offsets)
+        task = bar.add_task("folding into temporary tables", total=plan.offsets)
         return await dry_run(reader, connection, plan, lambda offsets: bar.advance(task, offsets))
 
 

@@ -29,7 +29,7 @@ class Follow:
         self._running: asyncio.Task[None] | None = None
         self._free_since: float | None = None
         self.has_paused = False
-        """Whether it left the replay paused when it was interrupted; otherwise that goes on elsewhere."""
+        """True if an interrupt left the replay paused; otherwise another process runs it on."""
 
     async def to_the_end(self, replay: uuid.UUID, bar: Progress) -> dict[str, Any]:
         """The entry at its end. Outages are waited for; who is interrupted while it runs here leaves it paused."""
@@ -64,7 +64,7 @@ class Follow:
             return await ledger.brief(connection, replay)
 
     async def _leave(self, replay: uuid.UUID) -> None:
-        """Whoever ends the process that runs it means the replay; it would otherwise go on elsewhere."""
+        """An interrupt of the process that runs the replay is meant for the replay, which others would run on."""
         if self._running is None:
             return
         with contextlib.suppress(InvalidTransition, *PASSING):

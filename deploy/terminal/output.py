@@ -1,7 +1,7 @@
-"""What commands print: lines, tables and progress for people, one JSON document for machines.
+"""The output of commands: lines, tables and progress for people, one JSON document for machines.
 
-Nothing that is printed is markup: a name in brackets stays as it is. Colour is given beside the text. Nothing that is
-printed commands the terminal: values come from payloads, and `visible` shows what would.
+No output is markup: a name in brackets stays as it is. Colour is set beside the text. No output commands the terminal:
+values come from payloads, and `visible` escapes control characters.
 """
 
 import re
@@ -41,7 +41,7 @@ def visible(text: str) -> str:
 
 
 def say(text: str, mark: str = "", style: str = "", indent: str = "") -> None:
-    """A line for whoever asked. `mark` stands before it in `style`; without a mark, the whole line has that style.
+    """Print a line. `mark` comes before it in `style`; without a mark, the whole line has that style.
 
     At a terminal it wraps between words, `indent` before each further line. No word is cut: half an id is another id.
     """

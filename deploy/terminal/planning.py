@@ -79,7 +79,7 @@ def print_gone(gone: Sequence[dict[str, Any]]) -> None:
 def say_what_is_left(replay: uuid.UUID, is_paused: bool) -> None:
     """To whoever stops waiting before the end."""
     if is_paused:
-        text = "it is paused where it stood; `redrive replay resume {0} --reason …` goes on"
+        text = "it is paused; `redrive replay resume {0} --reason …` resumes it"
     else:
-        text = "it goes on without this command; `redrive replay show {0}` says how far it is"
+        text = "it runs on without this command; `redrive replay show {0}` shows its progress"
     warn(f"{text.format(replay)}, `redrive replay cancel {replay} --reason …` ends it", f"replay {replay}:")

@@ -12,7 +12,7 @@ from deploy.wiring import Runtime
 from replay.selection.selection import Selection, iso_of, parse_selection, sources_of_log
 from schemas.errors import InvalidSelection
 
-KEY_HELP: Final = "What touches a row: 'accounts stripe cus_1'; a longer KEY is a JSON list. Repeatable."
+KEY_HELP: Final = "The records of a row: 'accounts stripe cus_1'; a longer KEY is a JSON list. Repeatable."
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,12 +28,14 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--by",
                 type=click.Choice(["arrival", "event"]),
                 default="arrival",
-                help="Whose clock --from and --to are on: ours, or the provider's.",
+                help="The clock of --from and --to: ours (arrival), or the provider's (event).",
             ),
             click.option("--type", "types", multiple=True, metavar="GLOB", help="'stripe.invoice.*'. Repeatable."),
-            click.option("--event-id", "event_ids", multiple=True, help="Wherever it is on the log. Repeatable."),
-            click.option("--offsets", multiple=True, metavar="TOPIC:PARTITION:A-B", help="Both ends in. Repeatable."),
-            click.option("--dead-letters", is_flag=True, help="Only what the index holds as dead."),
+            click.option("--event-id", "event_ids", multiple=True, help="By id, anywhere on the log. Repeatable."),
+            click.option(
+                "--offsets", multiple=True, metavar="TOPIC:PARTITION:A-B", help="Both ends included. Repeatable."
+            ),
+            click.option("--dead-letters", is_flag=True, help="Only events that the index calls dead."),
             click.option(
                 "--key",
                 "keys",
@@ -42,7 +44,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="MODEL SOURCE KEY",
                 help=KEY_HELP,
             ),
-            click.option("--any", multiple=True, metavar="JSON", help="A further selection. Repeatable."),
+            click.option("--any", multiple=True, metavar="JSON", help="A further selection to add. Repeatable."),
         )
     ):
         command = decorate(command)
@@ -63,7 +65,7 @@ def _json(flag: str, text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidSelection(f"{flag}: {text[:100]!r} is no JSON") from error
+        raise InvalidSelection(f"{flag}: {text[:100]!r} is not JSON") from error
 
 
 def _row_key(model: str, source: str, key: str) -> list[Any]:

@@ -38,7 +38,7 @@ def _split(_: click.Context, param: click.Parameter, values: Sequence[int | Targ
     times = [value for value in values if isinstance(value, int)]
     targets = [value for value in values if not isinstance(value, int)]
     if len(times) > 1 or len(targets) > 1:
-        raise click.BadParameter("give one time and one target at most", param=param)
+        raise click.BadParameter("pass at most one time and one target", param=param)
     return To(times[0] if times else None, targets[0] if targets else None)
 
 
@@ -49,7 +49,7 @@ to_option: Final = click.option(
     callback=_split,
     metavar="TIME|TARGET",
     help="A time: arrived before it; default the log's end as of now. http://HOST:PORT/PATH, https://… or topic:NAME:"
-    " send the records there, and fold nothing. May stand twice.",
+    " send the records there, and fold nothing. Pass it twice to give both.",
 )
 
 
@@ -57,7 +57,7 @@ def endpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How records are sent to an endpoint."""
     for decorate in (
         click.option("--concurrency", type=click.IntRange(1, MAX_CONCURRENCY), help="Requests at once; default 8."),
-        click.option("--resign", is_flag=True, help="Sign anew, with the target's secrets of redrive.toml."),
+        click.option("--resign", is_flag=True, help="Sign again, with the target's secrets of redrive.toml."),
     ):
         command = decorate(command)
     return command
@@ -73,7 +73,7 @@ def with_endpoint(target: TargetDocument | None, resign: bool, concurrency: int 
 
 
 def warn_of_failures(entry: Mapping[str, Any]) -> None:
-    """What did not come through at a target, and how to go on. `first_failed` is the first of them."""
+    """The records that failed at a target, and the next step. `first_failed` is the first of them."""
     first = entry["first_failed"]
     warn(
         f"{entry['failed']} of {entry['records']} records failed at the target. The first,"
@@ -82,8 +82,8 @@ def warn_of_failures(entry: Mapping[str, Any]) -> None:
         "red",
     )
     warn(
-        f"`redrive replay show {entry['id']} --outcomes --failed` lists them. Mend the target, then run the selection"
-        " again (what was delivered is sent again as well), or --offsets of those that failed",
+        f"`redrive replay show {entry['id']} --outcomes --failed` lists them. Fix the target, then run the selection"
+        " again (it sends delivered records again, too), or --offsets of those that failed",
         "go on:",
     )
 

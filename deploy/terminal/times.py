@@ -24,7 +24,7 @@ class Time(click.ParamType):
 
 
 class ClockOffset(click.ParamType):
-    """How far a clock stands off, as seconds: `2h` ahead, `-2h` behind."""
+    """The offset of a clock, as seconds: `2h` ahead, `-2h` behind."""
 
     name = "offset"
 
@@ -34,7 +34,7 @@ class ClockOffset(click.ParamType):
         text = value.strip()
         found = parse_duration(text.lstrip("+-"))
         if not isinstance(found, timedelta) or len(text) - len(text.lstrip("+-")) > 1:
-            self.fail(f"{text[:60]!r} is no offset of a clock: use 90s, 15m, 2h or 1d; behind: -2h", param, ctx)
+            self.fail(f"invalid clock offset {text[:60]!r}: use 90s, 15m, 2h or 1d; behind: -2h", param, ctx)
         return -found.total_seconds() if text.startswith("-") else found.total_seconds()
 
 

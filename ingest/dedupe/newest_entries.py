@@ -60,7 +60,7 @@ class NewestEntries(Generic[NameT]):
         return list(self._pieces)
 
     def items(self) -> Iterable[tuple[NameT, bytes]]:
-        """Of each name those that are left, in the order of their addition."""
+        """The remaining entries of each name, in the order of their addition."""
         return [(name, b"".join([piece.entries for piece in pieces])) for name, pieces in self._pieces.items()]
 
     def __len__(self) -> int:

@@ -67,7 +67,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class _Held:
-    """Of a segment: when its last chunk was written, and how many bytes of entries all its chunks have."""
+    """The time at which a segment's last chunk was written, and the bytes of entries in all its chunks."""
 
     newest_ms: int = 0
     entry_bytes: int = 0

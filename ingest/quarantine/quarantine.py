@@ -26,7 +26,7 @@ FLUSH_SECONDS: Final = 5.0
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 24 * 60 * _MINUTE_MS
 MAX_MINUTES: Final = 10_000
-"""Of all sources, that wait for the log; a log that is away for longer gets the counts of days."""
+"""The limit for all sources of minutes that wait for the log; a log that is away for longer gets the counts of days."""
 
 
 class _Kept:

@@ -34,7 +34,7 @@ CLOCK_SLACK_MS: Final = 3_600_000
 MAX_TYPES: Final = 1000
 MAX_TYPE_CHARACTERS: Final = 200
 OTHER_TYPES: Final = "(other types)"
-"""What a plan counts together: senders name the types, and another program may write to the topic."""
+"""The types that a plan counts together: senders name the types, and another program may write to the topic."""
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class History:
     """Column -> the record whose value won."""
 
     def add(self, record: RecordName, row: Row) -> None:
-        """Join a row, and note the columns that now have this record's value. Of two equal values the first wins."""
+        """Join a row, and note the columns that now have this record's value. The first of equal values wins."""
         columns = self.table.columns
         said = {c.name: value for c, value in zip(columns, row, strict=True) if not c.is_hidden and value is not None}
         for name in self.table.keys:

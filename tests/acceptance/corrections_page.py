@@ -79,7 +79,7 @@ async def correct_as_the_page_says(installation: Installation) -> None:
         assert re.search(r"^correction:ticket-4711 is on the log, at webhooks\.operator/\d+/\d+$", out, re.MULTILINE)
         assert await rows.credits() == 62, "it waits until the processors have folded it"
         _, out = await installation.redrive(*GIVE)
-        assert "was said before" in out
+        assert "is already on the log" in out
         await installation.redrive(*TAKE, "--wait")
         assert await rows.credits() == 12
 

@@ -73,7 +73,7 @@ async def test_a_service_that_crashes_at_a_start_keeps_no_other_one_down(
             "up", cwd=tmp_path, env=installation.environment, stdout=output, stderr=output
         )
         await installation.until(lambda: "redrive is up" in installation.output(), "it goes on without them")
-        assert "processors is not ready (no answer) and goes on trying" in installation.output()
+        assert "processors is not ready (no answer) and keeps trying" in installation.output()
         provider = Provider(installation.ingest_url)
         await provider.deliver_all(of_stripe(34).webhooks)
         assert provider.done.retries == 0

@@ -128,7 +128,7 @@ REFUSED = {
     "half a login": ({"KAFKA_SASL_PASSWORD": ""}, "needs KAFKA_SASL_PASSWORD"),
     "a login that is not used": ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, "would not be used"),
     "no protocol": ({"KAFKA_SECURITY_PROTOCOL": ""}, "set it to SASL_SSL"),
-    "a CA file that is none": ({"KAFKA_SSL_CAFILE": "/dev/null"}, "KAFKA_SSL_CAFILE is of no use"),
+    "a CA file that is none": ({"KAFKA_SSL_CAFILE": "/dev/null"}, "cannot load KAFKA_SSL_CAFILE"),
     "a key without a certificate": ({"KAFKA_SSL_KEYFILE": "/dev/null"}, "need KAFKA_SSL_CERTFILE"),
     "a protocol of nobody's": ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL"),
 }

@@ -98,4 +98,4 @@ async def test_check_says_once_that_a_plug_in_is_not_named_any_more(
         await migrate.migrate(connection, database_url)
     (warning,), faults = await generation_check.declared_by_users(connection, NOTHING_DECLARED)
     assert faults == []
-    assert "contacts in gen_1 is no table of redrive's, nor of a plug-in that redrive.toml names" in warning
+    assert "redrive and the plug-ins of redrive.toml do not declare contacts in gen_1" in warning

@@ -33,7 +33,7 @@ async def test_what_is_healthy_goes_on_and_those_that_gave_up_are_named(tmp_path
     try:
         for one in children:
             await one.start()
-        await until(lambda: any("bad gave up; the others go on" in text for text in said), "it is named")
+        await until(lambda: any("bad gave up; the others run on" in text for text in said), "it is named")
         await until((tmp_path / "good.up").exists, "the other works")
         assert not watching.done()
         # A better configuration: the one that gave up gets another try, the other only hears of it.

@@ -30,7 +30,7 @@ async def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missi
 ) -> None:
     code, out, err = await redrive(tmp_path, *CORRECT, *flags)
     assert (code, out) == (2, ""), err
-    assert "say --freeze or --unfreeze" in err
+    assert "pass --freeze or --unfreeze" in err
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ async def test_an_account_is_neither_frozen_nor_unfrozen_by_a_word_that_is_missi
     [
         (("replay", "plan", "--from", "nonsense"), "invalid time 'nonsense'"),
         (("replay", "run", "--from", "1h ago"), "Missing option '--reason'"),
-        (("replay", "run", "--from", "1h ago", "--reason", " "), "it is blank: say why"),
-        (("replay", "pause", "xyz", "--reason", "why"), "'xyz' is no id of a replay"),
+        (("replay", "run", "--from", "1h ago", "--reason", " "), "must not be blank"),
+        (("replay", "pause", "xyz", "--reason", "why"), "invalid replay id 'xyz'"),
         (("rebuild", "--rollback", "--apply"), "--rollback flips back"),
         (("rebuild", "--accept-loss"), "--accept-loss goes with"),
         (("prove", "--accept-loss"), "--accept-loss needs --reason"),
         (("prove", "--accept-loss", "--reason", " "), "--accept-loss needs --reason"),
         (("prove", "--reason", "why"), "--reason goes with --accept-loss"),
-        (CORRECT, "say --freeze or --unfreeze"),
+        (CORRECT, "pass --freeze or --unfreeze"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2]),
 )
