@@ -1,13 +1,14 @@
 """The verdict on a failed write: whose fault it is, and so whether to retry, to look for poison, or to stop.
 
-The default is to retry: a record is dead only if Postgres refused its *data*.
+The default is to retry: a record is dead only if Postgres refused its *data*. `isolation` decides about an event that
+ends each session that writes it.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import asyncpg
 
-from schemas.errors import RedriveError
+from schemas.errors import RedriveError, Unavailable
 
 FailureKind = Literal["poison", "retry"]
 
@@ -17,6 +18,46 @@ _DATA_CLASSES: Final = frozenset({"22", "23", "54"})
 
 RETRYABLE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """The errors of talking to Postgres, besides refused data."""
+
+
+class SessionLost(Unavailable):
+    """Postgres ended the session that wrote one event alone, and took a transaction just before."""
+
+    code = "connection_lost"
+
+
+class TableAtFault(SessionLost):
+    """Postgres ends each session that writes an event to one table."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"Postgres ends each session that writes an event to {table}, and several in a row are dead letters; the"
+            " next one waits until the table takes an event. Look at the log of Postgres, and repair the table"
+        )
+
+
+class Closable(Protocol):
+    """The part of a connection that `is_loss` reads."""
+
+    def is_closed(self) -> bool: ...
+
+
+def is_loss(error: BaseException, connection: Closable) -> bool:
+    """Whether the session of that connection ended under what it was asked.
+
+    One that was silent for too long is closed by us: that says nothing of what was asked.
+    """
+    try:
+        if not connection.is_closed():
+            return False
+    except asyncpg.InterfaceError:
+        # The pool has taken a closed one back.
+        pass
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, TimeoutError):
+        # asyncpg's clean-up on the closed connection hides what closed it.
+        at = at.__cause__ or at.__context__
+    return at is None
 
 
 def verdict_of(error: BaseException) -> FailureKind:

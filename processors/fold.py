@@ -163,8 +163,12 @@ def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = No
 
 def refused_event(folded: Folded, message: str) -> Dead:
     """The dead letter of the one event of what `split` gave; `message` is what Postgres said of its rows."""
+    return dead_event(folded, PoisonRecord("refused_by_database", unfit(folded.rows) or message))
+
+
+def dead_event(folded: Folded, poison: PoisonRecord) -> Dead:
+    """The dead letter of the one event of what `split` gave."""
     (event,) = folded.events
-    poison = PoisonRecord("refused_by_database", unfit(folded.rows) or message)
     # The letter must not be refused for the same reason.
     named = event._replace(
         event_id=_safe_id(event.event_id),

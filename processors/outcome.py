@@ -1,7 +1,7 @@
 """The outcome of a record: its events as the index has them, their rows, and its dead letters."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -130,3 +130,18 @@ class Folded(NamedTuple):
             tuple([one for one in self.letters if one.ordinal in wanted or one.event.event_id in ids]),
             frozenset(wanted),
         )
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The parts of a bisected batch to write once all of its good events are written."""
+
+    letters: list[Dead] = field(default_factory=list)
+    """Events that Postgres refused."""
+    split: list[Folded] = field(default_factory=list)
+    """Records whose events were written one by one."""
+
+    def as_folded(self) -> list[Folded]:
+        """The dead letters alone."""
+        known = [one._replace(events=(), rows_of=()) for one in self.split if one.letters]
+        return [*known, *(Folded(one.raw, one.source, (), (), (one,)) for one in self.letters)]

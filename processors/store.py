@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Final, LiteralString, Protocol, TypeAlias
 from uuid import UUID
 
@@ -10,7 +12,7 @@ import asyncpg
 
 from processors.failures import verdict_of
 from processors.fold import Changes, combine, refused_event
-from processors.outcome import Dead, Folded
+from processors.outcome import Dead, Folded, Refusal
 from processors.rows import STATEMENT_SIZE, portions
 from schemas import table_sql
 from schemas.errors import RedriveError
@@ -92,6 +94,10 @@ class TopicReplaced(RedriveError):
     """The batch is of a topic that was created again since: forget it, and seek to the new one's positions."""
 
 
+class TakenBack(RedriveError):
+    """A transaction that was only tried has succeeded, and is rolled back."""
+
+
 class PositionGap(RedriveError):
     """The batch starts past the stored position: roll back, and seek to `stored`."""
 
@@ -128,21 +134,6 @@ class Written:
     @property
     def dead(self) -> int:
         return len(self.letters)
-
-
-@dataclass(slots=True)
-class Refusal:
-    """The parts of a bisected batch to write once all of its good events are written."""
-
-    letters: list[Dead] = field(default_factory=list)
-    """Events that Postgres refused."""
-    split: list[Folded] = field(default_factory=list)
-    """Records whose events were written one by one."""
-
-    def as_folded(self) -> list[Folded]:
-        """The dead letters alone."""
-        known = [one._replace(events=(), rows_of=()) for one in self.split if one.letters]
-        return [*known, *(Folded(one.raw, one.source, (), (), (one,)) for one in self.letters)]
 
 
 class DeadLetterSink(Protocol):
@@ -272,15 +263,25 @@ class Store(FactStore):
 
         Raises `PositionGap`, `GenerationMoved`, `TopicReplaced`, or what the driver raises where a retry helps.
         """
+        return (await self.commit(connection, folded, partial(self._advance, connection, span))).letters
 
-        async def advance() -> None:
-            part = (span.topic, span.partition, span.start, span.end, span.topic_id)
-            row = await connection.fetchrow(ADVANCE, self.generation, *part)
-            if row is None or row["live"] != self.generation:
-                raise GenerationMoved
-            if row["is_other_log"]:
-                raise TopicReplaced
-            if not row["is_advanced"]:
-                raise PositionGap(row["stored"])
+    async def try_batch(self, connection: Connection, span: Span, folded: Sequence[Folded]) -> None:
+        """The same, taken back: rows must never be ahead of the position. Raises what `commit_batch` raises."""
 
-        return (await self.commit(connection, folded, advance)).letters
+        async def take_back(_: Written) -> None:
+            # What a commit would look at.
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            raise TakenBack
+
+        with suppress(TakenBack):
+            await self.commit(connection, folded, partial(self._advance, connection, span), take_back)
+
+    async def _advance(self, connection: Connection, span: Span) -> None:
+        part = (span.topic, span.partition, span.start, span.end, span.topic_id)
+        row = await connection.fetchrow(ADVANCE, self.generation, *part)
+        if row is None or row["live"] != self.generation:
+            raise GenerationMoved
+        if row["is_other_log"]:
+            raise TopicReplaced
+        if not row["is_advanced"]:
+            raise PositionGap(row["stored"])

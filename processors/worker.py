@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from processors import metrics
 from processors.failures import RETRYABLE
 from processors.fold import fold_record
+from processors.isolation import Part, Remainder, Tables
 from processors.outcome import Folded, RawRecord
 from processors.partition_state import Batch, Extent, Start
 from processors.positions import NOTHING_FOLDED, REFOLD_FROM, StoredPosition, find_starts, read_stored, unknown_records
@@ -27,7 +28,6 @@ from processors.store import (
     DeadLetterSink,
     GenerationMoved,
     PositionGap,
-    Span,
     Store,
     TopicReplaced,
     end_half_sent,
@@ -67,6 +67,7 @@ class Worker:
         self._seen: dict[TP, tuple[int, int]] = {}
         self._still: dict[TP, int] = {}
         """Looks in a row at which a partition had not moved."""
+        self._tables = Tables()
         # A batch is decoded once it may be written, so that decoded ones, which are large, are never many. One
         # connection is left for the positions.
         self._slots = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
@@ -215,26 +216,33 @@ class Worker:
 
     async def _fold(self, batch: Batch) -> None:
         """For ever, with back-off, until it is written or somebody else's: an outage never gives a record up."""
+        rest = Remainder(batch, self._tables)
         async for attempt in self._attempts(batch):
             with attempt:
-                if batch.reading.is_over:
-                    return
-                async with self._slots, self._pool.acquire() as connection:
-                    await self._fold_on(connection, batch)
+                while (part := rest.next) is not None:
+                    if batch.reading.is_over:
+                        return
+                    async with self._slots, self._pool.acquire() as connection:
+                        await self._fold_on(connection, batch.tp, rest, part)
         self._note_success(batch.tp)
 
     def _note_success(self, tp: TP | None) -> None:
         self.is_database_up = True
         metrics.database_took(tp)
 
-    async def _fold_on(self, connection: Connection, batch: Batch) -> None:
+    async def _fold_on(self, connection: Connection, tp: TP, rest: Remainder, part: Part) -> None:
         if self._store is None:
             raise GenerationMoved
         started = time.perf_counter()
-        folded = await self._decode(batch.records)
-        span = Span(batch.tp.topic, batch.tp.partition, batch.start, batch.end, batch.reading.topic_id)
-        letters = await self._store.commit_batch(connection, span, folded)
-        self._expected[batch.tp] = max(batch.end, self._expected.get(batch.tp, 0))
+        folded: Sequence[Folded] = await self._decode(part.records)
+        try:
+            folded = await rest.without_poison(self._store, connection, part, folded)
+            letters = await self._store.commit_batch(connection, part.span, folded)
+        except Exception as error:
+            rest.failed(connection, error)
+            raise
+        rest.committed(folded)
+        self._expected[tp] = max(part.span.end, self._expected.get(tp, 0))
         metrics.batch_folded(folded, letters, time.perf_counter() - started)
         metrics.events_dead(letters)
 

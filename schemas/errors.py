@@ -86,6 +86,7 @@ DEAD_LETTER_REASONS: Final = (
     "bad_envelope",
     "projection_failed",
     "refused_by_database",
+    "connection_lost",
 )
 """Why an event is dead; a label of a metric, so there are no others."""
 

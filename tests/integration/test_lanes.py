@@ -78,10 +78,10 @@ async def test_a_batch_that_a_bug_of_ours_meets_stops_its_partition_alone(
     async with run_worker(stack, database_url, topic, topic, tmp_path) as (worker, _):
         original, is_broken = worker._fold_on, True
 
-        async def fail_on_the_first_partition(connection: Any, one: Any) -> None:
-            if is_broken and one.tp.partition == 0:
+        async def fail_on_the_first_partition(connection: Any, tp: Any, *rest: Any) -> None:
+            if is_broken and tp.partition == 0:
                 raise RuntimeError("a bug of ours")
-            await original(connection, one)
+            await original(connection, tp, *rest)
 
         monkeypatch.setattr(worker, "_fold_on", fail_on_the_first_partition)
         await produce(stack.servers, batch(topic, range(300)))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
+
 from schemas.envelope import Identity
 from schemas.errors import Misconfigured, PoisonRecord, RejectedDelivery, Unavailable
 from schemas.providers import PROVIDERS
@@ -30,6 +32,8 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "not misconfigured": lambda: type("Worse", (Misconfigured,), {})("x"),
     "rejected": lambda: type("Worse", (RejectedDelivery,), {"__init__": lambda self: None})(),
     "poison of a reason of its own": lambda: PoisonRecord("acme\n", "x"),
+    "connection": ConnectionResetError,
+    "postgres": lambda: asyncpg.ConnectionDoesNotExistError("connection was closed"),
     "speechless": lambda: type("Mute", (OSError,), {"__str__": lambda self: 1 / 0})(),
 }
 
