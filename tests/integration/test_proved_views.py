@@ -90,7 +90,7 @@ CHANGES = [
     (
         "DROP VIEW public.refunds; CREATE TABLE public.refunds AS SELECT source, refund_id FROM gen_1.refunds",
         {"refunds": []},
-        "is no view",
+        "is not a view",
     ),
     (
         "CREATE OR REPLACE VIEW public.webhook_events AS SELECT * FROM ({webhook_events}) AS told WHERE status <> 'dead'",

@@ -112,7 +112,7 @@ async def test_a_login_that_owns_nothing_is_told_so_and_leaves_everything(
             lifecycle.drop(connection, 2, TESTER),
             snapshot.drop(connection, "then", TESTER),
         ):
-            with pytest.raises(Misconfigured, match="for the owner"):
+            with pytest.raises(Misconfigured, match="only the database owner"):
                 await order
         await connection.execute("RESET ROLE")
         assert [one["state"] for one in await generations.describe_all(connection)] == ["live", "ready"]

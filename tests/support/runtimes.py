@@ -1,7 +1,6 @@
 """What a service in this process is opened with: the addresses of the run's Kafka and of a test's database."""
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ def runtime_of(
     folder: Path,
     database_url: str | None = None,
     file: FileConfig = EMPTY_FILE,
-    sources: Mapping[str, Source] | None = None,
+    sources: dict[str, Source] | None = None,
     **variables: Any,
 ) -> Runtime:
     """`sources`: those of `file`, if not given. `variables`: more of the environment. Each service listens on a free
@@ -38,7 +37,7 @@ def runtime_of(
             **variables,
         }
     )
-    return Runtime(settings, file, sources_of(settings, file) if sources is None else dict(sources))
+    return Runtime(settings, file, sources_of(settings, file) if sources is None else sources)
 
 
 def signals() -> Signals:
