@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
+from pydantic import ValidationError
 
 from deploy.connections import connect, connected, open_pool, postgres
 from deploy.event_loop import run
@@ -19,12 +19,14 @@ from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
 from replay.answering import WORK_SECONDS, while_answering
 from replay.audit import Author
+from replay.faults import first_fault
 from replay.log.reader import LogReader
 from replay.rebuild import lifecycle, snapshot
 from replay.rebuild.after_flip import settle
-from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
+from replay.rebuild.flip import APPLY, ROLLBACK, flip
 from replay.rebuild.fold import build
-from replay.rebuild.snapshot import SnapshotOrder
+from replay.rebuild.order import RebuildOrder, describe_all, drop_one
+from replay.selection.selection import iso_of
 from replay.tables import generations
 from replay.tables.diff import Diff, difference
 from replay.tables.generations import RebuildPorts
@@ -32,31 +34,21 @@ from replay.tables.generations import RebuildPorts
 _REASON: Final = click.option("--reason", help="Why; goes into the audit.")
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildFlags:
-    """The values of the flags."""
-
-    only: tuple[str, ...]
-    as_of: int | None
-    name: str | None
-    apply: bool
-    generation: int | None
-    rollback: bool
-    accept_loss: bool
-
-    def __post_init__(self) -> None:
-        if self.generation is not None and not self.apply:
-            raise click.UsageError("--generation goes with --apply")
-        if self.rollback and self.apply:
-            raise click.UsageError("--rollback flips back to the previous generation, and to nothing else")
-        if self.only and (self.rollback or self.generation is not None):
-            raise click.UsageError("--only is for a generation that is to be folded")
-        if self.accept_loss and not self.apply and not self.rollback and self.as_of is None:
-            raise click.UsageError("--accept-loss goes with --apply, --rollback or --as-of")
-        if self.name is not None and self.as_of is None:
-            raise click.UsageError("--name goes with --as-of")
-        if self.as_of is not None and (self.only or self.apply or self.rollback):
-            raise click.UsageError("--as-of creates a snapshot, which can't be applied")
+def order_of(
+    *, apply: bool, generation: int | None, accept_loss: bool, as_of: int | None, **flags: Any
+) -> tuple[RebuildOrder, bool]:
+    """The order of the flags, and True if the generation that it folds goes live."""
+    if generation is not None and not apply:
+        raise click.UsageError("--generation goes with --apply")
+    is_applied = apply and generation is None
+    if is_applied and (flags["rollback"] or as_of is not None):
+        raise click.UsageError("--apply, --rollback and --as-of are mutually exclusive")
+    fields = {**flags, "apply": generation, "accept_loss": accept_loss and not is_applied, "as_of": iso_of(as_of)}
+    try:
+        order = RebuildOrder.model_validate(fields)
+    except ValidationError as error:
+        raise click.UsageError(first_fault(error)) from error
+    return order.model_copy(update={"accept_loss": accept_loss}), is_applied
 
 
 @click.group(
@@ -88,8 +80,8 @@ def rebuild(runtime: Runtime, reason: str | None, as_json: bool, **flags: Any) -
     """
     if click.get_current_context().invoked_subcommand is not None:
         return
-    order, author = RebuildFlags(**flags), Author(runtime.operator, reason)
-    found = run(_do(runtime, order, author))
+    order, is_applied = order_of(**flags)
+    found = run(_do(runtime, order, is_applied, Author(runtime.operator, reason)))
     differs: Diff | None = found.pop("difference", None)
     if as_json:
         print_json(found if differs is None else {**found, "difference": differs.as_document()})
@@ -112,24 +104,24 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[RebuildPorts, LogRead
         pool.terminate()
 
 
-async def _do(runtime: Runtime, order: RebuildFlags, author: Author) -> dict[str, Any]:
-    moment = None if order.as_of is None else SnapshotOrder.named(order.name, order.as_of, order.accept_loss)
+async def _do(runtime: Runtime, order: RebuildOrder, is_applied: bool, author: Author) -> dict[str, Any]:
+    moment = order.snapshot()
     async with _opened(runtime) as (ports, reader):
         if moment is not None:
             with _Bar("folding the log") as advance:
                 return await snapshot.make(ports, moment, author, advance)
-        if order.rollback:
-            async with ports.pool.acquire() as connection:
-                number = await rollback_target(connection)
-            with _Bar("going back"):
-                return await flip(ports, reader, number, ROLLBACK, author, order.accept_loss)
-        if order.generation is not None:
-            with _Bar("going live"):
-                return await flip(ports, reader, order.generation, APPLY, author, order.accept_loss)
-        return await _rebuilt(ports, reader, order, author)
+        async with ports.pool.acquire() as connection:
+            number = await order.destination(connection)
+        if number is None:
+            return await _rebuilt(ports, reader, order, is_applied, author)
+        with _Bar("going back" if order.rollback else "going live"):
+            action = ROLLBACK if order.rollback else APPLY
+            return await flip(ports, reader, number, action, author, order.accept_loss)
 
 
-async def _rebuilt(ports: RebuildPorts, reader: LogReader, order: RebuildFlags, author: Author) -> dict[str, Any]:
+async def _rebuilt(
+    ports: RebuildPorts, reader: LogReader, order: RebuildOrder, is_applied: bool, author: Author
+) -> dict[str, Any]:
     async with ports.pool.acquire() as connection:
         await lifecycle.sweep(connection)
         await snapshot.sweep(connection)
@@ -148,7 +140,7 @@ async def _rebuilt(ports: RebuildPorts, reader: LogReader, order: RebuildFlags, 
             "lost": await generations.lost_ranges(connection, generation.number),
             "difference": await difference(connection, live.schema, generation.schema),
         }
-        if not order.apply:
+        if not is_applied:
             # Before a flip it stays one that is being built: a process that is killed in between resumes it.
             await generations.note_ready(connection, generation.number)
             return found
@@ -196,10 +188,7 @@ def list_all(runtime: Runtime, as_json: bool) -> None:
 
     async def read() -> dict[str, Any]:
         async with connected(runtime.settings) as connection:
-            return {
-                "generations": await generations.describe_all(connection),
-                "scratches": await snapshot.describe_all(connection),
-            }
+            return await describe_all(connection)
 
     found = run(read())
     if as_json:
@@ -227,10 +216,7 @@ def drop(runtime: Runtime, which: str, reason: str | None, as_json: bool) -> Non
 
     async def work() -> None:
         async with connected(runtime.settings) as connection:
-            if which.isdecimal():
-                await lifecycle.drop(connection, int(which), author)
-            else:
-                await snapshot.drop(connection, which, author)
+            await drop_one(connection, which, author)
 
     run(work())
     if as_json:

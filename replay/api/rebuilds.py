@@ -2,18 +2,18 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import asyncpg
 from aiohttp import web
-from pydantic import Field, RootModel, model_validator
+from pydantic import RootModel
 
-from replay.api import fields
-from replay.api.fields import Nothing, Reasoned
+from replay.api.fields import Nothing
 from replay.api.route import Endpoint, Route, RouteCall, answer
 from replay.audit import Author
 from replay.rebuild import lifecycle, snapshot
-from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
+from replay.rebuild.flip import APPLY, ROLLBACK, flip
+from replay.rebuild.order import RebuildOrder, describe_all, drop_one
 from replay.rebuild.snapshot import SnapshotOrder
 from replay.rebuild.snapshot_jobs import SnapshotJobs
 from replay.tables import generations
@@ -54,40 +54,6 @@ class Scratch(Document):
 class Rebuilds(Document):
     generations: list[GenerationEntry]
     scratches: list[Scratch]
-
-
-NonEmpty = Annotated[fields.Text, Field(min_length=1)]
-
-
-class RebuildOrder(Reasoned):
-    """Fold a new generation (of `only` some tables), `apply` one that is ready, `rollback`, make the state `as_of` a
-    moment under a `name`, or `drop` a generation by its number or a state by its name.
-    """
-
-    reason: NonEmpty | None = None
-    only: tuple[str, ...] = ()
-    apply: int | None = Field(None, gt=0, lt=2**31)
-    accept_loss: bool = False
-    rollback: bool = False
-    as_of_ms: fields.Timestamp | None = Field(None, alias="as_of")
-    name: NonEmpty | None = None
-    drop: Annotated[int, Field(gt=0, lt=2**31)] | NonEmpty | None = None
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Self:
-        orders = (self.only or None, self.apply, self.rollback or None, self.as_of_ms, self.drop)
-        if sum(one is not None for one in orders) > 1:
-            raise ValueError("only, apply, rollback, as_of and drop are mutually exclusive")
-        if self.name is not None and self.as_of_ms is None:
-            raise ValueError("name goes with as_of")
-        if self.accept_loss and self.apply is None and not self.rollback and self.as_of_ms is None:
-            raise ValueError("accept_loss goes with apply, rollback or as_of")
-        self.moment()
-        return self
-
-    def moment(self) -> SnapshotOrder | None:
-        """Raises `InvalidSelection`."""
-        return None if self.as_of_ms is None else SnapshotOrder.named(self.name, self.as_of_ms, self.accept_loss)
 
 
 class Rebuilt(Document):
@@ -131,21 +97,18 @@ class RebuildRoutes:
 
     async def _list(self, _: RouteCall[Nothing, Nothing]) -> web.Response:
         async with self._pool.acquire() as connection:
-            return answer(
-                {
-                    "generations": await generations.describe_all(connection),
-                    "scratches": await snapshot.describe_all(connection),
-                }
-            )
+            return answer(await describe_all(connection))
 
     async def _order(self, call: RouteCall[Nothing, RebuildOrder]) -> web.Response:
         order = call.given
         author = Author(call.operator, order.reason)
         try:
-            if (moment := order.moment()) is not None:
+            if (moment := order.snapshot()) is not None:
                 return await self._make(moment, author)
             if order.drop is not None:
-                return answer(await self._drop(str(order.drop), author))
+                async with self._pool.acquire() as connection:
+                    await drop_one(connection, str(order.drop), author)
+                return answer({"dropped": str(order.drop)})
             if order.apply is None and not order.rollback:
                 return answer(await self._begin(order, author))
             async with self._moving:
@@ -162,7 +125,7 @@ class RebuildRoutes:
     async def _move(self, order: RebuildOrder, author: Author) -> dict[str, Any]:
         ports = self._ports
         async with self._pool.acquire() as connection:
-            number = await rollback_target(connection) if order.rollback else order.apply or 0
+            number = await order.destination(connection) or 0
             found = await generations.find(connection, number)
             if found.state == "building":
                 raise InvalidTransition(f"generation {number} is being built")
@@ -178,11 +141,3 @@ class RebuildRoutes:
         if not made:
             raise Unavailable(f"the state {moment.name} was begun, and failed at once; the console's log says why")
         return answer(made[0], 201)
-
-    async def _drop(self, which: str, author: Author) -> dict[str, Any]:
-        async with self._pool.acquire() as connection:
-            if which.isdecimal():
-                await lifecycle.drop(connection, int(which), author)
-            else:
-                await snapshot.drop(connection, which, author)
-        return {"dropped": which}

@@ -13,7 +13,6 @@ from deploy.terminal.targeting import with_endpoint
 from replay.audit import AuditSearch
 from replay.log.pacing import require_rate
 from replay.prove.why import Question
-from replay.rebuild.snapshot import SnapshotOrder
 from replay.selection.patterns import moment
 from replay.selection.selection import iso_of
 from replay.tables.generations import tables_named
@@ -82,10 +81,9 @@ def _plan(given: dict[str, Any]) -> None:
 
 def _rebuild(given: dict[str, Any]) -> None:
     del given["reason"], given["as_json"]
-    order = rebuild.RebuildFlags(**given)
+    order, _ = rebuild.order_of(**given)
     tables_named(order.only)
-    if order.as_of is not None:
-        moment_of = SnapshotOrder.named(order.name, order.as_of)
+    if (moment_of := order.snapshot()) is not None:
         assert moment_of.at.isoformat()
         assert len(moment_of.facts) < 64
 

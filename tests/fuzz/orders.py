@@ -14,13 +14,13 @@ from multidict import MultiDict
 from pydantic import ValidationError
 
 from replay.api.dead_letters import dead_letter_routes
-from replay.api.rebuilds import RebuildOrder
 from replay.api.replays import Replays
 from replay.api.route import OPERATOR
 from replay.jobs.lease import planned
 from replay.operations.dead_letters import DeadLetterFilter
 from replay.operations.requeue import Requeued
 from replay.prove.certificate import parse_certificate
+from replay.rebuild.order import RebuildOrder
 from replay.selection.patterns import moment
 from replay.selection.row_lookup import Touched
 from replay.selection.selection import Selection, iso_of, parse_selection, sources_of_log, stored_selection

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from replay.api.rebuilds import RebuildOrder
+from replay.rebuild.order import RebuildOrder
 from schemas.errors import InvalidSelection
 
 
@@ -58,10 +58,10 @@ def test_an_order_is_what_was_sent() -> None:
 
 
 def test_a_state_is_named_after_its_moment_by_default() -> None:
-    moment = order({"as_of": "2026-11-21T03:00:00Z"}).moment()
+    moment = order({"as_of": "2026-11-21T03:00:00Z"}).snapshot()
     assert moment is not None
     assert (moment.name, moment.at_ms) == ("at_20261121t030000", 1_795_230_000_000)
     assert not moment.is_loss_accepted
-    lossy = order({"as_of": "2026-11-21T03:00:00Z", "accept_loss": True}).moment()
+    lossy = order({"as_of": "2026-11-21T03:00:00Z", "accept_loss": True}).snapshot()
     assert lossy is not None
     assert lossy.is_loss_accepted
