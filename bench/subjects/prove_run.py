@@ -6,13 +6,13 @@ import time
 import orjson
 import uvloop
 
-from deploy import proofs
+from deploy import redriving
 from deploy.wiring import load
 
 
 async def main() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
-    made = await proofs.prove(load(), lambda done, of: None)
+    made = await redriving.prove(load(), lambda done, of: None)
     found = {
         "verdict": made.verdict,
         "records": made.counts.records,

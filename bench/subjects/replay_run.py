@@ -11,7 +11,7 @@ import uvloop
 
 from bench.stack import SOURCE
 from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
-from deploy.replay_jobs import jobs
+from deploy.redriving import replay_jobs
 from deploy.wiring import load
 from replay.audit import Author
 from replay.jobs import ledger
@@ -35,7 +35,7 @@ async def main() -> None:
     replay = await ledger.create(connection, NewReplay(plan, folding.generation, Author("bench", "benchmark")))
     tune_garbage_collection(YOUNG_OF_READERS)
     running = _Clock()
-    await jobs(lambda: runtime).take(replay)
+    await replay_jobs(lambda: runtime).take(replay)
     ran = running.read("run")
     entry = await ledger.show_replay(connection, replay)
     await connection.close()

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from deploy import proofs
+from deploy import redriving
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Reported
 from deploy.terminal.command import json_option, with_runtime
@@ -51,12 +51,12 @@ def prove(
         if to is not None or accept_loss:
             raise click.UsageError("--check excludes --out and --accept-loss")
         with _advancing() as advance:
-            _report(run(proofs.check(runtime, read_certificate(certificate), advance)), as_json)
+            _report(run(redriving.check(runtime, read_certificate(certificate), advance)), as_json)
     if to is not None and not to.absolute().parent.is_dir():
         # Before it takes long.
         raise click.UsageError(f"there is no folder {to.parent}")
     with _advancing() as advance:
-        made = run(proofs.prove(runtime, advance, accepting))
+        made = run(redriving.prove(runtime, advance, accepting))
     if to is not None:
         _write(made, to)
     _report(made, as_json)

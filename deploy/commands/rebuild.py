@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from deploy.connections import connect, connected, open_pool, postgres
 from deploy.event_loop import run
 from deploy.postgres import PoolConnections
-from deploy.rebuild_ports import POOL_CONNECTIONS, rebuild_ports
+from deploy.redriving import POOL_CONNECTIONS, rebuild_ports
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.diff_output import print_diff
 from deploy.terminal.group import Commands, examples

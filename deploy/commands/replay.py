@@ -11,7 +11,7 @@ import click
 from deploy.connections import connected, open_pool
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
-from deploy.replay_jobs import jobs
+from deploy.redriving import replay_jobs
 from deploy.targets import require_target
 from deploy.terminal.command import json_option, required_reason, with_runtime
 from deploy.terminal.dry_run_folding import foresee, print_foreseen
@@ -171,7 +171,7 @@ async def _run(
         if is_here is None:
             return await ledger.show_replay(connection, replay_id)
     pool = await open_pool(runtime.settings, 2)
-    follow = Follow(pool, jobs(lambda: runtime), author, is_here)
+    follow = Follow(pool, replay_jobs(lambda: runtime), author, is_here)
     try:
         with progress() as bar:
             entry = await follow.to_the_end(replay_id, bar)

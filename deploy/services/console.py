@@ -13,10 +13,8 @@ from deploy.event_loop import YOUNG_OF_READERS, tune_garbage_collection
 from deploy.http_server import Runner
 from deploy.operator_log import appending, correction_desk
 from deploy.postgres import PoolConnections
-from deploy.proofs import prove
-from deploy.rebuild_ports import POOL_CONNECTIONS, rebuild_ports
+from deploy.redriving import POOL_CONNECTIONS, prove, rebuild_ports, replay_jobs
 from deploy.reload import control_topic
-from deploy.replay_jobs import jobs
 from deploy.service import Signals, health_routes, listen, read_again, wait_for_signal
 from deploy.services.checks import BrokerCheck, DatabaseCheck
 from deploy.targets import require_target
@@ -171,7 +169,7 @@ class ConsoleService:
         """Run replays, and keep generations up to date that are not live, until it is time to stop."""
         working = [
             asyncio.create_task(Follower(rebuild_ports(self._runtime, self._pools.follower)).run()),
-            asyncio.create_task(jobs(lambda: self._runtime).serve(self._pools.requests)),
+            asyncio.create_task(replay_jobs(lambda: self._runtime).serve(self._pools.requests)),
         ]
         try:
             while await wait_for_signal(self._stop, self._reload):

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import asyncpg
@@ -17,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from replay import metrics
 from replay.jobs import lease
 from replay.jobs.lease import Job
-from replay.jobs.runner import ReplayPorts, TakenOver, redrive
+from replay.jobs.runner import ReplayRunner, TakenOver
 from replay.log.folding import LANES
 from replay.log.pacing import ReplayStopped, StopSignal
 from replay.ports import Connection
@@ -43,10 +44,17 @@ def is_passing(error: BaseException) -> bool:
 
 
 class Jobs:
-    """Those of one process."""
+    """Those of one process. `connect` opens a connection that nothing else uses."""
 
-    def __init__(self, ports: ReplayPorts) -> None:
-        self._ports = ports
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]],
+        open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]],
+        runner: ReplayRunner,
+    ) -> None:
+        self._connect = connect
+        self._open_pool = open_pool
+        self._runner = runner
         self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._outage = Outage()
 
@@ -98,7 +106,7 @@ class Jobs:
 
         Raises what the database does where it is away: then nobody holds the replay.
         """
-        connection = await self._ports.connect()
+        connection = await self._connect()
         try:
             job = await lease.hold(connection, replay)
             seconds = self._outage.ends(time.monotonic(), str(replay))
@@ -151,11 +159,11 @@ class Jobs:
         await lease.finish(connection, job.id, "failed", describe(error))
 
     async def _redrive(self, job: Job, stop: StopSignal) -> None:
-        pool = await self._ports.open_pool(LANES + 2)
+        pool = await self._open_pool(LANES + 2)
         try:
             async for attempt in self._attempts(job, pool, stop):
                 with attempt:
-                    await redrive(job, self._ports, pool, stop)
+                    await self._runner.redrive(job, pool, stop)
         finally:
             pool.terminate()
 

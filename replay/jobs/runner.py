@@ -3,7 +3,7 @@
 Never writes positions, never folds an offset at or above the live position, and gives way to live traffic.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from processors.fold import fold_record
 from processors.outcome import Folded, RawRecord
 from processors.store import Written
 from replay import metrics
-from replay.jobs import lease
+from replay.jobs import lease, outcomes
 from replay.jobs.lease import Job
 from replay.jobs.target_delivery import Sent, TargetDelivery
 from replay.log.folding import LogFold, Sink
@@ -46,17 +46,6 @@ class OtherGeneration(RedriveError):
 
 class TakenOver(RedriveError):
     """Another process has resumed this replay."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayPorts:
-    """The dependencies of running replays."""
-
-    connect: Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
-    open_pool: Callable[[int], Awaitable["asyncpg.Pool[asyncpg.Record]"]]
-    open_reader: Callable[[], LogReader]
-    open_target: OpenTarget
-    note_outcomes: NoteOutcomes
 
 
 class _Progress:
@@ -119,40 +108,50 @@ class _Planned:
         return self._reader.read(ranges, self._logs)
 
 
-async def redrive(job: Job, ports: ReplayPorts, pool: "asyncpg.Pool[asyncpg.Record]", stop: StopSignal) -> None:
-    """Read the rest of a replay. Raises `ReplayStopped` when asked to stop, `RecordsGone`, and the errors of the log,
-    the database and the target.
-    """
-    matcher = job.plan.matcher
+@dataclass(frozen=True, slots=True)
+class ReplayRunner:
+    """Runs replays over the log, into the projections or to their targets."""
 
-    async def is_running(connection: Connection) -> bool:
-        return await lease.is_running(connection, job.id)
+    open_reader: Callable[[], LogReader]
+    open_target: OpenTarget
+    note_outcomes: NoteOutcomes = outcomes.note
 
-    def is_wanted(record: RawRecord, folded: Folded) -> bool:
-        return matcher.is_selected(record, lambda _: folded)
+    async def redrive(self, job: Job, pool: "asyncpg.Pool[asyncpg.Record]", stop: StopSignal) -> None:
+        """Read the rest of a replay. Raises `ReplayStopped` when asked to stop, `RecordsGone`, and the errors of the
+        log, the database and the target.
+        """
+        matcher = job.plan.matcher
 
-    def is_wanted_raw(record: RawRecord, _: RawRecord) -> bool:
-        return matcher.is_selected(record, fold_record)
+        async def is_running(connection: Connection) -> bool:
+            return await lease.is_running(connection, job.id)
 
-    async with AsyncExitStack() as open_:
-        sink: Sink = LiveFolding(job.generation)
-        most = None
-        # Before the reader: a client of Kafka's that is stopped as soon as it was started takes itself for cancelled.
-        if job.target is not None:
-            target = await open_.enter_async_context(ports.open_target(job.target, job.id))
-            sink = TargetDelivery(target, ports.note_outcomes, job.id, is_running)
-            most = target.portion
-        reader = await open_.enter_async_context(ports.open_reader())
-        async with pool.acquire() as connection:
-            ranges, logs, done = await lease.remaining(connection, job)
-        progress = _Progress(job, done)
-        # The cause of a wait may be gone: the first look reports it.
-        live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
-        rate = RateLimit(job.rate, stop.sleep, most)
-        paced = PacedReader(_Planned(reader, logs), lambda record: matcher.holds(record) is not False, rate, live, stop)
-        has_types = any(one.types for one in job.plan.selection.choices)
-        by_events = is_wanted_raw if job.target is not None else is_wanted
-        fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)
-        await fold.run(paced, ranges)
-    if stop.is_set:
-        raise ReplayStopped
+        def is_wanted(record: RawRecord, folded: Folded) -> bool:
+            return matcher.is_selected(record, lambda _: folded)
+
+        def is_wanted_raw(record: RawRecord, _: RawRecord) -> bool:
+            return matcher.is_selected(record, fold_record)
+
+        async with AsyncExitStack() as open_:
+            sink: Sink = LiveFolding(job.generation)
+            most = None
+            # Before the reader: a Kafka client that is stopped as soon as it was started takes itself for cancelled.
+            if job.target is not None:
+                target = await open_.enter_async_context(self.open_target(job.target, job.id))
+                sink = TargetDelivery(target, self.note_outcomes, job.id, is_running)
+                most = target.portion
+            reader = await open_.enter_async_context(self.open_reader())
+            async with pool.acquire() as connection:
+                ranges, logs, done = await lease.remaining(connection, job)
+            progress = _Progress(job, done)
+            # The cause of a wait may be gone: the first look reports it.
+            live = LiveTraffic(Lag(pool, reader.ends).read, partial(progress.say_slow, pool), stop.sleep, noted="")
+            rate = RateLimit(job.rate, stop.sleep, most)
+            paced = PacedReader(
+                _Planned(reader, logs), lambda record: matcher.holds(record) is not False, rate, live, stop
+            )
+            has_types = any(one.types for one in job.plan.selection.choices)
+            by_events = is_wanted_raw if job.target is not None else is_wanted
+            fold = LogFold(pool, sink, progress, progress.committed, by_events if has_types else None)
+            await fold.run(paced, ranges)
+        if stop.is_set:
+            raise ReplayStopped

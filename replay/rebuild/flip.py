@@ -178,7 +178,7 @@ async def _flip_at_once(
         await note_ready(connection, number)
         await leave(connection, number)
         await connection.execute(_SET_LIVE, number, is_rollback)
-        await ports.point(connection, number)
+        await ports.point(connection, number, ports.declared)
     return True
 
 

@@ -101,7 +101,7 @@ async def _create(connection: Connection, ports: RebuildPorts, only: frozenset[s
         )
         await audit.note(connection, *author_of("rebuild.build", author), generation=number, only=named)
         try:
-            await ports.create(connection, number)
+            await ports.create(connection, number, ports.declared)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(
                 "permission denied: only the database owner (the role of `redrive migrate`) can create a generation"

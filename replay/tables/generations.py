@@ -4,7 +4,7 @@ Must not fold anything, nor decide which one is live.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from replay.audit import Author
 from replay.log.reader import LogReader
 from replay.ports import Connection
 from replay.tables.folding import LiveFolding, Projections, SchemaFolding
+from replay.tables.folding import code as projections_of_this_process
 from replay.tables.read_models import Declared
 from schemas.errors import InvalidSelection
 from schemas.facts import TABLES
@@ -78,17 +79,17 @@ class RebuildPorts:
 
     pool: "asyncpg.Pool[asyncpg.Record]"
     open_log: Callable[[], LogReader]
-    foldings: Callable[[str, frozenset[str] | None], SchemaFolding]
-    """(schema, tables to write; None: all)"""
-    live_folding: Callable[[int], LiveFolding]
-    """The folding of the live generation: it writes the index of the log, too."""
-    code: Projections
-    """The projections of this process."""
     declared: Declared
-    create: Callable[[Connection, int], Awaitable[None]]
+    create: Callable[[Connection, int, Declared], Awaitable[None]]
     """The tables of a generation, with their grants and indexes."""
-    point: Callable[[Connection, int], Awaitable[None]]
+    point: Callable[[Connection, int, Declared], Awaitable[None]]
     """The views of `public` at a generation."""
+    foldings: Callable[[str, frozenset[str] | None], SchemaFolding] = SchemaFolding.into
+    """(schema, tables to write; None: all)"""
+    live_folding: Callable[[int], LiveFolding] = LiveFolding
+    """The folding of the live generation: it writes the index of the log, too."""
+    code: Projections = field(default_factory=projections_of_this_process)
+    """The projections of this process."""
 
 
 @dataclass(frozen=True, slots=True)

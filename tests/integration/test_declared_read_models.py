@@ -23,14 +23,8 @@ async def test_they_are_in_every_generation_before_a_flip_and_the_views_move_wit
 ) -> None:
     await migrate.migrate(connection, database_url, DECLARED)
 
-    async def create(on: Any, generation: int) -> None:
-        await migrate.create_generation(on, generation, DECLARED)
-
-    async def point(on: Any, generation: int) -> None:
-        await migrate.point_views(on, generation, DECLARED)
-
     indexes = "SELECT schemaname FROM pg_indexes WHERE indexname = 'payments_by_amount' ORDER BY 1"
-    async with rebuilding(stack, database_url, declared=DECLARED, create=create, point=point) as ports:
+    async with rebuilding(stack, database_url, declared=DECLARED) as ports:
         generation = await rebuild(ports)
         assert [row[0] for row in await connection.fetch(indexes)] == ["gen_1", "gen_2"]
         await connection.execute(

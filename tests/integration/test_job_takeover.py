@@ -10,14 +10,13 @@ import pytest
 
 from replay import metrics
 from replay.jobs import lease
-from replay.jobs.jobs import Jobs
-from replay.jobs.runner import TakenOver, redrive
+from replay.jobs.runner import TakenOver
 from replay.log.pacing import StopSignal
 from replay.log.reader import LogReader
 from schemas.cluster import Cluster
 from tests.conftest import Stack
 from tests.support.jobs import SLOWLY, assert_all_done, entry_of, has_begun, is_over, served
-from tests.support.replays import everything, ports, put, state_of
+from tests.support.replays import everything, jobs_of, put, runner_of, state_of
 from tests.support.waiting import until
 
 
@@ -25,7 +24,7 @@ async def test_of_two_that_take_it_at_once_one_runs_it(
     stack: Stack, log: str, database_url: str, connection: Any
 ) -> None:
     replay = await put(stack, connection, everything(log), rate=SLOWLY * 2)
-    await asyncio.gather(*(Jobs(ports(stack, database_url)).take(replay) for _ in range(3)))
+    await asyncio.gather(*(jobs_of(stack, database_url).take(replay) for _ in range(3)))
     await assert_all_done(connection, replay)
 
 
@@ -34,7 +33,7 @@ async def test_a_session_that_ends_lets_another_process_go_on(
 ) -> None:
     """As a process that is killed, or a failover: every session is gone."""
     replay = await put(stack, connection, everything(log), rate=SLOWLY)
-    first, second = Jobs(ports(stack, database_url)), Jobs(ports(stack, database_url))
+    first, second = jobs_of(stack, database_url), jobs_of(stack, database_url)
     running = asyncio.create_task(first.take(replay))
     await until(lambda: has_begun(connection, replay), "it runs")
     async with served(second, pool):
@@ -61,7 +60,7 @@ async def test_a_frozen_process_loses_its_replay_and_one_that_is_heard_of_does_n
         assert await lease.is_still_running(frozen, replay)
         assert await lease.end_frozen(connection) == []
         await connection.execute("UPDATE redrive.replays SET seen_at = now() - interval '31 seconds'")
-        async with served(Jobs(ports(stack, database_url)), pool):
+        async with served(jobs_of(stack, database_url), pool):
             await until(lambda: is_over(connection, replay), "the other has taken over")
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
             await lease.is_still_running(frozen, replay)
@@ -78,16 +77,16 @@ async def test_who_was_taken_for_dead_and_is_not_writes_nothing_twice(
     replay = await put(stack, connection, everything(log), rate=SLOWLY)
     job = await lease.hold(connection, replay)
     assert job is not None
-    ours = ports(stack, database_url)
-    zombie_pool, pool = await ours.open_pool(5), await ours.open_pool(5)
+    runner = runner_of(stack, database_url)
+    zombie_pool, pool = [await asyncpg.create_pool(database_url, min_size=0, max_size=5) for _ in range(2)]
     try:
-        zombie = asyncio.create_task(redrive(job, ours, zombie_pool, StopSignal()))
+        zombie = asyncio.create_task(runner.redrive(job, zombie_pool, StopSignal()))
         await until(lambda: has_begun(connection, replay), "it runs")
         is_over = False
         while not is_over:
             # It has to start anew where the other one wrote last.
             with contextlib.suppress(TakenOver):
-                await redrive(dataclasses.replace(job, rate=None), ours, pool, StopSignal())
+                await runner.redrive(dataclasses.replace(job, rate=None), pool, StopSignal())
                 is_over = True
         with pytest.raises(TakenOver):
             await zombie
@@ -107,7 +106,7 @@ async def test_an_outage_is_waited_for_and_the_entry_says_so(
     def open_reader() -> LogReader:
         return LogReader(Cluster("127.0.0.1:1")) if is_away else LogReader(stack.cluster)
 
-    jobs = Jobs(dataclasses.replace(ports(stack, database_url), open_reader=open_reader))
+    jobs = jobs_of(stack, database_url, open_reader=open_reader)
     running = asyncio.create_task(jobs.take(replay))
 
     async def says_why() -> bool:

@@ -8,14 +8,13 @@ import pytest
 from replay import metrics
 from replay.audit import Author
 from replay.jobs import lease, ledger
-from replay.jobs.jobs import Jobs
 from replay.ports import SendResult
 from replay.selection.selection import Selection
 from schemas.errors import InvalidTransition, OverlappingReplay
 from tests.conftest import Stack
 from tests.support.jobs import RECORDS, SLOWLY, assert_all_done, entry_of, has_begun, is_over, served
 from tests.support.records import payment, produce, record
-from tests.support.replays import ADA, Recorder, everything, never_folded, planned, ports, put, rerun, state_of
+from tests.support.replays import ADA, Recorder, everything, jobs_of, never_folded, planned, put, rerun, state_of
 from tests.support.selections import selected
 from tests.support.waiting import until
 
@@ -25,7 +24,7 @@ async def test_a_paused_replay_writes_nothing_more_and_goes_on_where_it_was(
 ) -> None:
     replay = await put(stack, connection, everything(log), rate=SLOWLY)
     assert await state_of(connection, replay) == "planned"
-    async with served(Jobs(ports(stack, database_url)), pool):
+    async with served(jobs_of(stack, database_url), pool):
         await until(lambda: has_begun(connection, replay), "it runs")
         paused = await ledger.change(connection, replay, "pause", ADA)
         assert 0 < paused["records"] < RECORDS
@@ -54,7 +53,7 @@ async def test_it_is_cancelled_from_every_state_before_its_end(
     stack: Stack, log: str, database_url: str, connection: Any, pool: Any, state: str
 ) -> None:
     replay = await put(stack, connection, everything(log), rate=SLOWLY)
-    jobs = Jobs(ports(stack, database_url))
+    jobs = jobs_of(stack, database_url)
     if state == "paused":
         await ledger.change(connection, replay, "pause", ADA)
     if state == "running":
@@ -110,7 +109,7 @@ async def test_a_range_that_the_log_no_longer_holds_fails_the_replay(
         await admin.delete_records({TopicPartition(log, 1): RecordsToDelete(before_offset=7)})
     finally:
         await admin.close()
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await entry_of(connection, replay)
     assert entry["state"] == "failed"
     assert "OffsetOutOfRange" in entry["error"]
@@ -120,7 +119,7 @@ async def test_what_went_to_a_target_is_noted_also_when_it_was_paused_meanwhile_
     stack: Stack, log: str, database_url: str, connection: Any
 ) -> None:
     recorder = Recorder(answer=lambda record: SendResult("failed" if record.offset == 3 else "delivered", 200))
-    jobs = Jobs(ports(stack, database_url, recorder))
+    jobs = jobs_of(stack, database_url, recorder)
     replay = await put(stack, connection, everything(log), target={"kind": "recorder"}, rate=SLOWLY)
     running = asyncio.create_task(jobs.take(replay))
     await until(lambda: recorder.taken, "something was sent")
@@ -172,7 +171,7 @@ async def test_a_plan_is_pinned(stack: Stack, log: str, database_url: str, conne
     await connection.execute("DELETE FROM redrive.positions")
     await never_folded(stack, connection, log, 30)
     await connection.execute("UPDATE redrive.positions SET next_offset = 40")
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await entry_of(connection, replay)
     assert entry["records"] == plan.records == RECORDS
 

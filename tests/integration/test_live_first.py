@@ -9,10 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy import proofs
+from deploy import redriving
 from deploy.wiring import Runtime
 from replay import metrics
-from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import show_replay
 from replay.log.live_traffic import TOLERATED_RECORDS, Lag, LiveFirst, LiveTraffic
 from replay.log.reader import LogReader
@@ -21,7 +20,7 @@ from replay.ports import Connection
 from replay.selection.selection import Range
 from tests.conftest import Stack
 from tests.support.records import batch, produce
-from tests.support.replays import everything, ports, put
+from tests.support.replays import everything, jobs_of, put
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
@@ -44,7 +43,7 @@ async def test_a_replay_slows_down_while_live_lag_grows_and_says_why(
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
             async with asyncio.TaskGroup() as group:
-                running = group.create_task(Jobs(ports(stack, database_url)).take(replay))
+                running = group.create_task(jobs_of(stack, database_url).take(replay))
                 entry = await show_replay(observer, replay)
                 while entry["slowed_by"] is None:
                     assert not running.done(), "it went on as if nothing were"
@@ -128,8 +127,8 @@ async def test_a_proof_gives_way_while_live_lag_grows(
     def live_first(reader: LogReader, connection: Connection) -> LiveFirst:
         return LiveFirst(reader, LiveTraffic(Lag(connection, reader.ends).read, note))
 
-    monkeypatch.setattr(proofs, "LogReader", Piecemeal)
-    monkeypatch.setattr(proofs, "live_first", live_first)
+    monkeypatch.setattr(redriving, "LogReader", Piecemeal)
+    monkeypatch.setattr(redriving, "live_first", live_first)
     try:
         async with run_worker(stack, database_url, topic, topic, tmp_path):
             await produce(stack.servers, batch(topic, range(FIRST)))
@@ -137,7 +136,7 @@ async def test_a_proof_gives_way_while_live_lag_grows(
             held = holder.transaction()
             await held.start()
             await holder.execute("SELECT FROM redrive.positions WHERE topic = $1 AND partition = 0 FOR UPDATE", topic)
-            made = await proofs.prove(runtime, lambda done, of: None)
+            made = await redriving.prove(runtime, lambda done, of: None)
         assert (made.verdict, made.counts.records) == ("equal", FIRST)
         assert str(reasons[0]).startswith("live traffic is ")
     finally:

@@ -18,6 +18,7 @@ from replay.rebuild.flip import flip
 from replay.rebuild.fold import build
 from replay.tables import generations
 from replay.tables.folding import LiveFolding, SchemaFolding
+from replay.tables.read_models import Declared
 from tests.conftest import Stack
 from tests.support.amounts import new_seed
 from tests.support.rebuilds import TESTER, fact_rows, live_and_previous, positions_of, rebuilding
@@ -88,14 +89,14 @@ async def rebuild_and_apply(stack: Stack, url: str, before: int, fate: Fate) -> 
         folding.fate = fate
         return folding
 
-    async def create(connection: Any, generation: int) -> None:
+    async def create(connection: Any, generation: int, declared: Declared) -> None:
         fate.reached("before the tables are made")
-        await migrate.create_generation(connection, generation)
+        await migrate.create_generation(connection, generation, declared)
         fate.reached("after the tables are made")
 
-    async def point(connection: Any, generation: int) -> None:
+    async def point(connection: Any, generation: int, declared: Declared) -> None:
         fate.reached("before the views point")
-        await migrate.point_views(connection, generation)
+        await migrate.point_views(connection, generation, declared)
         fate.reached("after the views point")
 
     def live_folding(generation: int) -> LiveFolding:

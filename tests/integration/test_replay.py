@@ -10,13 +10,12 @@ import asyncpg
 import pytest
 
 from replay.jobs import ledger
-from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import list_replays
 from replay.selection.selection import Range, parse_offsets
 from schemas.errors import InvalidSelection
 from tests.conftest import Stack
 from tests.support.records import batch, produce, record, stripe_event
-from tests.support.replays import RECORDS, everything, never_folded, planned, ports, put, rerun
+from tests.support.replays import RECORDS, everything, jobs_of, never_folded, planned, put, rerun
 from tests.support.selections import selected
 from tests.support.tables import physical_rows
 from tests.support.waiting import until
@@ -126,7 +125,7 @@ async def test_a_replay_of_another_generation_is_refused_and_the_ledger_says_so(
 ) -> None:
     replay = await put(stack, connection, everything(folded_topic))
     await connection.execute("UPDATE redrive.generation SET live = 2")
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert (entry["state"], entry["records"]) == ("failed", 0)
     assert "another generation" in entry["error"].lower()
@@ -192,7 +191,7 @@ async def test_an_entry_that_cant_be_read_ends_and_says_why(
     replay = await put(stack, connection, everything(topic))
     # The column is one of the two above.
     await connection.execute(f"UPDATE redrive.replays SET {column} = $2::jsonb WHERE id = $1", replay, written)
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await ledger.brief(connection, replay)
     assert (entry["state"], entry["rows_changed"]) == ("failed", 0)
     assert "stored plan" in entry["error"] or "moon" in entry["error"]

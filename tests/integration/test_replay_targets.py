@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import pytest
 from aiohttp import ClientSession, web
 
 from deploy.embedded.ports import free_ports
-from deploy.replay_jobs import jobs
+from deploy.redriving import replay_jobs
 from deploy.targets import require_target
 from deploy.wiring import Runtime
 from processors.outcome import RawRecord
 from replay.jobs import ledger
-from replay.jobs.jobs import Jobs
 from replay.jobs.outcomes import count_outcomes, list_outcomes
 from replay.ports import SendResult
 from replay.targets.document import HttpTarget, TargetDocument, TopicTarget
@@ -26,7 +24,7 @@ from tests.conftest import ReadTopic, Stack
 from tests.support.consoles import KEY, serving_console
 from tests.support.endpoints import serving
 from tests.support.ingresses import source
-from tests.support.replays import RECORDS, Recorder, everything, ports, put
+from tests.support.replays import RECORDS, Recorder, everything, jobs_of, put
 from tests.support.runtimes import runtime_of
 from tests.support.tables import physical_rows
 from tests.support.waiting import until, within
@@ -36,7 +34,7 @@ async def sent(
     runtime: Runtime, stack: Stack, connection: Any, topic: str, target: TargetDocument
 ) -> tuple[uuid.UUID, dict[str, Any]]:
     replay = await put(stack, connection, everything(topic), target=await require_target(runtime, target))
-    await jobs(lambda: runtime).take(replay)
+    await replay_jobs(lambda: runtime).take(replay)
     return replay, await ledger.show_replay(connection, replay)
 
 
@@ -73,7 +71,7 @@ async def test_a_replay_waits_for_an_endpoint_that_is_away_and_says_so(
     (port,) = free_ports(1)
     target = await require_target(runtime, HttpTarget(f"http://127.0.0.1:{port}/", concurrency=1))
     replay = await put(stack, connection, everything(folded_topic), target=target)
-    running = asyncio.create_task(jobs(lambda: runtime).take(replay))
+    running = asyncio.create_task(replay_jobs(lambda: runtime).take(replay))
 
     async def says_so() -> bool:
         entry = await ledger.show_replay(connection, replay)
@@ -124,7 +122,7 @@ async def test_what_is_waited_for_stays_said_until_the_target_takes_something(
 
     target = HttpTarget("http://127.0.0.1/").as_document()
     replay = await put(stack, connection, everything(folded_topic), target=target)
-    await Jobs(replace(ports(stack, database_url, recorder), open_target=open_target)).take(replay)
+    await jobs_of(stack, database_url, recorder, open_target=open_target).take(replay)
     assert (await ledger.show_replay(connection, replay))["state"] == "done"
     said = [row["slowed_by"] for row in await connection.fetch("SELECT slowed_by FROM said ORDER BY at")]
     assert said[:2] == ["waiting: nobody is there"] * 2
@@ -149,7 +147,7 @@ async def test_a_target_that_is_no_longer_allowed_fails_the_replay(
 ) -> None:
     target = HttpTarget("http://10.1.2.3/").as_document()
     replay = await put(stack, connection, everything(folded_topic), target=target)
-    await jobs(lambda: runtime).take(replay)
+    await replay_jobs(lambda: runtime).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert (entry["state"], entry["records"]) == ("failed", 0)
     assert "allow_hosts" in entry["error"]
@@ -209,7 +207,7 @@ async def test_the_routes_take_a_target_and_tell_its_outcomes(
         async with console.post("/api/replays", json={**ORDER, "target": wanted}) as response:
             entry = await response.json()
             assert (response.status, entry["target"]) == (201, wanted)
-        await jobs(lambda: runtime).take(uuid.UUID(entry["id"]))
+        await replay_jobs(lambda: runtime).take(uuid.UUID(entry["id"]))
     path = f"/api/replays/{entry['id']}/outcomes"
     found: list[dict[str, Any]] = []
     cursor: str | None = ""

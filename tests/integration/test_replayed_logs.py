@@ -7,13 +7,12 @@ import pytest
 
 from deploy.terminal.dry_run_folding import foresee
 from replay.jobs import ledger
-from replay.jobs.jobs import Jobs
 from replay.log.reader import LogReader
 from replay.selection.selection import Range
 from schemas.errors import RecordsGone
 from tests.conftest import Stack
 from tests.support.records import batch, produce
-from tests.support.replays import RECORDS, Recorder, everything, planned, ports, put
+from tests.support.replays import RECORDS, Recorder, everything, jobs_of, planned, put
 from tests.support.tables import physical_rows
 from tests.support.topics import delete, make_anew
 from tests.support.waiting import limit
@@ -47,7 +46,7 @@ async def test_a_job_finds_the_records_of_its_plan_gone(
     before, recorder = await physical_rows(connection), Recorder()
     recorder.gate.set()
     async with limit("the job's end"):
-        await Jobs(ports(stack, database_url, recorder)).take(replay)
+        await jobs_of(stack, database_url, recorder).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert entry["state"] == "failed"
     assert entry["error"].startswith(f"records gone: the topic {folded_topic} was deleted"), entry["error"]
@@ -61,7 +60,7 @@ async def test_a_job_of_before_ids_were_kept_runs(
 ) -> None:
     replay = await put(stack, connection, everything(folded_topic))
     await connection.execute("UPDATE redrive.replay_progress SET topic_id = NULL")
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert (entry["state"], entry["records"]) == ("done", RECORDS)
 

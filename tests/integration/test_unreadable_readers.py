@@ -8,7 +8,6 @@ import pytest
 
 from deploy.reload import Control
 from replay.jobs import ledger
-from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import NewReplay
 from replay.log.reader import LogReader
 from replay.selection.selection import Range
@@ -20,7 +19,7 @@ from tests.support import signing
 from tests.support.bad_records import produce_unreadable
 from tests.support.ingresses import RunningIngress, now_ms, post, run_ingress, source
 from tests.support.records import PARTITIONS, FakeRecord, batch, payment, produce
-from tests.support.replays import ADA, everything, never_folded, pinned_to, planned, ports
+from tests.support.replays import ADA, everything, jobs_of, never_folded, pinned_to, planned
 from tests.support.waiting import until
 
 BAD = 1
@@ -124,7 +123,7 @@ async def test_a_replay_that_meets_it_folds_all_else_and_fails_with_the_record(
         await planned(stack, connection, everything(topic))
     plan = pinned_to(everything(topic), [Range(topic, p, 0, 10 + (p == BAD)) for p in range(PARTITIONS)])
     replay = await ledger.create(connection, NewReplay(plan, 1, ADA))
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     entry = await ledger.show_replay(connection, replay)
     assert (entry["state"], entry["records"], entry["rows_changed"]) == ("failed", 30, 30)
     assert f"{topic}/{BAD}/{bad} can't be read" in entry["error"]

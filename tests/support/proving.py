@@ -2,18 +2,20 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
+from deploy import redriving
 from replay.audit import Author
-from replay.log.reader import LogReader
 from replay.prove.certificate import Certificate
-from replay.prove.losses import record_ends
-from replay.prove.prover import Prover, Versions
-from replay.prove.recheck import Recheck, recheck
+from replay.prove.prover import Versions
+from replay.prove.recheck import Recheck
 from replay.prove.views import NOTHING_CONFIGURED, Configured
+from schemas.settings import FileConfig
 from tests.conftest import Stack
+from tests.support.runtimes import runtime_of
 
 RECORDS: Final = 60
 Prove = Callable[..., Awaitable[Certificate]]
@@ -37,14 +39,9 @@ async def proved(
     accepting: Author | None = None,
     configured: Configured = NOTHING_CONFIGURED,
 ) -> Certificate:
-    async with connected(url) as live, connected(url) as shadow:
-        prover = Prover(live, shadow, ours or Versions.of_this_process(), configured)
-        async with LogReader(stack.cluster) as reader:
-            made = await prover.prove(reader, advance, accepting)
-        await record_ends(live, made.losses or (), accepting)
-        return made
+    file = FileConfig(price_tiers=dict(configured.price_tiers))
+    return await redriving.prove(runtime_of(stack, Path(), url, file), advance, accepting, ours=ours)
 
 
 async def check(stack: Stack, url: str, certificate: Certificate, ours: Versions | None = None) -> Recheck:
-    async with connected(url) as shadow, LogReader(stack.cluster) as reader:
-        return await recheck(certificate, shadow, ours or Versions.of_this_process(), reader, NOTHING)
+    return await redriving.check(runtime_of(stack, Path(), url), certificate, NOTHING, ours)

@@ -9,22 +9,19 @@ from typing import Any
 
 import asyncpg
 
-from deploy import migrate
-from deploy.rebuild_ports import POOL_CONNECTIONS
+from deploy.redriving import POOL_CONNECTIONS, rebuild_ports
 from processors.projections.base import Event
 from replay.audit import Author
-from replay.log.reader import LogReader
 from replay.rebuild import lifecycle
 from replay.rebuild.flip import APPLY, ROLLBACK, flip, rollback_target
 from replay.rebuild.fold import build
 from replay.rebuild.follower import Follower
 from replay.tables import generations
-from replay.tables.folding import LiveFolding, SchemaFolding, code
 from replay.tables.generations import Generation, RebuildPorts
-from replay.tables.read_models import NOTHING_DECLARED
 from schemas.billing import Payment
 from schemas.facts import TABLES
 from tests.conftest import Stack
+from tests.support.runtimes import runtime_of
 from tests.support.waiting import until
 from tests.support.workers import folded, run_worker
 
@@ -34,18 +31,8 @@ TESTER = Author("tester", "because")
 @asynccontextmanager
 async def rebuilding(stack: Stack, url: str, **changes: Any) -> AsyncIterator[RebuildPorts]:
     pool = await asyncpg.create_pool(url, min_size=0, max_size=POOL_CONNECTIONS)
-    parts: dict[str, Any] = {
-        "pool": pool,
-        "open_log": lambda: LogReader(stack.cluster),
-        "foldings": SchemaFolding.into,
-        "live_folding": LiveFolding,
-        "code": code(),
-        "declared": NOTHING_DECLARED,
-        "create": migrate.create_generation,
-        "point": migrate.point_views,
-    }
     try:
-        yield RebuildPorts(**{**parts, **changes})
+        yield replace(rebuild_ports(runtime_of(stack, Path(), url), pool), **changes)
     finally:
         pool.terminate()
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
-import asyncpg
-
+from deploy.redriving import replay_jobs, replay_runner
 from processors.outcome import RawRecord
 from processors.store import LIVE_GENERATION
 from replay.audit import Author
@@ -15,7 +15,7 @@ from replay.jobs import ledger
 from replay.jobs.jobs import Jobs
 from replay.jobs.ledger import NewReplay
 from replay.jobs.plan import Plan, make_plan
-from replay.jobs.runner import ReplayPorts
+from replay.jobs.runner import ReplayRunner
 from replay.log.reader import LogReader
 from replay.ports import Connection, SendResult
 from replay.selection.matcher import Matcher
@@ -23,6 +23,7 @@ from replay.selection.selection import Range, Selection
 from replay.tables.folding import LiveFolding
 from tests.conftest import Stack
 from tests.support.records import PARTITIONS, batch, produce
+from tests.support.runtimes import runtime_of
 from tests.support.selections import selected
 
 ADA = Author("ada", "because")
@@ -59,19 +60,16 @@ class Recorder:
         self.noted += outcomes
 
 
-def ports(stack: Stack, database_url: str, recorder: Recorder | None = None) -> ReplayPorts:
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        return await asyncpg.connect(database_url)
-
-    async def open_pool(size: int) -> "asyncpg.Pool[asyncpg.Record]":
-        return await asyncpg.create_pool(database_url, min_size=0, max_size=size, timeout=5)
-
+def runner_of(stack: Stack, database_url: str, recorder: Recorder | None = None, **changes: Any) -> ReplayRunner:
     target = recorder or Recorder()
+    made = replay_runner(lambda: runtime_of(stack, Path(), database_url))
+    return replace(made, **{"open_target": lambda *_: target, "note_outcomes": target.note, **changes})
 
-    def open_target(document: Mapping[str, Any], replay: uuid.UUID) -> Recorder:
-        return target
 
-    return ReplayPorts(connect, open_pool, lambda: LogReader(stack.cluster), open_target, target.note)
+def jobs_of(stack: Stack, database_url: str, recorder: Recorder | None = None, **changes: Any) -> Jobs:
+    """As the console runs them, to the recorder instead of targets. `changes`: of the runner."""
+    runner = runner_of(stack, database_url, recorder, **changes)
+    return replay_jobs(lambda: runtime_of(stack, Path(), database_url), runner)
 
 
 async def planned(stack: Stack, connection: Any, selection: Selection) -> Plan:
@@ -95,7 +93,7 @@ async def put(stack: Stack, connection: Any, selection: Selection, **terms: Any)
 async def rerun(stack: Stack, database_url: str, connection: Any, selection: Selection, **terms: Any) -> dict[str, Any]:
     """To its end; returns the entry."""
     replay = await put(stack, connection, selection, **terms)
-    await Jobs(ports(stack, database_url)).take(replay)
+    await jobs_of(stack, database_url).take(replay)
     return await ledger.show_replay(connection, replay)
 
 
