@@ -189,29 +189,24 @@ def batch_rewound(topic: str, partition: int, start: int, stored: int) -> None:
 
 
 def range_lost(topic: str, partition: int, first: int, end: int) -> None:
-    log.error(
-        "the log no longer holds records that were never folded: see redrive.lost_ranges",
-        extra={
-            "action": "seek",
-            "outcome": "lost",
-            "code": "range_lost",
-            "location": f"{topic}/{partition}/{first}",
-            "end": end,
-        },
+    _log_lost(
+        "the log no longer holds records that were never folded: see redrive.lost_ranges", topic, partition, first, end
     )
 
 
 def log_restored(topic: str, partition: int, first: int, end: int) -> None:
-    log.error(
+    _log_lost(
         "the log was restored to an older state and has grown since: all of it is folded again",
-        extra={
-            "action": "seek",
-            "outcome": "lost",
-            "code": "range_lost",
-            "location": f"{topic}/{partition}/{first}",
-            "end": end,
-        },
+        topic,
+        partition,
+        first,
+        end,
     )
+
+
+def _log_lost(message: str, topic: str, partition: int, first: int, end: int) -> None:
+    line = {"action": "seek", "outcome": "lost", "code": "range_lost"}
+    log.error(message, extra={**line, "location": f"{topic}/{partition}/{first}", "end": end})
 
 
 def note_lag(lag: Mapping[TP, int]) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.commands.events import print_shown, reveal_of, reveal_options
 from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import EXIT_FAILED, Failed, Reported
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
-from deploy.terminal.output import print_fields, print_json, print_table, progress, say
+from deploy.terminal.output import print_json, print_table, progress, say
 from deploy.terminal.times import TIME
 from deploy.wiring import Runtime
 from replay.audit import Author
@@ -117,13 +117,7 @@ def show_letter(runtime: Runtime, location: str, reveal: bool, reason: str | Non
             except UnknownDeadLetter as error:
                 raise Failed(str(error)) from error
 
-    letter = run(read())
-    if as_json:
-        print_json(letter)
-        return
-    is_redacted, headers, body = (letter.pop(name) for name in ("redacted", "headers", "body"))
-    print_fields(letter)
-    print_record(headers, body, is_redacted)
+    print_shown(run(read()), as_json)
 
 
 @dead_letters.command(

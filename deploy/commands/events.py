@@ -120,19 +120,20 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
             except UnknownEvent as error:
                 raise Failed(str(error)) from error
 
-    event = run(read())
+    print_shown(run(read()), as_json)
+
+
+def print_shown(found: dict[str, Any], as_json: bool) -> None:
+    """What `show` found: its fields, with the headers and the body as `shown_record` gives them."""
     if as_json:
-        print_json(event)
+        print_json(found)
         return
-    is_redacted, body, headers, locations = (event.pop(name) for name in ("redacted", "body", "headers", "locations"))
-    print_fields(event)
-    say("\nlocations", style="bold")
-    print_fields({f"{at['topic']}/{at['partition']}/{at['record_offset']}": at["status"] for at in locations})
-    print_record(headers, body, is_redacted)
-
-
-def print_record(headers: dict[str, Any] | None, body: dict[str, Any] | None, is_redacted: bool) -> None:
-    """Headers and body, as `shown_record` gives them."""
+    is_redacted, headers, body = (found.pop(name) for name in ("redacted", "headers", "body"))
+    locations = found.pop("locations", ())
+    print_fields(found)
+    if locations:
+        say("\nlocations", style="bold")
+        print_fields({f"{at['topic']}/{at['partition']}/{at['record_offset']}": at["status"] for at in locations})
     say("\nheaders", style="bold")
     print_fields(headers or {})
     say("\nbody", style="bold")

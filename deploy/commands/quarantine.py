@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import click
 
-from deploy.commands.events import print_record, reveal_of, reveal_options
+from deploy.commands.events import print_shown, reveal_of, reveal_options
 from deploy.connections import connected
 from deploy.event_loop import run
 from deploy.exit_codes import Failed
 from deploy.operator_log import appending
 from deploy.terminal.command import json_option, with_runtime
 from deploy.terminal.group import Commands, examples
-from deploy.terminal.output import out, print_fields, print_json, print_table, progress, say
+from deploy.terminal.output import out, print_json, print_table, progress, say
 from deploy.terminal.times import OFFSET, TIME
 from deploy.wiring import Runtime
 from replay.audit import Author
@@ -23,8 +23,8 @@ from replay.operations.holdings import Holdings, fold_minutes
 from replay.operations.quarantine import QuarantineReader, UnknownDelivery, of_source, parse_location
 from replay.operations.release import AuthorizedRelease, Release, ReleaseSelection
 from replay.operations.release import release as release_wanted
+from replay.selection.selection import require_known
 from replay.selection.times import moment_of
-from schemas.errors import InvalidSelection
 
 _ROWS: Final = 20
 _STEPS: Final = {1: "minute", 5: "5 minutes", 15: "15 minutes", 60: "hour", 360: "6 hours", 1440: "day"}
@@ -135,13 +135,7 @@ def show_delivery(runtime: Runtime, location: str, reveal: bool, reason: str | N
             except UnknownDelivery as error:
                 raise Failed(str(error)) from error
 
-    delivery = run(read())
-    if as_json:
-        print_json(delivery)
-        return
-    is_redacted, headers, body = (delivery.pop(name) for name in ("redacted", "headers", "body"))
-    print_fields(delivery)
-    print_record(headers, body, is_redacted)
+    print_shown(run(read()), as_json)
 
 
 @quarantine.command(
@@ -173,8 +167,7 @@ def release(
     as_json: bool,
 ) -> None:
     """Verify again with today's secrets, and append what passes, with its original arrival."""
-    if unknown := sorted(set(sources) - set(runtime.sources)):
-        raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(runtime.sources)}")
+    require_known(sources, runtime.sources)
     author = None if dry_run else Author(runtime.operator, reason)
     done = run(_release(runtime, ReleaseSelection(sources, clock_off_seconds), author))
     if as_json:

@@ -21,7 +21,8 @@ from deploy.terminal.group import examples
 from deploy.terminal.output import print_json, progress, say
 from deploy.wiring import Runtime
 from replay.answering import while_answering
-from schemas.errors import InvalidSelection, LogUnavailable, Misconfigured, Unavailable
+from replay.selection.selection import require_known
+from schemas.errors import LogUnavailable, Misconfigured, Unavailable
 from schemas.masking import reason_of
 from schemas.settings import Source
 
@@ -149,9 +150,8 @@ def send(
     """Send signed samples to SOURCE."""
     if runtime.settings.app_env == "production" and not force:
         raise Misconfigured("this is production: samples would become rows among real ones; --force sends them")
-    found = runtime.sources.get(source)
-    if found is None:
-        raise InvalidSelection(f"no source is called {source!r}; there are: {', '.join(runtime.sources) or 'none'}")
+    require_known([source], runtime.sources)
+    found = runtime.sources[source]
     result = run(_send(runtime, found, count or story_length(found), url or ingress_url(runtime), wait))
     if as_json:
         print_json(result)

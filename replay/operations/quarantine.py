@@ -13,7 +13,7 @@ from replay.operations.events import Reveal, note_reveal, shown_record
 from replay.operations.holdings import Holdings
 from replay.ports import Connection
 from replay.selection.patterns import require_window
-from replay.selection.selection import Range, iso_of
+from replay.selection.selection import Range, iso_of, require_known
 from schemas.envelope import ARRIVED, LAST_MS, REJECTION, Delivery, Location, VerifiedDelivery, delivery_of
 from schemas.errors import REJECTIONS, InvalidSelection, Misconfigured, NotFound, RejectedDelivery
 from schemas.masking import mask_text
@@ -74,9 +74,7 @@ class Reverification:
 
 def of_source(held: Mapping[str, Holdings], source: str, configured: Collection[str]) -> dict[str, Holdings]:
     """The deliveries held of one source, perhaps none. Raises `InvalidSelection` for an unknown source."""
-    if source not in held and source not in configured:
-        known = ", ".join(sorted({*held, *configured})) or "none"
-        raise InvalidSelection(f"no source is called {source[:60]!r}; there are: {known}")
+    require_known([source], sorted({*held, *configured}))
     return {name: one for name, one in held.items() if name == source}
 
 

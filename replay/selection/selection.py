@@ -1,7 +1,7 @@
 """An operator's selection: one document for flags, the API and the ledger. Must not read the log."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -150,8 +150,7 @@ class Selection(BaseModel):
         known = tuple(configured)
         if self.any:
             return Selection.model_construct(any=tuple([one.among(known) for one in self.any]))
-        if unknown := sorted(set(self.sources).difference(known)):
-            raise InvalidSelection(f"no source is called {', '.join(unknown)}; there are: {', '.join(known)}")
+        require_known(self.sources, known)
         named = {name: getattr(self, name) for name in Selection.model_fields}
         found = Selection.model_construct(**named | {"sources": tuple(dict.fromkeys(self.sources)) or known})
         found.require_sense()
@@ -198,6 +197,13 @@ class Selection(BaseModel):
 def sources_of_log(configured: Iterable[str]) -> tuple[str, ...]:
     """The sources that a selection may name. Corrections are part of the log."""
     return (*configured, corrections.SOURCE)
+
+
+def require_known(sources: Iterable[str], known: Collection[str]) -> None:
+    """Raises `InvalidSelection`."""
+    if unknown := sorted(set(sources).difference(known)):
+        names = ", ".join([repr(source[:60]) for source in unknown])
+        raise InvalidSelection(f"no source is called {names}; there are: {', '.join(known) or 'none'}")
 
 
 def parse_selection(document: object, configured: Iterable[str]) -> Selection:
