@@ -128,7 +128,9 @@ class CreditEntry(Fact):
     """Credits bought (positive), used (negative) or adjusted (either).
 
     `amount` is what a purchase cost, to share out its refunds. `checkout_credits` are those that the metadata of a
-    checkout session names: they count where the payment intent names none.
+    checkout session names: they count where the payment intent names none. `first_sender` and `last_sender` are the
+    first and the last by name of the sources that announced a usage, `last_occurred_at` is its latest time: several
+    usages may have one id.
     """
 
     source: Annotated[str, Key()]
@@ -140,6 +142,9 @@ class CreditEntry(Fact):
     amount: Annotated[int | None, Constant()] = None
     occurred_at: Annotated[datetime | None, Min()] = None
     reason: Annotated[str | None, Constant()] = None
+    first_sender: Annotated[str | None, Min()] = None
+    last_sender: Annotated[str | None, Max()] = None
+    last_occurred_at: Annotated[datetime | None, Max()] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,6 +167,7 @@ PLUGGED_IN: Final[list[Table[Any]]] = []
 VIEWS_OVER_SEVERAL: Final[dict[str, tuple[str, ...]]] = {
     "conversations": ("source", "channel", "our_number", "peer_number"),
     "unassigned_purchases": ("source", "payment_intent_id"),
+    "conflicting_usages": ("source", "entry_id"),
     "credits": ("source", "customer_id"),
     "accounts": ("source", "customer_id"),
     "webhook_events": ("source", "event_id"),

@@ -136,6 +136,18 @@ VIEWS: Final[dict[str, Commented]] = {
             "problem": "no_customer, no_credits, no_amount, no_payment_intent; several are separated by commas",
         },
     ),
+    "conflicting_usages": Commented(
+        "Usages that have one id and are not the same. The entry shows the latest; the others are in no balance.",
+        {
+            "entry_id": "the id that the usages share",
+            "credits": "of the latest, negative",
+            "occurred_at": "the earliest time of them",
+            "last_occurred_at": "the latest time of them",
+            "first_sender": "of the sources that announced them, the first by name",
+            "last_sender": "of the sources that announced them, the last by name",
+            "problem": "several_senders, several_contents; both are separated by a comma",
+        },
+    ),
     "credits": Commented(
         "The balance of every customer with an entry.",
         {
@@ -236,6 +248,9 @@ FACTS: Final[dict[str, Commented]] = {
         {
             "amount": "captured for a purchase, in the currency's smallest unit",
             "checkout_credits": "credits in the metadata of the checkout session",
+            "first_sender": "of the sources that announced the usage, the first by name",
+            "last_sender": "of the sources that announced the usage, the last by name",
+            "last_occurred_at": "the latest time that an event gives the usage",
         },
     ),
     "account_corrections": Commented(

@@ -165,6 +165,17 @@ LEFT JOIN :views.credit_entries AS entry
 WHERE payment.purpose = 'credit_purchase' AND (payment.succeeded_at IS NOT NULL OR payment.status = 'succeeded')
   AND (entry.entry_id IS NULL OR entry.customer_id IS NULL);
 
+-- Usages that are more than one under one id: their entry shows the latest, and nobody is charged for the others. Which
+-- sender announced which of them is not stored here: the events say.
+CREATE OR REPLACE VIEW :views.conflicting_usages AS
+SELECT source, entry_id, customer_id, credits, occurred_at, last_occurred_at, first_sender, last_sender,
+       concat_ws(', ',
+           CASE WHEN first_sender <> last_sender THEN 'several_senders' END,
+           CASE WHEN has_disagreement OR occurred_at <> last_occurred_at THEN 'several_contents' END
+       ) AS problem
+FROM :gen.credit_entries
+WHERE kind = 'usage' AND (first_sender <> last_sender OR has_disagreement OR occurred_at <> last_occurred_at);
+
 CREATE OR REPLACE VIEW :views.credits AS
 SELECT source, customer_id,
        CASE WHEN balance > 9223372036854775807 THEN 9223372036854775807

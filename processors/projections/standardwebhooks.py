@@ -13,7 +13,7 @@ from schemas.providers.models import require_object
 from schemas.providers.standardwebhooks import CreditsUsed
 from schemas.text import REPLACEMENT
 
-VERSION: Final = 3
+VERSION: Final = 4
 WRITES: Final = (CREDIT_ENTRIES,)
 
 CREDITS_USED: Final = "standardwebhooks.credits.used"
@@ -42,6 +42,9 @@ def project(record: Record, payload: Payload) -> Iterator[Event]:
         credits=-used.credits,
         occurred_at=at,
         reason=used.reason,
+        first_sender=record.source,
+        last_sender=record.source,
+        last_occurred_at=at,
     )
     yield Event(record.record_id, CREDITS_USED, at, (fact,))
 

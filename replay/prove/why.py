@@ -83,6 +83,7 @@ BENEATH: Final[dict[str, Beneath]] = {
     "accounts": (_CUSTOMER, (*((table, _CUSTOMER) for table in _OF_CUSTOMERS), *_OF_PAYERS, *_OF_SUBSCRIBERS)),
     "credit_entries": (("source", "entry_id"), _OF_A_PURCHASE),
     "unassigned_purchases": (_PAYMENT, _OF_A_PURCHASE),
+    "conflicting_usages": (("source", "entry_id"), (("credit_entries", ("source", "entry_id")),)),
     "crm_objects": (
         ("source", "portal_id", "object_type", "object_id"),
         tuple(

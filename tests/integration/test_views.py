@@ -108,6 +108,27 @@ async def apply_usage(connection: Any, *bodies: bytes) -> None:
     await Store(1, NoLetters())._write(connection, combine(folded))
 
 
+CONFLICTS: dict[str, tuple[list[tuple[str, int, str]], str | None]] = {
+    "told twice": ([("sw", 3, "2026-01-01"), ("sw", 3, "2026-01-01")], None),
+    "two senders": ([("sw", 3, "2026-01-01"), ("metering", 3, "2026-01-01")], "several_senders"),
+    "two amounts": ([("sw", 3, "2026-01-01"), ("sw", 4, "2026-01-01")], "several_contents"),
+    "two times": ([("sw", 3, "2026-01-02"), ("sw", 3, "2026-01-01")], "several_contents"),
+    "all of it": ([("sw", 3, "2026-01-02"), ("metering", 4, "2026-01-01")], "several_senders, several_contents"),
+}
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+async def test_usages_that_share_an_id_are_listed_unless_they_are_the_same(connection: Any, name: str) -> None:
+    usages, problem = CONFLICTS[name]
+    for number, (sender, credits, day) in enumerate(usages):
+        body = usage("1", credits, f"{day}T00:00:00Z")
+        one = record(f"webhooks.{sender}", "standardwebhooks", body, signed_id=f"msg_{number}")
+        await Store(1, NoLetters())._write(connection, combine([fold_record(one)]))
+    found = await connection.fetch("SELECT source, entry_id, credits, problem FROM conflicting_usages")
+    latest = max(usages, key=lambda one: (one[2], usages.index(one)))
+    assert [tuple(row) for row in found] == ([("stripe", "1", -latest[1], problem)] if problem else [])
+
+
 async def test_every_customer_who_was_seen_has_an_account(connection: Any) -> None:
     """Also one of whom only a refund, or only the use of credits, is known."""
     assert await connection.fetchval("SELECT count(*) FROM accounts") == 0

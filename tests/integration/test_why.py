@@ -180,7 +180,10 @@ async def test_what_is_personal_is_shown_only_where_it_is_revealed(stack: Stack,
 
 
 def test_a_question_that_names_nothing_is_told_what_would() -> None:
-    with pytest.raises(InvalidSelection, match="accounts, calls, contact_preferences, conversations, credit_entries"):
+    with pytest.raises(
+        InvalidSelection,
+        match="accounts, calls, conflicting_usages, contact_preferences, conversations, credit_entries",
+    ):
         Question("nothing", ("a",))
     with pytest.raises(InvalidSelection, match="the key of accounts is: source customer_id"):
         Question("accounts", ("stripe",))

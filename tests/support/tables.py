@@ -18,6 +18,7 @@ KEYS = {
     "refunds": ("source", "refund_id"),
     "disputes": ("source", "dispute_id"),
     "unassigned_purchases": ("source", "payment_intent_id"),
+    "conflicting_usages": ("source", "entry_id"),
     "credit_entries": ("source", "entry_id"),
     "credits": ("source", "customer_id"),
     "accounts": ("source", "customer_id"),
