@@ -38,7 +38,7 @@ class _IngressServer(web.Server):
 
 def _refuse_version(request: web.BaseRequest) -> web.StreamResponse:
     """aiohttp's parser lets HTTP/0.9 and 2.0 through, and would answer in words that neither of them has."""
-    metrics.rejected(metrics.UNKNOWN, "bad_request", 400)
+    metrics.rejected(metrics.UNKNOWN, "bad_request")
     # The parts of `version`, set when the answer first reads it.
     request._version = HttpVersion10
     response = responses.problem("bad_request").response()

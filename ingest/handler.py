@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
 
 from ingest import metrics
-from ingest.append_or_spool import Exchange, Storing
+from ingest.append_or_spool import DeliveryOutcome, Storing
 from ingest.http import responses
 from ingest.http.connection import Reply
 from ingest.http.limits import Limits
@@ -20,7 +20,7 @@ from ingest.http.whole_request import PREFIX
 from ingest.quarantine.quarantine import QuarantineWriter
 from ingest.request_metrics import REQUESTS
 from schemas.envelope import Delivery, called_url
-from schemas.errors import Misconfigured, RejectedDelivery, Unavailable
+from schemas.errors import Misconfigured, RejectedDelivery
 from schemas.providers import answer_handshake, identify, verify
 from schemas.settings import Source
 
@@ -28,6 +28,41 @@ _NO_COMPRESSION: Final = re.compile(
     r"|identity|utf-?(?:8|16|32)(?:le|be)?|(?:us-)?ascii|iso-?8859-?\d{1,2}|latin-?\d|windows-\d{3,4}", re.IGNORECASE
 )
 """Encodings that leave a body as it is: none, and charsets, which some senders put there."""
+
+
+class Exchange:
+    """A request to a source, and the answer that it is owed."""
+
+    __slots__ = ("_held", "_limits", "_reply", "_shape", "_started")
+
+    def __init__(self, reply: Reply, source: Source | None) -> None:
+        self._started = time.perf_counter()
+        self._reply = reply
+        self._shape = source.answer if source is not None else ""
+        self._held = 0
+        self._limits: Limits | None = None
+
+    def hold(self, limits: Limits, size: int) -> None:
+        """Count its body among what is in flight, until it is answered. Raises `overloaded`."""
+        limits.hold(size)
+        self._limits = limits
+        self._held = size
+
+    def end(self, outcome: DeliveryOutcome) -> None:
+        """Answer what became of the delivery."""
+        status, record_id, location = outcome
+        if location is not None:
+            self.finish(responses.stored(self._shape, status, record_id, location))
+        elif status == "spooled":
+            self.finish(responses.spooled(self._shape, record_id))
+        else:
+            self.finish(responses.problem(status))
+
+    def finish(self, answer: HttpAnswer) -> None:
+        REQUESTS.observe(time.perf_counter() - self._started)
+        if self._limits is not None:
+            self._limits.free(self._held)
+        self._reply(answer)
 
 
 class Ingress:
@@ -79,7 +114,7 @@ class Ingress:
                     body = await self._read_body(request, source)
             except RejectedDelivery as rejection:
                 return _refuse(source.name, rejection)
-        self._take(source, (request.method, target, headers, body, peer), Exchange(reply))
+        self._take(source, (request.method, target, headers, body, peer), Exchange(reply, source))
         return await answered
 
     def receive(
@@ -89,8 +124,8 @@ class Ingress:
 
         `target` is the path with its query as it came; `headers` are looked up in any case.
         """
-        exchange = Exchange(reply)
         source = self._sources.get(_source_name(target.partition("?")[0]))
+        exchange = Exchange(reply, source)
         if source is not None:
             try:
                 self._admit(source, peer, headers)
@@ -134,13 +169,11 @@ class Ingress:
                 self._keep(source, delivery, rejection, exchange)
                 return
             REQUESTS.match(label, verified.secret_index)
-            self._storing.store(source, verified, identify(source.provider, verified), exchange)
+            self._storing.store(source, verified, identify(source.provider, verified), exchange.end)
         except RejectedDelivery as rejection:
             exchange.finish(_refuse(label, rejection))
         except Misconfigured:
             exchange.finish(_refuse(label, RejectedDelivery("misconfigured")))
-        except Unavailable:
-            exchange.finish(_refuse(label, RejectedDelivery("log_unavailable")))
         except Exception:  # noqa: BLE001 - the outermost of a delivery: counted, logged, answered
             metrics.handler_failed(label)
             exchange.finish(responses.problem("internal_error"))
@@ -191,13 +224,13 @@ def _answer_other_method(source: Source, method: str, query: str) -> HttpAnswer:
     has_handshake = source.provider.answer_handshake is not None
     if method == "GET" and has_handshake:
         return responses.challenge(answer_handshake(source.provider, query, source.secrets))
-    metrics.rejected(source.name, "method_not_allowed", 405)
+    metrics.rejected(source.name, "method_not_allowed")
     others = {"GET"} if has_handshake else set[str]()
     return responses.problem("method_not_allowed", allow=source.provider.methods | others)
 
 
 def _refuse(label: str, rejection: RejectedDelivery) -> HttpAnswer:
-    metrics.rejected(label, rejection.rejection, rejection.status)
+    metrics.rejected(label, rejection.rejection)
     return responses.problem(rejection.rejection)
 
 

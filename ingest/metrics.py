@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from ingest.request_metrics import BUCKETS, REQUESTS
 from schemas.clocks import apart
+from schemas.errors import REJECTIONS as PROBLEMS
 from schemas.masking import describe, mask_id
 
 log: Final = logging.getLogger("redrive.ingest")
@@ -50,9 +51,7 @@ WINDOW_SHARE_FAILURES: Final = Counter(
 WINDOW_HELD: Final = Gauge(
     "redrive_ingest_dedupe_held", "1 while a frozen process holds the dedupe window.", multiprocess_mode="livemax"
 )
-WINDOW_UNCLAIMED: Final = Counter(
-    "redrive_ingest_dedupe_unclaimed", "Deliveries taken without a look at the dedupe window, which was held."
-)
+WINDOW_UNCLAIMED: Final = Counter("redrive_ingest_dedupe_unclaimed", "Deliveries taken while the window was held.")
 CONNECTIONS: Final = Gauge("redrive_ingest_connections", "Open connections.", multiprocess_mode="livesum")
 CONNECTIONS_REFUSED: Final = Counter(
     "redrive_ingest_connections_refused", "Connections over a limit, or too slow.", ["reason"]
@@ -143,7 +142,8 @@ def _log_seldom(level: int, message: str, line: dict[str, Any]) -> None:
     log.log(level, message, extra={**line, "unlogged": _unlogged.pop(key, 0)})
 
 
-def rejected(source: str, code: str, status: int) -> None:
+def rejected(source: str, code: str) -> None:
+    status = PROBLEMS[code][0]
     outcome = "failed" if status >= 500 else "throttled" if status == 429 else "rejected"
     REQUESTS.count(source, outcome)
     REJECTIONS.labels(source, code).inc()

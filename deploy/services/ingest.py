@@ -115,18 +115,18 @@ class IngestService:
         self._has_spool = settings.spool_max_bytes > 0
         patience = settings.spool_after_seconds if self._has_spool else settings.append_timeout_seconds
         story = Story()
-        self.log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story)
         self._window = DedupeWindow(table, int(settings.dedupe_window.total_seconds() * 1000))
-        self.log.acked = AckedEnds(self._window).add
+        acked = AckedEnds(self._window).add
+        self.log = EventLog(producer_factory(cluster), [*self._topics, QUARANTINE], patience, story, acked)
         self.spool = Spool(self._spool_folder(number), settings.spool_max_bytes // settings.ingest_workers, story)
-        self.storing = Storing(self.log, self._window, self.spool, settings.append_timeout_seconds)
-        self.storing.is_caught_up = lambda: table.is_complete
+        wait_seconds = settings.append_timeout_seconds
+        storing = Storing(self.log, self._window, self.spool, wait_seconds, lambda: table.is_complete)
         self.quarantine = QuarantineWriter(
             self.log, runtime.file.quarantine, now_ms, settings.ingest_workers, clocks.monotonic
         )
         given = runtime.file.limits
         limits = Limits(given.model_copy(update={"connections": connections_within(given.connections)}), table)
-        self.ingress = Ingress(runtime.sources, self.storing, self.quarantine, limits, settings.public_url, now_ms)
+        self.ingress = Ingress(runtime.sources, storing, self.quarantine, limits, settings.public_url, now_ms)
         self._control = Control(cluster)
         self._topic_ids = TopicIds(cluster)
         self._last_heard = LastHeard(settings.data)

@@ -165,10 +165,10 @@ class HttpConnection(RequestHandler):
     ) -> web.StreamResponse:
         """Malformed HTTP is a problem like every other, and no traceback is written about it."""
         if isinstance(exc, LineTooLong) or (exc is not None and "Too many" in str(exc)):
-            rejection, status = "headers_too_large", 431
+            rejection = "headers_too_large"
         else:
             rejection = "bad_request" if 400 <= status < 500 else "internal_error"
-        metrics.rejected(metrics.UNKNOWN, rejection, status)
+        metrics.rejected(metrics.UNKNOWN, rejection)
         response = responses.problem(rejection).response()
         response.force_close()
         return response

@@ -56,7 +56,9 @@ class EventLog:
         topics: Sequence[str],
         stall_seconds: float,
         story: Story | None = None,
+        acked: Callable[[str, int, int, int], None] = lambda *_: None,
     ) -> None:
+        """`acked` hears topic, partition, first offset and number of records of each batch that Kafka took."""
         self._make_producer = make_producer
         self._topics = list(topics)
         self._stall_seconds = stall_seconds
@@ -70,8 +72,7 @@ class EventLog:
         self._renewal: asyncio.Task[None] | None = None
         self._look_at = 0.0
         self._story = story or Story()
-        self.acked: Callable[[str, int, int, int], None] = lambda *_: None
-        """Hears topic, partition, first offset and number of records of each batch that Kafka took."""
+        self._acked = acked
 
     async def start(self) -> None:
         """Raises `Unavailable` while no broker answers."""
@@ -169,7 +170,7 @@ class EventLog:
         if metadata.offset < 0:
             raise Unavailable("the broker does not say where the batch is")
         self._story.took(topic)
-        self.acked(topic, batch.partition, metadata.offset, count)
+        self._acked(topic, batch.partition, metadata.offset, count)
         return [Location(topic, batch.partition, metadata.offset + position) for position in range(count)]
 
     async def _look_for(self, topic: str) -> None:
@@ -248,7 +249,7 @@ class EventLog:
         self._finish(topic, batch)
         metrics.APPEND_SECONDS.observe(time.monotonic() - batch.opened)
         self._story.took(topic)
-        self.acked(topic, batch.partition, metadata.offset, len(batch.waiters))
+        self._acked(topic, batch.partition, metadata.offset, len(batch.waiters))
         batch.settle(metadata.offset)
         self._send_if_waiting(topic)
 

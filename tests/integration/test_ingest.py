@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.store import ENTRY
 from ingest.dedupe.window import content_of
 from schemas.providers import PROVIDERS
@@ -265,10 +266,10 @@ async def test_twilio_gets_twiml_and_may_use_get_and_any_path(
 
 
 async def test_while_the_window_is_being_read_nothing_is_appended(
-    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run_ingress(stack, {source_name: source(source_name, "stripe")}, tmp_path, now_ms) as running:
-        running.storing.is_caught_up = lambda: False
+        monkeypatch.setattr(IdTable, "is_complete", False)
         status, answer, _ = await post_stripe(running, source_name, stripe_event("evt_early"))
         assert (status, answer["code"]) == (503, "log_unavailable")
         assert await read_topic(topic) == []

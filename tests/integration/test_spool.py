@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord
 
 from deploy.topics import Topics
 from ingest import metrics
+from ingest.dedupe.id_table import IdTable
 from schemas.settings import Source
 from schemas.topics import LOG_CONFIG, topic_of
 from tests.conftest import Stack
@@ -84,17 +85,18 @@ async def test_a_restart_drains_what_the_last_process_left(
 
 
 async def test_what_is_on_the_log_already_is_not_appended_again(
-    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: ReadTopic
+    stack: Stack, topic: str, source_name: str, tmp_path: Path, read_topic: ReadTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between the append and the end of the segment offers the whole segment again."""
     sources = {source_name: source(source_name, "stripe")}
     async with run_ingress(stack, sources, tmp_path, now_ms, spool_max_bytes=MEBIBYTE) as running:
-        running.storing.is_caught_up = lambda: False
+        monkeypatch.setattr(IdTable, "is_complete", False)
         kept = [await deliver(running, source_name, number) for number in range(4)]
         assert kept == [(200, "spooled")] * 4
         await running.spool.sealed()
         data = next((tmp_path / "spool" / "0").glob("segment-*.spool")).read_bytes()
         await until_drained(running)
+    monkeypatch.undo()
     (tmp_path / "spool" / "0" / "segment-00000007.spool").write_bytes(data)
     async with run_ingress(stack, sources, tmp_path, now_ms, spool_max_bytes=MEBIBYTE) as running:
         await until_drained(running)
@@ -133,12 +135,18 @@ async def test_a_full_spool_answers_503_and_loses_nothing_that_it_took(
 
 
 async def test_one_missing_topic_holds_up_no_other(
-    stack: Stack, absent: dict[str, Source], topic: str, source_name: str, tmp_path: Path, read_topic: ReadTopic
+    stack: Stack,
+    absent: dict[str, Source],
+    source_name: str,
+    tmp_path: Path,
+    read_topic: ReadTopic,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (name,) = absent
     sources = {**absent, source_name: source(source_name, "stripe")}
     async with run_ingress(stack, sources, tmp_path, now_ms, spool_max_bytes=MEBIBYTE) as running:
-        running.storing.is_caught_up = lambda: False
+        monkeypatch.setattr(IdTable, "is_complete", False)
         for number in range(4):
             assert await deliver(running, name, number) == (200, "spooled")
             assert await deliver(running, source_name, number) == (200, "spooled")

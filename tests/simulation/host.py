@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ingest.append_or_spool import Exchange, Storing
+from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.window import DedupeWindow
-from ingest.http import responses
+from ingest.handler import Exchange
 from ingest.http.responses import HttpAnswer
 from ingest.log.event_log import EventLog
 from ingest.spool.drain import Drain
@@ -49,8 +49,7 @@ class Process:
         table = self._host.table
         self.window = DedupeWindow(table, WINDOW_MS)
         log = cast(EventLog, self.log)
-        self.storing = Storing(log, self.window, self.spool, WAIT_SECONDS)
-        self.storing.is_caught_up = lambda: table.is_complete
+        self.storing = Storing(log, self.window, self.spool, WAIT_SECONDS, lambda: table.is_complete)
         self._keeper = None
         if self.number == 0:
             broker = self._host.broker
@@ -86,11 +85,8 @@ class Process:
 
     def receive(self, parcel: Parcel, reply: Callable[[HttpAnswer], None]) -> None:
         """As the handler does, once a delivery is verified."""
-        exchange = Exchange(reply)
-        try:
-            self.storing.store(parcel.source, parcel.arriving(self._host.scheduler.now_ms), parcel.identity, exchange)
-        except Unavailable:
-            exchange.finish(responses.problem("log_unavailable"))
+        end = Exchange(reply, parcel.source).end
+        self.storing.store(parcel.source, parcel.arriving(self._host.scheduler.now_ms), parcel.identity, end)
 
     def crash(self) -> None:
         self.is_listening = False

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from ingest.append_or_spool import Storing
+from ingest.append_or_spool import DeliveryOutcome, Storing
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.dedupe.window import Claim, DedupeWindow
-from ingest.http.responses import HttpAnswer
 from ingest.spool.drain import Drain
 from ingest.spool.spool import Spool
 from schemas.lattice import Table
@@ -108,9 +107,9 @@ def test_it_notices_a_spool_that_nobody_opens_again(monkeypatch: pytest.MonkeyPa
 def test_it_notices_an_answer_that_comes_before_the_record_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Storing.store
 
-    def answer_first(self: Storing, source: Any, verified: Any, identity: Any, exchange: Any) -> None:
-        exchange.finish(HttpAnswer(200, "", b""))
-        store(self, source, verified, identity, exchange)
+    def answer_first(self: Storing, source: Any, verified: Any, identity: Any, end: Any, *until: Any) -> None:
+        end(DeliveryOutcome("spooled", identity.record_id))
+        store(self, source, verified, identity, end, *until)
 
     monkeypatch.setattr(Storing, "store", answer_first)
     assert "neither on the log nor in the spool" in first_failure()

@@ -12,7 +12,6 @@ import aiohttp
 from yarl import URL
 
 from deploy.services.ingest import Clocks, IngestService
-from ingest.append_or_spool import Storing
 from ingest.dedupe.id_table import IdTable
 from ingest.dedupe.keeper import WindowKeeper
 from ingest.handler import Ingress
@@ -40,7 +39,6 @@ class RunningIngress:
     url: str
     ingress: Ingress
     keeper: WindowKeeper
-    storing: Storing
     log: EventLog
     spool: Spool
     quarantine: QuarantineWriter
@@ -85,7 +83,7 @@ async def run_ingress(
     opened = IngestService.open(runtime, IdTable(100_000), signals(), clocks=Clocks(now_ms, clock))
     async with opened as service, aiohttp.ClientSession() as session:
         assert service.keeper is not None
-        parts = (service.ingress, service.keeper, service.storing, service.log, service.spool, service.quarantine)
+        parts = (service.ingress, service.keeper, service.log, service.spool, service.quarantine)
         yield RunningIngress(f"http://127.0.0.1:{service.port}", *parts, session)
 
 

@@ -21,11 +21,11 @@ def test_a_flood_of_refusals_is_a_line_a_second_for_each_source_and_code(
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     for _ in range(500):
-        metrics.rejected("flooded", "too_many_requests", 429)
-    metrics.rejected("flooded", "signature_missing", 401)
+        metrics.rejected("flooded", "too_many_requests")
+    metrics.rejected("flooded", "signature_missing")
     metrics.quarantined("calm", "signature_mismatch")
     now += metrics.LOG_SECONDS
-    metrics.rejected("flooded", "too_many_requests", 429)
+    metrics.rejected("flooded", "too_many_requests")
     lines = [(vars(line)["source"], vars(line)["code"], vars(line)["unlogged"]) for line in caplog.records]
     assert lines == [
         ("flooded", "too_many_requests", 0),
