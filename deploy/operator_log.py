@@ -1,8 +1,9 @@
 """Appending for operators' commands: the same records as the ingress makes, by a producer of their own."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import BrokerResponseError, KafkaError, RecordTooLargeError, UnknownError
@@ -36,20 +37,25 @@ async def producing(cluster: Cluster, producer: AIOKafkaProducer) -> AsyncIterat
 
 
 @asynccontextmanager
-async def until_confirmed(cluster: Cluster) -> AsyncIterator[None]:
-    """For the block that sends. Raises `LogUnavailable` where the broker refused, so that nothing is on the log, and
-    `AppendInDoubt` where it did not answer: a request that it has in hand may reach the log later.
+async def until_confirmed(cluster: Cluster) -> AsyncIterator[list[Awaitable[Any]]]:
+    """For the block that sends, and adds what it hands to the producer to the yielded list.
+
+    Raises `LogUnavailable` if nothing was handed over, or if the broker refused, so that nothing is on the log; and
+    `AppendInDoubt` if the broker did not answer: a request that it has in hand may reach the log later.
     """
+    sent: list[Awaitable[Any]] = []
     try:
         async with while_answering(Broker(cluster)):
-            yield
+            yield sent
     except LogUnavailable as error:
+        if not sent:
+            raise
         raise AppendInDoubt(f"{error}; it did not confirm the record, which may be on the log") from error
     except KafkaError as error:
         has_answered = isinstance(error, BrokerResponseError | RecordTooLargeError) and not isinstance(
             error, UnknownError
         )
-        if has_answered and not error.retriable:
+        if not sent or (has_answered and not error.retriable):
             raise LogUnavailable(f"Kafka refused the record: {reason_of(error)}") from error
         reason = f"Kafka did not confirm the record, which may be on the log: {reason_of(error)}"
         raise AppendInDoubt(reason) from error
@@ -57,14 +63,17 @@ async def until_confirmed(cluster: Cluster) -> AsyncIterator[None]:
 
 async def append_correction(cluster: Cluster, correction: Correction) -> Location:
     """Returns once it is durable. Raises `LogUnavailable`, or `AppendInDoubt`."""
-    async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster):
-        done = await producer.send_and_wait(
-            OPERATOR,
-            correction.body(),
-            key=correction.event_id.encode(),
-            timestamp_ms=correction.timestamp_ms,
-            headers=correction.headers(),
+    async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster) as sent:
+        sent.append(
+            await producer.send(
+                OPERATOR,
+                correction.body(),
+                key=correction.event_id.encode(),
+                timestamp_ms=correction.timestamp_ms,
+                headers=correction.headers(),
+            )
         )
+        done = await sent[0]
     return Location(done.topic, done.partition, done.offset)
 
 
@@ -78,17 +87,17 @@ async def appending(cluster: Cluster) -> AsyncIterator[Append]:
     """Raises `LogUnavailable` when Kafka does not take a record, and `AppendInDoubt` when it does not confirm one."""
 
     async def append(records: Sequence[tuple[Source, VerifiedDelivery, Identity]]) -> Sequence[Location]:
-        async with until_confirmed(cluster):
-            sent = [
-                await producer.send(
-                    source.topic,
-                    verified.delivery.body,
-                    key=identity.record_id.encode(),
-                    timestamp_ms=verified.delivery.arrived_ms,
-                    headers=record_headers(verified, identity, source.provider.kept_headers),
+        async with until_confirmed(cluster) as sent:
+            for source, verified, identity in records:
+                sent.append(
+                    await producer.send(
+                        source.topic,
+                        verified.delivery.body,
+                        key=identity.record_id.encode(),
+                        timestamp_ms=verified.delivery.arrived_ms,
+                        headers=record_headers(verified, identity, source.provider.kept_headers),
+                    )
                 )
-                for source, verified, identity in records
-            ]
             done = [await one for one in sent]
         return [Location(one.topic, one.partition, one.offset) for one in done]
 

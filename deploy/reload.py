@@ -142,7 +142,8 @@ def control_topic(cluster: Cluster) -> ControlTopic:
 
     async def say(state: SourceState) -> None:
         key, value = state.encode()
-        async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster):
-            await producer.send_and_wait(CONTROL, value, key=key, partition=0)
+        async with producing(cluster, producer_factory(cluster)()) as producer, until_confirmed(cluster) as sent:
+            sent.append(await producer.send(CONTROL, value, key=key, partition=0))
+            await sent[0]
 
     return ControlTopic(states, say)

@@ -8,6 +8,7 @@ import orjson
 from replay.ports import Connection
 from replay.selection.patterns import like, moment, require_window
 from replay.selection.selection import require_text
+from schemas.errors import AppendInDoubt, LogUnavailable
 
 _INSERT_AUDIT: Final[LiteralString] = """
     INSERT INTO redrive.audit (operator, action, reason, details) VALUES ($1, $2, $3, $4::jsonb)
@@ -26,6 +27,13 @@ class Author(NamedTuple):
 
     operator: str
     reason: str | None
+
+
+def outcome_of(error: BaseException) -> str:
+    """The outcome of an append that failed, for the entry about it."""
+    if isinstance(error, LogUnavailable) and not isinstance(error, AppendInDoubt):
+        return "refused: Kafka did not take it"
+    return "in doubt: Kafka did not confirm it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,16 +223,13 @@ async def _append(connection: Connection, desk: Desk, correction: Correction) ->
     change = correction.change.model_dump(mode="json", exclude={"type"}, exclude_none=True)
     details = {"source": correction.source, "correction": correction.id, **change}
     await audit.note(connection, correction.operator, action, correction.reason, **details)
-    is_said = False
     try:
-        location = await desk.append(correction)
-        is_said = True
-        return location
-    except AppendInDoubt as error:
-        raise AppendInDoubt(
-            f'{error}. Repeat the correction with its id, {correction.id} (--id, or "id" over HTTP): it counts once'
-        ) from error
-    finally:
-        if not is_said:
-            doubt = {**details, "outcome": "in doubt: Kafka did not confirm it"}
-            await audit.note(connection, correction.operator, action, correction.reason, **doubt)
+        return await desk.append(correction)
+    except BaseException as error:
+        failed = {**details, "outcome": audit.outcome_of(error)}
+        await audit.note(connection, correction.operator, action, correction.reason, **failed)
+        if isinstance(error, AppendInDoubt):
+            raise AppendInDoubt(
+                f'{error}. Repeat the correction with its id, {correction.id} (--id, or "id" over HTTP): it counts once'
+            ) from error
+        raise

@@ -116,6 +116,9 @@ async def _on_record(work: "_Work", author: Author, advance: Callable[[int], Non
     try:
         await work.run(advance)
         outcome = "done"
+    except AppendInDoubt as error:
+        outcome = audit.outcome_of(error)
+        raise
     finally:
         await note(outcome, **asdict(work.done))
 

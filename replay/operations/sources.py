@@ -109,16 +109,14 @@ async def _say(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # Committed before the topic hears it: nothing happens that is not on record.
     await audit.note(connection, operator, f"source.{verb}", reason, source=source, was=before)
-    is_said = False
     try:
         await control.say(SourceState(source, state, operator, reason or "", now))
-        is_said = True
-    except AppendInDoubt as error:
-        raise AppendInDoubt(f"{error}. {source} may be {state}: {verb} it again, which is harmless") from error
-    finally:
-        if not is_said:
-            doubt = {"source": source, "was": before, "outcome": "in doubt: Kafka did not confirm it"}
-            await audit.note(connection, operator, f"source.{verb}", reason, **doubt)
+    except BaseException as error:
+        failed = {"source": source, "was": before, "outcome": audit.outcome_of(error)}
+        await audit.note(connection, operator, f"source.{verb}", reason, **failed)
+        if isinstance(error, AppendInDoubt):
+            raise AppendInDoubt(f"{error}. {source} may be {state}: {verb} it again, which is harmless") from error
+        raise
     return {"source": source, "state": state, "was": before}
 
 

@@ -7,11 +7,12 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from deploy import operator_log
 from deploy.operator_log import append_correction
@@ -20,6 +21,7 @@ from processors.store import Store
 from replay.log.reader import LogReader
 from replay.operations.corrections import Corrected, CorrectionOrder, Desk, correct
 from replay.operations.sources import UnknownSource
+from schemas.cluster import Cluster
 from schemas.corrections import Correction
 from schemas.envelope import Location
 from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, LogUnavailable, Unavailable
@@ -194,6 +196,29 @@ async def test_what_kafka_does_not_confirm_is_in_doubt_and_can_be_said_again(
     assert [details.get("outcome", "")[:8] for _, _, details in await audited(connection)] == ["", "in doubt"]
     assert (await correct(connection, desk(stack, source_name), wanted, "ada")).status == "duplicate"
     assert len(await of_source(read_topic, source_name)) == 1
+
+
+@pytest.mark.parametrize("fault", ["record too large", "no topic", "no broker"])
+async def test_what_kafka_never_got_is_refused_in_the_audit(
+    stack: Stack, source_name: str, known: str, connection: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Nothing can be on the log, so nobody has to look."""
+    cluster = Cluster("127.0.0.1:1") if fault == "no broker" else stack.cluster
+    size = 1 if fault == "record too large" else 1_000_000
+    monkeypatch.setattr(
+        operator_log,
+        "producer_factory",
+        lambda cluster: (
+            lambda: AIOKafkaProducer(**cluster.client_options(), request_timeout_ms=1000, max_request_size=size)
+        ),
+    )
+    if fault == "no topic":
+        monkeypatch.setattr(operator_log, "OPERATOR", "webhooks.missing")
+    told = desk(stack, source_name, partial(append_correction, cluster))
+    with pytest.raises(LogUnavailable) as refused:
+        await correct(connection, told, order(source_name, credits(5, known)), "ada")
+    assert refused.value.code == "log_unavailable"
+    assert [details.get("outcome", "")[:7] for _, _, details in await audited(connection)] == ["", "refused"]
 
 
 async def test_a_correction_that_kafka_did_not_confirm_names_the_id_with_which_a_repeat_counts_once(

@@ -18,7 +18,7 @@ from replay.log.reader import LogReader
 from replay.operations.quarantine import QuarantineReader
 from replay.operations.release import AuthorizedRelease, ReleaseSelection, release
 from replay.operations.sources import ControlTopic, SourceChange, UnknownSource, change
-from schemas.errors import InvalidSelection, InvalidTransition, Unavailable
+from schemas.errors import AppendInDoubt, InvalidSelection, InvalidTransition, LogUnavailable, Unavailable
 from schemas.providers.base import Secrets
 from schemas.settings import Source
 from schemas.source_state import SourceState
@@ -81,20 +81,24 @@ async def test_a_release_is_on_record_before_its_first_append_and_with_its_outco
     assert await audited(other) == [begun, (*begun[:2], {"sources": [name], "outcome": "done", **counts})]
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(Unavailable, "failed"), (LogUnavailable, "failed"), (AppendInDoubt, "in doubt: Kafka did not confirm it")],
+)
 async def test_a_release_that_fails_says_so_in_the_audit_with_what_it_had_done(
-    stack: Stack, held: Mapping[str, Source], connection: Any, other: Any
+    stack: Stack, held: Mapping[str, Source], connection: Any, other: Any, error: type[Unavailable], outcome: str
 ) -> None:
     (name,) = held
 
     async def refuse(_: Sequence[Any]) -> Any:
-        raise Unavailable("Kafka is away")
+        raise error("Kafka is away")
 
     async with LogReader(stack.cluster) as reader:
         quarantine = QuarantineReader(reader, connection, held, None)
         with pytest.raises(Unavailable, match="Kafka is away"):
             await release(quarantine, ReleaseSelection([name]), AuthorizedRelease(ADA, refuse), lambda _: None)
     outcomes = [(details["outcome"], details.get("released")) for _, _, details in await audited(other)]
-    assert outcomes == [("begun", None), ("failed", 0)]
+    assert outcomes == [("begun", None), (outcome, 0)]
 
 
 @pytest.mark.parametrize("text", NO_TEXTS)
@@ -171,6 +175,14 @@ async def test_a_word_is_on_record_before_the_topic_hears_it(
             connection, ControlTopic(real.states, refuse), configured, SourceChange(source_name, "resume", ADA)
         )
     assert [details.get("outcome", "")[:8] for _, _, details in await audited(other)] == ["", "", "in doubt"]
+
+    async def refuse_for_certain(_: SourceState) -> None:
+        raise LogUnavailable("Kafka refused the record")
+
+    resuming = SourceChange(source_name, "resume", ADA)
+    with pytest.raises(LogUnavailable):
+        await change(connection, ControlTopic(real.states, refuse_for_certain), configured, resuming)
+    assert (await audited(other))[-1][2]["outcome"] == "refused: Kafka did not take it"
     for place, text in (("operator", "a\0b"), ("reason", "\udcff")):
         unrecorded = SourceChange(source_name, "resume", ADA._replace(**{place: text}))
         with pytest.raises(InvalidSelection):
