@@ -28,7 +28,7 @@ ASK_AGAIN_SECONDS: Final = 0.01
 
 
 class DeliveryOutcome(NamedTuple):
-    """What became of a delivery. `accepted` and `duplicate`: it is on the log, at `location`. `spooled`: it is durable
+    """The outcome of a delivery. `accepted` and `duplicate`: it is on the log, at `location`. `spooled`: it is durable
     here. Anything else is the code of an error: it is stored nowhere, as far as anybody knows.
     """
 

@@ -43,9 +43,9 @@ class Closable(Protocol):
 
 
 def is_loss(error: BaseException, connection: Closable) -> bool:
-    """Whether the session of that connection ended under what it was asked.
+    """True if the session of that connection ended during a statement.
 
-    One that was silent for too long is closed by us: that says nothing of what was asked.
+    We close a session that was silent for too long: that proves nothing about the statement.
     """
     try:
         if not connection.is_closed():

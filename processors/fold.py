@@ -133,7 +133,7 @@ def _letters(
 def dead_record(raw: RawRecord, poison: PoisonRecord, record: Record | None = None) -> Dead:
     """The dead letter of a record, with an index row that Postgres takes whatever the record holds.
 
-    Whoever raised the poison said what is wrong without quoting the body; what slipped in all the same is masked here.
+    The error names the fault without quoting the body; values that slipped in all the same are masked here.
     """
     if record is None:
         try:

@@ -31,7 +31,7 @@ IN_A_ROW: Final = 3
 
 
 class Tables:
-    """How many events of each fact table were given up since it took one. Of a worker, for all of its partitions."""
+    """How many events of each fact table were given up since it took one, over all partitions of a worker."""
 
     def __init__(self) -> None:
         self._given_up: Counter[str] = Counter()

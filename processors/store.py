@@ -269,7 +269,7 @@ class Store(FactStore):
         """The same, taken back: rows must never be ahead of the position. Raises what `commit_batch` raises."""
 
         async def take_back(_: Written) -> None:
-            # What a commit would look at.
+            # The checks of a commit.
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             raise TakenBack
 

@@ -16,7 +16,7 @@ ASK_AGAIN_SECONDS: Final = 5.0
 class UnreadablePartitions:
     """The consumer's thread writes, others read: no lock is needed.
 
-    What fails to be read is fetched again record by record, so that all that comes before the culprit is folded.
+    An unreadable fetch is repeated record by record, so that all records before the culprit are folded.
     """
 
     def __init__(self) -> None:

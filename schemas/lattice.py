@@ -46,8 +46,8 @@ class Ranked:
 class Latest:
     """A group of columns that move together, ordered by (time, rank, id).
 
-    Of two versions that tie, each column keeps what is known, and of two known values the greater one: NULL is the
-    bottom inside a group as well, so an event that says less than another of its id takes nothing away.
+    When two versions tie, each column keeps the known value, and the greater of two: NULL is the bottom inside a group
+    as well, so an event with fewer values than another of its id removes nothing.
 
     `ranks`: take the rank from the group's first column and leave the time out, for statuses whose provider's times do
     not order them. Without it time and rank are those of the fact's `Version`.
@@ -61,7 +61,7 @@ class Latest:
 class Constant:
     """A column that should never change: a one-column `Latest` whose disagreements are counted.
 
-    Who does not know it says nothing, so no tie meets NULL: the canonical JSON in the version decides between values.
+    An event without it sets nothing, so no tie meets NULL: the canonical JSON in the version decides between values.
     """
 
 

@@ -104,7 +104,7 @@ def list_events(runtime: Runtime, as_json: bool, limit: int, reveal: bool, reaso
 def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reason: str | None, as_json: bool) -> None:
     """One event with all its locations, and the headers and body of the earliest record.
 
-    Of a body its shape is shown: the structure, the names, and the values of names that are safe, such as type and
+    A body is shown by its shape: the structure, the names, and the values of safe names, such as type and
     status. EVENT_ID may be given as `list` shows it.
     """
     asked = reveal_of(runtime, reveal, reason)
@@ -124,7 +124,7 @@ def show_event(runtime: Runtime, source: str, event_id: str, reveal: bool, reaso
 
 
 def print_shown(found: dict[str, Any], as_json: bool) -> None:
-    """What `show` found: its fields, with the headers and the body as `shown_record` gives them."""
+    """Print the result of `show`: its fields, with the headers and the body as `shown_record` gives them."""
     if as_json:
         print_json(found)
         return

@@ -102,7 +102,7 @@ class IdTable:
             os.close(self.descriptor)
 
     def is_held(self) -> bool:
-        """Whether another process holds the lock, and does not continue."""
+        """True if another process holds the lock, and does not continue."""
         try:
             self.lock()
         except WindowHeld:

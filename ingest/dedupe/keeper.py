@@ -1,7 +1,7 @@
-"""Keeps the dedupe window of a host: loads it, reads what it missed from the log, saves it. Must not append.
+"""Keeps the dedupe window of a host: loads it, reads missed records from the log, saves it. Must not append.
 
-What is saved are entries *and* the offsets below which every record is known, so a restart reads no more of the log
-than it must. An offset that nobody here appended (another host, an append in doubt) is a gap; what does not close by
+It saves the entries *and* the offsets below which every record is known, so a restart reads no more of the log than it
+must. An offset that nobody here appended (another host, an append in doubt) is a gap. A gap that does not close by
 itself is read from the log.
 """
 

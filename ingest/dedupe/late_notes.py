@@ -15,7 +15,7 @@ _TICK_NOTES: Final = 500
 
 
 class LateNotes:
-    """Of one process; the window takes them in their order."""
+    """The notes of one process; the window takes them in their order."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque(maxlen=MAX_NOTES)

@@ -109,9 +109,9 @@ class QuarantineWriter:
         self._dropped[key] = self._dropped.get(key, 0) + 1
 
     def note_dropped(self, under_way_ms: int | None = None) -> None:
-        """Write down what was kept out, but for the minute under way: a clock that was wrong leaves later ones, too.
+        """Write down the counts of all minutes but the present one: a wrong clock leaves later ones, too.
 
-        What the log does not take now waits for the next time.
+        Counts that the log does not take now wait for the next time.
         """
         for key in [key for key in self._dropped if key[1] != under_way_ms]:
             source, minute_ms = key

@@ -1,6 +1,6 @@
 """The operators' actions over HTTP: sources, the quarantine, corrections, dead letters, the audit.
 
-What they do is in the modules they call.
+The modules that they call do the work.
 """
 
 from collections.abc import Callable, Mapping, Sequence

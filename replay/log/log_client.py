@@ -82,7 +82,7 @@ class LogClient:
     async def bounds(self, topics: Sequence[str]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """The log's starts and ends as of now, without topics that are gone.
 
-        What arrives later is not part of a plan.
+        Later records are not part of a plan.
         """
         async with self._answering():
             partitions = await self._partitions(await self._there(topics))

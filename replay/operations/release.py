@@ -1,6 +1,6 @@
-"""Releasing from the quarantine: what verifies now is appended to its source's topic as it arrived.
+"""Releasing from the quarantine: deliveries that verify now are appended to their source's topic as they arrived.
 
-What still fails stays out. On record from before the first append (invariant 10).
+Those that still fail stay out. On record from before the first append (invariant 10).
 """
 
 from collections.abc import Callable, Sequence

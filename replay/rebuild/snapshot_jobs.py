@@ -1,7 +1,4 @@
-"""States of the past that the console makes for who asked over HTTP, one at a time.
-
-What one is, `replay.rebuild.snapshot` knows.
-"""
+"""Snapshots that the console creates for requests over HTTP, one at a time. `replay.rebuild.snapshot` does the work."""
 
 import asyncio
 from typing import Any

@@ -1,6 +1,6 @@
 """Which addresses a replay may call: loopback, and what redrive.toml allows. Asked after the name was resolved.
 
-What is connected to is the address that was asked about, so a name that answers otherwise later gains nothing.
+The connection goes to the checked address, so a name that resolves otherwise later gains nothing.
 """
 
 import socket

@@ -93,7 +93,7 @@ class TopicSender:
     ) -> Iterator[tuple[int, BatchBuilder]]:
         """In order, with their partitions: as few as take the records, which come a partition at a time.
 
-        What is larger than the topic takes is noted as failed. One travels while the next is filled.
+        A record that is too large for the topic is noted as failed. One travels while the next is filled.
         """
         filled: tuple[int, BatchBuilder] | None = None
         place: tuple[str, int] | None = None

@@ -196,7 +196,7 @@ def form_fields(payload: Payload) -> dict[str, str]:
 def form_identity(fields: dict[str, str]) -> tuple[str, str]:
     """(event id, type without the provider) of a form. Raises `Unparsable` where it is neither message nor call.
 
-    Of messages, only `SM…` and `MM…` were sent or received by Programmable Messaging: those of Conversations and Chat
+    Only messages `SM…` and `MM…` were sent or received by Programmable Messaging: those of Conversations and Chat
     have a `MessageSid`, too, `IM…`.
     """
     if "EventType" in fields and _is_of_another_product(fields):
