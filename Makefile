@@ -39,11 +39,12 @@ test: check ## Hold every invariant, on a real Kafka and Postgres that it starts
 test-all: check ## The same and what takes long: kills, clocks, three brokers, many seeds, long stories
 	TEST_THOROUGH=1 $(PYTEST)
 
-check: $(STAMP) ## Lint, types, import rules, vulnerable dependencies
+check: $(STAMP) ## Lint, types, import rules, the English, vulnerable dependencies
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.english
 	$(BIN)/python -m tests.audit
 
 fmt: $(STAMP) ## Format, and apply automatic fixes
