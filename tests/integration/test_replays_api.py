@@ -189,7 +189,7 @@ async def test_who_stops_waiting_hears_what_becomes_of_the_replay(
     async with running_console(consoles):
         code, said, replay = await interrupted()
         assert code == 130
-        assert f"replay {replay}: it goes on" in said
+        assert f"replay {replay}: it runs on" in said
         assert f"redrive replay show {replay}" in said
         assert f"redrive replay cancel {replay}" in said
         assert await connection.fetchval("SELECT state FROM redrive.replays") == "running"
