@@ -266,7 +266,14 @@ def read_topic(stack: Stack) -> ReadTopic:
         consumer = AIOKafkaConsumer(bootstrap_servers=stack.servers, enable_auto_commit=False)
         await consumer.start()
         try:
-            await consumer._client.add_topic(topic)
+
+            async def known() -> bool:
+                # A broker that was frozen a moment ago may answer without the topic's leaders.
+                await consumer._client.add_topic(topic)
+                await consumer._client.force_metadata_update()
+                return bool(consumer.partitions_for_topic(topic))
+
+            await until(known, f"{topic} has partitions")
             partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
             ends = await consumer.end_offsets(partitions)
             consumer.assign(partitions)
